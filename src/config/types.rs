@@ -1,0 +1,121 @@
+//! The configuration as validated values. `load` makes them from YAML; nothing else does.
+
+use crate::model::{GreKey, IfName, NodeName, PortRange, ShardId, TenantName};
+use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+
+/// One file: exactly one role.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Config {
+    Gateway(Gateway),
+    Host(Host),
+}
+
+/// `gateway:` a proxy machine at a tenant VPC's edge.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Gateway {
+    pub node: NodeName,
+    pub platform: Platform,
+    pub backend: Backend,
+    /// Where the control socket and what must outlive the process are kept. Default `/run/portway`.
+    pub runtime_dir: PathBuf,
+    /// `/metrics`, `/healthz`, `/readyz`. Default 127.0.0.1:9470.
+    pub admin: SocketAddr,
+    pub tenants: Vec<GatewayTenant>,
+    /// The function hosts that may send, when there is no directory (`peers: {static: [...]}`).
+    pub peers: Vec<StaticPeer>,
+}
+
+/// The side toward the other end of the tunnels.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Platform {
+    pub interface: IfName,
+    /// The outer address of this node's tunnels.
+    pub address: IpAddr,
+    /// Bytes that an outer packet may have: 1,280 to 65,535; unset, the interface's MTU.
+    pub mtu: Option<u32>,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Backend {
+    /// Kernel tunnels where the kernel has them, else userspace.
+    #[default]
+    Auto,
+    Kernel,
+    Userspace,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct GatewayTenant {
+    pub name: TenantName,
+    /// The GRE key of this tenant's tunnels, the same on its function hosts. No two tenants of a node share one.
+    pub key: GreKey,
+    /// The interface in the tenant's subnet (the ENI).
+    pub interface: IfName,
+    /// The next hop toward allowed CIDRs outside the interface's own subnets; unset, they are on the link.
+    pub router: Option<IpAddr>,
+    pub allow: Vec<Allow>,
+    pub snat: Snat,
+    /// Where this tenant's inner addresses come from; every peer's inner prefix for this tenant lies in it.
+    pub inner: IpNet,
+}
+
+/// Destinations that functions of a tenant may reach. What no entry allows is dropped.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Allow {
+    pub to: IpNet,
+    pub tcp: Vec<PortRange>,
+    pub udp: Vec<PortRange>,
+    pub icmp: bool,
+}
+
+/// The source that the tenant's servers see.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Snat {
+    /// One fixed address, ports from this range, picked at random. Default 1024-65535.
+    To { address: IpAddr, ports: PortRange },
+    /// The interface's own address. Default when no address is given.
+    Masquerade { ports: PortRange },
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct StaticPeer {
+    pub host: NodeName,
+    /// The only source that this host's tunnel packets may have.
+    pub outer: IpAddr,
+    /// The only inner sources, by tenant.
+    pub inner: BTreeMap<TenantName, Vec<IpNet>>,
+}
+
+/// `host:` a machine that runs functions of many tenants.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Host {
+    pub node: NodeName,
+    pub platform: Platform,
+    pub backend: Backend,
+    pub runtime_dir: PathBuf,
+    pub admin: SocketAddr,
+    pub tenants: Vec<HostTenant>,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct HostTenant {
+    pub name: TenantName,
+    pub key: GreKey,
+    /// The destinations that go into the tunnel.
+    pub cidrs: Vec<IpNet>,
+    pub shards: Vec<HostShard>,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct HostShard {
+    pub shard: ShardId,
+    /// The gateway's outer address.
+    pub gateway: IpAddr,
+    /// This host's inner address in this shard; pod addresses are translated to it.
+    pub inner: IpAddr,
+}

@@ -1,0 +1,55 @@
+//! The words of the domain as types: a value of one of these has been checked once and stays right.
+//!
+//! Nothing here does I/O or knows of the other modules.
+
+mod mark;
+mod name;
+mod port;
+
+pub use mark::{MARK_MASK, Mark, SLOT_MASK, Slot, Who};
+pub use name::{AttachmentName, IfName, NodeName, TenantName};
+pub use port::PortRange;
+
+use serde::{Deserialize, Serialize};
+use std::fmt;
+
+/// Why a value was refused, and what would be right: shown to the operator as it is.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct Invalid(pub String);
+
+/// A GRE key (RFC 2890 section 2.1): 32 bits that tell tunnels between the same two outer addresses apart.
+/// It is a tag and no secret.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct GreKey(pub u32);
+
+impl fmt::Display for GreKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// The number of a shard within its tenant, 0 to 65,535.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct ShardId(pub u16);
+
+impl fmt::Display for ShardId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// One shard of one tenant: what a tunnel, a mark and a route table belong to.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct TenantShard {
+    pub tenant: TenantName,
+    pub shard: ShardId,
+}
+
+impl fmt::Display for TenantShard {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.tenant, self.shard)
+    }
+}

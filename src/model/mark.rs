@@ -1,0 +1,121 @@
+//! The packet mark: who sent it, and where it may go.
+//!
+//! ```text
+//!  31            16 15 14 13             0
+//! +----------------+-----+----------------+
+//! |      who       |  -  |      slot      |
+//! +----------------+-----+----------------+
+//! ```
+//! *who* is an attachment on a function host and a peer (function host) on a gateway. *slot* names the
+//! (tenant, shard) and selects its route table and conntrack zone. Bits 14 and 15 stay free: kube-proxy
+//! uses them (0x4000 masquerade, 0x8000 drop).
+
+use super::Invalid;
+use serde::{Deserialize, Serialize};
+use std::fmt;
+
+/// Every bit of the mark that Portway reads or writes.
+pub const MARK_MASK: u32 = 0xffff_3fff;
+/// The bits that select the route table.
+pub const SLOT_MASK: u32 = 0x0000_3fff;
+
+/// A place in this node's tables for one (tenant, shard): 1 to 16,382.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "u16", into = "u16")]
+pub struct Slot(u16);
+
+impl Slot {
+    pub const MIN: Slot = Slot(1);
+    pub const MAX: Slot = Slot(0x3ffe);
+
+    /// The route table of this slot: 0x70000 + slot.
+    pub fn table(self) -> u32 {
+        0x70000 + u32::from(self.0)
+    }
+
+    /// The conntrack zone of this slot.
+    pub fn zone(self) -> u16 {
+        self.0
+    }
+
+    pub fn get(self) -> u16 {
+        self.0
+    }
+
+    /// The slot whose table this is, if it is one of ours.
+    pub fn from_table(table: u32) -> Option<Slot> {
+        table.checked_sub(0x70000).and_then(|n| u16::try_from(n).ok()).and_then(|n| Slot::try_from(n).ok())
+    }
+}
+
+impl TryFrom<u16> for Slot {
+    type Error = Invalid;
+    fn try_from(n: u16) -> Result<Self, Invalid> {
+        if (Self::MIN.0..=Self::MAX.0).contains(&n) {
+            Ok(Slot(n))
+        } else {
+            Err(Invalid(format!("slot {n} is out of range: 1 to {}", Self::MAX.0)))
+        }
+    }
+}
+
+impl From<Slot> for u16 {
+    fn from(s: Slot) -> u16 {
+        s.0
+    }
+}
+
+impl fmt::Display for Slot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// Who a packet came from on this node: an attachment (host) or a peer (gateway), 1 to 65,535.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "u16", into = "u16")]
+pub struct Who(u16);
+
+impl Who {
+    pub fn get(self) -> u16 {
+        self.0
+    }
+}
+
+impl TryFrom<u16> for Who {
+    type Error = Invalid;
+    fn try_from(n: u16) -> Result<Self, Invalid> {
+        if n == 0 { Err(Invalid("0 stands for nobody: use 1 to 65535".into())) } else { Ok(Who(n)) }
+    }
+}
+
+impl From<Who> for u16 {
+    fn from(w: Who) -> u16 {
+        w.0
+    }
+}
+
+/// A whole mark as it stands on a packet or a conntrack entry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Mark(pub u32);
+
+impl Mark {
+    pub fn new(who: Option<Who>, slot: Option<Slot>) -> Mark {
+        Mark(who.map_or(0, |w| u32::from(w.0) << 16) | slot.map_or(0, |s| u32::from(s.0)))
+    }
+
+    pub fn slot(self) -> Option<Slot> {
+        u16::try_from(self.0 & SLOT_MASK).ok().and_then(|n| Slot::try_from(n).ok())
+    }
+
+    pub fn who(self) -> Option<Who> {
+        u16::try_from(self.0 >> 16).ok().and_then(|n| Who::try_from(n).ok())
+    }
+}
+
+impl fmt::Display for Mark {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:#010x}", self.0)
+    }
+}

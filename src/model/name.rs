@@ -1,0 +1,121 @@
+//! Names: what may stand in a configuration, a file name, a metric label and a kernel interface.
+
+use super::Invalid;
+use serde::{Deserialize, Serialize};
+use std::{fmt, str::FromStr};
+
+macro_rules! name {
+    ($(#[$doc:meta])* $type:ident, $what:literal, $max:literal) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+        #[serde(try_from = "String", into = "String")]
+        pub struct $type(String);
+
+        impl $type {
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl FromStr for $type {
+            type Err = Invalid;
+            fn from_str(s: &str) -> Result<Self, Invalid> {
+                let good = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+                if s.is_empty() || s.len() > $max || !s.chars().all(good) || !s.starts_with(|c: char| c.is_ascii_alphanumeric()) {
+                    return Err(Invalid(format!(
+                        "{s:?} is not a {}: use 1 to {} letters, digits, '-', '_' or '.', a letter or digit first",
+                        $what, $max
+                    )));
+                }
+                Ok(Self(s.to_owned()))
+            }
+        }
+
+        impl TryFrom<String> for $type {
+            type Error = Invalid;
+            fn try_from(s: String) -> Result<Self, Invalid> {
+                s.parse()
+            }
+        }
+
+        impl From<$type> for String {
+            fn from(name: $type) -> String {
+                name.0
+            }
+        }
+
+        impl fmt::Display for $type {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.pad(&self.0)
+            }
+        }
+    };
+}
+
+name!(
+    /// A tenant: one customer VPC.
+    TenantName, "tenant name", 48
+);
+name!(
+    /// A gateway node or function host.
+    NodeName, "node name", 63
+);
+name!(
+    /// An attachment: a container, pod or microVM bound to a tenant.
+    AttachmentName, "attachment name", 128
+);
+
+/// A network interface's name: 1 to 15 bytes, no `/`, no white space (`dev_valid_name` in net/core/dev.c).
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct IfName(String);
+
+impl IfName {
+    /// What every interface that Portway creates is called.
+    pub const OURS: &'static str = "pw-";
+
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// Whether Portway made this interface and may change or remove it.
+    pub fn is_ours(&self) -> bool {
+        self.0.starts_with(Self::OURS)
+    }
+
+    /// The tunnel interface of a slot.
+    pub fn tunnel(slot: super::Slot) -> IfName {
+        IfName(format!("{}{slot}", Self::OURS))
+    }
+}
+
+impl FromStr for IfName {
+    type Err = Invalid;
+    fn from_str(s: &str) -> Result<Self, Invalid> {
+        // A quote or a backslash would have to be escaped in a ruleset; no sane interface has one.
+        let bad = |c: char| c == '/' || c == ':' || c == '"' || c == '\\' || c.is_whitespace() || c.is_control();
+        if s.is_empty() || s.len() > 15 || s == "." || s == ".." || s.contains(bad) {
+            return Err(Invalid(format!("{s:?} is not an interface name: use 1 to 15 characters without '/', ':', quotes or white space")));
+        }
+        Ok(Self(s.to_owned()))
+    }
+}
+
+impl TryFrom<String> for IfName {
+    type Error = Invalid;
+    fn try_from(s: String) -> Result<Self, Invalid> {
+        s.parse()
+    }
+}
+
+impl From<IfName> for String {
+    fn from(name: IfName) -> String {
+        name.0
+    }
+}
+
+impl fmt::Display for IfName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&self.0)
+    }
+}

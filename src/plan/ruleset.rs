@@ -1,0 +1,50 @@
+//! The chains and rules of one nftables table of ours.
+
+use sha2::{Digest, Sha256};
+
+/// A table as text in nft's language, and what identifies it.
+///
+/// The kernel cannot be asked for the text that made a table. So every ruleset carries an empty chain whose name
+/// is the hash of its text ([`Ruleset::marker`]), and the applier remembers the listing that the kernel gave right
+/// after it was applied: a table is as desired when the marker is there and the listing is still the same. This
+/// holds for every version of nft, however it chooses to print a rule.
+#[derive(Debug, Clone)]
+pub struct Ruleset {
+    /// Declarations inside `table FAMILY portway { ... }`: sets, maps, counters, chains. Empty for an observed one.
+    pub body: String,
+    /// 16 hex digits; of an observed table: as its marker says, or with a suffix if it was tampered with.
+    revision: String,
+}
+
+impl Ruleset {
+    /// What the marker chain's name begins with.
+    pub const MARKER: &'static str = "revision_";
+
+    pub fn new(body: String) -> Self {
+        let digest = Sha256::digest(body.as_bytes());
+        let revision = digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
+        Self { body, revision }
+    }
+
+    /// A table found in the kernel, by the revision in its marker chain.
+    pub fn observed(revision: impl Into<String>) -> Self {
+        Self { body: String::new(), revision: revision.into() }
+    }
+
+    pub fn revision(&self) -> &str {
+        &self.revision
+    }
+
+    /// The name of the empty chain that identifies this ruleset.
+    pub fn marker(&self) -> String {
+        format!("{}{}", Self::MARKER, self.revision)
+    }
+}
+
+impl PartialEq for Ruleset {
+    fn eq(&self, other: &Self) -> bool {
+        self.revision == other.revision
+    }
+}
+
+impl Eq for Ruleset {}

@@ -1,0 +1,156 @@
+//! The part of the kernel's state that Portway owns, as values that can be compared.
+//!
+//! Ownership (what `observe` reads, and what a removal may touch):
+//! interfaces named `pw-*` and the addresses, neighbours and routes on them; routes with [`ROUTE_PROTOCOL`] in tables
+//! 0x70000-0x7ffff; rules with priorities 7000-7999; the nftables tables named `portway`; the sysctls of the
+//! interfaces that the configuration names, whose former values are kept and given back.
+
+use crate::model::{GreKey, IfName, Mark};
+use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use super::Ruleset;
+
+/// The route protocol number of every route that Portway adds (`rtm_protocol`; unassigned in iproute2's rt_protos).
+pub const ROUTE_PROTOCOL: u8 = 0x70;
+
+/// All that Portway owns in one network namespace.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct State {
+    pub tables: BTreeMap<NftTable, Ruleset>,
+    pub sysctls: BTreeMap<Sysctl, String>,
+    pub links: BTreeMap<IfName, Link>,
+    pub addresses: BTreeSet<(IfName, IpNet)>,
+    /// (interface, address on it) -> link-layer address, which for GRE is the outer address. Permanent entries only.
+    pub neighbours: BTreeMap<(IfName, IpAddr), IpAddr>,
+    pub routes: BTreeMap<RouteKey, Route>,
+    pub rules: BTreeSet<Rule>,
+    /// What stands in the named sets and maps of our tables.
+    pub elements: BTreeMap<SetName, BTreeMap<Element, Option<Mark>>>,
+}
+
+/// One of the two nftables tables that may be ours; both are named `portway`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum NftTable {
+    Inet,
+    Netdev,
+}
+
+impl NftTable {
+    pub fn family(self) -> &'static str {
+        match self {
+            NftTable::Inet => "inet",
+            NftTable::Netdev => "netdev",
+        }
+    }
+}
+
+/// A per-interface IPv4 setting: `/proc/sys/net/ipv4/conf/INTERFACE/KEY` (Documentation/networking/ip-sysctl.rst).
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Sysctl {
+    pub interface: IfName,
+    pub key: SysctlKey,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SysctlKey {
+    Forwarding,
+    SrcValidMark,
+}
+
+impl SysctlKey {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            SysctlKey::Forwarding => "forwarding",
+            SysctlKey::SrcValidMark => "src_valid_mark",
+        }
+    }
+}
+
+/// An interface of ours.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Link {
+    pub kind: LinkKind,
+    /// Bytes, 576 to 65,535.
+    pub mtu: u32,
+    /// For people (`ip link` shows it), and how a restarted daemon knows whose tunnel this is.
+    pub alias: String,
+    pub up: bool,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LinkKind {
+    /// A kernel GRE device (include/uapi/linux/if_tunnel.h). Without `remote` it is NBMA: the neighbour table says
+    /// which outer address an inner next hop stands behind.
+    Gre { local: IpAddr, remote: Option<IpAddr>, key: GreKey },
+    /// A persistent TUN device whose packets this process carries.
+    Tun,
+    /// Something else with one of our names: never desired, always removed.
+    Other(String),
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct RouteKey {
+    pub table: u32,
+    pub destination: IpNet,
+    pub metric: u32,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Route {
+    /// Out of an interface; with `via`, to that next hop, taken to be on the link (`onlink`) whatever the addresses say.
+    Unicast {
+        interface: IfName,
+        via: Option<IpAddr>,
+        mtu: Option<u32>,
+    },
+    Unreachable,
+}
+
+/// A policy routing rule on the slot bits of the mark.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Rule {
+    /// 7000 to 7999. Rules of one priority stand in the order of their marks.
+    pub priority: u32,
+    pub mark: u32,
+    pub mask: u32,
+    pub action: RuleAction,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum RuleAction {
+    /// Look this table up.
+    Table(u32),
+    /// Go on at this (greater) priority.
+    Goto(u32),
+    /// Do nothing: something for a `goto` to land on.
+    Nop,
+}
+
+/// A named set or map of a table of ours.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct SetName {
+    pub table: NftTable,
+    pub name: String,
+}
+
+/// A key in a named set or map. Its parts are concatenated in the order written here.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Element {
+    /// `ipv4_addr`
+    Address(IpAddr),
+    /// `mark . ipv4_addr`
+    MarkAddress(Mark, IpAddr),
+    /// `mark . ipv4_addr`, flags interval
+    MarkPrefix(Mark, IpNet),
+    /// `iface_index`
+    Interface(u32),
+    /// `iface_index . ipv4_addr`
+    InterfaceAddress(u32, IpAddr),
+    /// `iface_index . ipv4_addr`, flags interval
+    InterfacePrefix(u32, IpNet),
+}
