@@ -6,7 +6,7 @@ mod mark;
 mod name;
 mod port;
 
-pub use mark::{MARK_MASK, Mark, SLOT_MASK, Slot, Who};
+pub use mark::{MARK_MASK, Mark, SLOT_MASK, SLOT_PRESENT, Slot, Who};
 pub use name::{AttachmentName, IfName, NodeName, TenantName};
 pub use port::PortRange;
 
@@ -51,5 +51,14 @@ pub struct TenantShard {
 impl fmt::Display for TenantShard {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}", self.tenant, self.shard)
+    }
+}
+
+impl std::str::FromStr for TenantShard {
+    type Err = Invalid;
+    fn from_str(s: &str) -> Result<Self, Invalid> {
+        let shape = || Invalid(format!("{s:?} is not TENANT/SHARD"));
+        let (tenant, shard) = s.rsplit_once('/').ok_or_else(shape)?;
+        Ok(Self { tenant: tenant.parse()?, shard: ShardId(shard.parse().map_err(|_| shape())?) })
     }
 }

@@ -1,14 +1,15 @@
 //! The packet mark: who sent it, and where it may go.
 //!
 //! ```text
-//!  31            16 15 14 13             0
-//! +----------------+-----+----------------+
-//! |      who       |  -  |      slot      |
-//! +----------------+-----+----------------+
+//!  31            16 15 14 13 12            0
+//! +----------------+-----+--+---------------+
+//! |      who       |  -  |1 |     slot      |
+//! +----------------+-----+--+---------------+
 //! ```
 //! *who* is an attachment on a function host and a peer (function host) on a gateway. *slot* names the
-//! (tenant, shard) and selects its route table and conntrack zone. Bits 14 and 15 stay free: kube-proxy
-//! uses them (0x4000 masquerade, 0x8000 drop).
+//! (tenant, shard) and selects its route table and conntrack zone; bit 13 says that there is one, so that somebody
+//! else's small mark (fwmark 1 is everybody's favourite) is never taken for ours. Bits 14 and 15 stay free:
+//! kube-proxy uses them (0x4000 masquerade, 0x8000 drop).
 
 use super::Invalid;
 use serde::{Deserialize, Serialize};
@@ -18,33 +19,35 @@ use std::fmt;
 pub const MARK_MASK: u32 = 0xffff_3fff;
 /// The bits that select the route table.
 pub const SLOT_MASK: u32 = 0x0000_3fff;
+/// Set in every mark that has a slot.
+pub const SLOT_PRESENT: u32 = 0x0000_2000;
 
-/// A place in this node's tables for one (tenant, shard): 1 to 16,382.
+/// A place in this node's tables for one (tenant, shard): 1 to 7,391 (as many as `plan::rules` has priorities for).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "u16", into = "u16")]
 pub struct Slot(u16);
 
 impl Slot {
     pub const MIN: Slot = Slot(1);
-    pub const MAX: Slot = Slot(0x3ffe);
+    pub const MAX: Slot = Slot(7391);
 
     /// The route table of this slot: 0x70000 + slot.
     pub fn table(self) -> u32 {
         0x70000 + u32::from(self.0)
     }
 
-    /// The conntrack zone of this slot.
+    /// The slot's bits of a mark: what rules match under [`SLOT_MASK`].
+    pub fn bits(self) -> u32 {
+        SLOT_PRESENT | u32::from(self.0)
+    }
+
+    /// The conntrack zone of this slot: the same number as [`Slot::bits`], away from the small zones that others use.
     pub fn zone(self) -> u16 {
-        self.0
+        0x2000 | self.0
     }
 
     pub fn get(self) -> u16 {
         self.0
-    }
-
-    /// The slot whose table this is, if it is one of ours.
-    pub fn from_table(table: u32) -> Option<Slot> {
-        table.checked_sub(0x70000).and_then(|n| u16::try_from(n).ok()).and_then(|n| Slot::try_from(n).ok())
     }
 }
 
@@ -102,11 +105,12 @@ pub struct Mark(pub u32);
 
 impl Mark {
     pub fn new(who: Option<Who>, slot: Option<Slot>) -> Mark {
-        Mark(who.map_or(0, |w| u32::from(w.0) << 16) | slot.map_or(0, |s| u32::from(s.0)))
+        Mark(who.map_or(0, |w| u32::from(w.0) << 16) | slot.map_or(0, Slot::bits))
     }
 
     pub fn slot(self) -> Option<Slot> {
-        u16::try_from(self.0 & SLOT_MASK).ok().and_then(|n| Slot::try_from(n).ok())
+        let present = self.0 & SLOT_PRESENT != 0;
+        u16::try_from(self.0 & SLOT_MASK & !SLOT_PRESENT).ok().filter(|_| present).and_then(|n| Slot::try_from(n).ok())
     }
 
     pub fn who(self) -> Option<Who> {

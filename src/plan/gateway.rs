@@ -1,1 +1,1 @@
-
+//! What a gateway node's kernel should hold.

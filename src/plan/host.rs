@@ -1,1 +1,1 @@
-
+//! What a function host's kernel should hold.

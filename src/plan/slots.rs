@@ -1,1 +1,130 @@
+//! Which slot each (tenant, shard) has, and which number each peer has, on this node.
+//!
+//! Both must outlive the process, or a restart would move marks under live connections. They are kept where they are
+//! used: slots in the aliases of the tunnel interfaces, peer numbers in the marks of the `peers` map.
 
+use crate::model::{IfName, Slot, TenantShard};
+use std::collections::BTreeMap;
+
+/// What an interface alias of ours begins with.
+const ALIAS: &str = "portway ";
+
+/// No number is free.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("no room for {what}: {max} are in use, the most that a node can hold; spread them over more nodes")]
+pub struct Full {
+    pub what: String,
+    pub max: u16,
+}
+
+/// Numbers 1 to `max` handed out to keys, each as long as its key is wanted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Numbers<K> {
+    max: u16,
+    taken: BTreeMap<K, u16>,
+}
+
+impl<K: Ord + Clone + std::fmt::Display> Numbers<K> {
+    pub fn new(max: u16) -> Self {
+        Self { max, taken: BTreeMap::new() }
+    }
+
+    /// Takes over what an earlier process handed out. The first of two claims on a number wins.
+    pub fn recover(max: u16, found: impl IntoIterator<Item = (K, u16)>) -> Self {
+        let mut owners = BTreeMap::new();
+        for (key, number) in found {
+            if (1..=max).contains(&number) {
+                owners.entry(number).or_insert(key);
+            }
+        }
+        Self { max, taken: owners.into_iter().map(|(number, key)| (key, number)).collect() }
+    }
+
+    /// Gives every wanted key a number, the lowest free one, then frees those of keys no longer wanted: a number
+    /// never passes from one key to another in the same call.
+    pub fn assign<'k>(&mut self, wanted: impl IntoIterator<Item = &'k K> + Clone) -> Result<(), Full>
+    where
+        K: 'k,
+    {
+        let mut used: Vec<u16> = self.taken.values().copied().collect();
+        used.sort_unstable();
+        let mut used = used.into_iter().peekable();
+        let mut next = 1u16;
+        for key in wanted.clone() {
+            if self.taken.contains_key(key) {
+                continue;
+            }
+            while used.next_if_eq(&next).is_some() {
+                next += 1;
+            }
+            if next > self.max {
+                return Err(Full { what: key.to_string(), max: self.max });
+            }
+            self.taken.insert(key.clone(), next);
+            next += 1;
+        }
+        let wanted: std::collections::BTreeSet<&K> = wanted.into_iter().collect();
+        self.taken.retain(|key, _| wanted.contains(key));
+        Ok(())
+    }
+
+    /// The number of a key; a new one if it has none.
+    pub fn of(&mut self, key: &K) -> Result<u16, Full> {
+        if let Some(number) = self.taken.get(key) {
+            return Ok(*number);
+        }
+        let used: std::collections::BTreeSet<u16> = self.taken.values().copied().collect();
+        let free = (1..=self.max).find(|n| !used.contains(n)).ok_or_else(|| Full { what: key.to_string(), max: self.max })?;
+        self.taken.insert(key.clone(), free);
+        Ok(free)
+    }
+
+    pub fn get(&self, key: &K) -> Option<u16> {
+        self.taken.get(key).copied()
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = (&K, u16)> {
+        self.taken.iter().map(|(key, number)| (key, *number))
+    }
+}
+
+/// The slot of each (tenant, shard).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Slots(Numbers<TenantShard>);
+
+impl Default for Slots {
+    fn default() -> Self {
+        Self(Numbers::new(Slot::MAX.get()))
+    }
+}
+
+impl Slots {
+    /// From the tunnel interfaces that stand: name and alias of each.
+    pub fn recover<'a>(links: impl IntoIterator<Item = (&'a IfName, &'a str)>) -> Self {
+        let found = links.into_iter().filter_map(|(name, alias)| {
+            let number = name.as_str().strip_prefix(IfName::OURS)?.parse().ok()?;
+            Some((alias.strip_prefix(ALIAS)?.parse().ok()?, number))
+        });
+        Self(Numbers::recover(Slot::MAX.get(), found))
+    }
+
+    pub fn assign<'k>(&mut self, wanted: impl IntoIterator<Item = &'k TenantShard> + Clone) -> Result<(), Full> {
+        self.0.assign(wanted)
+    }
+
+    pub fn get(&self, of: &TenantShard) -> Option<Slot> {
+        self.0.get(of).and_then(|n| Slot::try_from(n).ok())
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = (&TenantShard, Slot)> {
+        self.0.iter().filter_map(|(key, n)| Slot::try_from(n).ok().map(|slot| (key, slot)))
+    }
+}
+
+/// The alias of a tunnel interface.
+pub fn alias(of: &TenantShard) -> String {
+    format!("{ALIAS}{of}")
+}
+
+#[cfg(test)]
+mod tests;
