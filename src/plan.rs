@@ -5,6 +5,7 @@
 //! before tunnels, tunnels before routes; and backwards for removals.
 
 mod diff;
+pub mod facts;
 pub mod gateway;
 pub mod host;
 mod rules;

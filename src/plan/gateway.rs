@@ -1,1 +1,174 @@
 //! What a gateway node's kernel should hold.
+
+mod ruleset;
+
+use super::facts::Facts;
+use super::slots::{Numbers, Slots, alias};
+use super::{Element, Link, LinkKind, NftTable, Route, RouteKey, Ruleset, SetName, State, Sysctl, SysctlKey, rule_tree};
+use crate::config::{Gateway, GatewayTenant, Snat, StaticPeer};
+use crate::model::{IfName, Mark, ShardId, Slot, TenantName, TenantShard, Who};
+use ipnet::{IpNet, Ipv4Net};
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+/// What an outer IPv4 header and a GRE header with a key add to a packet, in bytes (RFC 2784, RFC 2890).
+pub const GRE_OVERHEAD: u32 = 20 + 8;
+
+/// The metric of `unreachable` routes: behind every other.
+pub const LAST_RESORT: u32 = u32::MAX;
+
+/// What carries the tunnels on this node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Carrier {
+    /// GRE devices of the kernel.
+    Kernel,
+    /// TUN devices, and this process.
+    Userspace,
+}
+
+/// All that the desired state of a gateway depends on.
+#[derive(Debug)]
+pub struct Inputs<'a> {
+    pub config: &'a Gateway,
+    pub carrier: Carrier,
+    pub facts: &'a Facts,
+    pub slots: &'a Slots,
+    pub peers: &'a Numbers<IpAddr>,
+}
+
+/// The (tenant, shard)s that a gateway needs slots for.
+pub fn shards(config: &Gateway) -> Vec<TenantShard> {
+    config.tenants.iter().map(|tenant| shard_of(&tenant.name)).collect()
+}
+
+fn shard_of(tenant: &TenantName) -> TenantShard {
+    TenantShard { tenant: tenant.clone(), shard: ShardId(0) }
+}
+
+/// What the whole node should hold.
+pub fn desired(inputs: &Inputs) -> State {
+    let tenants: Vec<(Slot, &GatewayTenant)> =
+        inputs.config.tenants.iter().filter_map(|tenant| Some((inputs.slot(&tenant.name)?, tenant))).collect();
+    let mut state = State {
+        tables: [(NftTable::Inet, Ruleset::new(ruleset::body(inputs, &tenants)))].into(),
+        rules: rule_tree(tenants.iter().map(|(slot, _)| *slot)),
+        ..State::default()
+    };
+    for (slot, tenant) in &tenants {
+        state.merge(inputs.tenant(*slot, tenant));
+    }
+    for peer in &inputs.config.peers {
+        state.merge(inputs.peer(peer));
+    }
+    state
+}
+
+impl Inputs<'_> {
+    fn slot(&self, tenant: &TenantName) -> Option<Slot> {
+        self.slots.get(&shard_of(tenant))
+    }
+
+    /// Bytes that an inner packet may have.
+    pub fn tunnel_mtu(&self) -> u32 {
+        let platform = &self.config.platform;
+        let outer = platform.mtu.or_else(|| Some(self.facts.link(&platform.interface)?.mtu)).unwrap_or(1500);
+        outer.saturating_sub(GRE_OVERHEAD)
+    }
+
+    /// With several tenants, connections are told apart by zone: their addresses may be equal.
+    fn zoned(&self) -> bool {
+        self.config.tenants.len() > 1
+    }
+
+    fn tenant(&self, slot: Slot, tenant: &GatewayTenant) -> State {
+        let tunnel = IfName::tunnel(slot);
+        let kind = match self.carrier {
+            Carrier::Kernel => LinkKind::Gre { local: self.config.platform.address, remote: None, key: tenant.key },
+            Carrier::Userspace => LinkKind::Tun,
+        };
+        let link = Link { kind, mtu: self.tunnel_mtu(), alias: alias(&shard_of(&tenant.name)), up: true };
+        let setting = |interface: &IfName, key| (Sysctl { interface: interface.clone(), key }, "1".to_owned());
+        State {
+            sysctls: [&tunnel, &tenant.interface]
+                .into_iter()
+                .flat_map(|interface| [setting(interface, SysctlKey::Forwarding), setting(interface, SysctlKey::SrcValidMark)])
+                .collect(),
+            links: [(tunnel, link)].into(),
+            addresses: self.snat_address(tenant).map(|address| (tenant.interface.clone(), address.into())).into_iter().collect(),
+            routes: self.tenant_routes(slot, tenant),
+            ..State::default()
+        }
+    }
+
+    /// The address to translate to, unless somebody else has put it on the interface already.
+    fn snat_address(&self, tenant: &GatewayTenant) -> Option<IpAddr> {
+        let Snat::To { address, .. } = tenant.snat else { return None };
+        let there = self.facts.link(&tenant.interface).is_some_and(|link| link.addresses.iter().any(|net| net.addr() == address));
+        (!there).then_some(address)
+    }
+
+    /// The tenant's side of its table: the VPC out of the ENI, and nothing else at all.
+    fn tenant_routes(&self, slot: Slot, tenant: &GatewayTenant) -> BTreeMap<RouteKey, Route> {
+        let out = |via| Route::Unicast { interface: tenant.interface.clone(), via, mtu: None };
+        let key = |destination, metric| RouteKey { table: slot.table(), destination, metric };
+        let mut routes = BTreeMap::new();
+        if self.facts.link(&tenant.interface).is_some_and(|link| link.up) {
+            routes.extend(tenant.allow.iter().map(|allow| (key(allow.to, 0), out(tenant.router))));
+            routes.extend(self.facts.connected(&tenant.interface).map(|net| (key(net, 0), out(None))));
+        }
+        routes.insert(key(IpNet::V4(Ipv4Net::default()), LAST_RESORT), Route::Unreachable);
+        routes
+    }
+
+    /// What one function host adds: its inner prefixes lead to it, and only it may send from them.
+    pub fn peer(&self, peer: &StaticPeer) -> State {
+        let mut state = State::default();
+        let who = self.peers.get(&peer.outer).and_then(|n| Who::try_from(n).ok());
+        for (tenant, prefixes) in &peer.inner {
+            let Some(slot) = self.slot(tenant) else { continue };
+            let interface = IfName::tunnel(slot);
+            let via = (self.carrier == Carrier::Kernel).then_some(peer.outer);
+            for prefix in prefixes {
+                let key = RouteKey { table: slot.table(), destination: *prefix, metric: 0 };
+                state.routes.insert(key, Route::Unicast { interface: interface.clone(), via, mtu: None });
+            }
+            if self.carrier == Carrier::Kernel {
+                state.neighbours.insert((interface, peer.outer), peer.outer);
+                let mark = Mark::new(who, Some(slot));
+                for prefix in prefixes {
+                    let (set, element) = if prefix.prefix_len() == prefix.max_prefix_len() {
+                        (ruleset::INNER, Element::MarkAddress(mark, prefix.addr()))
+                    } else {
+                        (ruleset::INNER_NET, Element::MarkPrefix(mark, *prefix))
+                    };
+                    state.elements.entry(set_name(set)).or_default().insert(element, None);
+                }
+                state
+                    .elements
+                    .entry(set_name(ruleset::PEERS))
+                    .or_default()
+                    .insert(Element::Address(peer.outer), Some(Mark::new(who, None)));
+            }
+        }
+        state
+    }
+}
+
+/// The numbers that the peers of an earlier process had.
+pub fn recover_peers(observed: &State) -> Numbers<IpAddr> {
+    let found = observed.elements.get(&set_name(ruleset::PEERS)).into_iter().flatten().filter_map(|(element, mark)| match element {
+        Element::Address(outer) => Some((*outer, mark.and_then(Mark::who)?.get())),
+        _ => None,
+    });
+    Numbers::recover(u16::MAX, found)
+}
+
+/// The named counters of the ruleset, each a reason to drop.
+pub use ruleset::DROPS;
+
+fn set_name(name: &str) -> SetName {
+    SetName { table: NftTable::Inet, name: name.into() }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,1 +1,143 @@
 //! What a function host's kernel should hold.
+
+mod ruleset;
+
+use super::facts::Facts;
+use super::gateway::{Carrier, GRE_OVERHEAD, LAST_RESORT};
+use super::slots::{Slots, alias};
+use super::{Element, Link, LinkKind, NftTable, Route, RouteKey, Ruleset, SetName, State, Sysctl, SysctlKey, rule_tree};
+use crate::config::{Host, HostShard, HostTenant};
+use crate::model::{IfName, Mark, Slot, TenantShard, Who};
+use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+pub use ruleset::DROPS;
+
+/// All that the desired state of a function host depends on.
+#[derive(Debug)]
+pub struct Inputs<'a> {
+    pub config: &'a Host,
+    pub carrier: Carrier,
+    pub facts: &'a Facts,
+    pub slots: &'a Slots,
+    /// What is attached now. Interfaces that are gone are left out.
+    pub attachments: &'a [Attached],
+}
+
+/// An attachment as the kernel sees it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Attached {
+    pub who: Who,
+    pub to: TenantShard,
+    pub interface: IfName,
+    pub index: u32,
+    /// The only sources that count as this attachment's; none, all that come out of the interface.
+    pub source: Option<IpNet>,
+    /// The interface is a bridge's port: matched before the bridge takes the packet over, as afterwards every packet
+    /// seems to come from the bridge.
+    pub port: bool,
+}
+
+impl Attached {
+    /// The one element that makes this attachment.
+    pub fn element(&self) -> (SetName, Element) {
+        let full = |net: &IpNet| net.prefix_len() == net.max_prefix_len();
+        let (name, element) = match (self.port, self.source) {
+            (false, None) => ("attached", Element::Interface(self.index)),
+            (false, Some(net)) if full(&net) => ("attached_src", Element::InterfaceAddress(self.index, net.addr())),
+            (false, Some(net)) => ("attached_net", Element::InterfacePrefix(self.index, net)),
+            (true, None) => ("port", Element::Interface(self.index)),
+            (true, Some(net)) if full(&net) => ("port_src", Element::InterfaceAddress(self.index, net.addr())),
+            (true, Some(net)) => ("port_net", Element::InterfacePrefix(self.index, net)),
+        };
+        let table = if self.port { NftTable::Netdev } else { NftTable::Inet };
+        (SetName { table, name: name.into() }, element)
+    }
+
+    /// The mark of this attachment's packets; none when its tenant is not served here any more.
+    pub fn mark(&self, slots: &Slots) -> Option<Mark> {
+        slots.get(&self.to).map(|slot| Mark::new(Some(self.who), Some(slot)))
+    }
+
+    /// The setting without which the kernel would not forward what comes out of this interface. A bridge's port does
+    /// not need it: what it sends is routed as the bridge's.
+    pub fn sysctl(&self) -> Option<(Sysctl, String)> {
+        (!self.port).then(|| (Sysctl { interface: self.interface.clone(), key: SysctlKey::Forwarding }, "1".to_owned()))
+    }
+}
+
+/// The (tenant, shard)s that a host needs slots for.
+pub fn shards(config: &Host) -> Vec<TenantShard> {
+    served(config).map(|(tenant, shard)| shard_of(tenant, shard)).collect()
+}
+
+fn served(config: &Host) -> impl Iterator<Item = (&HostTenant, &HostShard)> {
+    config.tenants.iter().flat_map(|tenant| tenant.shards.iter().map(move |shard| (tenant, shard)))
+}
+
+fn shard_of(tenant: &HostTenant, shard: &HostShard) -> TenantShard {
+    TenantShard { tenant: tenant.name.clone(), shard: shard.shard }
+}
+
+/// What the whole host should hold.
+pub fn desired(inputs: &Inputs) -> State {
+    let tunnels: Vec<(Slot, &HostTenant, &HostShard)> =
+        served(inputs.config).filter_map(|(tenant, shard)| Some((inputs.slots.get(&shard_of(tenant, shard))?, tenant, shard))).collect();
+    let mut state = State {
+        tables: [(NftTable::Inet, Ruleset::new(ruleset::inet(inputs, &tunnels)))].into(),
+        rules: rule_tree(tunnels.iter().map(|(slot, ..)| *slot)),
+        ..State::default()
+    };
+    let ports: BTreeMap<u32, &IfName> = inputs.attachments.iter().filter(|a| a.port).map(|a| (a.index, &a.interface)).collect();
+    if !ports.is_empty() {
+        state.tables.insert(NftTable::Netdev, Ruleset::new(ruleset::netdev(&ports)));
+    }
+    for (slot, tenant, shard) in tunnels {
+        state.merge(inputs.tunnel(slot, tenant, shard));
+    }
+    for attachment in inputs.attachments {
+        let Some(mark) = attachment.mark(inputs.slots) else { continue };
+        let (set, element) = attachment.element();
+        state.elements.entry(set).or_default().insert(element, Some(mark));
+        state.sysctls.extend(attachment.sysctl());
+    }
+    state
+}
+
+impl Inputs<'_> {
+    /// Bytes that an inner packet may have.
+    pub fn tunnel_mtu(&self) -> u32 {
+        let platform = &self.config.platform;
+        let outer = platform.mtu.or_else(|| Some(self.facts.link(&platform.interface)?.mtu)).unwrap_or(1500);
+        outer.saturating_sub(GRE_OVERHEAD)
+    }
+
+    fn tunnel(&self, slot: Slot, tenant: &HostTenant, shard: &HostShard) -> State {
+        let interface = IfName::tunnel(slot);
+        let kind = match self.carrier {
+            Carrier::Kernel => LinkKind::Gre { local: self.config.platform.address, remote: Some(shard.gateway), key: tenant.key },
+            Carrier::Userspace => LinkKind::Tun,
+        };
+        let setting = |key| (Sysctl { interface: interface.clone(), key }, "1".to_owned());
+        let key = |destination, metric| RouteKey { table: slot.table(), destination, metric };
+        State {
+            sysctls: [setting(SysctlKey::Forwarding), setting(SysctlKey::SrcValidMark)].into(),
+            links: [(interface.clone(), Link { kind, mtu: self.tunnel_mtu(), alias: alias(&shard_of(tenant, shard)), up: true })].into(),
+            addresses: [(interface.clone(), shard.inner.into())].into(),
+            routes: tenant
+                .cidrs
+                .iter()
+                .flat_map(|cidr| {
+                    let tunnel = Route::Unicast { interface: interface.clone(), via: None, mtu: None };
+                    // Behind the tunnel's route stands this one, so that nothing falls through to the main table without it.
+                    [(key(*cidr, 0), tunnel), (key(*cidr, LAST_RESORT), Route::Unreachable)]
+                })
+                .collect(),
+            ..State::default()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,46 @@
+//! The world around Portway that a desired state depends on, and that is not Portway's.
+
+use crate::model::IfName;
+use ipnet::IpNet;
+use std::collections::BTreeMap;
+
+/// The interfaces of one network namespace.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Facts {
+    pub links: BTreeMap<IfName, LinkFacts>,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct LinkFacts {
+    pub index: u32,
+    pub mtu: u32,
+    /// `IFLA_INFO_KIND`: "veth", "bridge", "tun"; none for a physical interface.
+    pub kind: Option<String>,
+    /// The index of the bridge, bond or VRF that this interface is a port of.
+    pub master: Option<u32>,
+    pub up: bool,
+    /// The number under which this namespace knows the one where the other end is (`IFLA_LINK_NETNSID`).
+    pub peer_namespace: Option<i32>,
+    /// Addresses that Portway did not add, with their prefix lengths.
+    pub addresses: Vec<IpNet>,
+}
+
+impl Facts {
+    pub fn link(&self, name: &IfName) -> Option<&LinkFacts> {
+        self.links.get(name)
+    }
+
+    pub fn by_index(&self, index: u32) -> Option<(&IfName, &LinkFacts)> {
+        self.links.iter().find(|(_, link)| link.index == index)
+    }
+
+    /// The networks that are on the link of an interface.
+    pub fn connected(&self, name: &IfName) -> impl Iterator<Item = IpNet> {
+        self.links
+            .get(name)
+            .into_iter()
+            .flat_map(|link| &link.addresses)
+            .map(|address| address.trunc())
+            .filter(|net| net.prefix_len() < net.max_prefix_len())
+    }
+}

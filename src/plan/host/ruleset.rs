@@ -1,0 +1,138 @@
+//! The function host's nftables tables: whose packet is this, and under which inner address does it leave.
+
+use super::{HostShard, HostTenant, Inputs, Slot};
+use crate::model::IfName;
+use std::collections::BTreeMap;
+use std::fmt::{Display, Write};
+
+/// Named counters, and what each one counts.
+pub const DROPS: [(&str, &str); 2] = [
+    ("drop_unsolicited", "packets out of a tunnel that answer nothing"),
+    ("drop_unattached", "packets into a tunnel that no attachment of its tenant sent"),
+];
+
+fn line(out: &mut String, text: impl Display) {
+    // Writing to a String cannot fail.
+    let _ = writeln!(out, "{text}");
+}
+
+/// An anonymous map over the tunnels, as text.
+fn map<V: Display>(tunnels: &[(Slot, &HostTenant, &HostShard)], entry: impl Fn(Slot, &HostShard) -> V) -> String {
+    let entries: Vec<String> = tunnels.iter().map(|(slot, _, shard)| entry(*slot, shard).to_string()).collect();
+    format!("{{ {} }}", entries.join(", "))
+}
+
+/// Everything inside `table inet portway { ... }`.
+pub fn inet(inputs: &Inputs, tunnels: &[(Slot, &HostTenant, &HostShard)]) -> String {
+    let mut text = String::new();
+    let out = &mut text;
+    let platform = &inputs.config.platform;
+    for (counter, _) in DROPS {
+        line(out, format_args!("counter {counter} {{ }}"));
+    }
+    line(out, "map attached { type iface_index : mark; }");
+    line(out, "map attached_src { type iface_index . ipv4_addr : mark; }");
+    line(out, "map attached_net { type iface_index . ipv4_addr : mark; flags interval; }");
+
+    line(out, "chain before_routing { type filter hook prerouting priority raw; policy accept;");
+    line(out, format_args!("iifname \"{}\" ip daddr {} ip protocol gre notrack accept", platform.interface, platform.address));
+    line(out, "meta nfproto != ipv4 return");
+    if !tunnels.is_empty() {
+        // An answer: its slot makes the reverse path check look at the tenant's table.
+        line(
+            out,
+            format_args!(
+                "meta mark set iifname map {}",
+                map(tunnels, |slot, _| format!("\"{}\" : {:#x}", IfName::tunnel(slot), slot.bits()))
+            ),
+        );
+    }
+    // A bridge's port has been looked up at its ingress already. Of several matches the narrowest counts: it comes last.
+    line(out, "meta mark set iif map @attached");
+    line(out, "meta mark set iif . ip saddr map @attached_net");
+    line(out, "meta mark set iif . ip saddr map @attached_src");
+    if !tunnels.is_empty() {
+        line(
+            out,
+            format_args!("ct zone set meta mark & 0x3fff map {}", map(tunnels, |slot, _| format!("{:#x} : {}", slot.bits(), slot.zone()))),
+        );
+    }
+    line(out, "}");
+
+    line(out, "chain remember { type filter hook prerouting priority mangle; policy accept;");
+    // By this, detaching finds the connections of an attachment and no others.
+    line(out, "meta mark & 0x2000 != 0 ct state new ct mark set meta mark");
+    line(out, "}");
+
+    line(out, "chain forward { type filter hook forward priority filter; policy accept;");
+    line(out, format_args!("iifname \"{0}*\" goto from_tunnel", IfName::OURS));
+    line(out, format_args!("oifname \"{0}*\" goto into_tunnel", IfName::OURS));
+    line(out, "}");
+    let mss = inputs.tunnel_mtu().saturating_sub(40);
+    line(out, "chain from_tunnel {");
+    clamp(out, mss);
+    line(out, "ct state established,related accept");
+    line(out, "counter name drop_unsolicited drop");
+    line(out, "}");
+    line(out, "chain into_tunnel {");
+    clamp(out, mss);
+    if tunnels.is_empty() {
+        line(out, "counter name drop_unattached drop");
+    } else {
+        let own = map(tunnels, |slot, _| format!("{:#x} . \"{}\"", slot.bits(), IfName::tunnel(slot)));
+        line(out, format_args!("meta mark & 0x3fff . oifname != {own} counter name drop_unattached drop"));
+    }
+    line(out, "}");
+
+    line(out, "chain input { type filter hook input priority filter; policy accept;");
+    line(out, format_args!("iifname \"{0}*\" ct state established,related accept", IfName::OURS));
+    line(out, format_args!("iifname \"{0}*\" counter name drop_unsolicited drop", IfName::OURS));
+    line(out, "}");
+
+    line(out, "chain output { type filter hook output priority raw; policy accept;");
+    line(out, format_args!("ip saddr {} ip protocol gre notrack accept", platform.address));
+    line(out, "icmp type destination-unreachable icmp code prot-unreachable @th,136,8 47 drop");
+    line(out, "}");
+
+    line(out, "chain after_routing { type nat hook postrouting priority srcnat; policy accept;");
+    if !tunnels.is_empty() {
+        line(
+            out,
+            format_args!(
+                "snat ip to oifname map {}",
+                map(tunnels, |slot, shard| format!("\"{}\" : {}", IfName::tunnel(slot), shard.inner))
+            ),
+        );
+    }
+    line(out, "}");
+    text
+}
+
+/// What fits the tunnel; the route may say less.
+fn clamp(out: &mut String, mss: u32) {
+    line(out, format_args!("tcp flags syn / syn,rst tcp option maxseg size set {mss}"));
+    line(out, "tcp flags syn / syn,rst tcp option maxseg size set rt mtu");
+}
+
+/// Everything inside `table netdev portway { ... }`: one ingress chain per bridge port that has an attachment.
+pub fn netdev(ports: &BTreeMap<u32, &IfName>) -> String {
+    let mut text = String::new();
+    let out = &mut text;
+    line(out, "map port { type iface_index : mark; }");
+    line(out, "map port_src { type iface_index . ipv4_addr : mark; }");
+    line(out, "map port_net { type iface_index . ipv4_addr : mark; flags interval; }");
+    line(out, "chain whose {");
+    line(out, "meta mark set 0");
+    line(out, "meta protocol != ip return");
+    line(out, "meta mark set iif map @port");
+    line(out, "meta mark set iif . ip saddr map @port_net");
+    line(out, "meta mark set iif . ip saddr map @port_src");
+    line(out, "}");
+    for (index, port) in ports {
+        line(
+            out,
+            format_args!("chain port_{index} {{ type filter hook ingress device \"{port}\" priority -300; policy accept; goto whose; }}"),
+        );
+    }
+    text
+}
