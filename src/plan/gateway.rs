@@ -71,7 +71,7 @@ impl Inputs<'_> {
     /// Bytes that an inner packet may have.
     pub fn tunnel_mtu(&self) -> u32 {
         let platform = &self.config.platform;
-        let outer = platform.mtu.or_else(|| Some(self.facts.link(&platform.interface)?.mtu)).unwrap_or(1500);
+        let outer = platform.mtu.or_else(|| Some(self.facts.links.get(&platform.interface)?.mtu)).unwrap_or(1500);
         outer.saturating_sub(GRE_OVERHEAD)
     }
 
@@ -103,7 +103,7 @@ impl Inputs<'_> {
     /// The address to translate to, unless somebody else has put it on the interface already.
     fn snat_address(&self, tenant: &GatewayTenant) -> Option<IpAddr> {
         let Snat::To { address, .. } = tenant.snat else { return None };
-        let there = self.facts.link(&tenant.interface).is_some_and(|link| link.addresses.iter().any(|net| net.addr() == address));
+        let there = self.facts.links.get(&tenant.interface).is_some_and(|link| link.addresses.iter().any(|net| net.addr() == address));
         (!there).then_some(address)
     }
 
@@ -112,7 +112,7 @@ impl Inputs<'_> {
         let out = |via| Route::Unicast { interface: tenant.interface.clone(), via, mtu: None };
         let key = |destination, metric| RouteKey { table: slot.table(), destination, metric };
         let mut routes = BTreeMap::new();
-        if self.facts.link(&tenant.interface).is_some_and(|link| link.up) {
+        if self.facts.links.get(&tenant.interface).is_some_and(|link| link.up) {
             routes.extend(tenant.allow.iter().map(|allow| (key(allow.to, 0), out(tenant.router))));
             routes.extend(self.facts.connected(&tenant.interface).map(|net| (key(net, 0), out(None))));
         }

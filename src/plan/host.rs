@@ -109,7 +109,7 @@ impl Inputs<'_> {
     /// Bytes that an inner packet may have.
     pub fn tunnel_mtu(&self) -> u32 {
         let platform = &self.config.platform;
-        let outer = platform.mtu.or_else(|| Some(self.facts.link(&platform.interface)?.mtu)).unwrap_or(1500);
+        let outer = platform.mtu.or_else(|| Some(self.facts.links.get(&platform.interface)?.mtu)).unwrap_or(1500);
         outer.saturating_sub(GRE_OVERHEAD)
     }
 

@@ -1,0 +1,90 @@
+//! The command line. Exit codes: 0 done, 1 failed, 2 wrong usage (clap's) or, from `plan`, changes to be made.
+
+mod attach;
+mod check;
+mod client;
+mod daemon;
+mod doctor;
+mod plan;
+mod status;
+
+use clap::{Parser, Subcommand};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use tracing_subscriber::EnvFilter;
+
+/// Highly available function-proxy gateways at the edge of tenant VPCs.
+#[derive(Debug, Parser)]
+#[command(name = "portway", version, arg_required_else_help = true)]
+pub struct Cli {
+    /// What to log: error, warn, info, debug, trace, or a filter such as `portway=debug`.
+    #[arg(long, global = true, env = "PORTWAY_LOG", default_value = "info")]
+    log: String,
+    /// Log lines as JSON.
+    #[arg(long, global = true)]
+    log_json: bool,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run a gateway node at a tenant VPC's edge.
+    Gateway(daemon::Args),
+    /// Run a function host: tunnels to gateways, attachments of containers.
+    Host(daemon::Args),
+    /// Check a configuration file: every fault with line and column.
+    Check {
+        /// The YAML file.
+        file: PathBuf,
+    },
+    /// Show what a daemon with this configuration would change. Exit code 0: nothing, 2: changes.
+    Plan(plan::Args),
+    /// Show what a running daemon knows.
+    Status(status::Args),
+    /// Bind a container to a tenant.
+    Attach(attach::Attach),
+    /// End an attachment, and its connections.
+    Detach(attach::Detach),
+    /// List attachments.
+    Attachments(attach::List),
+    /// What on this machine would stop Portway from working, and the command that mends it.
+    Doctor(doctor::Args),
+    /// Networks of namespaces to try things in.
+    Lab(crate::lab::cli::LabArgs),
+    /// See it work: two tenants with equal addresses, two hosts, two gateways, on this machine alone.
+    Demo(crate::lab::cli::DemoArgs),
+}
+
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    start_log(&cli);
+    let done = match cli.command {
+        Command::Gateway(args) => args.gateway(),
+        Command::Host(args) => args.host(),
+        Command::Check { file } => Ok(check::run(&file)),
+        Command::Plan(args) => args.run(),
+        Command::Status(args) => args.run(),
+        Command::Attach(args) => args.run(),
+        Command::Detach(args) => args.run(),
+        Command::Attachments(args) => args.run(),
+        Command::Doctor(args) => args.run(),
+        Command::Lab(args) => args.run(),
+        Command::Demo(args) => args.run(),
+    };
+    done.unwrap_or_else(|error| {
+        eprintln!("portway: {error:#}");
+        ExitCode::FAILURE
+    })
+}
+
+fn start_log(cli: &Cli) {
+    let filter = EnvFilter::try_new(&cli.log).unwrap_or_else(|_| EnvFilter::new("info"));
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_target(false).with_writer(std::io::stderr);
+    if cli.log_json { log.json().init() } else { log.init() }
+}
+
+/// A runtime for one short task.
+fn block_on<T>(task: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(task)
+}

@@ -1,0 +1,48 @@
+//! `portway gateway` and `portway host`.
+
+use crate::config::{self, Config};
+use crate::{daemon, gateway, host};
+use anyhow::{anyhow, bail};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// The YAML file; `examples/` has documented ones.
+    #[arg(long, short)]
+    config: PathBuf,
+    /// Remove everything that Portway set up here, give settings their former values back, and exit.
+    #[arg(long)]
+    teardown: bool,
+}
+
+impl Args {
+    pub fn gateway(self) -> anyhow::Result<ExitCode> {
+        match load(&self.config)? {
+            Config::Gateway(config) if self.teardown => teardown(&config.runtime_dir),
+            Config::Gateway(config) => run(gateway::run(self.config, config)),
+            Config::Host(_) => bail!("{} configures a function host: run `portway host`", self.config.display()),
+        }
+    }
+
+    pub fn host(self) -> anyhow::Result<ExitCode> {
+        match load(&self.config)? {
+            Config::Host(config) if self.teardown => teardown(&config.runtime_dir),
+            Config::Host(config) => run(host::run(self.config, config)),
+            Config::Gateway(_) => bail!("{} configures a gateway: run `portway gateway`", self.config.display()),
+        }
+    }
+}
+
+/// A configuration, or all its faults.
+pub fn load(file: &Path) -> anyhow::Result<Config> {
+    config::load(file).map_err(|faults| anyhow!("the configuration has faults:\n{faults}"))
+}
+
+fn run(task: impl Future<Output = anyhow::Result<ExitCode>>) -> anyhow::Result<ExitCode> {
+    tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?.block_on(task)
+}
+
+fn teardown(runtime_dir: &Path) -> anyhow::Result<ExitCode> {
+    super::block_on(daemon::teardown(runtime_dir))
+}

@@ -1,0 +1,64 @@
+//! `portway status`.
+
+use super::client::RuntimeDir;
+use reqwest::Method;
+use serde_json::Value;
+use std::process::ExitCode;
+
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    at: RuntimeDir,
+}
+
+impl Args {
+    /// Exit code 0 when every daemon here is ready, else 1.
+    pub fn run(self) -> anyhow::Result<ExitCode> {
+        let roles = self.at.roles();
+        anyhow::ensure!(!roles.is_empty(), "no daemon of Portway has its socket in {}: is one running?", self.at.runtime_dir.display());
+        let mut ready = true;
+        for role in roles {
+            let (_, status) = super::block_on(self.at.ask(role, Method::GET, "/v1/status", None))?;
+            ready &= status["ready"] == true;
+            if self.json { println!("{status}") } else { print!("{}", table(&status)) }
+        }
+        Ok(if ready { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    }
+}
+
+fn text(value: &Value) -> String {
+    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
+}
+
+fn table(status: &Value) -> String {
+    let state = if status["ready"] == true { "ready" } else { "NOT READY" };
+    let mut out = format!(
+        "{} {}: {state}, {} tunnels, platform address {}, tunnel MTU {}\n",
+        text(&status["role"]),
+        text(&status["node"]),
+        text(&status["backend"]),
+        text(&status["platform_address"]),
+        status["tunnel_mtu"]
+    );
+    for failure in status["failures"].as_array().into_iter().flatten() {
+        out += &format!("  ! {}\n", text(failure));
+    }
+    let columns: &[&str] = if status["role"] == "gateway" {
+        &["name", "tunnel", "key", "interface", "peers", "snat"]
+    } else {
+        &["name", "shard", "tunnel", "key", "gateway", "inner", "attachments"]
+    };
+    out + &rows(columns, status["tenants"].as_array().map_or(&[], Vec::as_slice))
+}
+
+/// A table for people: as wide as it needs to be.
+fn rows(columns: &[&str], rows: &[Value]) -> String {
+    let mut cells = vec![columns.iter().map(|column| column.to_uppercase()).collect::<Vec<_>>()];
+    cells.extend(rows.iter().map(|row| columns.iter().map(|column| text(&row[*column])).collect()));
+    let width = |column: usize| cells.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
+    let widths: Vec<usize> = (0..columns.len()).map(width).collect();
+    let line = |row: &Vec<String>| row.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}")).collect::<Vec<_>>().join("  ");
+    cells.iter().map(|row| format!("  {}\n", line(row).trim_end())).collect()
+}

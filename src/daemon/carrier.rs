@@ -1,0 +1,124 @@
+//! What carries the tunnels: GRE devices of the kernel, which need nothing from this process, or its own data path.
+
+use crate::config::Backend;
+use crate::kernel::Kernel;
+use crate::metrics::Page;
+use crate::model::IfName;
+use crate::plan::gateway::Carrier;
+use crate::userspace::{Dataplane, Descriptors, Tunnel};
+use anyhow::{Context, bail};
+use ipnet::IpNet;
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::os::fd::OwnedFd;
+
+/// As configured, and as this kernel can.
+pub async fn choose(backend: Backend, kernel: &mut Kernel) -> anyhow::Result<Carrier> {
+    Ok(match backend {
+        Backend::Userspace => Carrier::Userspace,
+        Backend::Auto if !kernel.has_gre().await => Carrier::Userspace,
+        Backend::Kernel if !kernel.has_gre().await => {
+            bail!("`backend: kernel`, but this kernel has no ip_gre: load it (`modprobe ip_gre`), or write `backend: auto` to let this process carry the tunnels")
+        }
+        Backend::Auto | Backend::Kernel => Carrier::Kernel,
+    })
+}
+
+impl Carrier {
+    pub fn name(self) -> &'static str {
+        match self {
+            Carrier::Kernel => "kernel",
+            Carrier::Userspace => "userspace",
+        }
+    }
+}
+
+/// A tunnel and, on a gateway, the function hosts that use it: outer address -> inner prefixes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Carried {
+    pub tunnel: Tunnel,
+    pub peers: BTreeMap<IpAddr, Vec<IpNet>>,
+}
+
+/// The userspace data path, where there is one, and what it has been told.
+#[derive(Debug, Default)]
+pub struct Path {
+    dataplane: Option<Dataplane>,
+    told: BTreeMap<IfName, Carried>,
+}
+
+impl Path {
+    /// Nothing for kernel tunnels. In userspace: carries at once what a predecessor carried.
+    pub fn start(carrier: Carrier, local: IpAddr, inherited: &mut BTreeMap<String, OwnedFd>, tunnels: &[Carried]) -> anyhow::Result<Self> {
+        if carrier == Carrier::Kernel {
+            return Ok(Self::default());
+        }
+        let adopted = Descriptors::take(inherited);
+        let dataplane = Dataplane::open(local, adopted).context("cannot open the raw socket for GRE (protocol 47): CAP_NET_RAW is needed")?;
+        let mut path = Self { dataplane: Some(dataplane), told: BTreeMap::new() };
+        let taken: Vec<Carried> = tunnels.iter().filter(|carried| path.has_descriptor(&carried.tunnel.interface)).cloned().collect();
+        path.carry(&taken)?;
+        Ok(path)
+    }
+
+    fn has_descriptor(&self, interface: &IfName) -> bool {
+        self.dataplane.as_ref().is_some_and(|dataplane| dataplane.inherited(interface))
+    }
+
+    /// Carries exactly these tunnels from now on; what is carried already is not disturbed.
+    pub fn carry(&mut self, tunnels: &[Carried]) -> anyhow::Result<()> {
+        let Some(dataplane) = &mut self.dataplane else { return Ok(()) };
+        let wanted: BTreeMap<&IfName, &Carried> = tunnels.iter().map(|carried| (&carried.tunnel.interface, carried)).collect();
+        let other = |told: &Carried| wanted.get(&told.tunnel.interface).is_none_or(|carried| carried.tunnel != told.tunnel);
+        for gone in self.told.extract_if(.., |_, told| other(told)).map(|(name, _)| name).collect::<Vec<_>>() {
+            dataplane.remove_tunnel(&gone);
+        }
+        for carried in tunnels {
+            let name = &carried.tunnel.interface;
+            if !self.told.contains_key(name) {
+                dataplane.add_tunnel(carried.tunnel.clone()).with_context(|| format!("cannot carry {name}"))?;
+                self.told.insert(name.clone(), Carried { tunnel: carried.tunnel.clone(), peers: BTreeMap::new() });
+            }
+            let Some(told) = self.told.get_mut(name) else { continue };
+            for gone in told.peers.extract_if(.., |outer, _| !carried.peers.contains_key(outer)).map(|(outer, _)| outer).collect::<Vec<_>>() {
+                dataplane.remove_peer(name, gone)?;
+            }
+            for (outer, prefixes) in carried.peers.iter().filter(|(outer, prefixes)| told.peers.get(outer) != Some(prefixes)).collect::<Vec<_>>() {
+                dataplane.set_peer(name, *outer, prefixes)?;
+                told.peers.insert(*outer, prefixes.clone());
+            }
+        }
+        Ok(())
+    }
+
+    pub fn status(&self) -> serde_json::Value {
+        self.dataplane.as_ref().map_or(serde_json::Value::Null, |dataplane| serde_json::json!(dataplane.counters()))
+    }
+
+    pub fn metrics(&self, out: &mut Page) {
+        let Some(dataplane) = &self.dataplane else { return };
+        let counters = dataplane.counters();
+        for (reason, packets) in counters.drops {
+            out.counter("portway_userspace_dropped_packets", "Packets dropped by the userspace data path", &[("reason", reason.as_str())], packets);
+        }
+        for (interface, traffic) in counters.tunnels {
+            let labels = [("tunnel", interface.as_str())];
+            out.counter("portway_tunnel_received_packets", "Packets out of a userspace tunnel", &labels, traffic.received_packets);
+            out.counter("portway_tunnel_received_bytes", "Inner bytes out of a userspace tunnel", &labels, traffic.received_bytes);
+            out.counter("portway_tunnel_sent_packets", "Packets into a userspace tunnel", &labels, traffic.sent_packets);
+            out.counter("portway_tunnel_sent_bytes", "Inner bytes into a userspace tunnel", &labels, traffic.sent_bytes);
+        }
+    }
+
+    pub fn descriptors(&self) -> anyhow::Result<Vec<(String, OwnedFd)>> {
+        Ok(self.dataplane.as_ref().map(Dataplane::descriptors).transpose()?.unwrap_or_default())
+    }
+
+    /// Sends on what has been read, and reads no more.
+    pub fn stop(&mut self) {
+        if let Some(dataplane) = self.dataplane.take() {
+            dataplane.stop();
+        }
+        self.told.clear();
+    }
+}

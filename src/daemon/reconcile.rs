@@ -1,0 +1,89 @@
+//! Read, plan, apply: the same pass at start, after a change and after a repair.
+
+use crate::kernel::Kernel;
+use crate::plan::facts::Facts;
+use crate::plan::{State, Sysctl, plan};
+use serde::Serialize;
+use std::collections::{BTreeMap, BTreeSet};
+use std::future::Future;
+use std::os::fd::OwnedFd;
+use std::time::{Duration, Instant};
+
+/// What a role adds to the common daemon.
+pub trait Role: Send + 'static {
+    /// `gateway` or `host`: names sockets and files.
+    const NAME: &'static str;
+
+    /// Begin, with what a predecessor left; what is used of it is taken out. From its return on, traffic that the
+    /// predecessor carried is carried by us.
+    /// Kernel tunnels or this process, as configured and as the kernel can.
+    fn choose_carrier(&mut self, kernel: &mut Kernel) -> impl Future<Output = anyhow::Result<()>> + Send;
+
+    fn start(&mut self, kernel: &mut Kernel, inherited: &mut BTreeMap<String, OwnedFd>) -> impl Future<Output = anyhow::Result<()>> + Send;
+
+    /// Settings of interfaces that are not ours whose values the plan needs to know.
+    fn interest(&self) -> BTreeSet<Sysctl>;
+
+    /// What the kernel should hold, given what it holds and what is around it.
+    fn desired(&mut self, facts: &Facts, observed: &State) -> anyhow::Result<State>;
+
+    /// The kernel holds what it should, or as much of it as could be had: let the rest of the role follow.
+    fn follow(&mut self, facts: &Facts, kernel: &mut Kernel) -> impl Future<Output = anyhow::Result<()>> + Send;
+
+    /// Read the configuration anew; on faults keep the old one and tell them.
+    fn reload(&mut self) -> Result<(), String>;
+
+    /// What is to be shown: `status`, `/v1/status`.
+    fn status(&self) -> serde_json::Value;
+
+    /// Figures beyond the common ones.
+    fn metrics(&self, out: &mut crate::metrics::Page);
+
+    /// What a successor needs to carry on without a gap, by name.
+    fn descriptors(&self) -> anyhow::Result<Vec<(String, OwnedFd)>>;
+
+    /// Finish what is in hand. Nothing in the kernel is removed.
+    fn stop(&mut self) -> impl Future<Output = ()> + Send;
+}
+
+/// What one pass came to.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct Report {
+    pub steps: Vec<String>,
+    pub failures: Vec<String>,
+    pub took: Duration,
+}
+
+impl Report {
+    /// Whether nothing is left to be done.
+    pub fn settled(&self) -> bool {
+        self.failures.is_empty()
+    }
+}
+
+/// A long plan is summed up: nobody reads ten thousand lines.
+const STEPS_TOLD: usize = 50;
+
+/// One pass.
+pub async fn pass<R: Role>(role: &mut R, kernel: &mut Kernel) -> Report {
+    let begun = Instant::now();
+    let mut report = Report::default();
+    if let Err(error) = try_pass(role, kernel, &mut report).await {
+        report.failures.push(format!("{error:#}"));
+    }
+    report.took = begun.elapsed();
+    report
+}
+
+async fn try_pass<R: Role>(role: &mut R, kernel: &mut Kernel, report: &mut Report) -> anyhow::Result<()> {
+    let facts = kernel.facts().await?;
+    let observed = kernel.observe(&role.interest()).await?;
+    let desired = role.desired(&facts, &observed)?;
+    let steps = plan(&desired, &observed).steps;
+    report.steps = steps.iter().take(STEPS_TOLD).map(ToString::to_string).collect();
+    if steps.len() > STEPS_TOLD {
+        report.steps.push(format!("... and {} more", steps.len() - STEPS_TOLD));
+    }
+    report.failures = kernel.apply(&steps).await.iter().map(ToString::to_string).collect();
+    role.follow(&facts, kernel).await
+}

@@ -1,0 +1,97 @@
+//! The HTTP faces that every daemon has: `/healthz`, `/readyz`, `/metrics`, `/v1/status`.
+
+use super::reconcile::{Report, Role, pass};
+use crate::kernel::Kernel;
+use crate::metrics::Page;
+use axum::extract::State as Extract;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use axum::{Json, Router};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use tokio::sync::Mutex;
+
+/// What the loop and the HTTP handlers share. Locked in the order in which it is written here.
+#[derive(Debug)]
+pub struct Shared<R> {
+    pub role: Mutex<R>,
+    pub kernel: Mutex<Kernel>,
+    last: std::sync::Mutex<Option<Report>>,
+    passes: AtomicU64,
+    repairs: AtomicU64,
+}
+
+impl<R: Role> Shared<R> {
+    pub fn new(role: R, kernel: Kernel) -> Self {
+        Self { role: Mutex::new(role), kernel: Mutex::new(kernel), last: std::sync::Mutex::new(None), passes: AtomicU64::new(0), repairs: AtomicU64::new(0) }
+    }
+
+    /// Brings the kernel to what it should hold.
+    pub async fn reconcile(&self) -> Report {
+        let (mut role, mut kernel) = (self.role.lock().await, self.kernel.lock().await);
+        let report = pass(&mut *role, &mut kernel).await;
+        self.passes.fetch_add(1, Relaxed);
+        self.repairs.fetch_add(u64::from(!report.steps.is_empty()), Relaxed);
+        report.log();
+        *self.last() = Some(report.clone());
+        report
+    }
+
+    fn last(&self) -> std::sync::MutexGuard<'_, Option<Report>> {
+        self.last.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    fn ready(&self) -> bool {
+        self.last().as_ref().is_some_and(Report::settled)
+    }
+}
+
+/// The part that may be seen from the network.
+pub fn read_only<R: Role>(shared: Arc<Shared<R>>) -> Router {
+    Router::new()
+        .route("/healthz", get(|| async { "ok\n" }))
+        .route("/readyz", get(readyz))
+        .route("/metrics", get(metrics))
+        .route("/v1/status", get(status))
+        .with_state(shared)
+}
+
+async fn readyz<R: Role>(Extract(shared): Extract<Arc<Shared<R>>>) -> Response {
+    match shared.last().clone() {
+        Some(report) if report.settled() => "ready\n".into_response(),
+        Some(report) => (StatusCode::SERVICE_UNAVAILABLE, format!("not ready:\n{}\n", report.failures.join("\n"))).into_response(),
+        None => (StatusCode::SERVICE_UNAVAILABLE, "not ready: starting\n").into_response(),
+    }
+}
+
+async fn status<R: Role>(Extract(shared): Extract<Arc<Shared<R>>>) -> Response {
+    let mut status = shared.role.lock().await.status();
+    if let Some(map) = status.as_object_mut() {
+        map.insert("role".into(), R::NAME.into());
+        map.insert("version".into(), env!("CARGO_PKG_VERSION").into());
+        map.insert("ready".into(), shared.ready().into());
+        map.insert("failures".into(), shared.last().as_ref().map(|report| report.failures.clone()).unwrap_or_default().into());
+    }
+    Json(status).into_response()
+}
+
+async fn metrics<R: Role>(Extract(shared): Extract<Arc<Shared<R>>>) -> Response {
+    let mut page = Page::default();
+    page.gauge("portway_ready", "1 when the kernel holds all that it should", &[], f64::from(u8::from(shared.ready())));
+    page.counter("portway_reconcile_passes", "Times the kernel was compared with what it should hold", &[], shared.passes.load(Relaxed));
+    page.counter("portway_reconcile_repairs", "Passes that had something to change", &[], shared.repairs.load(Relaxed));
+    if let Some(report) = shared.last().as_ref() {
+        page.gauge("portway_reconcile_seconds", "Duration of the last pass", &[], report.took.as_secs_f64());
+        #[expect(clippy::cast_precision_loss, reason = "a count of failures is small")]
+        page.gauge("portway_reconcile_failures", "Steps of the last pass that failed", &[], report.failures.len() as f64);
+    }
+    for (table, counter, packets) in shared.kernel.lock().await.counters().await.unwrap_or_default() {
+        page.counter("portway_dropped_packets", "Packets dropped by the ruleset", &[("table", &table), ("reason", counter.trim_start_matches("drop_"))], packets);
+    }
+    shared.role.lock().await.metrics(&mut page);
+    match page.encode() {
+        Ok(text) => ([(header::CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], text).into_response(),
+        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
+    }
+}

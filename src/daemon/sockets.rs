@@ -1,0 +1,90 @@
+//! The sockets of a daemon: made anew, or taken over from the process before.
+
+use super::reconcile::Role;
+use super::serve::{Shared, read_only};
+use super::succession::Heir;
+use anyhow::Context;
+use axum::Router;
+use std::collections::BTreeMap;
+use std::net::{SocketAddr, TcpListener};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixListener;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use tokio::sync::mpsc;
+
+/// Names under which a predecessor hands its listeners over.
+const API: &str = "socket:api";
+const ADMIN: &str = "socket:admin";
+
+/// Bound and listening, not yet served.
+#[derive(Debug)]
+pub struct Sockets {
+    api: UnixListener,
+    admin: TcpListener,
+    takeover: UnixListener,
+}
+
+/// `RUNTIME_DIR/ROLE.sock`: the API.
+pub fn api_path(runtime_dir: &Path, role: &str) -> PathBuf {
+    runtime_dir.join(format!("{role}.sock"))
+}
+
+/// `RUNTIME_DIR/ROLE.takeover`: where a successor asks for what the running process holds.
+pub fn takeover_path(runtime_dir: &Path, role: &str) -> PathBuf {
+    runtime_dir.join(format!("{role}.takeover"))
+}
+
+impl Sockets {
+    /// Takes the listeners found among `inherited` out of it and binds the others.
+    pub fn open(runtime_dir: &Path, role: &str, admin: SocketAddr, inherited: &mut BTreeMap<String, OwnedFd>) -> anyhow::Result<Self> {
+        let api = match inherited.remove(API) {
+            Some(descriptor) => descriptor.into(),
+            None => bind_unix(&api_path(runtime_dir, role), 0o660)?,
+        };
+        let inherited_admin = inherited.remove(ADMIN).map(TcpListener::from).filter(|old| old.local_addr().is_ok_and(|at| at == admin));
+        let admin = match inherited_admin {
+            Some(listener) => listener,
+            None => TcpListener::bind(admin).with_context(|| format!("cannot listen on the admin address {admin}: set `admin:` to a free one"))?,
+        };
+        let takeover = bind_unix(&takeover_path(runtime_dir, role), 0o600)?;
+        for nonblocking in [api.set_nonblocking(true), admin.set_nonblocking(true), takeover.set_nonblocking(true)] {
+            nonblocking?;
+        }
+        Ok(Self { api, admin, takeover })
+    }
+
+    /// Serves all of them from now on; `own` is what only this role offers, over the API socket alone. Successors that
+    /// ask come out of the channel.
+    pub fn serve<R: Role>(&self, shared: Arc<Shared<R>>, own: Router) -> anyhow::Result<mpsc::Receiver<Heir>> {
+        let admin = tokio::net::TcpListener::from_std(self.admin.try_clone()?)?;
+        let api = tokio::net::UnixListener::from_std(self.api.try_clone()?)?;
+        let read = read_only(shared);
+        let all = own.merge(read.clone());
+        tokio::spawn(async move { axum::serve(admin, read).await });
+        tokio::spawn(async move { axum::serve(api, all).await });
+        super::succession::listen(self.takeover.try_clone()?)
+    }
+
+    /// The listeners that a successor goes on with.
+    pub fn descriptors(&self) -> std::io::Result<Vec<(String, OwnedFd)>> {
+        Ok(vec![(API.into(), self.api.as_fd().try_clone_to_owned()?), (ADMIN.into(), self.admin.as_fd().try_clone_to_owned()?)])
+    }
+}
+
+/// Binds beside the path and moves into place, so that a client finds either the old socket or the new one.
+fn bind_unix(path: &Path, mode: u32) -> anyhow::Result<UnixListener> {
+    let attempt = || -> std::io::Result<UnixListener> {
+        let unfinished = path.with_extension("new");
+        match std::fs::remove_file(&unfinished) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        let listener = UnixListener::bind(&unfinished)?;
+        std::fs::set_permissions(&unfinished, std::fs::Permissions::from_mode(mode))?;
+        std::fs::rename(&unfinished, path)?;
+        Ok(listener)
+    };
+    attempt().with_context(|| format!("cannot make the socket {}: is `runtime_dir` writable?", path.display()))
+}

@@ -1,0 +1,118 @@
+//! One process after another, without a packet lost: the successor gets the descriptors of the running process, starts
+//! to read, says so, and only then does the old one stop.
+//!
+//! ```text
+//! successor                         predecessor
+//!    | ---- connects ------------------> |  stops reconciling
+//!    | <--- descriptors (SCM_RIGHTS) --- |
+//!    |  starts its data path             |
+//!    | ---- "carrying\n" --------------> |  stops its data path, having sent on what it had read
+//!    | <--- end of stream -------------- |  gone
+//!    |  reconciles, serves               x
+//! ```
+//! A lock file sees to it that there are never two who reconcile.
+
+use crate::userspace::handover;
+use anyhow::{Context, bail};
+use nix::fcntl::{Flock, FlockArg};
+use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
+use std::collections::BTreeMap;
+use std::io::{Read, Write};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::Path;
+use std::time::Duration;
+use tokio::sync::mpsc;
+
+/// Neither side waits longer for the other's next word.
+const PATIENCE: Duration = Duration::from_secs(10);
+const CARRYING: &[u8] = b"carrying\n";
+
+/// The right to be the one process of this role in this directory, as long as it is held.
+#[derive(Debug)]
+pub struct Sole {
+    _lock: Flock<std::fs::File>,
+}
+
+impl Sole {
+    pub fn claim(runtime_dir: &Path, role: &str) -> anyhow::Result<Self> {
+        let path = runtime_dir.join(format!("{role}.lock"));
+        let file = std::fs::File::options().create(true).truncate(false).write(true).open(&path).with_context(|| format!("cannot open {}", path.display()))?;
+        match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+            Ok(lock) => Ok(Self { _lock: lock }),
+            Err((_, error)) => bail!("another `portway {role}` holds {} ({error}): end it, or give this one a `runtime_dir` of its own", path.display()),
+        }
+    }
+}
+
+/// What a running process has handed over, and the way to tell it that we carry on.
+#[derive(Debug)]
+pub struct Estate {
+    pub descriptors: BTreeMap<String, OwnedFd>,
+    stream: UnixStream,
+}
+
+impl Estate {
+    /// Asks the running process of this role, if there is one.
+    pub fn ask(path: &Path) -> anyhow::Result<Option<Self>> {
+        let Ok(stream) = UnixStream::connect(path) else { return Ok(None) };
+        stream.set_read_timeout(Some(PATIENCE))?;
+        stream.set_write_timeout(Some(PATIENCE))?;
+        let named = handover::receive(&stream).context("the running process did not hand over; stop it, then start this one again")?;
+        Ok(Some(Self { descriptors: named.into_iter().collect(), stream }))
+    }
+
+    /// We carry the traffic now: waits until the other is gone.
+    pub fn carrying(mut self) -> anyhow::Result<()> {
+        self.stream.write_all(CARRYING)?;
+        let mut rest = Vec::new();
+        self.stream.read_to_end(&mut rest).context("the running process did not end after handing over")?;
+        Ok(())
+    }
+}
+
+/// A successor that has asked.
+#[derive(Debug)]
+pub struct Heir {
+    stream: UnixStream,
+}
+
+impl Heir {
+    /// Gives it everything and waits for its word. The stream must stay open until our data path has stopped: the
+    /// end of it tells the successor, so it is leaked to the end of the process.
+    pub async fn hand_over(self, descriptors: Vec<(String, OwnedFd)>) -> anyhow::Result<()> {
+        tokio::task::spawn_blocking(move || {
+            let mut stream = self.stream;
+            stream.set_nonblocking(false)?;
+            stream.set_read_timeout(Some(PATIENCE))?;
+            stream.set_write_timeout(Some(PATIENCE))?;
+            let borrowed: Vec<_> = descriptors.iter().map(|(name, descriptor)| (name.clone(), descriptor.as_fd())).collect();
+            handover::send(&stream, &borrowed)?;
+            let mut word = [0; CARRYING.len()];
+            stream.read_exact(&mut word).context("the successor took the descriptors and said nothing")?;
+            std::mem::forget(stream);
+            Ok(())
+        })
+        .await?
+    }
+}
+
+/// Successors that connect, one at a time. Only root and our own user may ask.
+pub fn listen(listener: UnixListener) -> anyhow::Result<mpsc::Receiver<Heir>> {
+    let listener = tokio::net::UnixListener::from_std(listener)?;
+    let (sender, receiver) = mpsc::channel(1);
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let Ok(stream) = stream.into_std() else { continue };
+            let uid = getsockopt(&stream, PeerCredentials).map(|who| who.uid());
+            if uid != Ok(0) && uid != Ok(nix::unistd::getuid().as_raw()) {
+                tracing::warn!("a process of another user asked to take over and was refused");
+                continue;
+            }
+            if sender.send(Heir { stream }).await.is_err() {
+                break;
+            }
+        }
+    });
+    Ok(receiver)
+}

@@ -1,0 +1,224 @@
+//! `portway host`: a machine that runs functions of many tenants.
+
+pub mod api;
+pub mod attachments;
+mod resolve;
+mod store;
+mod tunnels;
+
+use crate::config::{self, Config, Host};
+use crate::daemon::carrier::{self, Path};
+use crate::daemon::reconcile::Role;
+use crate::daemon::{self, Place};
+use crate::kernel::Kernel;
+use crate::metrics::Page;
+use crate::model::AttachmentName;
+use crate::plan::facts::Facts;
+use crate::plan::gateway::Carrier;
+use crate::plan::host::{Inputs, desired, shards};
+use crate::plan::slots::Slots;
+use crate::plan::{State, Step, Sysctl};
+use anyhow::Context;
+use attachments::{Attach, Attachment, Attachments, Refusal, Spec};
+use serde_json::json;
+use std::collections::{BTreeMap, BTreeSet};
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use store::Store;
+
+/// A function host's part of the daemon.
+#[derive(Debug)]
+pub struct Node {
+    file: PathBuf,
+    config: Host,
+    carrier: Carrier,
+    slots: Slots,
+    attachments: Attachments,
+    store: Store,
+    path: Path,
+    mtu: u32,
+}
+
+/// Runs until a signal or a successor ends it.
+pub async fn run(file: PathBuf, config: Host) -> anyhow::Result<ExitCode> {
+    let place = Place { runtime_dir: config.runtime_dir.clone(), admin: config.admin };
+    daemon::run(Node::new(file, config)?, place, api::routes).await
+}
+
+impl Node {
+    pub fn new(file: PathBuf, config: Host) -> anyhow::Result<Self> {
+        let store = Store::open(&config.runtime_dir).with_context(|| format!("cannot use `runtime_dir` {}", config.runtime_dir.display()))?;
+        let mut attachments = Attachments::default();
+        let (stored, unreadable) = store.load()?;
+        stored.into_iter().for_each(|attachment| attachments.insert(attachment));
+        for (path, reason) in unreadable {
+            tracing::error!("{} is not an attachment ({reason}): attach anew and remove the file", path.display());
+        }
+        Ok(Self { file, config, carrier: Carrier::Userspace, slots: Slots::default(), attachments, store, path: Path::default(), mtu: 0 })
+    }
+
+    pub fn attachments(&self) -> &Attachments {
+        &self.attachments
+    }
+
+    /// Binds a container to its tenant: one element, and the packets that carry it. `true` when it was made, `false`
+    /// when it stood.
+    pub async fn attach(&mut self, kernel: &mut Kernel, name: AttachmentName, spec: Spec) -> Result<(bool, Attachment), api::Failed> {
+        let found = resolve::resolve(kernel, &spec).await?;
+        let attachment = match self.attachments.decide(&self.config, &name, &spec, &found)? {
+            Attach::Stands(attachment) => return Ok((false, attachment)),
+            Attach::New(attachment) => attachment,
+        };
+        let attached = &attachment.attached;
+        let mark = attached.mark(&self.slots).ok_or_else(|| Refusal::UnknownShard(attached.to.clone()))?;
+        let (set, element) = attached.element();
+        self.store.save(&attachment).context("cannot store the attachment: is `runtime_dir` writable?")?;
+        self.attachments.insert(attachment.clone());
+        let made = if attached.port {
+            // A bridge's port needs a hook of its own, which is a matter of the whole table.
+            self.settle(kernel).await
+        } else {
+            let setting = attached.sysctl().map(|(sysctl, value)| Step::SetSysctl(sysctl, value));
+            match setting.map(|step| kernel.set_sysctl(&step)).transpose() {
+                Ok(_) => kernel.set_element(&set, &element, Some(mark)).map_err(anyhow::Error::from),
+                Err(error) => Err(error.into()),
+            }
+        };
+        if let Err(error) = made {
+            self.forget(&name);
+            return Err(error.context("the kernel refused the attachment").into());
+        }
+        Ok((true, attachment))
+    }
+
+    /// Ends an attachment: from now on its packets are nobody's, and its connections are gone.
+    pub async fn detach(&mut self, kernel: &mut Kernel, name: &AttachmentName) -> Result<(), api::Failed> {
+        let Some(gone) = self.forget(name) else { return Err(Refusal::Unknown(name.clone()).into()) };
+        let attached = &gone.attached;
+        let (set, element) = attached.element();
+        if attached.port {
+            self.settle(kernel).await?;
+        } else {
+            kernel.remove_element(&set, &element).context("cannot remove the attachment from the kernel")?;
+            if !self.attachments.uses(attached.index)
+                && let Some((sysctl, _)) = attached.sysctl()
+            {
+                kernel.restore_sysctl(&sysctl).context("cannot restore the interface's settings")?;
+            }
+        }
+        let who = u32::from(attached.who.get()) << 16;
+        kernel.delete_conntrack_by_mark(who, 0xffff_0000).context("cannot delete the attachment's connections")?;
+        Ok(())
+    }
+
+    fn forget(&mut self, name: &AttachmentName) -> Option<Attachment> {
+        if let Err(error) = self.store.remove(name) {
+            tracing::error!("cannot remove the stored attachment {name}: {error}");
+        }
+        self.attachments.remove(name)
+    }
+
+    /// A whole pass, outside the loop.
+    async fn settle(&mut self, kernel: &mut Kernel) -> anyhow::Result<()> {
+        let report = daemon::reconcile::pass(self, kernel).await;
+        anyhow::ensure!(report.settled(), "{}", report.failures.join("; "));
+        Ok(())
+    }
+
+    /// Attachments whose interface has gone are over: a new interface of the same name may be anybody's.
+    fn drop_lost(&mut self, facts: &Facts) -> Vec<Attachment> {
+        let stands = |a: &Attachment| facts.links.get(&a.attached.interface).is_some_and(|link| link.index == a.attached.index);
+        let lost: Vec<AttachmentName> = self.attachments.iter().filter(|a| !stands(a)).map(|a| a.name.clone()).collect();
+        lost.iter().filter_map(|name| self.forget(name)).collect()
+    }
+}
+
+impl Role for Node {
+    const NAME: &'static str = "host";
+
+    async fn choose_carrier(&mut self, kernel: &mut Kernel) -> anyhow::Result<()> {
+        self.carrier = carrier::choose(self.config.backend, kernel).await?;
+        Ok(())
+    }
+
+    async fn start(&mut self, kernel: &mut Kernel, inherited: &mut BTreeMap<String, OwnedFd>) -> anyhow::Result<()> {
+        self.choose_carrier(kernel).await?;
+        let facts = kernel.facts().await?;
+        let observed = kernel.observe(&self.interest()).await?;
+        self.desired(&facts, &observed)?;
+        self.path = Path::start(self.carrier, self.config.platform.address, inherited, &self.tunnels())?;
+        Ok(())
+    }
+
+    fn interest(&self) -> BTreeSet<Sysctl> {
+        self.attachments.iter().filter_map(|attachment| Some(attachment.attached.sysctl()?.0)).collect()
+    }
+
+    fn desired(&mut self, facts: &Facts, observed: &State) -> anyhow::Result<State> {
+        if self.slots == Slots::default() {
+            self.slots = Slots::recover(observed.links.iter().map(|(name, link)| (name, link.alias.as_str())));
+        }
+        self.slots.assign(&shards(&self.config))?;
+        for lost in self.drop_lost(facts) {
+            tracing::info!("attachment {} is over: interface {} has gone", lost.name, lost.attached.interface);
+        }
+        let attached: Vec<_> = self.attachments.iter().map(|attachment| attachment.attached.clone()).collect();
+        let inputs = Inputs { config: &self.config, carrier: self.carrier, facts, slots: &self.slots, attachments: &attached };
+        self.mtu = inputs.tunnel_mtu();
+        Ok(desired(&inputs))
+    }
+
+    async fn follow(&mut self, _facts: &Facts, _kernel: &mut Kernel) -> anyhow::Result<()> {
+        let tunnels = self.tunnels();
+        self.path.carry(&tunnels)
+    }
+
+    fn reload(&mut self) -> Result<(), String> {
+        match config::load(&self.file) {
+            Ok(Config::Host(new)) => {
+                self.config = new;
+                Ok(())
+            }
+            Ok(Config::Gateway(_)) => Err(format!("{} has become a gateway's configuration", self.file.display())),
+            Err(faults) => Err(faults.to_string()),
+        }
+    }
+
+    fn status(&self) -> serde_json::Value {
+        let tenants: Vec<_> = self
+            .config
+            .tenants
+            .iter()
+            .flat_map(|tenant| tenant.shards.iter().map(move |shard| (tenant, shard)))
+            .map(|(tenant, shard)| {
+                let of = crate::model::TenantShard { tenant: tenant.name.clone(), shard: shard.shard };
+                let slot = self.slots.get(&of);
+                json!({
+                    "name": tenant.name, "shard": shard.shard, "slot": slot, "tunnel": slot.map(crate::model::IfName::tunnel),
+                    "key": tenant.key, "gateway": shard.gateway, "inner": shard.inner, "cidrs": tenant.cidrs,
+                    "attachments": self.attachments.iter().filter(|a| a.attached.to == of).count(),
+                })
+            })
+            .collect();
+        json!({
+            "node": self.config.node, "backend": self.carrier.name(), "platform_address": self.config.platform.address,
+            "tunnel_mtu": self.mtu, "tenants": tenants, "attachments": self.attachments.len(), "userspace": self.path.status(),
+        })
+    }
+
+    fn metrics(&self, out: &mut Page) {
+        #[expect(clippy::cast_precision_loss, reason = "at most 65,535")]
+        out.gauge("portway_attachments", "Attachments that stand", &[], self.attachments.len() as f64);
+        out.gauge("portway_tunnel_mtu_bytes", "Bytes that a packet inside a tunnel may have", &[], f64::from(self.mtu));
+        self.path.metrics(out);
+    }
+
+    fn descriptors(&self) -> anyhow::Result<Vec<(String, OwnedFd)>> {
+        self.path.descriptors()
+    }
+
+    async fn stop(&mut self) {
+        self.path.stop();
+    }
+}

@@ -1,0 +1,116 @@
+//! `/v1/attachments` over the host's unix socket.
+//!
+//! | call | answers |
+//! |---|---|
+//! | `PUT /v1/attachments/NAME` with a [`Spec`] | 201 made, 200 stood with the same values, 400, 404, 409 |
+//! | `DELETE /v1/attachments/NAME` | 204, 404 |
+//! | `GET /v1/attachments[/NAME]` | 200, 404 |
+
+use super::Node;
+use super::attachments::{Attachment, Refusal, Spec};
+use crate::daemon::serve::Shared;
+use crate::model::AttachmentName;
+use axum::body::Bytes;
+use axum::extract::{Path, State};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, put};
+use axum::{Json, Router};
+use serde_json::json;
+use std::sync::Arc;
+
+type Node_ = State<Arc<Shared<Node>>>;
+
+pub fn routes(shared: Arc<Shared<Node>>) -> Router {
+    Router::new()
+        .route("/v1/attachments", get(list))
+        .route("/v1/attachments/{name}", put(attach).delete(detach).get(show))
+        .with_state(shared)
+}
+
+/// What an attachment looks like to a caller.
+pub fn view(attachment: &Attachment) -> serde_json::Value {
+    let Attachment { name, spec, attached } = attachment;
+    json!({
+        "name": name,
+        "tenant": attached.to.tenant,
+        "shard": attached.to.shard,
+        "interface": attached.interface,
+        "bridge_port": attached.port,
+        "source": attached.source,
+        "netns": spec.netns,
+    })
+}
+
+async fn list(State(shared): Node_) -> Response {
+    Json(shared.role.lock().await.attachments().iter().map(view).collect::<Vec<_>>()).into_response()
+}
+
+async fn show(State(shared): Node_, Path(name): Path<String>) -> Result<Response, Failed> {
+    let name = parse_name(&name)?;
+    let role = shared.role.lock().await;
+    let attachment = role.attachments().get(&name).ok_or(Refusal::Unknown(name))?;
+    Ok(Json(view(attachment)).into_response())
+}
+
+async fn attach(State(shared): Node_, Path(name): Path<String>, body: Bytes) -> Result<Response, Failed> {
+    let name = parse_name(&name)?;
+    let spec: Spec = serde_json::from_slice(&body).map_err(|error| {
+        Refusal::Invalid(format!("the body is not an attachment: {error}; write {{\"tenant\": NAME, \"interface\": NAME}}, optionally with \"source\" or \"shard\""))
+    })?;
+    let mut role = shared.role.lock().await;
+    let mut kernel = shared.kernel.lock().await;
+    let (made, attachment) = role.attach(&mut kernel, name, spec).await?;
+    let status = if made { StatusCode::CREATED } else { StatusCode::OK };
+    Ok((status, Json(view(&attachment))).into_response())
+}
+
+async fn detach(State(shared): Node_, Path(name): Path<String>) -> Result<Response, Failed> {
+    let name = parse_name(&name)?;
+    let mut role = shared.role.lock().await;
+    let mut kernel = shared.kernel.lock().await;
+    role.detach(&mut kernel, &name).await?;
+    Ok(StatusCode::NO_CONTENT.into_response())
+}
+
+fn parse_name(name: &str) -> Result<AttachmentName, Refusal> {
+    name.parse().map_err(|error| Refusal::Invalid(format!("{error}")))
+}
+
+/// An answer that is not a success: `{"error": "..."}`.
+#[derive(Debug)]
+pub enum Failed {
+    Refused(Refusal),
+    Kernel(String),
+}
+
+impl From<Refusal> for Failed {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refused(refusal)
+    }
+}
+
+impl From<anyhow::Error> for Failed {
+    fn from(error: anyhow::Error) -> Self {
+        Self::Kernel(format!("{error:#}"))
+    }
+}
+
+impl IntoResponse for Failed {
+    fn into_response(self) -> Response {
+        let (status, error) = match self {
+            Self::Kernel(error) => (StatusCode::INTERNAL_SERVER_ERROR, error),
+            Self::Refused(refusal) => (status(&refusal), refusal.to_string()),
+        };
+        (status, Json(json!({ "error": error }))).into_response()
+    }
+}
+
+fn status(refusal: &Refusal) -> StatusCode {
+    match refusal {
+        Refusal::Invalid(_) => StatusCode::BAD_REQUEST,
+        Refusal::UnknownTenant(_) | Refusal::UnknownShard(_) | Refusal::NoInterface(_) | Refusal::Unknown(_) => StatusCode::NOT_FOUND,
+        Refusal::Different { .. } | Refusal::Taken(_) => StatusCode::CONFLICT,
+        Refusal::Full => StatusCode::INSUFFICIENT_STORAGE,
+    }
+}

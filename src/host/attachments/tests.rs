@@ -1,0 +1,99 @@
+use super::*;
+use crate::config::{Backend, HostShard, HostTenant, Platform};
+use crate::model::GreKey;
+
+fn host(shards: u16) -> Host {
+    let shard = |n| HostShard { shard: ShardId(n), gateway: [10, 9, 0, 1].into(), inner: [10, 64, 0, 9].into() };
+    let acme = HostTenant {
+        name: "acme".parse().unwrap(),
+        key: GreKey(7),
+        cidrs: vec!["172.16.0.0/16".parse().unwrap()],
+        shards: (0..shards).map(shard).collect(),
+    };
+    Host {
+        node: "host-1".parse().unwrap(),
+        platform: Platform { interface: "plat0".parse().unwrap(), address: [10, 9, 0, 11].into(), mtu: None },
+        backend: Backend::Auto,
+        runtime_dir: "/run/portway".into(),
+        admin: "127.0.0.1:9471".parse().unwrap(),
+        tenants: vec![acme],
+    }
+}
+
+fn spec(tenant: &str, source: Option<&str>) -> Spec {
+    let source = source.map(|text| parse_source(text).unwrap());
+    Spec { tenant: tenant.parse().unwrap(), interface: Some("veth7".parse().unwrap()), netns: None, source, shard: None }
+}
+
+fn veth7() -> Found {
+    Found { interface: "veth7".parse().unwrap(), index: 17, port: false }
+}
+
+fn name(text: &str) -> AttachmentName {
+    text.parse().unwrap()
+}
+
+fn attach(all: &mut Attachments, named: &str, spec: &Spec) -> Result<Attachment, Refusal> {
+    match all.decide(&host(1), &name(named), spec, &veth7())? {
+        Attach::New(attachment) => {
+            all.insert(attachment.clone());
+            Ok(attachment)
+        }
+        Attach::Stands(attachment) => Ok(attachment),
+    }
+}
+
+#[test]
+fn the_same_call_twice_is_one_attachment() {
+    let mut all = Attachments::default();
+    let first = attach(&mut all, "a", &spec("acme", None)).unwrap();
+    assert_eq!(all.decide(&host(1), &name("a"), &spec("acme", None), &veth7()), Ok(Attach::Stands(first)));
+    assert_eq!(all.len(), 1);
+}
+
+#[test]
+fn the_same_name_with_other_values_is_refused() {
+    let mut all = Attachments::default();
+    attach(&mut all, "a", &spec("acme", None)).unwrap();
+    assert!(matches!(attach(&mut all, "a", &spec("acme", Some("10.88.0.7"))), Err(Refusal::Different { .. })));
+}
+
+#[test]
+fn two_attachments_cannot_claim_the_same_packets() {
+    let mut all = Attachments::default();
+    attach(&mut all, "a", &spec("acme", Some("10.88.0.7"))).unwrap();
+    assert_eq!(attach(&mut all, "b", &spec("acme", Some("10.88.0.7"))), Err(Refusal::Taken(name("a"))));
+    assert!(attach(&mut all, "b", &spec("acme", Some("10.88.0.8"))).is_ok());
+}
+
+#[test]
+fn an_unknown_tenant_is_named() {
+    let refusal = attach(&mut Attachments::default(), "a", &spec("blue", None)).unwrap_err();
+    assert_eq!(refusal, Refusal::UnknownTenant("blue".parse().unwrap()));
+}
+
+#[test]
+fn a_number_rests_before_it_serves_again() {
+    let mut all = Attachments::default();
+    let first = attach(&mut all, "a", &spec("acme", None)).unwrap();
+    all.remove(&name("a"));
+    let second = attach(&mut all, "b", &spec("acme", None)).unwrap();
+    assert_ne!(first.attached.who, second.attached.who);
+}
+
+#[test]
+fn a_new_shard_only_takes_attachments_and_never_shuffles_the_others() {
+    let place = |shards, n: u32| shard_for(&host(shards), &name(&format!("fn-{n}")), &spec("acme", None)).unwrap().shard;
+    let moved: Vec<_> = (0..1000).map(|n| (place(3, n), place(4, n))).filter(|(old, new)| old != new).collect();
+    assert!(moved.iter().all(|(_, new)| *new == ShardId(3)));
+    assert!((150..350).contains(&moved.len()), "{} of 1000 moved to the fourth shard", moved.len());
+}
+
+#[test]
+fn a_source_is_an_address_or_a_network() {
+    assert_eq!(parse_source("10.88.0.7").unwrap().to_string(), "10.88.0.7/32");
+    assert_eq!(parse_source("10.88.0.0/28").unwrap().to_string(), "10.88.0.0/28");
+    for wrong in ["10.88.0.7/28", "fd00::1", "ten", ""] {
+        assert!(parse_source(wrong).is_err(), "{wrong}");
+    }
+}

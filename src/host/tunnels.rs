@@ -1,0 +1,20 @@
+//! A function host's tunnels, as the userspace data path wants to know them.
+
+use super::Node;
+use crate::daemon::carrier::Carried;
+use crate::model::{IfName, TenantShard};
+use crate::userspace::{End, Tunnel};
+use std::collections::BTreeMap;
+
+impl Node {
+    pub(super) fn tunnels(&self) -> Vec<Carried> {
+        let shards = self.config.tenants.iter().flat_map(|tenant| tenant.shards.iter().map(move |shard| (tenant, shard)));
+        shards
+            .filter_map(|(tenant, shard)| {
+                let slot = self.slots.get(&TenantShard { tenant: tenant.name.clone(), shard: shard.shard })?;
+                let end = End::Host { gateway: shard.gateway, inner: shard.inner, cidrs: tenant.cidrs.clone() };
+                Some(Carried { tunnel: Tunnel { interface: IfName::tunnel(slot), key: tenant.key, end }, peers: BTreeMap::new() })
+            })
+            .collect()
+    }
+}
