@@ -1,5 +1,6 @@
 //! Portway: highly available function-proxy gateways at the edge of tenant VPCs. ARCHITECTURE.md is the map.
 
 pub mod config;
+pub mod kernel;
 pub mod model;
 pub mod plan;
