@@ -15,7 +15,7 @@ mod state;
 mod step;
 
 pub use diff::plan;
-pub use rules::rule_tree;
+pub use rules::{PRIORITIES, rule_tree};
 pub use ruleset::Ruleset;
 pub use state::*;
 pub use step::{Plan, Step};

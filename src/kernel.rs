@@ -1,0 +1,356 @@
+//! The kernel's side of the reconciler, for the network namespace in which [`Kernel::open`] was called: reads what stands,
+//! carries out the steps of a plan, and tells what changed.
+//!
+//! The netlink calls are made in place: the kernel answers within the call, most within microseconds.
+
+mod address;
+mod attr;
+mod conntrack;
+mod element;
+mod link;
+mod neighbour;
+mod netlink;
+mod nft;
+mod route;
+mod rule;
+mod store;
+mod sysctl;
+pub mod tun;
+mod watch;
+
+pub use netlink::Refused;
+pub use watch::{Change, Watch};
+
+use crate::model::{IfName, Mark};
+use crate::plan::facts::Facts;
+use crate::plan::{Element, NftTable, SetName, State, Step, Sysctl};
+use netlink::{Answer, Netlink, Request};
+use netlink_packet_core::{NetlinkDeserializable, NetlinkHeader};
+use netlink_packet_route::RouteNetlinkMessage;
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::{io, mem};
+
+#[derive(Debug, thiserror::Error)]
+pub enum KernelError {
+    #[error("cannot use a netlink socket {what}")]
+    Open { what: &'static str, source: io::Error },
+    #[error("cannot read {what} from the kernel")]
+    Read { what: &'static str, source: Refused },
+    #[error("the kernel refused")]
+    Refused(#[from] Refused),
+    #[error("there is no interface {0}")]
+    NoInterface(IfName),
+    #[error("cannot {attempt}: nft says: {complaint}")]
+    Nft { attempt: &'static str, complaint: String },
+    #[error("cannot run nft: install the package nftables")]
+    NoNft { source: io::Error },
+    #[error("cannot use {}", path.display())]
+    File { path: PathBuf, source: io::Error },
+}
+
+impl KernelError {
+    fn read(what: &'static str, source: Refused) -> Self {
+        Self::Read { what, source }
+    }
+}
+
+/// A step that was not carried out.
+#[derive(Debug, thiserror::Error)]
+#[error("not done: {step}")]
+pub struct Failure {
+    pub step: Step,
+    #[source]
+    pub error: KernelError,
+}
+
+/// Long-lived handles to one network namespace. Shared by reference; calls exclude each other only briefly.
+pub struct Kernel {
+    route: Mutex<Netlink>,
+    /// For lists, so that a long one does not delay a change on the hot path.
+    netfilter: tokio::sync::Mutex<Netlink>,
+    /// For changes.
+    elements: Mutex<Netlink>,
+    tables: tokio::sync::Mutex<nft::KnownTables>,
+    sysctls: Mutex<sysctl::FormerValues>,
+}
+
+impl Kernel {
+    /// Opens the calling thread's network namespace. The directory must exist, and outlive this process but not the
+    /// machine's uptime (`/run/portway`): it holds what the kernel cannot be asked for.
+    pub async fn open(state_dir: &Path) -> Result<Self, KernelError> {
+        let open = |family, what| Netlink::open(family).map_err(|source| KernelError::Open { what, source });
+        Ok(Self {
+            route: Mutex::new(open(libc::NETLINK_ROUTE, "for routes")?),
+            netfilter: tokio::sync::Mutex::new(open(libc::NETLINK_NETFILTER, "for nftables")?),
+            elements: Mutex::new(open(libc::NETLINK_NETFILTER, "for nftables")?),
+            tables: tokio::sync::Mutex::new(store::Store::open(state_dir, "nft.json")?),
+            sysctls: Mutex::new(store::Store::open(state_dir, "sysctl.json")?),
+        })
+    }
+
+    /// Reads all that Portway owns. Of the settings: those that it has changed, and those of `interest`.
+    pub async fn observe(&self, interest: &BTreeSet<Sysctl>) -> Result<State, KernelError> {
+        let mut state = State::default();
+        {
+            let mut netfilter = self.netfilter.lock().await;
+            let known = self.tables.lock().await;
+            for table in [NftTable::Inet, NftTable::Netdev] {
+                if let Some(ruleset) = nft::observe(&known, &mut netfilter, table).await? {
+                    state.tables.insert(table, ruleset);
+                    let elements = element::list(&mut netfilter, table).map_err(|e| KernelError::read("nftables elements", e))?;
+                    state.elements.extend(elements);
+                }
+            }
+        }
+        let changed: Vec<Sysctl> = lock(&self.sysctls).get().iter().map(|former| former.sysctl.clone()).collect();
+        for wanted in changed.iter().chain(interest) {
+            if let Some(value) = sysctl::read(wanted)? {
+                state.sysctls.insert(wanted.clone(), value);
+            }
+        }
+        let mut netlink = lock(&self.route);
+        let links = link::list(&mut netlink).map_err(|e| KernelError::read("interfaces", e))?;
+        let ours = |index: &u32| links.names.get(index).filter(|name| name.is_ours()).cloned();
+        let addresses = address::list(&mut netlink).map_err(|e| KernelError::read("addresses", e))?;
+        state.addresses = addresses.into_iter().filter_map(|(index, address)| Some((ours(&index)?, address))).collect();
+        let neighbours = neighbour::list(&mut netlink).map_err(|e| KernelError::read("neighbours", e))?;
+        state.neighbours = neighbours.into_iter().filter_map(|(index, hop, outer)| Some(((ours(&index)?, hop), outer))).collect();
+        let routes = route::list(&mut netlink, &links.names).map_err(|e| KernelError::read("routes", e))?;
+        state.routes = routes.into_iter().map(|standing| (standing.key, standing.route)).collect();
+        let rules = rule::list(&mut netlink).map_err(|e| KernelError::read("rules", e))?;
+        state.rules = rules.into_iter().map(|(rule, _)| rule).collect();
+        state.links = links.ours;
+        Ok(state)
+    }
+
+    /// Reads the world that is not ours: interfaces and their IPv4 addresses.
+    pub async fn facts(&self) -> Result<Facts, KernelError> {
+        let mut netlink = lock(&self.route);
+        let links = link::list(&mut netlink).map_err(|e| KernelError::read("interfaces", e))?;
+        let mut facts = links.facts;
+        for (index, address) in address::list(&mut netlink).map_err(|e| KernelError::read("addresses", e))? {
+            if let Some(fact) = links.names.get(&index).and_then(|name| facts.links.get_mut(name)) {
+                fact.addresses.push(address);
+            }
+        }
+        Ok(facts)
+    }
+
+    /// Carries out the steps in order, going on after a failure. What is done already counts as done.
+    pub async fn apply(&self, steps: &[Step]) -> Vec<Failure> {
+        let mut failures = Vec::new();
+        for run in steps.chunk_by(same_kind) {
+            let results = self.apply_run(run).await;
+            let failed = run.iter().zip(results).filter_map(|(step, result)| Some((step, result.err()?)));
+            failures.extend(failed.map(|(step, error)| Failure { step: step.clone(), error }));
+        }
+        failures
+    }
+
+    /// Adds one element, or replaces its value. When this returns, the kernel acts on it.
+    pub fn set_element(&self, set: &SetName, element: &Element, value: Option<Mark>) -> Result<(), KernelError> {
+        Ok(element::set(&mut lock(&self.elements), set, element, value)?)
+    }
+
+    /// Removes one element, or finds it gone.
+    pub fn remove_element(&self, set: &SetName, element: &Element) -> Result<(), KernelError> {
+        Ok(element::remove(&mut lock(&self.elements), set, element)?)
+    }
+
+    /// Deletes every connection tracking entry whose mark has these bits under this mask.
+    pub fn delete_conntrack_by_mark(&self, mark: Mark, mask: u32) -> Result<(), KernelError> {
+        Ok(conntrack::delete_by_mark(&mut lock(&self.elements), mark.0, mask)?)
+    }
+
+    /// Starts to watch. What changed before is not told: observe after this, not before.
+    pub async fn watch(&self) -> Result<Watch, KernelError> {
+        let own: HashSet<u32> = [lock(&self.route).port(), lock(&self.elements).port()].into();
+        Watch::open(own)
+    }
+
+    /// Whether this kernel has GRE devices.
+    pub async fn has_gre(&self) -> bool {
+        link::has_gre(&mut lock(&self.route))
+    }
+
+    /// One result for each step of a run of one kind.
+    async fn apply_run(&self, run: &[Step]) -> Vec<Result<(), KernelError>> {
+        match &run[0] {
+            Step::ReplaceTable(..) | Step::RemoveTable(_) => {
+                let mut results = Vec::new();
+                for step in run {
+                    let (mut netfilter, mut known) = (self.netfilter.lock().await, self.tables.lock().await);
+                    results.push(match step {
+                        Step::ReplaceTable(table, ruleset) => nft::replace(&mut known, &mut netfilter, *table, ruleset).await,
+                        Step::RemoveTable(table) => nft::remove(&mut known, *table).await,
+                        _ => Ok(()),
+                    });
+                }
+                results
+            }
+            Step::SetElement(..) | Step::RemoveElement(..) => self.apply_elements(run),
+            _ => self.apply_route(run),
+        }
+    }
+
+    fn apply_elements(&self, run: &[Step]) -> Vec<Result<(), KernelError>> {
+        let mut results = Vec::with_capacity(run.len());
+        // In pieces, so that a change on the hot path does not wait for all of them.
+        for piece in run.chunk_by(same_set).flat_map(|piece| piece.chunks(1000)) {
+            let mut netlink = lock(&self.elements);
+            let entries: Vec<_> = piece.iter().filter_map(entry).collect();
+            let answers = match &piece[0] {
+                Step::SetElement(set, ..) => element::set_all(&mut netlink, set, &entries),
+                Step::RemoveElement(set, _) => element::remove_all(&mut netlink, set, &entries),
+                _ => Vec::new(),
+            };
+            results.extend(answers.into_iter().map(|answer| answer.map_err(KernelError::from)));
+        }
+        results
+    }
+
+    /// Everything that goes over rtnetlink, and settings, which want to know interfaces.
+    fn apply_route(&self, run: &[Step]) -> Vec<Result<(), KernelError>> {
+        let mut netlink = lock(&self.route);
+        match &run[0] {
+            Step::RemoveRoute(_) => {
+                let keys = run.iter().filter_map(|step| if let Step::RemoveRoute(key) = step { Some(key) } else { None });
+                let answers = match link::list(&mut netlink) {
+                    Ok(links) => route::remove(&mut netlink, &links.names, keys),
+                    Err(refused) => vec![Err(refused); run.len()],
+                };
+                return answers.into_iter().map(|answer| answer.map_err(KernelError::from)).collect();
+            }
+            Step::RemoveRule(_) => {
+                let rules = run.iter().filter_map(|step| if let Step::RemoveRule(rule) = step { Some(rule) } else { None });
+                return rule::remove(&mut netlink, rules).into_iter().map(|answer| answer.map_err(KernelError::from)).collect();
+            }
+            _ => {}
+        }
+        let mut indices = Indices::default();
+        let mut results: Vec<Result<(), KernelError>> = Vec::with_capacity(run.len());
+        let (mut places, mut requests) = (Vec::new(), Vec::new());
+        for (place, step) in run.iter().enumerate() {
+            results.push(match self.prepare(&mut netlink, &mut indices, step) {
+                Ok(Some(request)) => {
+                    places.push(place);
+                    requests.push(request);
+                    Ok(())
+                }
+                Ok(None) => Ok(()),
+                Err(error) => Err(error),
+            });
+        }
+        for (place, answer) in places.into_iter().zip(netlink.execute(requests)) {
+            results[place] = judge(&run[place], answer).map_err(KernelError::from);
+        }
+        results
+    }
+
+    /// Carries a step out at once, or gives the request that does.
+    fn prepare(&self, netlink: &mut Netlink, indices: &mut Indices, step: &Step) -> Result<Option<Request>, KernelError> {
+        let request = match step {
+            Step::SetSysctl(wanted, value) => {
+                let index = indices.or_zero(netlink, &wanted.interface)?;
+                sysctl::set(&mut lock(&self.sysctls), wanted, index, value)?;
+                return Ok(None);
+            }
+            Step::RestoreSysctl(wanted) => {
+                let index = indices.or_zero(netlink, &wanted.interface)?;
+                sysctl::restore(&mut lock(&self.sysctls), wanted, index)?;
+                return Ok(None);
+            }
+            Step::AddLink(name, link) => return Ok(link::add(netlink, name, link).map(|()| None)?),
+            Step::ChangeLink(name, link) => return Ok(link::change(netlink, name, link).map(|()| None)?),
+            Step::RemoveLink(name) => return Ok(link::remove(netlink, name).map(|()| None)?),
+            Step::AddAddress(name, address) => address::add(indices.get(netlink, name)?, *address),
+            Step::SetNeighbour(name, hop, outer) => neighbour::set(indices.get(netlink, name)?, *hop, *outer),
+            // What hung on an interface went with it.
+            Step::RemoveAddress(name, _) | Step::RemoveNeighbour(name, _) if indices.or_zero(netlink, name)? == 0 => return Ok(None),
+            Step::RemoveAddress(name, address) => address::remove(indices.get(netlink, name)?, *address),
+            Step::RemoveNeighbour(name, hop) => neighbour::remove(indices.get(netlink, name)?, *hop),
+            Step::SetRoute(key, route) => {
+                let index = match route {
+                    crate::plan::Route::Unicast { interface, .. } => Some(indices.get(netlink, interface)?),
+                    crate::plan::Route::Unreachable => None,
+                };
+                route::set(key, route, index)
+            }
+            Step::AddRule(rule) => rule::add(rule),
+            Step::ReplaceTable(..)
+            | Step::RemoveTable(_)
+            | Step::RemoveRoute(_)
+            | Step::RemoveRule(_)
+            | Step::SetElement(..)
+            | Step::RemoveElement(..) => return Ok(None),
+        };
+        Ok(Some(request))
+    }
+}
+
+/// What an answer means for a step, where "already so" is as good as done.
+fn judge(step: &Step, answer: Answer) -> Answer {
+    match step {
+        Step::RemoveAddress(..) => address::removed(answer),
+        Step::RemoveNeighbour(..) => neighbour::removed(answer),
+        Step::AddRule(_) => rule::added(answer),
+        _ => answer,
+    }
+}
+
+/// Interface indices, asked for once in a run.
+#[derive(Default)]
+struct Indices(HashMap<IfName, u32>);
+
+impl Indices {
+    fn or_zero(&mut self, netlink: &mut Netlink, name: &IfName) -> Result<u32, KernelError> {
+        if let Some(index) = self.0.get(name) {
+            return Ok(*index);
+        }
+        let index = link::index(netlink, name).map_err(|refused| KernelError::read("an interface", refused))?.unwrap_or(0);
+        self.0.insert(name.clone(), index);
+        Ok(index)
+    }
+
+    fn get(&mut self, netlink: &mut Netlink, name: &IfName) -> Result<u32, KernelError> {
+        match self.or_zero(netlink, name)? {
+            0 => Err(KernelError::NoInterface(name.clone())),
+            index => Ok(index),
+        }
+    }
+}
+
+fn same_kind(a: &Step, b: &Step) -> bool {
+    mem::discriminant(a) == mem::discriminant(b)
+}
+
+fn same_set(a: &Step, b: &Step) -> bool {
+    match (a, b) {
+        (Step::SetElement(a, ..) | Step::RemoveElement(a, _), Step::SetElement(b, ..) | Step::RemoveElement(b, _)) => a == b,
+        _ => false,
+    }
+}
+
+fn entry(step: &Step) -> Option<(&Element, Option<Mark>)> {
+    match step {
+        Step::SetElement(_, element, value) => Some((element, *value)),
+        Step::RemoveElement(_, element) => Some((element, None)),
+        _ => None,
+    }
+}
+
+/// A message of rtnetlink; none if it is of a kind, or says something, that the crate cannot read.
+fn route_message(kind: u16, payload: &[u8]) -> Option<RouteNetlinkMessage> {
+    let mut header = NetlinkHeader::default();
+    header.message_type = kind;
+    RouteNetlinkMessage::deserialize(&header, payload)
+        .inspect_err(|error| tracing::debug!(kind, %error, "a netlink message that cannot be read"))
+        .ok()
+}
+
+/// Nothing is left half-done under these locks that a panic could spoil.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

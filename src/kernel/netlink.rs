@@ -1,0 +1,299 @@
+//! One netlink socket: requests out, answers in.
+//!
+//! The kernel carries a request out within `sendmsg` and has queued the answer when that returns, so nothing here ever
+//! waits for long, and blocking calls cost less than waking a task would. Requests travel many to a datagram:
+//! 10,000 routes are some 100 system calls out, which is what makes a first apply fast.
+
+use bytes::BufMut as _;
+use netlink_packet_core::{NLM_F_ACK, NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_REQUEST, NLMSG_DONE, NLMSG_ERROR, NetlinkMessage};
+use netlink_packet_route::RouteNetlinkMessage;
+use netlink_sys::{Socket, SocketAddr};
+use nix::sys::{
+    socket::{setsockopt, sockopt},
+    time::TimeVal,
+};
+use std::io;
+
+use super::attr;
+
+const HEADER: usize = 16;
+/// `NLM_F_CAPPED`, `NLM_F_ACK_TLVS` (include/uapi/linux/netlink.h): how an error answer is laid out.
+const CAPPED: u16 = 0x100;
+const ACK_TLVS: u16 = 0x200;
+/// `NLMSGERR_ATTR_MSG`: the kernel's own words on what was wrong.
+const ERROR_TEXT: u16 = 1;
+/// Requests in flight: each answer takes about 1 KiB of the receive buffer, whose default size is 208 KiB.
+const WINDOW: usize = 128;
+/// Bytes of a datagram that carries requests; the send buffer's default size is 208 KiB.
+const DATAGRAM: usize = 64 * 1024;
+/// A dump that the kernel says changed underneath is read again this many times before it is taken as it is.
+const DUMP_TRIES: usize = 10;
+
+/// The kernel's "no" to a request.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("{}{}", io::Error::from_raw_os_error(*.errno), .text.as_ref().map(|text| format!(": {text}")).unwrap_or_default())]
+pub struct Refused {
+    /// As in errno(3), positive.
+    pub errno: i32,
+    pub text: Option<String>,
+}
+
+impl From<io::Error> for Refused {
+    fn from(error: io::Error) -> Self {
+        Self { errno: error.raw_os_error().unwrap_or(libc::EIO), text: error.raw_os_error().is_none().then(|| error.to_string()) }
+    }
+}
+
+pub type Answer = Result<(), Refused>;
+/// What a list has: (message type, payload).
+pub type Entries = Vec<(u16, Vec<u8>)>;
+
+/// A message without its sequence number.
+pub struct Request(Vec<u8>);
+
+impl Request {
+    /// `payload` is all that follows the netlink header.
+    pub fn new(kind: u16, flags: u16, payload: &[u8]) -> Self {
+        let mut bytes = Vec::with_capacity((HEADER + payload.len()).next_multiple_of(4));
+        bytes.extend_from_slice(&((HEADER + payload.len()) as u32).to_ne_bytes());
+        bytes.extend_from_slice(&kind.to_ne_bytes());
+        bytes.extend_from_slice(&(flags | NLM_F_REQUEST).to_ne_bytes());
+        bytes.extend_from_slice(&[0; 8]);
+        bytes.extend_from_slice(payload);
+        bytes.resize(bytes.len().next_multiple_of(4), 0);
+        Self(bytes)
+    }
+
+    pub fn route(message: RouteNetlinkMessage, flags: u16) -> Self {
+        let mut message = NetlinkMessage::from(message);
+        message.header.flags = flags | NLM_F_REQUEST;
+        message.finalize();
+        let mut bytes = vec![0; message.buffer_len().next_multiple_of(4)];
+        message.serialize(&mut bytes);
+        Self(bytes)
+    }
+
+    fn flag(&mut self, flags: u16) {
+        let old = u16::from_ne_bytes([self.0[6], self.0[7]]);
+        self.0[6..8].copy_from_slice(&(old | flags).to_ne_bytes());
+    }
+
+    fn number(&mut self, sequence: u32) {
+        self.0[8..12].copy_from_slice(&sequence.to_ne_bytes());
+    }
+}
+
+/// One message out of a datagram.
+#[derive(Debug, Clone, Copy)]
+pub struct Message<'a> {
+    pub kind: u16,
+    pub flags: u16,
+    pub sequence: u32,
+    /// Who asked for what this is the answer to or the notice of; 0 is the kernel itself.
+    pub port: u32,
+    pub payload: &'a [u8],
+}
+
+impl Message<'_> {
+    /// What an `NLMSG_ERROR` says.
+    fn answer(&self) -> Answer {
+        let errno = self.payload.get(..4).and_then(|b| b.try_into().ok()).map_or(libc::EBADMSG, |b| -i32::from_ne_bytes(b));
+        if errno == 0 {
+            return Ok(());
+        }
+        let request = self.payload.get(4..8).and_then(|b| b.try_into().ok()).map_or(0, u32::from_ne_bytes) as usize;
+        let echoed = if self.flags & CAPPED != 0 { HEADER } else { request.next_multiple_of(4) };
+        let attributes = if self.flags & ACK_TLVS != 0 { self.payload.get(4 + echoed..) } else { None };
+        Err(Refused { errno, text: attributes.and_then(|list| attr::find(list, ERROR_TEXT)).map(attr::name) })
+    }
+}
+
+/// The messages of a datagram.
+pub fn messages(mut rest: &[u8]) -> impl Iterator<Item = Message<'_>> {
+    std::iter::from_fn(move || {
+        let header = rest.get(..HEADER)?;
+        let word = |at: usize| u32::from_ne_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]]);
+        let half = |at: usize| u16::from_ne_bytes([header[at], header[at + 1]]);
+        let length = word(0) as usize;
+        let payload = rest.get(HEADER..length)?;
+        rest = rest.get(length.next_multiple_of(4)..).unwrap_or_default();
+        Some(Message { kind: half(4), flags: half(6), sequence: word(8), port: word(12), payload })
+    })
+}
+
+pub struct Netlink {
+    socket: Socket,
+    port: u32,
+    sequence: u32,
+    buffer: Vec<u8>,
+}
+
+impl Netlink {
+    /// A socket of a netlink family (`libc::NETLINK_ROUTE`, ...) in the calling thread's network namespace.
+    pub fn open(family: i32) -> io::Result<Self> {
+        let mut socket = Socket::new(family as isize)?;
+        let port = socket.bind_auto()?.port_number();
+        socket.connect(&SocketAddr::new(0, 0))?;
+        socket.set_cap_ack(true)?;
+        socket.set_ext_ack(true)?;
+        // Kernels before 4.20 do not know it; they answer dumps unfiltered, and we look at each entry anyhow.
+        let _ = socket.set_netlink_get_strict_chk(true);
+        // Larger buffers are a privilege (CAP_NET_ADMIN) and not needed: the window is made for the default.
+        let _ = setsockopt(&socket, sockopt::SndBufForce, &(1 << 20));
+        let _ = setsockopt(&socket, sockopt::RcvBufForce, &(1 << 20));
+        // An answer that never comes must not hang the daemon.
+        setsockopt(&socket, sockopt::ReceiveTimeout, &TimeVal::new(5, 0))?;
+        Ok(Self { socket, port, sequence: 0, buffer: Vec::with_capacity(DATAGRAM) })
+    }
+
+    /// The address of this socket, by which notices of our own changes can be told.
+    pub fn port(&self) -> u32 {
+        self.port
+    }
+
+    /// Carries requests out in order; one answer each.
+    pub fn execute(&mut self, requests: Vec<Request>) -> Vec<Answer> {
+        let mut answers = Vec::with_capacity(requests.len());
+        let mut requests = requests.into_iter().peekable();
+        while requests.peek().is_some() {
+            let (first, mut datagram) = (self.sequence.wrapping_add(1), Vec::new());
+            let mut count = 0;
+            while let Some(mut request) = requests.next_if(|next| count < WINDOW && datagram.len() + next.0.len() <= DATAGRAM || count == 0)
+            {
+                self.sequence = self.sequence.wrapping_add(1);
+                request.number(self.sequence);
+                request.flag(NLM_F_ACK);
+                datagram.extend_from_slice(&request.0);
+                count += 1;
+            }
+            answers.extend(self.window(&datagram, first, count));
+        }
+        answers
+    }
+
+    fn window(&mut self, datagram: &[u8], first: u32, count: usize) -> Vec<Answer> {
+        let mut answers: Vec<Option<Answer>> = vec![None; count];
+        let mut open = count;
+        let result = self.send(datagram).and_then(|()| {
+            while open > 0 {
+                for message in messages(receive(&self.socket, &mut self.buffer, 0)?) {
+                    let place = answers.get_mut(message.sequence.wrapping_sub(first) as usize);
+                    if let (NLMSG_ERROR, Some(place @ None)) = (message.kind, place) {
+                        *place = Some(message.answer());
+                        open -= 1;
+                    }
+                }
+            }
+            Ok(())
+        });
+        let lost = result.err().map_or(Refused { errno: libc::EIO, text: None }, Refused::from);
+        answers.into_iter().map(|answer| answer.unwrap_or_else(|| Err(lost.clone()))).collect()
+    }
+
+    /// Asks for one thing: the payload of the answer.
+    pub fn get(&mut self, mut request: Request) -> Result<Vec<u8>, Refused> {
+        self.sequence = self.sequence.wrapping_add(1);
+        request.number(self.sequence);
+        self.send(&request.0)?;
+        loop {
+            for message in messages(receive(&self.socket, &mut self.buffer, 0)?).filter(|m| m.sequence == self.sequence) {
+                if message.kind == NLMSG_ERROR {
+                    message.answer()?;
+                } else {
+                    return Ok(message.payload.to_vec());
+                }
+            }
+        }
+    }
+
+    /// Lists: every entry as (message type, payload). Read again when the kernel says that the list changed meanwhile.
+    pub fn dump(&mut self, mut request: Request) -> Result<Entries, Refused> {
+        request.flag(NLM_F_DUMP);
+        let mut tries = 0;
+        loop {
+            tries += 1;
+            let (entries, interrupted) = self.dump_once(&mut request)?;
+            if !interrupted || tries == DUMP_TRIES {
+                return Ok(entries);
+            }
+        }
+    }
+
+    fn dump_once(&mut self, request: &mut Request) -> Result<(Entries, bool), Refused> {
+        self.sequence = self.sequence.wrapping_add(1);
+        request.number(self.sequence);
+        self.send(&request.0)?;
+        let (mut entries, mut interrupted) = (Vec::new(), false);
+        loop {
+            for message in messages(receive(&self.socket, &mut self.buffer, 0)?).filter(|m| m.sequence == self.sequence) {
+                interrupted |= message.flags & NLM_F_DUMP_INTR != 0;
+                match message.kind {
+                    NLMSG_DONE => {
+                        // The dump's own result stands where an error's would (netlink_dump_done).
+                        return match message.payload.get(..4).and_then(|b| b.try_into().ok()).map(i32::from_ne_bytes) {
+                            Some(errno) if errno < 0 => Err(Refused { errno: -errno, text: None }),
+                            _ => Ok((entries, interrupted)),
+                        };
+                    }
+                    NLMSG_ERROR => message.answer()?,
+                    kind => entries.push((kind, message.payload.to_vec())),
+                }
+            }
+        }
+    }
+
+    /// Carries an nfnetlink batch out: all of it or nothing. On return the kernel has committed or refused.
+    pub fn transact(&mut self, begin: Request, mut steps: Vec<Request>, end: Request) -> Answer {
+        if let Some(last) = steps.last_mut() {
+            last.flag(NLM_F_ACK);
+        }
+        let first = self.sequence.wrapping_add(1);
+        let mut datagram = Vec::new();
+        let count = steps.len() as u32;
+        for mut request in std::iter::once(begin).chain(steps).chain(std::iter::once(end)) {
+            self.sequence = self.sequence.wrapping_add(1);
+            request.number(self.sequence);
+            datagram.extend_from_slice(&request.0);
+        }
+        self.send(&datagram)?;
+        // All answers are in the queue by now: the last request's, and one for each that was refused.
+        let mut result = Err(Refused { errno: libc::EIO, text: Some("the kernel did not answer the batch".into()) });
+        let mut refused = None;
+        loop {
+            let datagram = match receive(&self.socket, &mut self.buffer, libc::MSG_DONTWAIT) {
+                Ok(datagram) => datagram,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return refused.map_or(result, Err),
+                Err(error) => return Err(error.into()),
+            };
+            for message in messages(datagram).filter(|m| m.kind == NLMSG_ERROR && m.sequence.wrapping_sub(first) <= count + 1) {
+                match message.answer() {
+                    Err(why) => refused = refused.or(Some(why)),
+                    Ok(()) => result = Ok(()),
+                }
+            }
+        }
+    }
+
+    fn send(&self, datagram: &[u8]) -> io::Result<()> {
+        loop {
+            match self.socket.send(datagram, 0) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                other => return other.map(drop),
+            }
+        }
+    }
+}
+
+/// One datagram. Dumps come in pieces of at most 32 KiB (netlink_dump), answers are small.
+pub fn receive<'b>(socket: &Socket, buffer: &'b mut Vec<u8>, flags: i32) -> io::Result<&'b [u8]> {
+    loop {
+        buffer.clear();
+        buffer.reserve(DATAGRAM);
+        match socket.recv(&mut (&mut *buffer).limit(DATAGRAM), flags | libc::MSG_TRUNC) {
+            Ok(length) if length > DATAGRAM => return Err(io::Error::other(format!("a netlink datagram of {length} bytes"))),
+            Ok(_) => return Ok(buffer),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+}

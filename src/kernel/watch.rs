@@ -1,0 +1,135 @@
+//! Notices that something changed in the kernel, so that drift is repaired at once.
+
+use super::netlink::{Message, messages, receive};
+use super::{KernelError, route};
+use crate::model::IfName;
+use crate::plan::PRIORITIES;
+use netlink_packet_route::RouteNetlinkMessage;
+use netlink_packet_route::link::LinkAttribute;
+use netlink_packet_route::neighbour::NeighbourState;
+use netlink_packet_route::route::RouteAttribute;
+use netlink_packet_route::rule::RuleAttribute;
+use netlink_sys::{Socket, SocketAddr};
+use nix::sys::socket::{setsockopt, sockopt};
+use std::collections::{HashSet, VecDeque};
+use std::io;
+use tokio::io::unix::AsyncFd;
+
+/// What changed. Changes that this process made through its [`super::Kernel`] are not told, those of a ruleset excepted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Change {
+    /// An interface came, changed, or is `gone`: ours or any other.
+    Link { index: u32, name: Option<IfName>, gone: bool },
+    /// An IPv4 address came or went, on any interface.
+    Address,
+    /// A route of our protocol or in our tables came or went.
+    Route,
+    /// A rule of our priorities came or went.
+    Rule,
+    /// A permanent neighbour went.
+    Neighbour,
+    /// Some nftables table changed.
+    Nft,
+    /// Notices were lost: anything may have changed.
+    Overflow,
+}
+
+// Multicast groups: include/uapi/linux/rtnetlink.h, netfilter/nfnetlink.h
+const ROUTE_GROUPS: [u32; 5] = [1, 3, 5, 7, 8];
+const NETFILTER_GROUPS: [u32; 1] = [7];
+
+pub struct Watch {
+    route: AsyncFd<Socket>,
+    netfilter: AsyncFd<Socket>,
+    /// The ports of our own sockets.
+    own: HashSet<u32>,
+    buffer: Vec<u8>,
+    ready: VecDeque<Change>,
+}
+
+impl Watch {
+    /// Must be called within a tokio runtime.
+    pub(super) fn open(own: HashSet<u32>) -> Result<Self, KernelError> {
+        let open = |source| KernelError::Open { what: "for notices", source };
+        Ok(Self {
+            route: subscribe(libc::NETLINK_ROUTE, &ROUTE_GROUPS).map_err(open)?,
+            netfilter: subscribe(libc::NETLINK_NETFILTER, &NETFILTER_GROUPS).map_err(open)?,
+            own,
+            buffer: Vec::new(),
+            ready: VecDeque::new(),
+        })
+    }
+
+    /// Waits for the next change. Cancel-safe.
+    pub async fn next(&mut self) -> Result<Change, KernelError> {
+        loop {
+            if let Some(change) = self.ready.pop_front() {
+                return Ok(change);
+            }
+            let Self { route, netfilter, own, buffer, ready } = self;
+            let read = |source| KernelError::Open { what: "for notices", source };
+            tokio::select! {
+                socket = route.readable() => drain(socket.map_err(read)?, buffer, own, ready, route_change).map_err(read)?,
+                socket = netfilter.readable() => drain(socket.map_err(read)?, buffer, own, ready, |_| Some(Change::Nft)).map_err(read)?,
+            }
+        }
+    }
+}
+
+fn subscribe(family: i32, groups: &[u32]) -> io::Result<AsyncFd<Socket>> {
+    let mut socket = Socket::new(family as isize)?;
+    socket.bind(&SocketAddr::new(0, 0))?;
+    socket.set_non_blocking(true)?;
+    // A privilege; without it, bursts overflow sooner, which costs a full look.
+    let _ = setsockopt(&socket, sockopt::RcvBufForce, &(4 << 20));
+    groups.iter().try_for_each(|group| socket.add_membership(*group))?;
+    // SAFETY: a `Socket` owns one descriptor, always gives out that one, and closes it only when dropped.
+    unsafe { AsyncFd::register(socket) }.map_err(io::Error::from)
+}
+
+/// One datagram; what is left makes the socket ready again at once.
+fn drain(
+    mut guard: tokio::io::unix::AsyncFdReadyGuard<'_, Socket>,
+    buffer: &mut Vec<u8>,
+    own: &HashSet<u32>,
+    ready: &mut VecDeque<Change>,
+    change: impl Fn(Message<'_>) -> Option<Change>,
+) -> io::Result<()> {
+    match guard.try_io(|socket| receive(socket.get_ref(), buffer, 0).map(drop)) {
+        Ok(Ok(())) => {
+            for change in messages(buffer).filter(|m| !own.contains(&m.port)).filter_map(change) {
+                if ready.back() != Some(&change) {
+                    ready.push_back(change);
+                }
+            }
+            Ok(())
+        }
+        Ok(Err(error)) if error.raw_os_error() == Some(libc::ENOBUFS) => {
+            ready.push_back(Change::Overflow);
+            Ok(())
+        }
+        Ok(Err(error)) => Err(error),
+        Err(_would_block) => Ok(()),
+    }
+}
+
+fn route_change(message: Message<'_>) -> Option<Change> {
+    match super::route_message(message.kind, message.payload)? {
+        RouteNetlinkMessage::NewLink(link) | RouteNetlinkMessage::DelLink(link) => {
+            let name = link.attributes.iter().find_map(|a| if let LinkAttribute::IfName(name) = a { name.parse().ok() } else { None });
+            const RTM_DELLINK: u16 = 17;
+            Some(Change::Link { index: link.header.index, name, gone: message.kind == RTM_DELLINK })
+        }
+        RouteNetlinkMessage::NewAddress(_) | RouteNetlinkMessage::DelAddress(_) => Some(Change::Address),
+        RouteNetlinkMessage::NewRoute(r) | RouteNetlinkMessage::DelRoute(r) => {
+            let ours = r.attributes.iter().any(|a| matches!(a, RouteAttribute::Table(table) if route::TABLES.contains(table)));
+            ours.then_some(Change::Route)
+        }
+        RouteNetlinkMessage::NewRule(r) | RouteNetlinkMessage::DelRule(r) => {
+            let ours = r.attributes.iter().any(|a| matches!(a, RuleAttribute::Priority(p) if PRIORITIES.contains(p)));
+            ours.then_some(Change::Rule)
+        }
+        RouteNetlinkMessage::DelNeighbour(n) => (n.header.state == NeighbourState::Permanent).then_some(Change::Neighbour),
+        _ => None,
+    }
+}
