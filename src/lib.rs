@@ -3,3 +3,5 @@
 pub mod config;
 pub mod model;
 pub mod plan;
+pub mod userspace;
+pub mod wire;
