@@ -4,7 +4,6 @@ mod attach;
 mod check;
 mod client;
 mod daemon;
-mod doctor;
 mod plan;
 mod status;
 
@@ -48,12 +47,6 @@ enum Command {
     Detach(attach::Detach),
     /// List attachments.
     Attachments(attach::List),
-    /// What on this machine would stop Portway from working, and the command that mends it.
-    Doctor(doctor::Args),
-    /// Networks of namespaces to try things in.
-    Lab(crate::lab::cli::LabArgs),
-    /// See it work: two tenants with equal addresses, two hosts, two gateways, on this machine alone.
-    Demo(crate::lab::cli::DemoArgs),
 }
 
 pub fn main() -> ExitCode {
@@ -68,9 +61,6 @@ pub fn main() -> ExitCode {
         Command::Attach(args) => args.run(),
         Command::Detach(args) => args.run(),
         Command::Attachments(args) => args.run(),
-        Command::Doctor(args) => args.run(),
-        Command::Lab(args) => args.run(),
-        Command::Demo(args) => args.run(),
     };
     done.unwrap_or_else(|error| {
         eprintln!("portway: {error:#}");

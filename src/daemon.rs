@@ -14,7 +14,7 @@ pub mod serve;
 pub mod sockets;
 pub mod succession;
 
-use crate::kernel::{Kernel, Watch};
+use crate::kernel::Kernel;
 use crate::plan::{State, plan};
 use anyhow::Context;
 use axum::Router;
@@ -55,9 +55,9 @@ pub async fn run<R: Role>(mut role: R, place: Place, routes: impl FnOnce(Arc<Sha
     std::fs::create_dir_all(&place.runtime_dir).with_context(|| format!("cannot make `runtime_dir` {}", place.runtime_dir.display()))?;
     let mut estate = Estate::ask(&sockets::takeover_path(&place.runtime_dir, R::NAME))?;
     let mut inherited = estate.as_mut().map(|estate| std::mem::take(&mut estate.descriptors)).unwrap_or_default();
-    let mut kernel = Kernel::open(&place.runtime_dir).await?;
-    let mut watch = Watch::open()?;
-    role.start(&mut kernel, &mut inherited).await?;
+    let kernel = Kernel::open(&place.runtime_dir).await?;
+    let mut watch = kernel.watch().await?;
+    role.start(&kernel, &mut inherited).await?;
     if let Some(estate) = estate {
         estate.carrying()?;
     }
@@ -80,11 +80,11 @@ pub async fn run<R: Role>(mut role: R, place: Place, routes: impl FnOnce(Arc<Sha
                 Some(heir) => break End::Heir(heir),
                 None => anyhow::bail!("the takeover socket closed"),
             },
-            changed = watch.changed() => {
+            changed = watch.next() => {
                 changed?;
                 // The rest of the burst; a fixed window, so that a flood of changes cannot put the repair off.
                 tokio::time::sleep(SETTLE).await;
-                watch.drain();
+                watch.forget();
                 next = reconcile_now(&shared).await;
             }
             () = tokio::time::sleep_until(next.into()) => next = reconcile_now(&shared).await,
@@ -135,7 +135,7 @@ impl Report {
 /// Removes everything that Portway set up here and gives settings their former values back.
 pub async fn teardown(runtime_dir: &Path) -> anyhow::Result<ExitCode> {
     std::fs::create_dir_all(runtime_dir)?;
-    let mut kernel = Kernel::open(runtime_dir).await?;
+    let kernel = Kernel::open(runtime_dir).await?;
     let observed = kernel.observe(&BTreeSet::new()).await?;
     let steps = plan(&State::default(), &observed).steps;
     let failures = kernel.apply(&steps).await;

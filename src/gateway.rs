@@ -67,12 +67,12 @@ impl Node {
 impl Role for Node {
     const NAME: &'static str = "gateway";
 
-    async fn choose_carrier(&mut self, kernel: &mut Kernel) -> anyhow::Result<()> {
+    async fn choose_carrier(&mut self, kernel: &Kernel) -> anyhow::Result<()> {
         self.carrier = carrier::choose(self.config.backend, kernel).await?;
         Ok(())
     }
 
-    async fn start(&mut self, kernel: &mut Kernel, inherited: &mut BTreeMap<String, OwnedFd>) -> anyhow::Result<()> {
+    async fn start(&mut self, kernel: &Kernel, inherited: &mut BTreeMap<String, OwnedFd>) -> anyhow::Result<()> {
         self.choose_carrier(kernel).await?;
         let facts = kernel.facts().await?;
         let observed = kernel.observe(&self.interest()).await?;
@@ -96,7 +96,7 @@ impl Role for Node {
         Ok(desired(&inputs))
     }
 
-    async fn follow(&mut self, _facts: &Facts, _kernel: &mut Kernel) -> anyhow::Result<()> {
+    async fn follow(&mut self, _facts: &Facts, _kernel: &Kernel) -> anyhow::Result<()> {
         let tunnels = self.tunnels();
         self.path.carry(&tunnels)
     }

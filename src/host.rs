@@ -12,7 +12,7 @@ use crate::daemon::reconcile::Role;
 use crate::daemon::{self, Place};
 use crate::kernel::Kernel;
 use crate::metrics::Page;
-use crate::model::AttachmentName;
+use crate::model::{AttachmentName, IfName, Mark, TenantShard, WHO_MASK};
 use crate::plan::facts::Facts;
 use crate::plan::gateway::Carrier;
 use crate::plan::host::{Inputs, desired, shards};
@@ -64,7 +64,7 @@ impl Node {
 
     /// Binds a container to its tenant: one element, and the packets that carry it. `true` when it was made, `false`
     /// when it stood.
-    pub async fn attach(&mut self, kernel: &mut Kernel, name: AttachmentName, spec: Spec) -> Result<(bool, Attachment), api::Failed> {
+    pub async fn attach(&mut self, kernel: &Kernel, name: AttachmentName, spec: Spec) -> Result<(bool, Attachment), api::Failed> {
         let found = resolve::resolve(kernel, &spec).await?;
         let attachment = match self.attachments.decide(&self.config, &name, &spec, &found)? {
             Attach::Stands(attachment) => return Ok((false, attachment)),
@@ -80,9 +80,9 @@ impl Node {
             self.settle(kernel).await
         } else {
             let setting = attached.sysctl().map(|(sysctl, value)| Step::SetSysctl(sysctl, value));
-            match setting.map(|step| kernel.set_sysctl(&step)).transpose() {
-                Ok(_) => kernel.set_element(&set, &element, Some(mark)).map_err(anyhow::Error::from),
-                Err(error) => Err(error.into()),
+            match kernel.apply(setting.as_slice()).await.pop() {
+                None => kernel.set_element(&set, &element, Some(mark)).map_err(anyhow::Error::from),
+                Some(failure) => Err(failure.into()),
             }
         };
         if let Err(error) = made {
@@ -93,7 +93,7 @@ impl Node {
     }
 
     /// Ends an attachment: from now on its packets are nobody's, and its connections are gone.
-    pub async fn detach(&mut self, kernel: &mut Kernel, name: &AttachmentName) -> Result<(), api::Failed> {
+    pub async fn detach(&mut self, kernel: &Kernel, name: &AttachmentName) -> Result<(), api::Failed> {
         let Some(gone) = self.forget(name) else { return Err(Refusal::Unknown(name.clone()).into()) };
         let attached = &gone.attached;
         let (set, element) = attached.element();
@@ -103,12 +103,12 @@ impl Node {
             kernel.remove_element(&set, &element).context("cannot remove the attachment from the kernel")?;
             if !self.attachments.uses(attached.index)
                 && let Some((sysctl, _)) = attached.sysctl()
+                && let Some(failure) = kernel.apply(&[Step::RestoreSysctl(sysctl)]).await.pop()
             {
-                kernel.restore_sysctl(&sysctl).context("cannot restore the interface's settings")?;
+                return Err(anyhow::Error::from(failure).context("cannot restore the interface's settings").into());
             }
         }
-        let who = u32::from(attached.who.get()) << 16;
-        kernel.delete_conntrack_by_mark(who, 0xffff_0000).context("cannot delete the attachment's connections")?;
+        kernel.delete_conntrack_by_mark(Mark::new(Some(attached.who), None), WHO_MASK).context("cannot delete the attachment's connections")?;
         Ok(())
     }
 
@@ -120,7 +120,7 @@ impl Node {
     }
 
     /// A whole pass, outside the loop.
-    async fn settle(&mut self, kernel: &mut Kernel) -> anyhow::Result<()> {
+    async fn settle(&mut self, kernel: &Kernel) -> anyhow::Result<()> {
         let report = daemon::reconcile::pass(self, kernel).await;
         anyhow::ensure!(report.settled(), "{}", report.failures.join("; "));
         Ok(())
@@ -137,12 +137,12 @@ impl Node {
 impl Role for Node {
     const NAME: &'static str = "host";
 
-    async fn choose_carrier(&mut self, kernel: &mut Kernel) -> anyhow::Result<()> {
+    async fn choose_carrier(&mut self, kernel: &Kernel) -> anyhow::Result<()> {
         self.carrier = carrier::choose(self.config.backend, kernel).await?;
         Ok(())
     }
 
-    async fn start(&mut self, kernel: &mut Kernel, inherited: &mut BTreeMap<String, OwnedFd>) -> anyhow::Result<()> {
+    async fn start(&mut self, kernel: &Kernel, inherited: &mut BTreeMap<String, OwnedFd>) -> anyhow::Result<()> {
         self.choose_carrier(kernel).await?;
         let facts = kernel.facts().await?;
         let observed = kernel.observe(&self.interest()).await?;
@@ -169,7 +169,7 @@ impl Role for Node {
         Ok(desired(&inputs))
     }
 
-    async fn follow(&mut self, _facts: &Facts, _kernel: &mut Kernel) -> anyhow::Result<()> {
+    async fn follow(&mut self, _facts: &Facts, _kernel: &Kernel) -> anyhow::Result<()> {
         let tunnels = self.tunnels();
         self.path.carry(&tunnels)
     }
@@ -192,10 +192,10 @@ impl Role for Node {
             .iter()
             .flat_map(|tenant| tenant.shards.iter().map(move |shard| (tenant, shard)))
             .map(|(tenant, shard)| {
-                let of = crate::model::TenantShard { tenant: tenant.name.clone(), shard: shard.shard };
+                let of = TenantShard { tenant: tenant.name.clone(), shard: shard.shard };
                 let slot = self.slots.get(&of);
                 json!({
-                    "name": tenant.name, "shard": shard.shard, "slot": slot, "tunnel": slot.map(crate::model::IfName::tunnel),
+                    "name": tenant.name, "shard": shard.shard, "slot": slot, "tunnel": slot.map(IfName::tunnel),
                     "key": tenant.key, "gateway": shard.gateway, "inner": shard.inner, "cidrs": tenant.cidrs,
                     "attachments": self.attachments.iter().filter(|a| a.attached.to == of).count(),
                 })

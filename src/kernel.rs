@@ -8,6 +8,7 @@ mod attr;
 mod conntrack;
 mod element;
 mod link;
+mod namespace;
 mod neighbour;
 mod netlink;
 mod nft;
@@ -22,12 +23,13 @@ pub use netlink::Refused;
 pub use watch::{Change, Watch};
 
 use crate::model::{IfName, Mark};
-use crate::plan::facts::Facts;
+use crate::plan::facts::{Facts, LinkFacts};
 use crate::plan::{Element, NftTable, SetName, State, Step, Sysctl};
 use netlink::{Answer, Netlink, Request};
 use netlink_packet_core::{NetlinkDeserializable, NetlinkHeader};
 use netlink_packet_route::RouteNetlinkMessage;
 use std::collections::{BTreeSet, HashMap, HashSet};
+use std::os::fd::BorrowedFd;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::{io, mem};
@@ -66,6 +68,7 @@ pub struct Failure {
 }
 
 /// Long-lived handles to one network namespace. Shared by reference; calls exclude each other only briefly.
+#[derive(Debug)]
 pub struct Kernel {
     route: Mutex<Netlink>,
     /// For lists, so that a long one does not delay a change on the hot path.
@@ -114,7 +117,11 @@ impl Kernel {
         let links = link::list(&mut netlink).map_err(|e| KernelError::read("interfaces", e))?;
         let ours = |index: &u32| links.names.get(index).filter(|name| name.is_ours()).cloned();
         let addresses = address::list(&mut netlink).map_err(|e| KernelError::read("addresses", e))?;
-        state.addresses = addresses.into_iter().filter_map(|(index, address)| Some((ours(&index)?, address))).collect();
+        let owned = |standing: &address::Standing| {
+            let name = links.names.get(&standing.index)?;
+            (name.is_ours() || standing.ours).then(|| (name.clone(), standing.address))
+        };
+        state.addresses = addresses.iter().filter_map(owned).collect();
         let neighbours = neighbour::list(&mut netlink).map_err(|e| KernelError::read("neighbours", e))?;
         state.neighbours = neighbours.into_iter().filter_map(|(index, hop, outer)| Some(((ours(&index)?, hop), outer))).collect();
         let routes = route::list(&mut netlink, &links.names).map_err(|e| KernelError::read("routes", e))?;
@@ -130,12 +137,34 @@ impl Kernel {
         let mut netlink = lock(&self.route);
         let links = link::list(&mut netlink).map_err(|e| KernelError::read("interfaces", e))?;
         let mut facts = links.facts;
-        for (index, address) in address::list(&mut netlink).map_err(|e| KernelError::read("addresses", e))? {
-            if let Some(fact) = links.names.get(&index).and_then(|name| facts.links.get_mut(name)) {
-                fact.addresses.push(address);
+        for standing in address::list(&mut netlink).map_err(|e| KernelError::read("addresses", e))?.iter().filter(|standing| !standing.ours) {
+            if let Some(fact) = links.names.get(&standing.index).and_then(|name| facts.links.get_mut(name)) {
+                fact.addresses.push(standing.address);
             }
         }
         Ok(facts)
+    }
+
+    /// One interface, without its addresses.
+    pub fn link(&self, name: &IfName) -> Result<Option<LinkFacts>, KernelError> {
+        let found = link::find(&mut lock(&self.route), link::Which::Name(name)).map_err(|e| KernelError::read("an interface", e))?;
+        Ok(found.map(|(_, link)| link))
+    }
+
+    /// One interface by its index, without its addresses.
+    pub fn link_at(&self, index: u32) -> Result<Option<LinkFacts>, KernelError> {
+        let found = link::find(&mut lock(&self.route), link::Which::Index(index)).map_err(|e| KernelError::read("an interface", e))?;
+        Ok(found.map(|(_, link)| link))
+    }
+
+    /// The number under which this namespace knows another one (rtnetlink's nsid), if it has one.
+    pub fn namespace_number(&self, namespace: BorrowedFd<'_>) -> Result<Option<i32>, KernelError> {
+        namespace::number(&mut lock(&self.route), namespace).map_err(|e| KernelError::read("a network namespace", e))
+    }
+
+    /// The named counters of our tables: (family, name, packets).
+    pub async fn counters(&self) -> Result<Vec<(&'static str, String, u64)>, KernelError> {
+        nft::counters().await
     }
 
     /// Carries out the steps in order, going on after a failure. What is done already counts as done.

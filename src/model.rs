@@ -6,7 +6,7 @@ mod mark;
 mod name;
 mod port;
 
-pub use mark::{MARK_MASK, Mark, SLOT_MASK, SLOT_PRESENT, Slot, Who};
+pub use mark::{MARK_MASK, Mark, SLOT_MASK, SLOT_PRESENT, Slot, WHO_MASK, Who};
 pub use name::{AttachmentName, IfName, NodeName, TenantName};
 pub use port::PortRange;
 

@@ -10,3 +10,5 @@ pub mod vnet;
 
 pub use counters::{DropReason, Snapshot, TrafficCount};
 pub use table::{End, Tunnel};
+mod stub;
+pub use stub::*;

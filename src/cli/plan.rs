@@ -43,8 +43,8 @@ impl Args {
 
 async fn difference(mut role: impl Role, runtime_dir: PathBuf) -> anyhow::Result<Plan> {
     std::fs::create_dir_all(&runtime_dir)?;
-    let mut kernel = Kernel::open(&runtime_dir).await?;
-    role.choose_carrier(&mut kernel).await?;
+    let kernel = Kernel::open(&runtime_dir).await?;
+    role.choose_carrier(&kernel).await?;
     let facts = kernel.facts().await?;
     let observed = kernel.observe(&role.interest()).await?;
     Ok(plan(&role.desired(&facts, &observed)?, &observed))

@@ -13,7 +13,7 @@ use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 
 /// As configured, and as this kernel can.
-pub async fn choose(backend: Backend, kernel: &mut Kernel) -> anyhow::Result<Carrier> {
+pub async fn choose(backend: Backend, kernel: &Kernel) -> anyhow::Result<Carrier> {
     Ok(match backend {
         Backend::Userspace => Carrier::Userspace,
         Backend::Auto if !kernel.has_gre().await => Carrier::Userspace,

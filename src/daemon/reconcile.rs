@@ -17,9 +17,9 @@ pub trait Role: Send + 'static {
     /// Begin, with what a predecessor left; what is used of it is taken out. From its return on, traffic that the
     /// predecessor carried is carried by us.
     /// Kernel tunnels or this process, as configured and as the kernel can.
-    fn choose_carrier(&mut self, kernel: &mut Kernel) -> impl Future<Output = anyhow::Result<()>> + Send;
+    fn choose_carrier(&mut self, kernel: &Kernel) -> impl Future<Output = anyhow::Result<()>> + Send;
 
-    fn start(&mut self, kernel: &mut Kernel, inherited: &mut BTreeMap<String, OwnedFd>) -> impl Future<Output = anyhow::Result<()>> + Send;
+    fn start(&mut self, kernel: &Kernel, inherited: &mut BTreeMap<String, OwnedFd>) -> impl Future<Output = anyhow::Result<()>> + Send;
 
     /// Settings of interfaces that are not ours whose values the plan needs to know.
     fn interest(&self) -> BTreeSet<Sysctl>;
@@ -28,7 +28,7 @@ pub trait Role: Send + 'static {
     fn desired(&mut self, facts: &Facts, observed: &State) -> anyhow::Result<State>;
 
     /// The kernel holds what it should, or as much of it as could be had: let the rest of the role follow.
-    fn follow(&mut self, facts: &Facts, kernel: &mut Kernel) -> impl Future<Output = anyhow::Result<()>> + Send;
+    fn follow(&mut self, facts: &Facts, kernel: &Kernel) -> impl Future<Output = anyhow::Result<()>> + Send;
 
     /// Read the configuration anew; on faults keep the old one and tell them.
     fn reload(&mut self) -> Result<(), String>;
@@ -65,7 +65,7 @@ impl Report {
 const STEPS_TOLD: usize = 50;
 
 /// One pass.
-pub async fn pass<R: Role>(role: &mut R, kernel: &mut Kernel) -> Report {
+pub async fn pass<R: Role>(role: &mut R, kernel: &Kernel) -> Report {
     let begun = Instant::now();
     let mut report = Report::default();
     if let Err(error) = try_pass(role, kernel, &mut report).await {
@@ -75,7 +75,7 @@ pub async fn pass<R: Role>(role: &mut R, kernel: &mut Kernel) -> Report {
     report
 }
 
-async fn try_pass<R: Role>(role: &mut R, kernel: &mut Kernel, report: &mut Report) -> anyhow::Result<()> {
+async fn try_pass<R: Role>(role: &mut R, kernel: &Kernel, report: &mut Report) -> anyhow::Result<()> {
     let facts = kernel.facts().await?;
     let observed = kernel.observe(&role.interest()).await?;
     let desired = role.desired(&facts, &observed)?;

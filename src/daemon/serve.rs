@@ -12,11 +12,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use tokio::sync::Mutex;
 
-/// What the loop and the HTTP handlers share. Locked in the order in which it is written here.
+/// What the loop and the HTTP handlers share.
 #[derive(Debug)]
 pub struct Shared<R> {
     pub role: Mutex<R>,
-    pub kernel: Mutex<Kernel>,
+    pub kernel: Kernel,
     last: std::sync::Mutex<Option<Report>>,
     passes: AtomicU64,
     repairs: AtomicU64,
@@ -24,13 +24,12 @@ pub struct Shared<R> {
 
 impl<R: Role> Shared<R> {
     pub fn new(role: R, kernel: Kernel) -> Self {
-        Self { role: Mutex::new(role), kernel: Mutex::new(kernel), last: std::sync::Mutex::new(None), passes: AtomicU64::new(0), repairs: AtomicU64::new(0) }
+        Self { role: Mutex::new(role), kernel, last: std::sync::Mutex::new(None), passes: AtomicU64::new(0), repairs: AtomicU64::new(0) }
     }
 
     /// Brings the kernel to what it should hold.
     pub async fn reconcile(&self) -> Report {
-        let (mut role, mut kernel) = (self.role.lock().await, self.kernel.lock().await);
-        let report = pass(&mut *role, &mut kernel).await;
+        let report = pass(&mut *self.role.lock().await, &self.kernel).await;
         self.passes.fetch_add(1, Relaxed);
         self.repairs.fetch_add(u64::from(!report.steps.is_empty()), Relaxed);
         report.log();
@@ -86,8 +85,8 @@ async fn metrics<R: Role>(Extract(shared): Extract<Arc<Shared<R>>>) -> Response 
         #[expect(clippy::cast_precision_loss, reason = "a count of failures is small")]
         page.gauge("portway_reconcile_failures", "Steps of the last pass that failed", &[], report.failures.len() as f64);
     }
-    for (table, counter, packets) in shared.kernel.lock().await.counters().await.unwrap_or_default() {
-        page.counter("portway_dropped_packets", "Packets dropped by the ruleset", &[("table", &table), ("reason", counter.trim_start_matches("drop_"))], packets);
+    for (table, counter, packets) in shared.kernel.counters().await.unwrap_or_default() {
+        page.counter("portway_dropped_packets", "Packets dropped by the ruleset", &[("table", table), ("reason", counter.trim_start_matches("drop_"))], packets);
     }
     shared.role.lock().await.metrics(&mut page);
     match page.encode() {

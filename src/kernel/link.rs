@@ -102,30 +102,44 @@ pub struct Links {
 pub fn list(netlink: &mut Netlink) -> Result<Links, Refused> {
     let mut links = Links { ours: BTreeMap::new(), facts: Facts::default(), names: HashMap::new() };
     for (kind, payload) in netlink.dump(Request::route(RouteNetlinkMessage::GetLink(LinkMessage::default()), 0))? {
-        let Some(RouteNetlinkMessage::NewLink(message)) = super::route_message(kind, &payload) else { continue };
-        let mut seen = Seen::default();
-        message.attributes.into_iter().for_each(|attribute| seen.take(attribute));
-        // A name that IfName refuses cannot stand in a configuration either.
-        let Ok(name) = seen.name.parse::<IfName>() else { continue };
-        links.names.insert(message.header.index, name.clone());
-        let up = message.header.flags.contains(LinkFlags::Up);
+        let Some((index, up, name, seen)) = read(kind, &payload) else { continue };
+        links.names.insert(index, name.clone());
         if name.is_ours() {
             let kind = seen.link_kind();
             links.ours.insert(name, Link { kind, mtu: seen.mtu, alias: seen.alias, up });
         } else {
-            let fact = LinkFacts {
-                index: message.header.index,
-                mtu: seen.mtu,
-                kind: seen.kind,
-                master: seen.master,
-                up,
-                peer_namespace: seen.link_netnsid,
-                addresses: Vec::new(),
-            };
-            links.facts.links.insert(name, fact);
+            links.facts.links.insert(name, seen.facts(index, up));
         }
     }
     Ok(links)
+}
+
+/// How to ask for one interface.
+pub enum Which<'a> {
+    Name(&'a IfName),
+    Index(u32),
+}
+
+/// One interface as facts, without its addresses.
+pub fn find(netlink: &mut Netlink, which: Which) -> Result<Option<(IfName, LinkFacts)>, Refused> {
+    let mut payload = vec![0; 16];
+    match which {
+        Which::Name(name) => attr::put_name(&mut payload, IFLA_IFNAME, name.as_str()),
+        Which::Index(index) => payload[4..8].copy_from_slice(&index.to_ne_bytes()),
+    }
+    match netlink.get(Request::new(RTM_GETLINK, 0, &payload)) {
+        Ok(link) => Ok(read(RTM_NEWLINK, &link).map(|(index, up, name, seen)| (name, seen.facts(index, up)))),
+        Err(Refused { errno: libc::ENODEV, .. }) => Ok(None),
+        Err(refused) => Err(refused),
+    }
+}
+
+/// Index, whether up, name and the rest. A name that `IfName` refuses cannot stand in a configuration either.
+fn read(kind: u16, payload: &[u8]) -> Option<(u32, bool, IfName, Seen)> {
+    let RouteNetlinkMessage::NewLink(message) = super::route_message(kind, payload)? else { return None };
+    let mut seen = Seen::default();
+    message.attributes.into_iter().for_each(|attribute| seen.take(attribute));
+    Some((message.header.index, message.header.flags.contains(LinkFlags::Up), seen.name.parse().ok()?, seen))
 }
 
 #[derive(Default)]
@@ -154,6 +168,10 @@ impl Seen {
             }),
             _ => {}
         }
+    }
+
+    fn facts(self, index: u32, up: bool) -> LinkFacts {
+        LinkFacts { index, mtu: self.mtu, kind: self.kind, master: self.master, up, peer_namespace: self.link_netnsid, addresses: Vec::new() }
     }
 
     /// A tunnel that is not altogether as we make it is `Other`, and so made anew.

@@ -121,6 +121,7 @@ pub fn messages(mut rest: &[u8]) -> impl Iterator<Item = Message<'_>> {
     })
 }
 
+#[derive(Debug)]
 pub struct Netlink {
     socket: Socket,
     port: u32,

@@ -172,6 +172,20 @@ async fn list(netlink: &mut Netlink, table: NftTable) -> Result<Option<Listing>,
     Ok(Some(Listing { hash, revision, objects }))
 }
 
+/// The named counters of our tables: (family, name, packets).
+pub async fn counters() -> Result<Vec<(&'static str, String, u64)>, KernelError> {
+    let output = nft(&["-j", "list", "counters"], "").await?;
+    let complain = |error: serde_json::Error| KernelError::Nft { attempt: "list counters", complaint: error.to_string() };
+    let listing: Value = serde_json::from_slice(&output.stdout).map_err(complain)?;
+    let counters = listing["nftables"].as_array().into_iter().flatten().map(|item| &item["counter"]).filter(|counter| counter["table"] == TABLE);
+    Ok(counters
+        .filter_map(|counter| {
+            let family = [NftTable::Inet, NftTable::Netdev].into_iter().map(NftTable::family).find(|family| counter["family"] == *family)?;
+            Some((family, counter["name"].as_str()?.to_owned(), counter["packets"].as_u64()?))
+        })
+        .collect())
+}
+
 /// Handles are numbers that the kernel hands out; counters count.
 fn forget_what_varies(value: &mut Value) {
     match value {

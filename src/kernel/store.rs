@@ -7,6 +7,7 @@ use std::fs;
 use std::io::{self, ErrorKind::NotFound};
 use std::path::{Path, PathBuf};
 
+#[derive(Debug)]
 pub struct Store<T> {
     path: PathBuf,
     value: T,

@@ -10,6 +10,7 @@ use netlink_packet_route::neighbour::NeighbourState;
 use netlink_packet_route::route::RouteAttribute;
 use netlink_packet_route::rule::RuleAttribute;
 use netlink_sys::{Socket, SocketAddr};
+use futures::FutureExt;
 use nix::sys::socket::{setsockopt, sockopt};
 use std::collections::{HashSet, VecDeque};
 use std::io;
@@ -72,6 +73,16 @@ impl Watch {
                 socket = route.readable() => drain(socket.map_err(read)?, buffer, own, ready, route_change).map_err(read)?,
                 socket = netfilter.readable() => drain(socket.map_err(read)?, buffer, own, ready, |_| Some(Change::Nft)).map_err(read)?,
             }
+        }
+    }
+}
+
+impl Watch {
+    /// Forgets what has been announced up to now: whoever looks at everything next need not hear of it.
+    pub fn forget(&mut self) {
+        self.ready.clear();
+        while let Some(Ok(_)) = self.next().now_or_never() {
+            self.ready.clear();
         }
     }
 }

@@ -19,6 +19,8 @@ use std::fmt;
 pub const MARK_MASK: u32 = 0xffff_3fff;
 /// The bits that select the route table.
 pub const SLOT_MASK: u32 = 0x0000_3fff;
+/// The bits that say who.
+pub const WHO_MASK: u32 = 0xffff_0000;
 /// Set in every mark that has a slot.
 pub const SLOT_PRESENT: u32 = 0x0000_2000;
 
