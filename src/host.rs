@@ -48,7 +48,8 @@ pub async fn run(file: PathBuf, config: Host) -> anyhow::Result<ExitCode> {
 
 impl Node {
     pub fn new(file: PathBuf, config: Host) -> anyhow::Result<Self> {
-        let store = Store::open(&config.runtime_dir).with_context(|| format!("cannot use `runtime_dir` {}", config.runtime_dir.display()))?;
+        let store =
+            Store::open(&config.runtime_dir).with_context(|| format!("cannot use `runtime_dir` {}", config.runtime_dir.display()))?;
         let mut attachments = Attachments::default();
         let (stored, unreadable) = store.load()?;
         stored.into_iter().for_each(|attachment| attachments.insert(attachment));
@@ -108,7 +109,9 @@ impl Node {
                 return Err(anyhow::Error::from(failure).context("cannot restore the interface's settings").into());
             }
         }
-        kernel.delete_conntrack_by_mark(Mark::new(Some(attached.who), None), WHO_MASK).context("cannot delete the attachment's connections")?;
+        kernel
+            .delete_conntrack_by_mark(Mark::new(Some(attached.who), None), WHO_MASK)
+            .context("cannot delete the attachment's connections")?;
         Ok(())
     }
 

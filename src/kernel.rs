@@ -24,7 +24,7 @@ pub use watch::{Change, Watch};
 
 use crate::model::{IfName, Mark};
 use crate::plan::facts::{Facts, LinkFacts};
-use crate::plan::{Element, NftTable, SetName, State, Step, Sysctl};
+use crate::plan::{Element, NftTable, SetName, State, Step, Sysctl, SysctlKey};
 use netlink::{Answer, Netlink, Request};
 use netlink_packet_core::{NetlinkDeserializable, NetlinkHeader};
 use netlink_packet_route::RouteNetlinkMessage;
@@ -93,7 +93,7 @@ impl Kernel {
         })
     }
 
-    /// Reads all that Portway owns. Of the settings: those that it has changed, and those of `interest`.
+    /// Reads all that Portway owns. Of the settings: those of our interfaces, those that we have changed, and those of `interest`.
     pub async fn observe(&self, interest: &BTreeSet<Sysctl>) -> Result<State, KernelError> {
         let mut state = State::default();
         {
@@ -105,12 +105,6 @@ impl Kernel {
                     let elements = element::list(&mut netfilter, table).map_err(|e| KernelError::read("nftables elements", e))?;
                     state.elements.extend(elements);
                 }
-            }
-        }
-        let changed: Vec<Sysctl> = lock(&self.sysctls).get().iter().map(|former| former.sysctl.clone()).collect();
-        for wanted in changed.iter().chain(interest) {
-            if let Some(value) = sysctl::read(wanted)? {
-                state.sysctls.insert(wanted.clone(), value);
             }
         }
         let mut netlink = lock(&self.route);
@@ -129,6 +123,14 @@ impl Kernel {
         let rules = rule::list(&mut netlink).map_err(|e| KernelError::read("rules", e))?;
         state.rules = rules.into_iter().map(|(rule, _)| rule).collect();
         state.links = links.ours;
+        let mut settings: BTreeSet<Sysctl> = lock(&self.sysctls).get().iter().map(|former| former.sysctl.clone()).collect();
+        settings.extend(interest.iter().cloned());
+        settings.extend(state.links.keys().flat_map(|name| SysctlKey::ALL.map(|key| Sysctl { interface: name.clone(), key })));
+        for wanted in settings {
+            if let Some(value) = sysctl::read(&wanted)? {
+                state.sysctls.insert(wanted, value);
+            }
+        }
         Ok(state)
     }
 
@@ -137,7 +139,8 @@ impl Kernel {
         let mut netlink = lock(&self.route);
         let links = link::list(&mut netlink).map_err(|e| KernelError::read("interfaces", e))?;
         let mut facts = links.facts;
-        for standing in address::list(&mut netlink).map_err(|e| KernelError::read("addresses", e))?.iter().filter(|standing| !standing.ours) {
+        for standing in address::list(&mut netlink).map_err(|e| KernelError::read("addresses", e))?.iter().filter(|standing| !standing.ours)
+        {
             if let Some(fact) = links.names.get(&standing.index).and_then(|name| facts.links.get_mut(name)) {
                 fact.addresses.push(standing.address);
             }

@@ -35,7 +35,9 @@ impl Attach {
     pub fn run(self) -> anyhow::Result<ExitCode> {
         let netns = self.netns.map(|path| std::path::absolute(path).unwrap_or_default());
         let mut body = json!({ "tenant": self.tenant });
-        for (key, value) in [("interface", json!(self.interface)), ("netns", json!(netns)), ("source", json!(self.source)), ("shard", json!(self.shard))] {
+        for (key, value) in
+            [("interface", json!(self.interface)), ("netns", json!(netns)), ("source", json!(self.source)), ("shard", json!(self.shard))]
+        {
             if !value.is_null() {
                 body[key] = value;
             }

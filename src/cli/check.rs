@@ -19,7 +19,9 @@ pub fn run(file: &Path) -> ExitCode {
 
 fn describe(config: &Config) -> String {
     match config {
-        Config::Gateway(gateway) => format!("a gateway, {} tenants, {} function hosts, no faults", gateway.tenants.len(), gateway.peers.len()),
+        Config::Gateway(gateway) => {
+            format!("a gateway, {} tenants, {} function hosts, no faults", gateway.tenants.len(), gateway.peers.len())
+        }
         Config::Host(host) => format!("a function host, {} tenants, no faults", host.tenants.len()),
     }
 }

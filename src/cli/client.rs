@@ -34,7 +34,11 @@ impl RuntimeDir {
             anyhow::Ok((answer.status().as_u16(), answer.bytes().await?))
         };
         let (status, bytes) = attempt.await.with_context(|| unreachable(&socket, role))?;
-        let value = if bytes.is_empty() { Value::Null } else { serde_json::from_slice(&bytes).unwrap_or_else(|_| String::from_utf8_lossy(&bytes).into()) };
+        let value = if bytes.is_empty() {
+            Value::Null
+        } else {
+            serde_json::from_slice(&bytes).unwrap_or_else(|_| String::from_utf8_lossy(&bytes).into())
+        };
         Ok((status, value))
     }
 

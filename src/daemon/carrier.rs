@@ -18,7 +18,9 @@ pub async fn choose(backend: Backend, kernel: &Kernel) -> anyhow::Result<Carrier
         Backend::Userspace => Carrier::Userspace,
         Backend::Auto if !kernel.has_gre().await => Carrier::Userspace,
         Backend::Kernel if !kernel.has_gre().await => {
-            bail!("`backend: kernel`, but this kernel has no ip_gre: load it (`modprobe ip_gre`), or write `backend: auto` to let this process carry the tunnels")
+            bail!(
+                "`backend: kernel`, but this kernel has no ip_gre: load it (`modprobe ip_gre`), or write `backend: auto` to let this process carry the tunnels"
+            )
         }
         Backend::Auto | Backend::Kernel => Carrier::Kernel,
     })
@@ -54,7 +56,8 @@ impl Path {
             return Ok(Self::default());
         }
         let adopted = Descriptors::take(inherited);
-        let dataplane = Dataplane::open(local, adopted).context("cannot open the raw socket for GRE (protocol 47): CAP_NET_RAW is needed")?;
+        let dataplane =
+            Dataplane::open(local, adopted).context("cannot open the raw socket for GRE (protocol 47): CAP_NET_RAW is needed")?;
         let mut path = Self { dataplane: Some(dataplane), told: BTreeMap::new() };
         let taken: Vec<Carried> = tunnels.iter().filter(|carried| path.has_descriptor(&carried.tunnel.interface)).cloned().collect();
         path.carry(&taken)?;
@@ -80,10 +83,13 @@ impl Path {
                 self.told.insert(name.clone(), Carried { tunnel: carried.tunnel.clone(), peers: BTreeMap::new() });
             }
             let Some(told) = self.told.get_mut(name) else { continue };
-            for gone in told.peers.extract_if(.., |outer, _| !carried.peers.contains_key(outer)).map(|(outer, _)| outer).collect::<Vec<_>>() {
+            for gone in told.peers.extract_if(.., |outer, _| !carried.peers.contains_key(outer)).map(|(outer, _)| outer).collect::<Vec<_>>()
+            {
                 dataplane.remove_peer(name, gone)?;
             }
-            for (outer, prefixes) in carried.peers.iter().filter(|(outer, prefixes)| told.peers.get(outer) != Some(prefixes)).collect::<Vec<_>>() {
+            for (outer, prefixes) in
+                carried.peers.iter().filter(|(outer, prefixes)| told.peers.get(outer) != Some(prefixes)).collect::<Vec<_>>()
+            {
                 dataplane.set_peer(name, *outer, prefixes)?;
                 told.peers.insert(*outer, prefixes.clone());
             }
@@ -99,7 +105,12 @@ impl Path {
         let Some(dataplane) = &self.dataplane else { return };
         let counters = dataplane.counters();
         for (reason, packets) in counters.drops {
-            out.counter("portway_userspace_dropped_packets", "Packets dropped by the userspace data path", &[("reason", reason.as_str())], packets);
+            out.counter(
+                "portway_userspace_dropped_packets",
+                "Packets dropped by the userspace data path",
+                &[("reason", reason.as_str())],
+                packets,
+            );
         }
         for (interface, traffic) in counters.tunnels {
             let labels = [("tunnel", interface.as_str())];

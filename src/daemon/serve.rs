@@ -86,7 +86,12 @@ async fn metrics<R: Role>(Extract(shared): Extract<Arc<Shared<R>>>) -> Response 
         page.gauge("portway_reconcile_failures", "Steps of the last pass that failed", &[], report.failures.len() as f64);
     }
     for (table, counter, packets) in shared.kernel.counters().await.unwrap_or_default() {
-        page.counter("portway_dropped_packets", "Packets dropped by the ruleset", &[("table", table), ("reason", counter.trim_start_matches("drop_"))], packets);
+        page.counter(
+            "portway_dropped_packets",
+            "Packets dropped by the ruleset",
+            &[("table", table), ("reason", counter.trim_start_matches("drop_"))],
+            packets,
+        );
     }
     shared.role.lock().await.metrics(&mut page);
     match page.encode() {

@@ -46,7 +46,8 @@ impl Sockets {
         let inherited_admin = inherited.remove(ADMIN).map(TcpListener::from).filter(|old| old.local_addr().is_ok_and(|at| at == admin));
         let admin = match inherited_admin {
             Some(listener) => listener,
-            None => TcpListener::bind(admin).with_context(|| format!("cannot listen on the admin address {admin}: set `admin:` to a free one"))?,
+            None => TcpListener::bind(admin)
+                .with_context(|| format!("cannot listen on the admin address {admin}: set `admin:` to a free one"))?,
         };
         let takeover = bind_unix(&takeover_path(runtime_dir, role), 0o600)?;
         for nonblocking in [api.set_nonblocking(true), admin.set_nonblocking(true), takeover.set_nonblocking(true)] {

@@ -37,10 +37,17 @@ pub struct Sole {
 impl Sole {
     pub fn claim(runtime_dir: &Path, role: &str) -> anyhow::Result<Self> {
         let path = runtime_dir.join(format!("{role}.lock"));
-        let file = std::fs::File::options().create(true).truncate(false).write(true).open(&path).with_context(|| format!("cannot open {}", path.display()))?;
+        let file = std::fs::File::options()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .open(&path)
+            .with_context(|| format!("cannot open {}", path.display()))?;
         match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
             Ok(lock) => Ok(Self { _lock: lock }),
-            Err((_, error)) => bail!("another `portway {role}` holds {} ({error}): end it, or give this one a `runtime_dir` of its own", path.display()),
+            Err((_, error)) => {
+                bail!("another `portway {role}` holds {} ({error}): end it, or give this one a `runtime_dir` of its own", path.display())
+            }
         }
     }
 }

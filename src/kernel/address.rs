@@ -58,7 +58,8 @@ fn message(index: u32, address: IpNet) -> AddressMessage {
     message.header.family = family(address.addr());
     message.header.prefix_len = address.prefix_len();
     message.header.index = index;
-    message.attributes = vec![AddressAttribute::Local(address.addr()), AddressAttribute::Address(address.addr()), AddressAttribute::Protocol(OURS)];
+    message.attributes =
+        vec![AddressAttribute::Local(address.addr()), AddressAttribute::Address(address.addr()), AddressAttribute::Protocol(OURS)];
     message
 }
 

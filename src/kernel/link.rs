@@ -171,7 +171,15 @@ impl Seen {
     }
 
     fn facts(self, index: u32, up: bool) -> LinkFacts {
-        LinkFacts { index, mtu: self.mtu, kind: self.kind, master: self.master, up, peer_namespace: self.link_netnsid, addresses: Vec::new() }
+        LinkFacts {
+            index,
+            mtu: self.mtu,
+            kind: self.kind,
+            master: self.master,
+            up,
+            peer_namespace: self.link_netnsid,
+            addresses: Vec::new(),
+        }
     }
 
     /// A tunnel that is not altogether as we make it is `Other`, and so made anew.

@@ -177,10 +177,12 @@ pub async fn counters() -> Result<Vec<(&'static str, String, u64)>, KernelError>
     let output = nft(&["-j", "list", "counters"], "").await?;
     let complain = |error: serde_json::Error| KernelError::Nft { attempt: "list counters", complaint: error.to_string() };
     let listing: Value = serde_json::from_slice(&output.stdout).map_err(complain)?;
-    let counters = listing["nftables"].as_array().into_iter().flatten().map(|item| &item["counter"]).filter(|counter| counter["table"] == TABLE);
+    let counters =
+        listing["nftables"].as_array().into_iter().flatten().map(|item| &item["counter"]).filter(|counter| counter["table"] == TABLE);
     Ok(counters
         .filter_map(|counter| {
-            let family = [NftTable::Inet, NftTable::Netdev].into_iter().map(NftTable::family).find(|family| counter["family"] == *family)?;
+            let family =
+                [NftTable::Inet, NftTable::Netdev].into_iter().map(NftTable::family).find(|family| counter["family"] == *family)?;
             Some((family, counter["name"].as_str()?.to_owned(), counter["packets"].as_u64()?))
         })
         .collect())

@@ -49,7 +49,8 @@ pub fn plan(desired: &State, observed: &State) -> Plan {
     steps.extend(missing_elements(desired, observed));
     steps.extend(changed(&desired.routes, &stands.routes).map(|(key, route)| Step::SetRoute(key.clone(), route.clone())));
     steps.extend(missing_rules(desired, observed));
-    steps.extend(gone(&desired.sysctls, &observed.sysctls).cloned().map(Step::RestoreSysctl));
+    // Those of an interface of ours go with it.
+    steps.extend(gone(&desired.sysctls, &observed.sysctls).filter(|sysctl| !sysctl.interface.is_ours()).cloned().map(Step::RestoreSysctl));
     steps.extend(gone(&desired.tables, &observed.tables).copied().map(Step::RemoveTable));
     Plan { steps }
 }

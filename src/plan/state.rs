@@ -63,6 +63,8 @@ pub enum SysctlKey {
 }
 
 impl SysctlKey {
+    pub const ALL: [SysctlKey; 2] = [SysctlKey::Forwarding, SysctlKey::SrcValidMark];
+
     pub fn as_str(self) -> &'static str {
         match self {
             SysctlKey::Forwarding => "forwarding",

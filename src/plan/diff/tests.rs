@@ -53,8 +53,9 @@ fn state() -> impl Strategy<Value = State> {
     )
 }
 
-/// Empty sets are as good as none.
+/// Empty sets are as good as none, and nobody minds what else is set on our own interfaces.
 fn tidy(mut state: State) -> State {
+    state.sysctls.clear();
     state.elements.retain(|_, elements| !elements.is_empty());
     state
 }

@@ -1,1 +1,123 @@
+use super::*;
+use crate::config::{Allow, Backend, Platform};
+use crate::model::{GreKey, PortRange};
+use crate::plan::facts::LinkFacts;
+use crate::plan::plan;
 
+fn port(n: u16) -> PortRange {
+    PortRange::new(n, n).unwrap()
+}
+
+pub fn gateway(tenants: &[&str], peers: u8) -> Gateway {
+    let tenant = |(n, name): (usize, &&str)| GatewayTenant {
+        name: name.parse().unwrap(),
+        key: GreKey(7 + u32::try_from(n).unwrap()),
+        interface: format!("eni{n}").parse().unwrap(),
+        router: None,
+        allow: vec![Allow { to: "172.16.0.0/16".parse().unwrap(), tcp: vec![port(5432)], udp: vec![], icmp: true }],
+        snat: Snat::To { address: [172, 16, 101, 10].into(), ports: PortRange::new(1024, 65535).unwrap() },
+        inner: "10.64.0.0/16".parse().unwrap(),
+    };
+    let peer = |n: u8| StaticPeer {
+        host: format!("host-{n}").parse().unwrap(),
+        outer: [10, 9, 0, n].into(),
+        inner: tenants.iter().map(|name| (name.parse().unwrap(), vec![IpAddr::from([10, 64, 0, n]).into()])).collect(),
+    };
+    Gateway {
+        node: "gw-1".parse().unwrap(),
+        platform: Platform { interface: "plat0".parse().unwrap(), address: [10, 9, 0, 1].into(), mtu: None },
+        backend: Backend::Auto,
+        runtime_dir: "/run/portway".into(),
+        admin: "127.0.0.1:9470".parse().unwrap(),
+        tenants: tenants.iter().enumerate().map(tenant).collect(),
+        peers: (11..11 + peers).map(peer).collect(),
+    }
+}
+
+fn facts() -> Facts {
+    let link = |mtu, address: &str| LinkFacts { mtu, up: true, addresses: vec![address.parse().unwrap()], ..LinkFacts::default() };
+    Facts {
+        links: [
+            ("plat0".parse().unwrap(), link(1500, "10.9.0.1/24")),
+            ("eni0".parse().unwrap(), link(1500, "172.16.101.4/24")),
+            ("eni1".parse().unwrap(), link(1500, "172.16.101.4/24")),
+        ]
+        .into(),
+    }
+}
+
+fn state(config: &Gateway, carrier: Carrier) -> State {
+    let (mut slots, mut peers) = (Slots::default(), Numbers::new(u16::MAX));
+    slots.assign(&shards(config)).unwrap();
+    peers.assign(config.peers.iter().map(|peer| &peer.outer)).unwrap();
+    desired(&Inputs { config, carrier, facts: &facts(), slots: &slots, peers: &peers })
+}
+
+#[test]
+fn a_kernel_tunnel_is_one_device_however_many_hosts_there_are() {
+    let state = state(&gateway(&["acme"], 200), Carrier::Kernel);
+    assert_eq!(state.links.len(), 1);
+    assert_eq!(state.neighbours.len(), 200);
+}
+
+#[test]
+fn an_inner_address_leads_to_its_host() {
+    let state = state(&gateway(&["acme"], 1), Carrier::Kernel);
+    let key = RouteKey { table: 0x70001, destination: "10.64.0.11/32".parse().unwrap(), metric: 0 };
+    let route = Route::Unicast { interface: "pw-1".parse().unwrap(), via: Some([10, 9, 0, 11].into()), mtu: None };
+    assert_eq!(state.routes.get(&key), Some(&route));
+}
+
+#[test]
+fn every_table_ends_in_unreachable() {
+    let state = state(&gateway(&["acme", "blue"], 1), Carrier::Userspace);
+    let last =
+        |table| state.routes.iter().filter(|(key, _)| key.table == table).max_by_key(|(key, _)| key.metric).map(|(_, route)| route.clone());
+    assert_eq!(state.ruled_tables().into_iter().map(last).collect::<Vec<_>>(), [Some(Route::Unreachable), Some(Route::Unreachable)]);
+}
+
+#[test]
+fn tenants_with_equal_addresses_have_tables_and_zones_of_their_own() {
+    let state = state(&gateway(&["acme", "blue"], 1), Carrier::Userspace);
+    let inner: Vec<u32> = state.routes.keys().filter(|key| key.destination.prefix_len() == 32).map(|key| key.table).collect();
+    assert_eq!(inner, [0x70001, 0x70002]);
+    let body = &state.tables[&NftTable::Inet].body;
+    assert!(body.contains("ct zone set 8193") && body.contains("ct zone set 8194"));
+}
+
+#[test]
+fn one_tenant_alone_needs_no_zone() {
+    assert!(!state(&gateway(&["acme"], 1), Carrier::Userspace).tables[&NftTable::Inet].body.contains("ct zone"));
+}
+
+#[test]
+fn one_host_more_is_a_handful_of_steps() {
+    let (before, after) = (state(&gateway(&["acme"], 100), Carrier::Kernel), state(&gateway(&["acme"], 101), Carrier::Kernel));
+    let steps: Vec<String> = plan(&after, &before).steps.iter().map(ToString::to_string).collect();
+    assert_eq!(
+        steps,
+        [
+            "+ neighbour 10.9.0.111 on pw-1 at 10.9.0.111",
+            "+ element inet portway @inner 0x00652001 . 10.64.0.111",
+            "+ element inet portway @peers 10.9.0.111 : 0x00650000",
+            "+ route 10.64.0.111/32 table 0x70001 metric 0 dev pw-1 via 10.9.0.111 onlink",
+        ]
+    );
+}
+
+#[test]
+fn a_restarted_gateway_gives_every_host_the_number_it_had() {
+    let config = gateway(&["acme"], 50);
+    let before = state(&config, Carrier::Kernel);
+    let mut recovered = recover_peers(&before);
+    recovered.assign(config.peers.iter().rev().map(|peer| &peer.outer)).unwrap();
+    assert_eq!(recovered, recover_peers(&before));
+}
+
+#[test]
+fn the_translated_address_is_added_unless_it_is_there() {
+    let mut config = gateway(&["acme"], 0);
+    assert!(state(&config, Carrier::Userspace).addresses.contains(&("eni0".parse().unwrap(), "172.16.101.10/32".parse().unwrap())));
+    config.tenants[0].snat = Snat::To { address: [172, 16, 101, 4].into(), ports: PortRange::new(1024, 65535).unwrap() };
+    assert!(state(&config, Carrier::Userspace).addresses.is_empty());
+}

@@ -1,1 +1,82 @@
+use super::*;
+use crate::config::{Backend, Platform};
+use crate::model::{GreKey, ShardId};
 
+fn host(tenants: u16, shards: u16) -> Host {
+    let shard = |tenant: u16| {
+        move |n: u16| HostShard {
+            shard: ShardId(n),
+            gateway: [10, 9, (tenant >> 8) as u8, tenant as u8].into(),
+            inner: [10, 64, (tenant >> 8) as u8, n as u8].into(),
+        }
+    };
+    let tenant = |n: u16| HostTenant {
+        name: format!("t{n}").parse().unwrap(),
+        key: GreKey(n.into()),
+        cidrs: vec!["172.16.0.0/16".parse().unwrap()],
+        shards: (0..shards).map(shard(n)).collect(),
+    };
+    Host {
+        node: "host-1".parse().unwrap(),
+        platform: Platform { interface: "plat0".parse().unwrap(), address: [10, 9, 0, 11].into(), mtu: Some(1500) },
+        backend: Backend::Auto,
+        runtime_dir: "/run/portway".into(),
+        admin: "127.0.0.1:9471".parse().unwrap(),
+        tenants: (1..=tenants).map(tenant).collect(),
+    }
+}
+
+fn attached(n: u16, source: Option<&str>, port: bool) -> Attached {
+    Attached {
+        who: n.try_into().unwrap(),
+        to: "t1/0".parse().unwrap(),
+        interface: format!("veth{n}").parse().unwrap(),
+        index: u32::from(n) + 100,
+        source: source.map(|net| net.parse().unwrap()),
+        port,
+    }
+}
+
+fn state(config: &Host, attachments: &[Attached]) -> State {
+    let mut slots = Slots::default();
+    slots.assign(&shards(config)).unwrap();
+    desired(&Inputs { config, carrier: Carrier::Userspace, facts: &Facts::default(), slots: &slots, attachments })
+}
+
+#[test]
+fn every_cidr_of_a_tenant_is_unreachable_without_its_tunnel() {
+    let state = state(&host(2, 2), &[]);
+    let without_tunnels = state.routes.iter().filter(|(_, route)| **route == Route::Unreachable).map(|(key, _)| key.table);
+    assert_eq!(without_tunnels.collect::<Vec<_>>(), [0x70001, 0x70002, 0x70003, 0x70004]);
+}
+
+#[test]
+fn an_attachment_is_one_element_and_nothing_else_changes() {
+    let config = host(2, 1);
+    let (before, after) = (state(&config, &[]), state(&config, &[attached(1, Some("10.88.0.7/32"), false)]));
+    let steps: Vec<String> = crate::plan::plan(&after, &before).steps.iter().map(ToString::to_string).collect();
+    assert_eq!(
+        steps,
+        ["~ sysctl net.ipv4.conf.veth1.forwarding = 1", "+ element inet portway @attached_src interface 101 . 10.88.0.7 : 0x00012001"]
+    );
+}
+
+#[test]
+fn a_bridge_port_is_matched_before_the_bridge() {
+    let state = state(&host(1, 1), &[attached(1, None, true)]);
+    assert!(state.tables[&NftTable::Netdev].body.contains("device \"veth1\""));
+    let set = SetName { table: NftTable::Netdev, name: "port".into() };
+    assert_eq!(state.elements[&set].len(), 1);
+}
+
+#[test]
+fn without_bridge_ports_there_is_no_netdev_table() {
+    assert!(!state(&host(1, 1), &[attached(1, None, false)]).has_table(NftTable::Netdev));
+}
+
+#[test]
+fn tenants_never_share_a_mark_a_table_or_a_tunnel() {
+    let state = state(&host(50, 4), &[]);
+    assert_eq!(state.links.len(), 200);
+    assert_eq!(state.ruled_tables().len(), 200);
+}

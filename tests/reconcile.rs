@@ -1,0 +1,193 @@
+//! A node's whole desired state in a real kernel: applied, adopted, repaired, removed.
+
+mod kernel_support;
+
+use kernel_support::{World, in_namespace, name, run};
+use portway::config::{Allow, Backend, Gateway, GatewayTenant, Host, HostShard, HostTenant, Platform, Snat, StaticPeer};
+use portway::daemon::reconcile::{Role, pass};
+use portway::host::attachments::Spec;
+use portway::model::{GreKey, PortRange, ShardId};
+use portway::plan::{State, plan};
+use portway::{gateway, host};
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::path::Path;
+
+const FOREIGN: &str = "
+    ip link add foreign0 type veth peer name foreign1 && ip link set foreign0 up && ip addr add 192.0.2.1/24 dev foreign0
+    ip route add 198.51.100.0/24 dev foreign0 table 100
+    ip route add 198.51.100.0/24 dev foreign0 table 0x70001 proto static
+    ip rule add fwmark 1 lookup 100 priority 500
+    ip rule add from 192.0.2.0/24 lookup 100 priority 8000
+    nft add table inet foreign && nft add chain inet foreign c '{ type filter hook forward priority 10; }' && nft add rule inet foreign c counter
+    nft add table ip portway && nft add set ip portway s '{ type ipv4_addr; }'";
+
+fn everything() -> String {
+    run(
+        "ip -d link show | sed 's/^[0-9]*: //'; ip addr; ip route show table all; ip rule; nft list ruleset; cat /proc/sys/net/ipv4/conf/*/forwarding /proc/sys/net/ipv4/conf/*/src_valid_mark",
+    )
+}
+
+fn platform(address: [u8; 4]) -> Platform {
+    Platform { interface: name("plat0"), address: address.into(), mtu: None }
+}
+
+fn interfaces(address: &str) {
+    run(&format!(
+        "ip link add plat0 type veth peer name plat1 && ip addr add {address} dev plat0 && ip link set plat0 up && ip link set plat1 up
+         ip link add eni0 type veth peer name eni0p && ip addr add 172.16.101.4/24 dev eni0 && ip link set eni0 up && ip link set eni0p up
+         ip link add eni1 type veth peer name eni1p && ip addr add 172.16.101.5/24 dev eni1 && ip link set eni1 up && ip link set eni1p up"
+    ));
+}
+
+fn gateway(dir: &Path) -> gateway::Node {
+    let ports = PortRange::new(1024, 65535).unwrap();
+    let tenant = |n: u8, snat| GatewayTenant {
+        name: name(&format!("t{n}")),
+        key: GreKey(n.into()),
+        interface: name(&format!("eni{n}")),
+        router: (n == 1).then_some(IpAddr::from([172, 16, 101, 1])),
+        allow: vec![
+            Allow { to: "172.16.0.0/16".parse().unwrap(), tcp: vec![ports], udp: vec![PortRange::new(53, 53).unwrap()], icmp: true },
+            Allow { to: "10.200.0.0/24".parse().unwrap(), tcp: vec![PortRange::new(80, 80).unwrap(), ports], udp: vec![], icmp: false },
+        ],
+        snat,
+        inner: "10.64.0.0/16".parse().unwrap(),
+    };
+    let inner = |n: u8| [(name("t0"), vec![IpAddr::from([10, 64, 0, n]).into()]), (name("t1"), vec!["10.64.7.0/28".parse().unwrap()])];
+    gateway::Node::new(
+        dir.join("gateway.yaml"),
+        Gateway {
+            node: name("gw"),
+            platform: platform([10, 9, 0, 1]),
+            backend: Backend::Userspace,
+            runtime_dir: dir.into(),
+            admin: "127.0.0.1:0".parse().unwrap(),
+            tenants: vec![tenant(0, Snat::To { address: [172, 16, 101, 10].into(), ports }), tenant(1, Snat::Masquerade { ports })],
+            peers: vec![StaticPeer { host: name("h"), outer: [10, 9, 0, 11].into(), inner: inner(9).into() }],
+        },
+    )
+}
+
+fn host(dir: &Path) -> host::Node {
+    let tenant = |n: u8| HostTenant {
+        name: name(&format!("t{n}")),
+        key: GreKey(n.into()),
+        cidrs: vec!["172.16.0.0/16".parse().unwrap()],
+        shards: vec![HostShard { shard: ShardId(0), gateway: [10, 9, 0, n].into(), inner: [10, 64, n, 9].into() }],
+    };
+    host::Node::new(
+        dir.join("host.yaml"),
+        Host {
+            node: name("h"),
+            platform: platform([10, 9, 0, 11]),
+            backend: Backend::Userspace,
+            runtime_dir: dir.into(),
+            admin: "127.0.0.1:0".parse().unwrap(),
+            tenants: vec![tenant(1), tenant(2)],
+        },
+    )
+    .unwrap()
+}
+
+async fn settle(role: &mut impl Role, world: &World) -> usize {
+    let report = pass(role, &world.kernel).await;
+    assert!(report.settled(), "{:#?}", report.failures);
+    report.steps.len()
+}
+
+async fn teardown(world: &World) {
+    let observed = world.kernel.observe(&BTreeSet::new()).await.unwrap();
+    world.apply(&plan(&State::default(), &observed).steps).await;
+}
+
+#[test]
+fn a_gateway_applied_twice_changes_nothing_and_torn_down_leaves_nothing() {
+    in_namespace(async || {
+        let world = World::new().await;
+        interfaces("10.9.0.1/24");
+        run(FOREIGN);
+        let before = everything();
+        let mut node = gateway(world.directory.path());
+        assert!(settle(&mut node, &world).await > 20);
+        assert_eq!(settle(&mut node, &world).await, 0);
+        assert!(run("ip addr show dev eni0").contains("172.16.101.10/32"));
+        // A new process finds everything as it should be.
+        let world = world.restarted().await;
+        assert_eq!(settle(&mut gateway(world.directory.path()), &world).await, 0);
+        teardown(&world).await;
+        assert_eq!(everything(), before);
+    });
+}
+
+#[test]
+fn a_host_applied_twice_changes_nothing_and_torn_down_leaves_nothing() {
+    in_namespace(async || {
+        let world = World::new().await;
+        interfaces("10.9.0.11/24");
+        run(FOREIGN);
+        run(
+            "ip link add fn1 type veth peer name fn1p; ip link add br0 type bridge; ip link add fn2 type veth peer name fn2p; ip link set fn2 master br0",
+        );
+        let before = everything();
+        let mut node = host(world.directory.path());
+        settle(&mut node, &world).await;
+        let spec = |interface: &str, source: Option<&str>| Spec {
+            tenant: name("t1"),
+            interface: Some(name(interface)),
+            netns: None,
+            source: source.map(|net| net.parse().unwrap()),
+            shard: None,
+        };
+        for (attachment, interface, source) in [
+            ("a", "fn1", None),
+            ("b", "fn1", Some("10.88.0.7/32")),
+            ("c", "fn1", Some("10.88.1.0/28")),
+            ("d", "fn2", None),
+            ("e", "fn2", Some("10.88.2.2/32")),
+        ] {
+            let made = node.attach(&world.kernel, name(attachment), spec(interface, source)).await.unwrap();
+            assert!(made.0);
+        }
+        assert_eq!(settle(&mut node, &world).await, 0);
+        let world = world.restarted().await;
+        let mut node = host(world.directory.path());
+        assert_eq!(settle(&mut node, &world).await, 0);
+        assert_eq!(node.attachments().len(), 5);
+        for attachment in ["a", "b", "c", "d", "e"] {
+            node.detach(&world.kernel, &name(attachment)).await.unwrap();
+        }
+        assert_eq!(settle(&mut node, &world).await, 0);
+        teardown(&world).await;
+        assert_eq!(everything(), before);
+    });
+}
+
+#[test]
+fn whatever_is_broken_from_outside_is_mended() {
+    in_namespace(async || {
+        let world = World::new().await;
+        interfaces("10.9.0.1/24");
+        let mut node = gateway(world.directory.path());
+        settle(&mut node, &world).await;
+        let whole = world.kernel.observe(&node.interest()).await.unwrap();
+        for damage in [
+            "ip link del pw-1",
+            "ip link set pw-1 down",
+            "ip link set pw-1 mtu 1300",
+            "ip route flush table 0x70001",
+            "ip route del 10.64.0.9 table 0x70001",
+            "ip route replace 10.64.0.9 dev eni0 table 0x70001 proto 0x70",
+            "ip rule del priority 7001",
+            "ip addr del 172.16.101.10/32 dev eni0",
+            "nft delete table inet portway",
+            "nft flush chain inet portway forward",
+            "nft insert rule inet portway forward accept",
+            "echo 0 > /proc/sys/net/ipv4/conf/eni0/forwarding",
+        ] {
+            run(damage);
+            assert!(settle(&mut node, &world).await > 0, "{damage}: not noticed");
+            assert_eq!(world.kernel.observe(&node.interest()).await.unwrap(), whole, "{damage}");
+        }
+    });
+}
