@@ -86,13 +86,18 @@ impl Set {
     }
 }
 
-/// Adds an element, or replaces the value of one that stands. On return it is in force.
+/// Adds an element, or replaces the value of one that stands. On return it is in force. A prefix that overlaps another one
+/// of the same set is refused: `EEXIST`, `ENOTEMPTY`.
 pub fn set(netlink: &mut Netlink, set: &SetName, element: &Element, value: Option<Mark>) -> Answer {
     let add = || message(nf::NEWSETELEM, set, &[(element, value)]);
     match commit(netlink, vec![add()]) {
         // The key is there with another value, which the kernel does not overwrite: take it out within the same transaction.
-        Err(Refused { errno: libc::EBUSY | libc::EEXIST, .. }) if value.is_some() => {
-            commit(netlink, vec![message(nf::DELSETELEM, set, &[(element, None)]), add()])
+        // If it is not there after all, it overlaps something.
+        Err(stands @ Refused { errno: libc::EBUSY | libc::EEXIST, .. }) => {
+            match commit(netlink, vec![message(nf::DELSETELEM, set, &[(element, None)]), add()]) {
+                Err(Refused { errno: libc::ENOENT, .. }) => Err(stands),
+                other => other,
+            }
         }
         other => other,
     }
