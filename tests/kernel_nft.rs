@@ -94,13 +94,15 @@ fn tables_and_elements_are_observed_as_applied() {
 }
 
 #[test]
-fn a_prefix_within_another_is_refused() {
+fn a_prefix_within_another_is_refused_and_its_removal_leaves_the_other() {
     in_namespace(async || {
         let world = World::new().await;
         world.apply(&plan(&sample(), &State::default()).steps).await;
         let narrower = Element::InterfacePrefix(77, "10.64.8.0/24".parse().unwrap());
         let error = world.kernel.set_element(&set("attached_net"), &narrower, Some(Mark(1))).unwrap_err();
-        assert!(matches!(&error, KernelError::Refused(refused) if refused.errno == libc::EEXIST), "{error:?}");
+        assert!(matches!(&error, KernelError::Refused(refused) if [libc::EEXIST, libc::ENOTEMPTY].contains(&refused.errno)), "{error:?}");
+        world.kernel.remove_element(&set("attached_net"), &narrower).unwrap();
+        world.apply(&[Step::RemoveElement(set("attached_net"), narrower)]).await;
         assert_eq!(world.observe().await, sample());
     });
 }
