@@ -199,7 +199,7 @@ impl Kernel {
     /// Starts to watch. What changed before is not told: observe after this, not before.
     pub async fn watch(&self) -> Result<Watch, KernelError> {
         let own: HashSet<u32> = [lock(&self.route).port(), lock(&self.elements).port()].into();
-        Watch::open(own)
+        Watch::open(own, || link::list(&mut lock(&self.route)))
     }
 
     /// Whether this kernel has GRE devices.

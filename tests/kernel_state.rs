@@ -73,9 +73,9 @@ fn what_was_applied_is_observed_and_the_next_plan_is_empty() {
             "unreachable 172.16.0.0/16 proto 112 metric 4278198272",
             "10.70.0.0/24 via 192.0.2.7 dev pw-2 proto 112 onlink",
             "default dev pw-2 proto 112 scope link metric 5 linkdown mtu 1280",
-            "7000:from all fwmark 0/0x3fff goto 7999",
-            "7200:from all fwmark 0x2/0x3fff lookup 458754",
-            "7999:from all nop",
+            "7000:\tfrom all fwmark 0/0x3fff goto 7999",
+            "7200:\tfrom all fwmark 0x2/0x3fff lookup 458754",
+            "7999:\tfrom all nop",
         ] {
             assert!(seen.contains(line), "{line:?} is missing in\n{seen}");
         }
@@ -310,10 +310,10 @@ fn what_others_change_is_told_and_what_we_change_is_not() {
         told("ip rule del pref 7999", &|c| *c == Change::Rule).await;
         told("ip route del 10.70.0.0/24 table 0x70002", &|c| *c == Change::Route).await;
         told("ip addr del 10.64.0.9/32 dev pw-1", &|c| *c == Change::Address).await;
-        told("ip neigh add 10.0.0.7 lladdr 02:00:00:00:00:01 dev pw-2 nud permanent; ip neigh del 10.0.0.7 dev pw-2", &|c| {
-            *c == Change::Neighbour
-        })
-        .await;
+        run(
+            "ip link add pw-5 type veth peer name peer5; ip link set pw-5 up; ip neigh add 10.0.0.7 lladdr 02:00:00:00:00:01 dev pw-5 nud permanent",
+        );
+        told("ip neigh del 10.0.0.7 dev pw-5", &|c| *c == Change::Neighbour).await;
         told("nft add table inet other", &|c| *c == Change::Nft).await;
         told("ip link del pw-1", &|c| matches!(c, Change::Link { name: Some(n), gone: true, .. } if n.as_str() == "pw-1")).await;
         // Only what we do ourselves from here on: nothing of it is told before the last command's notice.

@@ -86,12 +86,13 @@ impl Set {
     }
 }
 
-/// Adds an element, or replaces the value of one that stands. On return it is in force.
+/// Adds an element, or replaces the value of one that stands. On return it is in force. A prefix that overlaps another one
+/// of the same set is refused: `EEXIST`, `ENOTEMPTY`.
 pub fn set(netlink: &mut Netlink, set: &SetName, element: &Element, value: Option<Mark>) -> Answer {
     let add = || message(nf::NEWSETELEM, set, &[(element, value)]);
     match commit(netlink, vec![add()]) {
         // The key is there with another value, which the kernel does not overwrite: take it out within the same transaction.
-        Err(Refused { errno: libc::EBUSY | libc::EEXIST, .. }) if value.is_some() => {
+        Err(Refused { errno: libc::EBUSY | libc::EEXIST, .. }) if value.is_some() && stands(netlink, set, element)? => {
             commit(netlink, vec![message(nf::DELSETELEM, set, &[(element, None)]), add()])
         }
         other => other,
@@ -100,10 +101,30 @@ pub fn set(netlink: &mut Netlink, set: &SetName, element: &Element, value: Optio
 
 /// Removes an element; one that is gone already, or whose set is, counts as removed.
 pub fn remove(netlink: &mut Netlink, set: &SetName, element: &Element) -> Answer {
+    if is_prefix(element) && !stands(netlink, set, element)? {
+        return Ok(());
+    }
     match commit(netlink, vec![message(nf::DELSETELEM, set, &[(element, None)])]) {
         Err(Refused { errno: libc::ENOENT, .. }) => Ok(()),
         other => other,
     }
+}
+
+/// Whether exactly this element stands. Of prefixes the kernel must not be asked to delete any other: it looks for the first
+/// address only, and would take a wider prefix that holds it (`nft_pipapo_deactivate`).
+fn stands(netlink: &mut Netlink, set: &SetName, element: &Element) -> Result<bool, Refused> {
+    let payload = payload(set, &[(element, None)]);
+    let found = found(netlink.get(Request::new(number(nf::GETSETELEM), 0, &payload)))?;
+    let (mut wanted, mut key) = (Vec::new(), Vec::new());
+    write(&mut wanted, element, None);
+    if let Some((_, fields)) = elements_of(&found).next() {
+        key.extend(attr::each(fields).filter(|(kind, _)| matches!(*kind, nf::ELEM_KEY | nf::ELEM_KEY_END)));
+    }
+    Ok(!key.is_empty() && key.iter().copied().eq(attr::each(&wanted)))
+}
+
+fn is_prefix(element: &Element) -> bool {
+    matches!(element, Element::MarkPrefix(..) | Element::InterfacePrefix(..))
 }
 
 /// Adds many to one set, in few transactions. When one of those is refused, its elements go one by one.
@@ -112,6 +133,9 @@ pub fn set_all(netlink: &mut Netlink, name: &SetName, entries: &[(&Element, Opti
 }
 
 pub fn remove_all(netlink: &mut Netlink, name: &SetName, elements: &[(&Element, Option<Mark>)]) -> Vec<Answer> {
+    if elements.iter().any(|(element, _)| is_prefix(element)) {
+        return elements.iter().map(|(element, _)| remove(netlink, name, element)).collect();
+    }
     bulk(netlink, nf::DELSETELEM, name, elements, |netlink, (element, _)| remove(netlink, name, element))
 }
 
@@ -190,10 +214,13 @@ fn each_raw(netlink: &mut Netlink, set: &SetName, mut take: impl FnMut(&[u8])) -
     attr::put_name(&mut payload, nf::LIST_TABLE, TABLE);
     attr::put_name(&mut payload, nf::LIST_SET, &set.name);
     for (_, payload) in found(netlink.dump(Request::new(number(nf::GETSETELEM), 0, &payload)))? {
-        let list = payload.get(4..).and_then(|list| attr::find(list, nf::LIST_ELEMENTS)).unwrap_or_default();
-        attr::each(list).for_each(|(_, element)| take(element));
+        elements_of(&payload).for_each(|(_, element)| take(element));
     }
     Ok(())
+}
+
+fn elements_of(payload: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
+    attr::each(payload.get(4..).and_then(|list| attr::find(list, nf::LIST_ELEMENTS)).unwrap_or_default())
 }
 
 fn found<T: Default>(answer: Result<T, Refused>) -> Result<T, Refused> {
@@ -217,6 +244,10 @@ fn header(table: NftTable) -> Vec<u8> {
 }
 
 fn message(kind: u16, set: &SetName, entries: &[(&Element, Option<Mark>)]) -> Request {
+    Request::new(number(kind), if kind == nf::NEWSETELEM { NLM_F_CREATE } else { 0 }, &payload(set, entries))
+}
+
+fn payload(set: &SetName, entries: &[(&Element, Option<Mark>)]) -> Vec<u8> {
     let mut payload = header(set.table);
     payload.reserve(64 + entries.len() * 60);
     attr::put_name(&mut payload, nf::LIST_TABLE, TABLE);
@@ -226,7 +257,7 @@ fn message(kind: u16, set: &SetName, entries: &[(&Element, Option<Mark>)]) -> Re
             attr::nest(list, nf::LIST_ELEM, |fields| write(fields, element, *value));
         }
     });
-    Request::new(number(kind), if kind == nf::NEWSETELEM { NLM_F_CREATE } else { 0 }, &payload)
+    payload
 }
 
 fn write(fields: &mut Vec<u8>, element: &Element, value: Option<Mark>) {

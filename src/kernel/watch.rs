@@ -1,15 +1,15 @@
 //! Notices that something changed in the kernel, so that drift is repaired at once.
 
+use super::link::Links;
 use super::netlink::{Message, messages, receive};
-use super::{KernelError, route};
+use super::{KernelError, Refused, route};
 use crate::model::IfName;
 use crate::plan::PRIORITIES;
 use futures::FutureExt;
-use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::link::LinkAttribute;
-use netlink_packet_route::neighbour::NeighbourState;
 use netlink_packet_route::route::RouteAttribute;
 use netlink_packet_route::rule::RuleAttribute;
+use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use netlink_sys::{Socket, SocketAddr};
 use nix::sys::socket::{setsockopt, sockopt};
 use std::collections::{HashSet, VecDeque};
@@ -27,7 +27,7 @@ pub enum Change {
     Route,
     /// A rule of our priorities came or went.
     Rule,
-    /// A permanent neighbour went.
+    /// A neighbour on one of our interfaces went.
     Neighbour,
     /// Some nftables table changed.
     Nft,
@@ -44,21 +44,21 @@ pub struct Watch {
     netfilter: AsyncFd<Socket>,
     /// The ports of our own sockets.
     own: HashSet<u32>,
+    /// The indices of our interfaces: a notice of a neighbour has no name, and no longer says that it was permanent.
+    tunnels: HashSet<u32>,
     buffer: Vec<u8>,
     ready: VecDeque<Change>,
 }
 
 impl Watch {
-    /// Must be called within a tokio runtime.
-    pub(super) fn open(own: HashSet<u32>) -> Result<Self, KernelError> {
+    /// Must be called within a tokio runtime. `links` lists the interfaces, after the subscription.
+    pub(super) fn open(own: HashSet<u32>, links: impl FnOnce() -> Result<Links, Refused>) -> Result<Self, KernelError> {
         let open = |source| KernelError::Open { what: "for notices", source };
-        Ok(Self {
-            route: subscribe(libc::NETLINK_ROUTE, &ROUTE_GROUPS).map_err(open)?,
-            netfilter: subscribe(libc::NETLINK_NETFILTER, &NETFILTER_GROUPS).map_err(open)?,
-            own,
-            buffer: Vec::new(),
-            ready: VecDeque::new(),
-        })
+        let route = subscribe(libc::NETLINK_ROUTE, &ROUTE_GROUPS).map_err(open)?;
+        let netfilter = subscribe(libc::NETLINK_NETFILTER, &NETFILTER_GROUPS).map_err(open)?;
+        let names = links().map_err(|refused| KernelError::read("interfaces", refused))?.names;
+        let tunnels = names.into_iter().filter(|(_, name)| name.is_ours()).map(|(index, _)| index).collect();
+        Ok(Self { route, netfilter, own, tunnels, buffer: Vec::new(), ready: VecDeque::new() })
     }
 
     /// Waits for the next change. Cancel-safe.
@@ -67,10 +67,10 @@ impl Watch {
             if let Some(change) = self.ready.pop_front() {
                 return Ok(change);
             }
-            let Self { route, netfilter, own, buffer, ready } = self;
+            let Self { route, netfilter, own, tunnels, buffer, ready } = self;
             let read = |source| KernelError::Open { what: "for notices", source };
             tokio::select! {
-                socket = route.readable() => drain(socket.map_err(read)?, buffer, own, ready, route_change).map_err(read)?,
+                socket = route.readable() => drain(socket.map_err(read)?, buffer, own, ready, |m| route_change(tunnels, m)).map_err(read)?,
                 socket = netfilter.readable() => drain(socket.map_err(read)?, buffer, own, ready, |_| Some(Change::Nft)).map_err(read)?,
             }
         }
@@ -104,12 +104,13 @@ fn drain(
     buffer: &mut Vec<u8>,
     own: &HashSet<u32>,
     ready: &mut VecDeque<Change>,
-    change: impl Fn(Message<'_>) -> Option<Change>,
+    mut change: impl FnMut(Message<'_>) -> Option<Change>,
 ) -> io::Result<()> {
     match guard.try_io(|socket| receive(socket.get_ref(), buffer, 0).map(drop)) {
         Ok(Ok(())) => {
-            for change in messages(buffer).filter(|m| !own.contains(&m.port)).filter_map(change) {
-                if ready.back() != Some(&change) {
+            for message in messages(buffer) {
+                // Every notice is looked at, our own too: they say which interfaces there are.
+                if let Some(change) = change(message).filter(|change| !own.contains(&message.port) && ready.back() != Some(change)) {
                     ready.push_back(change);
                 }
             }
@@ -124,12 +125,19 @@ fn drain(
     }
 }
 
-fn route_change(message: Message<'_>) -> Option<Change> {
+fn route_change(tunnels: &mut HashSet<u32>, message: Message<'_>) -> Option<Change> {
+    const RTM_DELLINK: u16 = 17;
     match super::route_message(message.kind, message.payload)? {
         RouteNetlinkMessage::NewLink(link) | RouteNetlinkMessage::DelLink(link) => {
             let name = link.attributes.iter().find_map(|a| if let LinkAttribute::IfName(name) = a { name.parse().ok() } else { None });
-            const RTM_DELLINK: u16 = 17;
-            Some(Change::Link { index: link.header.index, name, gone: message.kind == RTM_DELLINK })
+            // A port that leaves its bridge is announced as deleted too, in the bridge's family (br_ifinfo_notify).
+            let (index, gone) = (link.header.index, message.kind == RTM_DELLINK && link.header.interface_family == AddressFamily::Unspec);
+            if !gone && name.as_ref().is_some_and(IfName::is_ours) {
+                tunnels.insert(index);
+            } else if gone {
+                tunnels.remove(&index);
+            }
+            Some(Change::Link { index, name, gone })
         }
         RouteNetlinkMessage::NewAddress(_) | RouteNetlinkMessage::DelAddress(_) => Some(Change::Address),
         RouteNetlinkMessage::NewRoute(r) | RouteNetlinkMessage::DelRoute(r) => {
@@ -140,7 +148,7 @@ fn route_change(message: Message<'_>) -> Option<Change> {
             let ours = r.attributes.iter().any(|a| matches!(a, RuleAttribute::Priority(p) if PRIORITIES.contains(p)));
             ours.then_some(Change::Rule)
         }
-        RouteNetlinkMessage::DelNeighbour(n) => (n.header.state == NeighbourState::Permanent).then_some(Change::Neighbour),
+        RouteNetlinkMessage::DelNeighbour(n) => tunnels.contains(&n.header.ifindex).then_some(Change::Neighbour),
         _ => None,
     }
 }
