@@ -1,19 +1,119 @@
-//! YAML to validated values; faults with file, line, column and remedy.
+//! YAML to validated values; faults with file, line, column and remedy, all at once.
+//!
+//! ```text
+//! text --node--> tree with places --decode, values--> values --gateway, peers, host, space--> Config
+//!                     |                   |                            |
+//!                     +-------------------+----------- faults ---------+--> Faults
+//! ```
 
+mod common;
+mod decode;
+mod fault;
+mod gateway;
+mod host;
+mod node;
+mod peers;
+mod space;
+#[cfg(test)]
+mod tests;
 mod types;
+mod values;
+
+pub use fault::{Fault, Faults};
+pub use space::NEVER_ALLOWED;
 pub use types::*;
-pub fn load(_: &std::path::Path) -> Result<Config, Faults> {
-    Err(Faults)
+
+use decode::{Decoder, Field, Shape};
+use fault::Span;
+use node::Broken;
+use std::path::Path;
+
+const TOP: Shape = Shape {
+    what: "the configuration",
+    fields: &[
+        Field::optional("gateway", "gateway: { node: gw-a1, ... }"),
+        Field::optional("host", "host: { node: host-1, ... }"),
+        Field::optional("peers", "peers: { static: [...] }"),
+    ],
+};
+
+/// The configuration in a file.
+///
+/// # Errors
+/// Everything that is wrong with it; a file that cannot be read is a fault in line 1.
+pub fn load(path: impl AsRef<Path>) -> Result<Config, Faults> {
+    let path = path.as_ref();
+    let file = path.display().to_string();
+    let unreadable = |span, what: String, remedy: &str| {
+        let mut d = Decoder::new(&file);
+        d.fault(span, what, remedy);
+        Faults::new("", d.faults)
+    };
+    let bytes = std::fs::read(path)
+        .map_err(|error| unreadable(Span::TOP, format!("the file cannot be read: {error}"), "check the path and its permissions"))?;
+    let text = String::from_utf8(bytes).map_err(|error| {
+        let good = String::from_utf8_lossy(&error.as_bytes()[..error.utf8_error().valid_up_to()]).into_owned();
+        let (line, column) = (good.matches('\n').count() + 1, good.rsplit('\n').next().unwrap_or("").chars().count() + 1);
+        unreadable(Span { line, column, ..Span::TOP }, "this is not UTF-8 text".into(), "save the file as UTF-8")
+    })?;
+    parse(&text, &file)
 }
-#[derive(Debug)]
-pub struct Faults;
-impl std::fmt::Display for Faults {
-    fn fmt(&self, _: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        Ok(())
+
+/// The configuration in a text; `file_name` is what faults call it.
+///
+/// # Errors
+/// Everything that is wrong with it.
+pub fn parse(text: &str, file_name: &str) -> Result<Config, Faults> {
+    let mut decoder = Decoder::new(file_name);
+    let config = match node::read(text) {
+        Ok(tree) => decoder.config(&tree),
+        Err(Broken(span, what, remedy)) => {
+            decoder.fault(span, what, remedy);
+            None
+        }
+    };
+    match config {
+        Some(config) if decoder.faults.is_empty() => Ok(config),
+        _ => {
+            if decoder.faults.is_empty() {
+                // Not reached: what gives no value says why. A configuration is still never accepted by mistake.
+                decoder.fault(Span::TOP, "the configuration cannot be used", "compare it with the examples");
+            }
+            Err(Faults::new(text, decoder.faults))
+        }
     }
 }
-impl Faults {
-    pub fn render(&self) -> String {
-        String::new()
+
+impl Decoder {
+    fn config(&mut self, tree: &node::Node) -> Option<Config> {
+        if tree.is_null() {
+            self.fault(Span::TOP, "the file is empty", "begin with `gateway:` or `host:`");
+            return None;
+        }
+        let table = self.table(tree, &TOP, tree.span)?;
+        match (table.get("gateway"), table.get("host"), table.get("peers")) {
+            (Some(gateway), None, peers) => self.gateway(gateway, &table, peers).map(Config::Gateway),
+            (None, Some(host), peers) => {
+                if peers.is_some() {
+                    let remedy = "remove it: a host's gateways stand under `shards`";
+                    self.fault(table.place("peers"), "`peers` goes with `gateway` only", remedy);
+                }
+                self.host(host, &table).map(Config::Host)
+            }
+            (Some(gateway), Some(host), peers) => {
+                let second = table.place("gateway").max(table.place("host"));
+                self.fault(second, "`gateway` and `host` stand in one file", "give each role its own file: they are two daemons");
+                self.gateway(gateway, &table, peers);
+                self.host(host, &table);
+                None
+            }
+            (None, None, _) => {
+                // A misspelt or empty role was reported as such.
+                if self.faults.is_empty() {
+                    self.fault(tree.span, "the file has neither `gateway` nor `host`", "begin with `gateway:` or `host:`");
+                }
+                None
+            }
+        }
     }
 }

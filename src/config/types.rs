@@ -7,6 +7,12 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
+/// Bytes that a tunnel adds to a packet: IPv4 header 20 (RFC 791), GRE header with a key 8 (RFC 2890 section 2).
+pub const TUNNEL_OVERHEAD: u32 = 20 + 8;
+
+/// The fewest bytes that a packet inside a tunnel must be allowed to have (RFC 8200 section 5, so that IPv6 will fit).
+pub const MIN_INNER_MTU: u32 = 1280;
+
 /// One file: exactly one role.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Config {
@@ -20,7 +26,7 @@ pub struct Gateway {
     pub node: NodeName,
     pub platform: Platform,
     pub backend: Backend,
-    /// Where the control socket and what must outlive the process are kept. Default `/run/portway`.
+    /// Where the control socket and what must outlive the process are kept; absolute, at most 80 bytes. Default `/run/portway`.
     pub runtime_dir: PathBuf,
     /// `/metrics`, `/healthz`, `/readyz`. Default 127.0.0.1:9470.
     pub admin: SocketAddr,
@@ -35,7 +41,7 @@ pub struct Platform {
     pub interface: IfName,
     /// The outer address of this node's tunnels.
     pub address: IpAddr,
-    /// Bytes that an outer packet may have: 1,280 to 65,535; unset, the interface's MTU.
+    /// Bytes that an outer packet may have: 1,308 (1,280 and [`TUNNEL_OVERHEAD`]) to 65,535; unset, the interface's MTU.
     pub mtu: Option<u32>,
 }
 
@@ -68,6 +74,7 @@ pub struct GatewayTenant {
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Allow {
     pub to: IpNet,
+    /// Sorted, disjoint and not adjacent, as in `udp`. Empty: none.
     pub tcp: Vec<PortRange>,
     pub udp: Vec<PortRange>,
     pub icmp: bool,
@@ -97,7 +104,9 @@ pub struct Host {
     pub node: NodeName,
     pub platform: Platform,
     pub backend: Backend,
+    /// As a gateway's.
     pub runtime_dir: PathBuf,
+    /// As a gateway's. Default 127.0.0.1:9471.
     pub admin: SocketAddr,
     pub tenants: Vec<HostTenant>,
 }

@@ -1,0 +1,103 @@
+//! What gateways and function hosts have in common.
+
+use super::decode::{At, Decoder, Field, Shape, Table};
+use super::fault::Span;
+use super::node::Node;
+use super::{Backend, MIN_INNER_MTU, Platform, TUNNEL_OVERHEAD};
+use crate::model::{GreKey, IfName};
+use std::collections::HashMap;
+use std::fmt::Display;
+use std::hash::Hash;
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+
+const PLATFORM: Shape = Shape {
+    what: "`platform`",
+    fields: &[
+        Field::required("interface", "interface: eth0"),
+        Field::required("address", "address: 10.9.0.1"),
+        Field::optional("mtu", "mtu: 1500"),
+    ],
+};
+
+/// What of `platform` could be decoded, so that the rest can be checked against it.
+#[derive(Default)]
+pub(super) struct PlatformParts {
+    pub interface: Option<IfName>,
+    pub address: Option<IpAddr>,
+    pub mtu: Option<Option<u32>>,
+}
+
+impl PlatformParts {
+    pub fn whole(self) -> Option<Platform> {
+        Some(Platform { interface: self.interface?, address: self.address?, mtu: self.mtu? })
+    }
+}
+
+impl Decoder {
+    pub fn platform(&mut self, role: &Table<'_>) -> PlatformParts {
+        let place = role.place("platform");
+        let Some(table) = self.field(role, "platform", |d, node| d.table(node, &PLATFORM, place)) else {
+            return PlatformParts::default();
+        };
+        PlatformParts {
+            interface: self.field(&table, "interface", Self::interface).map(|at| at.value),
+            address: self.field(&table, "address", |d, node| d.address(node, "the platform address")).map(|at| at.value),
+            mtu: self.field_or(&table, "mtu", None, |d, node| d.mtu(node).map(Some)),
+        }
+    }
+
+    fn mtu(&mut self, node: &Node) -> Option<u32> {
+        let least = u64::from(MIN_INNER_MTU + TUNNEL_OVERHEAD);
+        let unit = format!(" bytes: the tunnel takes {TUNNEL_OVERHEAD} and must leave {MIN_INNER_MTU}");
+        let mtu = self.number(node, "MTU", least..=65535, &unit)?;
+        u32::try_from(mtu.value).ok()
+    }
+
+    pub fn backend(&mut self, role: &Table<'_>) -> Option<Backend> {
+        let words = [("auto", Backend::Auto), ("kernel", Backend::Kernel), ("userspace", Backend::Userspace)];
+        self.field_or(role, "backend", Backend::default(), |d, node| d.word(node, "backend", &words))
+    }
+
+    /// Only checked: there is one kind so far.
+    pub fn tunnel(&mut self, role: &Table<'_>) {
+        self.field(role, "tunnel", |d, node| d.word(node, "tunnel", &[("gre", ())]));
+    }
+
+    pub fn runtime_dir(&mut self, role: &Table<'_>) -> Option<PathBuf> {
+        self.field_or(role, "runtime_dir", PathBuf::from("/run/portway"), |d, node| d.path(node, "runtime_dir"))
+    }
+
+    /// Loopback at `port` if nothing is written.
+    pub fn admin(&mut self, role: &Table<'_>, port: u16) -> Option<SocketAddr> {
+        self.field_or(role, "admin", SocketAddr::from(([127, 0, 0, 1], port)), |d, node| d.socket(node, "admin"))
+    }
+
+    pub fn gre_key(&mut self, node: &Node) -> Option<At<GreKey>> {
+        let key = self.number(node, "key", 0..=u64::from(u32::MAX), "")?;
+        Some(At { value: GreKey(u32::try_from(key.value).ok()?), span: key.span })
+    }
+
+    /// A fault if the value was there before; `what` begins the sentence "... is that of line N too".
+    pub fn unique<T: Hash + Eq + Clone + Display>(&mut self, seen: &mut Seen<T>, at: Option<&At<T>>, remedy: &str) {
+        let Some(at) = at else { return };
+        if let Some(first) = seen.first.get(&at.value) {
+            let what = format!("{} {} is already used in line {}", seen.what, at.value, first.line);
+            self.fault(at.span, what, remedy);
+        } else {
+            seen.first.insert(at.value.clone(), at.span);
+        }
+    }
+}
+
+/// Values that must be unique, and where each was seen first.
+pub(super) struct Seen<T> {
+    what: String,
+    first: HashMap<T, Span>,
+}
+
+impl<T> Seen<T> {
+    pub fn new(what: impl Into<String>) -> Self {
+        Seen { what: what.into(), first: HashMap::new() }
+    }
+}

@@ -1,0 +1,217 @@
+//! `gateway:`.
+
+use super::common::{PlatformParts, Seen};
+use super::decode::{At, Decoder, Field, Shape, Table};
+use super::node::Node;
+use super::peers::Known;
+use super::space::{never_allowed, overlap};
+use super::{Allow, Gateway, GatewayTenant, Snat, StaticPeer};
+use crate::model::{GreKey, IfName, PortRange, Slot, TenantName};
+use ipnet::IpNet;
+use std::net::IpAddr;
+
+pub(super) const GATEWAY: Shape = Shape {
+    what: "`gateway`",
+    fields: &[
+        Field::required("node", "node: gw-a1"),
+        Field::required("platform", "platform: { interface: eth0, address: 10.9.0.1 }"),
+        Field::optional("tunnel", "tunnel: gre"),
+        Field::optional("backend", "backend: auto"),
+        Field::optional("runtime_dir", "runtime_dir: /run/portway"),
+        Field::optional("admin", "admin: 127.0.0.1:9470"),
+        Field::required("tenants", "tenants: [{ name: acme, ... }]"),
+    ],
+};
+
+const TENANT: Shape = Shape {
+    what: "this tenant",
+    fields: &[
+        Field::required("name", "name: acme"),
+        Field::required("key", "key: 7"),
+        Field::required("interface", "interface: eth1"),
+        Field::optional("router", "router: 172.16.101.1"),
+        Field::required("allow", "allow: [{ to: 172.16.0.0/16, tcp: [5432] }]"),
+        Field::optional("snat", "snat: { address: 172.16.101.10, ports: 1024-65535 }"),
+        Field::required("inner", "inner: 10.64.0.0/16"),
+    ],
+};
+
+const ALLOW: Shape = Shape {
+    what: "this `allow` entry",
+    fields: &[
+        Field::required("to", "to: 172.16.0.0/16"),
+        Field::optional("tcp", "tcp: [5432, \"8000-8099\"]"),
+        Field::optional("udp", "udp: [53]"),
+        Field::optional("icmp", "icmp: true"),
+    ],
+};
+
+const SNAT: Shape = Shape {
+    what: "`snat`",
+    fields: &[Field::optional("address", "address: 172.16.101.10"), Field::optional("ports", "ports: 1024-65535")],
+};
+
+/// Ports of the source that a server sees, unless something else is written: all that are not reserved.
+const DEFAULT_PORTS: PortRange = PortRange { first: 1024, last: 65535 };
+
+/// Values that no two tenants of a node share.
+struct SeenTenants {
+    names: Seen<TenantName>,
+    keys: Seen<GreKey>,
+    interfaces: Seen<IfName>,
+}
+
+impl Decoder {
+    /// `peers` is the node under the top-level key of that name.
+    pub fn gateway(&mut self, node: &Node, table: &Table<'_>, peers: Option<&Node>) -> Option<Gateway> {
+        let place = table.place("gateway");
+        let table = self.table(node, &GATEWAY, place)?;
+        let name = self.field(&table, "node", |d, node| d.parsed(node, "`node`", "node: gw-a1"));
+        let platform = self.platform(&table);
+        self.tunnel(&table);
+        let backend = self.backend(&table);
+        let runtime_dir = self.runtime_dir(&table);
+        let admin = self.admin(&table, 9470);
+        let mut known = Known::default();
+        let tenants = self.field(&table, "tenants", |d, node| d.gateway_tenants(node, &platform, &mut known));
+        let peers: Option<Vec<StaticPeer>> = match peers {
+            Some(peers) => self.peers(peers, &platform, &known),
+            None => Some(Vec::new()),
+        };
+        Some(Gateway {
+            node: name?.value,
+            platform: platform.whole()?,
+            backend: backend?,
+            runtime_dir: runtime_dir?,
+            admin: admin?,
+            tenants: tenants?,
+            peers: peers?,
+        })
+    }
+
+    fn gateway_tenants(&mut self, node: &Node, platform: &PlatformParts, known: &mut Known) -> Option<Vec<GatewayTenant>> {
+        let items = self.list(node, "`tenants`", "- { name: acme, ... }")?;
+        if items.len() > usize::from(Slot::MAX.get()) {
+            let what = format!("{} tenants are more than a node can serve", items.len());
+            self.fault(node.span, what, format!("list at most {}", Slot::MAX));
+        }
+        let mut seen = SeenTenants { names: Seen::new("the tenant name"), keys: Seen::new("key"), interfaces: Seen::new("the interface") };
+        Some(items.iter().filter_map(|item| self.gateway_tenant(item, platform, &mut seen, known)).collect())
+    }
+
+    fn gateway_tenant(
+        &mut self,
+        node: &Node,
+        platform: &PlatformParts,
+        seen: &mut SeenTenants,
+        known: &mut Known,
+    ) -> Option<GatewayTenant> {
+        let Some(table) = self.table(node, &TENANT, node.span) else {
+            known.incomplete = true;
+            return None;
+        };
+        let name = self.field(&table, "name", |d, node| d.parsed(node, "`name`", "name: acme"));
+        self.unique(&mut seen.names, name.as_ref(), "give every tenant of this node its own name");
+        let key = self.field(&table, "key", Self::gre_key);
+        self.unique(&mut seen.keys, key.as_ref(), "give every tenant of this node its own key, the same as on its function hosts");
+        let interface = self.field(&table, "interface", |d, node| d.tenant_interface(node, platform));
+        self.unique(&mut seen.interfaces, interface.as_ref(), "give every tenant its own interface: what comes in on it is the tenant's");
+        let router = self.field_or(&table, "router", None, |d, node| d.address(node, "the router").map(|at| Some(at.value)));
+        let inner = self.field(&table, "inner", |d, node| d.inner_range(node, platform)).map(|at| at.value);
+        let allow = self.field(&table, "allow", |d, node| {
+            d.items(node, "`allow`", "- { to: 172.16.0.0/16, tcp: [5432] }", |d, item| d.allow(item, platform, inner.as_ref()))
+        });
+        let snat = self.field_or(&table, "snat", Snat::Masquerade { ports: DEFAULT_PORTS }, |d, node| d.snat(node, platform));
+        match &name {
+            Some(name) => known.add(name.value.clone(), inner, allow.as_deref().unwrap_or_default()),
+            None => known.incomplete = true,
+        }
+        Some(GatewayTenant {
+            name: name?.value,
+            key: key?.value,
+            interface: interface?.value,
+            router: router?,
+            allow: allow?,
+            snat: snat?,
+            inner: inner?,
+        })
+    }
+
+    fn tenant_interface(&mut self, node: &Node, platform: &PlatformParts) -> Option<At<IfName>> {
+        let interface = self.interface(node)?;
+        if platform.interface.as_ref() == Some(&interface.value) {
+            let what = format!("{} is the platform's interface too", interface.value);
+            self.fault(node.span, what, "name the interface in the tenant's subnet: the two sides must be apart");
+            return None;
+        }
+        Some(interface)
+    }
+
+    fn inner_range(&mut self, node: &Node, platform: &PlatformParts) -> Option<At<IpNet>> {
+        let inner = self.network(node, "`inner`", false)?;
+        if let Some(forbidden) = never_allowed(&inner.value) {
+            let what = format!("`inner` {} covers {forbidden}", inner.value);
+            self.fault(node.span, what, "choose from private address space, such as 10.64.0.0/16 or 100.64.0.0/16");
+            return None;
+        }
+        if let Some(address) = platform.address.filter(|address| inner.value.contains(address)) {
+            let what = format!("`inner` {} contains the platform address {address}", inner.value);
+            self.fault(node.span, what, "choose inner addresses that nothing outside the tunnels has");
+            return None;
+        }
+        Some(inner)
+    }
+
+    fn allow(&mut self, node: &Node, platform: &PlatformParts, inner: Option<&IpNet>) -> Option<Allow> {
+        let table = self.table(node, &ALLOW, node.span)?;
+        let to = self.field(&table, "to", |d, node| d.destination(node, platform, inner));
+        let tcp = self.field_or(&table, "tcp", Vec::new(), |d, node| d.ports(node, "tcp"));
+        let udp = self.field_or(&table, "udp", Vec::new(), |d, node| d.ports(node, "udp"));
+        let icmp = self.field_or(&table, "icmp", false, |d, node| d.boolean(node, "icmp"));
+        let allow = Allow { to: to?, tcp: tcp?, udp: udp?, icmp: icmp? };
+        let written = ["tcp", "udp", "icmp"].iter().any(|name| table.get(name).is_some());
+        // A key without a value was reported already.
+        if allow.tcp.is_empty() && allow.udp.is_empty() && !allow.icmp {
+            let what = if written { "this `allow` entry allows nothing" } else { "this `allow` entry has neither tcp, udp nor icmp" };
+            let remedy = "add `tcp: [5432]`, `tcp: all`, `udp: [53]`, `udp: all` or `icmp: true`";
+            self.fault(table.place("to"), what, remedy);
+        }
+        Some(allow)
+    }
+
+    fn destination(&mut self, node: &Node, platform: &PlatformParts, inner: Option<&IpNet>) -> Option<IpNet> {
+        let to = self.network(node, "`to`", false)?.value;
+        if let Some(forbidden) = never_allowed(&to) {
+            self.fault(node.span, format!("`to` {to} covers {forbidden}"), "write the tenant's own networks only; this is never forwarded");
+            return None;
+        }
+        if let Some(address) = platform.address.filter(|address| to.contains(address)) {
+            let what = format!("`to` {to} contains the platform address {address}");
+            self.fault(node.span, what, "write networks without it: tunnels would run into themselves");
+            return None;
+        }
+        if let Some(inner) = inner.filter(|inner| overlap(inner, &to)) {
+            let what = format!("`to` {to} overlaps this tenant's inner addresses {inner}");
+            self.fault(node.span, what, "move `inner` to addresses that the tenant does not use");
+            return None;
+        }
+        Some(to)
+    }
+
+    fn snat(&mut self, node: &Node, platform: &PlatformParts) -> Option<Snat> {
+        let table = self.table(node, &SNAT, node.span)?;
+        let ports = self.field_or(&table, "ports", DEFAULT_PORTS, |d, node| d.snat_ports(node));
+        let Some(node) = table.get("address") else { return Some(Snat::Masquerade { ports: ports? }) };
+        let address: At<IpAddr> = self.address(node, "the snat address")?;
+        if platform.address == Some(address.value) {
+            let what = format!("the snat address {} is the platform address", address.value);
+            self.fault(address.span, what, "write an address on the tenant's interface, or none to take that interface's own");
+            return None;
+        }
+        Some(Snat::To { address: address.value, ports: ports? })
+    }
+
+    fn snat_ports(&mut self, node: &Node) -> Option<PortRange> {
+        Some(self.parsed::<PortRange>(node, "`ports`", "ports: 1024-65535")?.value)
+    }
+}

@@ -1,0 +1,169 @@
+//! `host:`.
+
+use super::common::{PlatformParts, Seen};
+use super::decode::{At, Decoder, Field, Shape, Table};
+use super::node::Node;
+use super::space::never_allowed;
+use super::{Host, HostShard, HostTenant};
+use crate::model::{GreKey, ShardId, Slot, TenantName};
+use ipnet::IpNet;
+use std::net::IpAddr;
+
+const HOST: Shape = Shape {
+    what: "`host`",
+    fields: &[
+        Field::required("node", "node: host-1"),
+        Field::required("platform", "platform: { interface: eth0, address: 10.9.0.11 }"),
+        Field::optional("tunnel", "tunnel: gre"),
+        Field::optional("backend", "backend: auto"),
+        Field::optional("runtime_dir", "runtime_dir: /run/portway"),
+        Field::optional("admin", "admin: 127.0.0.1:9471"),
+        Field::required("tenants", "tenants: [{ name: acme, ... }]"),
+    ],
+};
+
+const TENANT: Shape = Shape {
+    what: "this tenant",
+    fields: &[
+        Field::required("name", "name: acme"),
+        Field::required("key", "key: 7"),
+        Field::required("cidrs", "cidrs: [172.16.0.0/16]"),
+        Field::required("shards", "shards: [{ shard: 0, gateway: 10.9.0.1, inner: 10.64.0.9 }]"),
+    ],
+};
+
+const SHARD: Shape = Shape {
+    what: "this shard",
+    fields: &[
+        Field::required("shard", "shard: 0"),
+        Field::required("gateway", "gateway: 10.9.0.1"),
+        Field::required("inner", "inner: 10.64.0.9"),
+    ],
+};
+
+/// Values that no two tenants of a node share.
+struct SeenTenants {
+    names: Seen<TenantName>,
+    keys: Seen<GreKey>,
+}
+
+/// Values that no two shards of a tenant share.
+struct SeenShards {
+    shards: Seen<ShardId>,
+    gateways: Seen<IpAddr>,
+    inner: Seen<IpAddr>,
+}
+
+impl Decoder {
+    pub fn host(&mut self, node: &Node, table: &Table<'_>) -> Option<Host> {
+        let place = table.place("host");
+        let table = self.table(node, &HOST, place)?;
+        let name = self.field(&table, "node", |d, node| d.parsed(node, "`node`", "node: host-1"));
+        let platform = self.platform(&table);
+        self.tunnel(&table);
+        let backend = self.backend(&table);
+        let runtime_dir = self.runtime_dir(&table);
+        let admin = self.admin(&table, 9471);
+        let tenants = self.field(&table, "tenants", |d, node| d.host_tenants(node, &platform));
+        Some(Host {
+            node: name?.value,
+            platform: platform.whole()?,
+            backend: backend?,
+            runtime_dir: runtime_dir?,
+            admin: admin?,
+            tenants: tenants?,
+        })
+    }
+
+    fn host_tenants(&mut self, node: &Node, platform: &PlatformParts) -> Option<Vec<HostTenant>> {
+        let mut seen = SeenTenants { names: Seen::new("the tenant name"), keys: Seen::new("key") };
+        let tenants = self.items(node, "`tenants`", "- { name: acme, ... }", |d, item| d.host_tenant(item, platform, &mut seen))?;
+        let tunnels: usize = tenants.iter().map(|tenant| tenant.shards.len()).sum();
+        if tunnels > usize::from(Slot::MAX.get()) {
+            let what = format!("{tunnels} shards of all tenants are more than a node can serve");
+            self.fault(node.span, what, format!("list at most {}", Slot::MAX));
+        }
+        Some(tenants)
+    }
+
+    fn host_tenant(&mut self, node: &Node, platform: &PlatformParts, seen: &mut SeenTenants) -> Option<HostTenant> {
+        let table = self.table(node, &TENANT, node.span)?;
+        let name = self.field(&table, "name", |d, node| d.parsed(node, "`name`", "name: acme"));
+        self.unique(&mut seen.names, name.as_ref(), "write all shards of a tenant in one entry");
+        let key = self.field(&table, "key", Self::gre_key);
+        self.unique(&mut seen.keys, key.as_ref(), "give every tenant of this node its own key, the same as on its gateways");
+        let cidrs = self
+            .field(&table, "cidrs", |d, node| d.items(node, "`cidrs`", "cidrs: [172.16.0.0/16]", |d, item| d.tunnelled(item, platform)));
+        let known = cidrs.as_deref().unwrap_or_default();
+        let of = name.as_ref().map_or_else(String::new, |name| format!("{}'s ", name.value));
+        let mut shards_seen = SeenShards {
+            shards: Seen::new(format!("{of}shard")),
+            gateways: Seen::new(format!("{of}gateway")),
+            inner: Seen::new(format!("{of}inner address")),
+        };
+        let shards = self.field(&table, "shards", |d, node| {
+            d.items(node, "`shards`", "- { shard: 0, gateway: 10.9.0.1, inner: 10.64.0.9 }", |d, item| {
+                d.host_shard(item, platform, known, &mut shards_seen)
+            })
+        });
+        Some(HostTenant { name: name?.value, key: key?.value, cidrs: cidrs?, shards: shards? })
+    }
+
+    /// A destination that goes into the tunnel.
+    fn tunnelled(&mut self, node: &Node, platform: &PlatformParts) -> Option<IpNet> {
+        let net = self.network(node, "the tenant's network", false)?;
+        if let Some(forbidden) = never_allowed(&net.value) {
+            let what = format!("the tenant's network {} covers {forbidden}", net.value);
+            self.fault(net.span, what, "write the tenant's own networks only; no gateway forwards to this");
+            return None;
+        }
+        if let Some(address) = platform.address.filter(|address| net.value.contains(address)) {
+            let what = format!("the tenant's network {} contains the platform address {address}", net.value);
+            self.fault(net.span, what, "write networks without it: the tunnel would run inside itself");
+            return None;
+        }
+        Some(net.value)
+    }
+
+    fn host_shard(&mut self, node: &Node, platform: &PlatformParts, cidrs: &[IpNet], seen: &mut SeenShards) -> Option<HostShard> {
+        let table = self.table(node, &SHARD, node.span)?;
+        let shard = self.field(&table, "shard", |d, node| d.shard(node));
+        self.unique(&mut seen.shards, shard.as_ref(), "give every shard of a tenant its own number");
+        let gateway = self.field(&table, "gateway", |d, node| d.address(node, "the gateway"));
+        self.unique(&mut seen.gateways, gateway.as_ref(), "give every shard its own gateway address: the tunnels would be the same");
+        let inner = self.field(&table, "inner", |d, node| d.address(node, "the inner address"));
+        self.unique(&mut seen.inner, inner.as_ref(), "give every shard of a tenant its own inner address");
+        if let Some(gateway) = &gateway {
+            self.gateway_address(gateway, platform, cidrs);
+        }
+        if let Some(inner) = &inner {
+            self.inner_address(inner, platform, cidrs);
+        }
+        Some(HostShard { shard: shard?.value, gateway: gateway?.value, inner: inner?.value })
+    }
+
+    fn shard(&mut self, node: &Node) -> Option<At<ShardId>> {
+        let number = self.number(node, "shard", 0..=u64::from(u16::MAX), "")?;
+        Some(At { value: ShardId(u16::try_from(number.value).ok()?), span: number.span })
+    }
+
+    fn gateway_address(&mut self, gateway: &At<IpAddr>, platform: &PlatformParts, cidrs: &[IpNet]) {
+        if platform.address == Some(gateway.value) {
+            let what = format!("the gateway {} is this host's own platform address", gateway.value);
+            self.fault(gateway.span, what, "write the gateway's platform address");
+        } else if let Some(net) = cidrs.iter().find(|net| net.contains(&gateway.value)) {
+            let what = format!("the gateway {} lies in the tenant's network {net}", gateway.value);
+            self.fault(gateway.span, what, "write the gateway's platform address, or narrow `cidrs`: the tunnel would run inside itself");
+        }
+    }
+
+    fn inner_address(&mut self, inner: &At<IpAddr>, platform: &PlatformParts, cidrs: &[IpNet]) {
+        if platform.address == Some(inner.value) {
+            let what = format!("the inner address {} is the platform address", inner.value);
+            self.fault(inner.span, what, "write the address that the gateway has for this host under `peers`");
+        } else if let Some(net) = cidrs.iter().find(|net| net.contains(&inner.value)) {
+            let what = format!("the inner address {} lies in the tenant's network {net}", inner.value);
+            self.fault(inner.span, what, "take inner addresses that the tenant does not use");
+        }
+    }
+}
