@@ -1,6 +1,7 @@
 //! Bytes to values and back. No I/O, no time; nothing here panics, whatever the bytes.
 
 pub mod checksum;
+pub mod ecn;
 pub mod gre;
 pub mod ipv4;
 pub mod nested;

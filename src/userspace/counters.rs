@@ -32,6 +32,8 @@ pub enum DropReason {
     Nested,
     /// The inner destination is nobody's.
     Unroutable,
+    /// Congestion was signalled to a sender that has no other way to hear of it (RFC 6040 section 4.2).
+    Congestion,
     /// Longer than the platform interface's MTU allows.
     TooBig,
     /// The platform side's socket refused the packet.
@@ -41,7 +43,7 @@ pub enum DropReason {
 }
 
 impl DropReason {
-    pub const ALL: [DropReason; 14] = [
+    pub const ALL: [DropReason; 15] = [
         DropReason::Truncated,
         DropReason::Malformed,
         DropReason::NoKey,
@@ -53,6 +55,7 @@ impl DropReason {
         DropReason::SpoofedInner,
         DropReason::Nested,
         DropReason::Unroutable,
+        DropReason::Congestion,
         DropReason::TooBig,
         DropReason::SendFailed,
         DropReason::DeliverFailed,
@@ -72,6 +75,7 @@ impl DropReason {
             DropReason::SpoofedInner => "spoofed_inner",
             DropReason::Nested => "nested",
             DropReason::Unroutable => "unroutable",
+            DropReason::Congestion => "congestion",
             DropReason::TooBig => "too_big",
             DropReason::SendFailed => "send_failed",
             DropReason::DeliverFailed => "deliver_failed",
