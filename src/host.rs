@@ -217,7 +217,7 @@ impl Role for Node {
         self.path.metrics(out);
     }
 
-    fn descriptors(&self) -> anyhow::Result<Vec<(String, OwnedFd)>> {
+    fn descriptors(&self) -> anyhow::Result<BTreeMap<String, OwnedFd>> {
         self.path.descriptors()
     }
 

@@ -21,5 +21,3 @@ pub mod vnet;
 pub use counters::{DropReason, Snapshot, TrafficCount};
 pub use dataplane::{Dataplane, DataplaneConfig, Descriptors, Error, Role};
 pub use table::{End, Tunnel};
-mod stub;
-pub use stub::*;

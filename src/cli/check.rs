@@ -11,7 +11,7 @@ pub fn run(file: &Path) -> ExitCode {
             ExitCode::SUCCESS
         }
         Err(faults) => {
-            eprint!("{}", faults.render());
+            eprint!("{}", faults.render(std::io::IsTerminal::is_terminal(&std::io::stderr())));
             ExitCode::FAILURE
         }
     }

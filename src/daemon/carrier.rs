@@ -5,7 +5,7 @@ use crate::kernel::Kernel;
 use crate::metrics::Page;
 use crate::model::IfName;
 use crate::plan::gateway::Carrier;
-use crate::userspace::{Dataplane, Descriptors, Tunnel};
+use crate::userspace::{Dataplane, DataplaneConfig, Descriptors, Role, Tunnel};
 use anyhow::{Context, bail};
 use ipnet::IpNet;
 use std::collections::BTreeMap;
@@ -55,17 +55,16 @@ impl Path {
         if carrier == Carrier::Kernel {
             return Ok(Self::default());
         }
-        let adopted = Descriptors::take(inherited);
-        let dataplane =
-            Dataplane::open(local, adopted).context("cannot open the raw socket for GRE (protocol 47): CAP_NET_RAW is needed")?;
+        let IpAddr::V4(local) = local else { bail!("the platform address {local} is IPv6, which tunnels do not use yet") };
+        let adopted = take(inherited);
+        let at_once = |carried: &&Carried| adopted.contains_key(&Role::Tun(carried.tunnel.interface.clone()));
+        let at_once: Vec<Carried> = tunnels.iter().filter(at_once).cloned().collect();
+        let dataplane = Dataplane::prepare(&DataplaneConfig { local, device: None }, adopted)?;
         let mut path = Self { dataplane: Some(dataplane), told: BTreeMap::new() };
-        let taken: Vec<Carried> = tunnels.iter().filter(|carried| path.has_descriptor(&carried.tunnel.interface)).cloned().collect();
-        path.carry(&taken)?;
+        // Before the first packet is taken: one that nobody is known for would be dropped.
+        path.carry(&at_once)?;
+        path.dataplane.as_mut().map_or(Ok(()), Dataplane::carry)?;
         Ok(path)
-    }
-
-    fn has_descriptor(&self, interface: &IfName) -> bool {
-        self.dataplane.as_ref().is_some_and(|dataplane| dataplane.inherited(interface))
     }
 
     /// Carries exactly these tunnels from now on; what is carried already is not disturbed.
@@ -78,11 +77,9 @@ impl Path {
         }
         for carried in tunnels {
             let name = &carried.tunnel.interface;
-            if !self.told.contains_key(name) {
-                dataplane.add_tunnel(carried.tunnel.clone()).with_context(|| format!("cannot carry {name}"))?;
-                self.told.insert(name.clone(), Carried { tunnel: carried.tunnel.clone(), peers: BTreeMap::new() });
-            }
-            let Some(told) = self.told.get_mut(name) else { continue };
+            // Told again even if it is known: its device may have been made anew.
+            dataplane.add_tunnel(&carried.tunnel).with_context(|| format!("cannot carry {name}"))?;
+            let told = self.told.entry(name.clone()).or_insert_with(|| Carried { tunnel: carried.tunnel.clone(), peers: BTreeMap::new() });
             for gone in told.peers.extract_if(.., |outer, _| !carried.peers.contains_key(outer)).map(|(outer, _)| outer).collect::<Vec<_>>()
             {
                 dataplane.remove_peer(name, gone)?;
@@ -121,8 +118,9 @@ impl Path {
         }
     }
 
-    pub fn descriptors(&self) -> anyhow::Result<Vec<(String, OwnedFd)>> {
-        Ok(self.dataplane.as_ref().map(Dataplane::descriptors).transpose()?.unwrap_or_default())
+    pub fn descriptors(&self) -> anyhow::Result<BTreeMap<String, OwnedFd>> {
+        let descriptors = self.dataplane.as_ref().map(Dataplane::descriptors).transpose()?.unwrap_or_default();
+        Ok(descriptors.into_iter().map(|(role, descriptor)| (role.to_string(), descriptor)).collect())
     }
 
     /// Sends on what has been read, and reads no more.
@@ -132,4 +130,10 @@ impl Path {
         }
         self.told.clear();
     }
+}
+
+/// The data path's own among all that was inherited.
+fn take(inherited: &mut BTreeMap<String, OwnedFd>) -> Descriptors {
+    let ours: Vec<String> = inherited.keys().filter(|name| name.parse::<Role>().is_ok()).cloned().collect();
+    ours.into_iter().filter_map(|name| Some((name.parse().ok()?, inherited.remove(&name)?))).collect()
 }

@@ -40,7 +40,7 @@ pub trait Role: Send + 'static {
     fn metrics(&self, out: &mut crate::metrics::Page);
 
     /// What a successor needs to carry on without a gap, by name.
-    fn descriptors(&self) -> anyhow::Result<Vec<(String, OwnedFd)>>;
+    fn descriptors(&self) -> anyhow::Result<BTreeMap<String, OwnedFd>>;
 
     /// Finish what is in hand. Nothing in the kernel is removed.
     fn stop(&mut self) -> impl Future<Output = ()> + Send;

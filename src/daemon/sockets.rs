@@ -69,8 +69,8 @@ impl Sockets {
     }
 
     /// The listeners that a successor goes on with.
-    pub fn descriptors(&self) -> std::io::Result<Vec<(String, OwnedFd)>> {
-        Ok(vec![(API.into(), self.api.as_fd().try_clone_to_owned()?), (ADMIN.into(), self.admin.as_fd().try_clone_to_owned()?)])
+    pub fn descriptors(&self) -> std::io::Result<BTreeMap<String, OwnedFd>> {
+        Ok([(API.into(), self.api.as_fd().try_clone_to_owned()?), (ADMIN.into(), self.admin.as_fd().try_clone_to_owned()?)].into())
     }
 }
 

@@ -18,7 +18,7 @@ use nix::fcntl::{Flock, FlockArg};
 use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 use std::time::Duration;
@@ -65,8 +65,8 @@ impl Estate {
         let Ok(stream) = UnixStream::connect(path) else { return Ok(None) };
         stream.set_read_timeout(Some(PATIENCE))?;
         stream.set_write_timeout(Some(PATIENCE))?;
-        let named = handover::receive(&stream).context("the running process did not hand over; stop it, then start this one again")?;
-        Ok(Some(Self { descriptors: named.into_iter().collect(), stream }))
+        let descriptors = handover::receive(&stream).context("the running process did not hand over; stop it, then start this one again")?;
+        Ok(Some(Self { descriptors, stream }))
     }
 
     /// We carry the traffic now: waits until the other is gone.
@@ -87,14 +87,13 @@ pub struct Heir {
 impl Heir {
     /// Gives it everything and waits for its word. The stream must stay open until our data path has stopped: the
     /// end of it tells the successor, so it is leaked to the end of the process.
-    pub async fn hand_over(self, descriptors: Vec<(String, OwnedFd)>) -> anyhow::Result<()> {
+    pub async fn hand_over(self, descriptors: BTreeMap<String, OwnedFd>) -> anyhow::Result<()> {
         tokio::task::spawn_blocking(move || {
             let mut stream = self.stream;
             stream.set_nonblocking(false)?;
             stream.set_read_timeout(Some(PATIENCE))?;
             stream.set_write_timeout(Some(PATIENCE))?;
-            let borrowed: Vec<_> = descriptors.iter().map(|(name, descriptor)| (name.clone(), descriptor.as_fd())).collect();
-            handover::send(&stream, &borrowed)?;
+            handover::send(&stream, &descriptors)?;
             let mut word = [0; CARRYING.len()];
             stream.read_exact(&mut word).context("the successor took the descriptors and said nothing")?;
             std::mem::forget(stream);

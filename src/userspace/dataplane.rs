@@ -70,6 +70,7 @@ pub enum Role {
 pub type Descriptors = BTreeMap<Role, OwnedFd>;
 
 /// The running data path. Dropping it stops it.
+#[derive(Debug)]
 pub struct Dataplane {
     shared: Arc<Shared>,
     epoll: Arc<Epoll>,
@@ -80,9 +81,17 @@ pub struct Dataplane {
 }
 
 impl Dataplane {
-    /// Starts both threads. Sockets and devices are opened in the calling thread's network namespace, now and in
+    /// [`Dataplane::prepare`]d and [`Dataplane::carry`]ing at once.
+    pub fn start(config: &DataplaneConfig, adopt: Descriptors) -> Result<Dataplane, Error> {
+        let mut dataplane = Self::prepare(config, adopt)?;
+        dataplane.carry()?;
+        Ok(dataplane)
+    }
+
+    /// Ready to be told of tunnels and peers; carries nothing until [`Dataplane::carry`], so that a successor takes no packet
+    /// from its predecessor before it knows where it goes. Sockets and devices are opened in the calling thread's network namespace, now and in
     /// [`Dataplane::add_tunnel`]; `adopt` holds what a predecessor left, still in use by it or not.
-    pub fn start(config: &DataplaneConfig, mut adopt: Descriptors) -> Result<Dataplane, Error> {
+    pub fn prepare(config: &DataplaneConfig, mut adopt: Descriptors) -> Result<Dataplane, Error> {
         let start = |doing| move |source: nix::Error| Error::Start { doing, source: source.into() };
         // A descriptor for each of thousands of tunnels; nothing here uses select().
         let (_, most) = getrlimit(Resource::RLIMIT_NOFILE).map_err(start("reading the limit of descriptors"))?;
@@ -97,12 +106,15 @@ impl Dataplane {
         let epoll = Arc::new(Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).map_err(start("making an epoll set"))?);
         epoll.add(&*wake, EpollEvent::new(EpollFlags::EPOLLIN, transmit::WAKE)).map_err(start("watching the eventfd"))?;
 
-        let mut dataplane = Dataplane { shared, epoll, wake, threads: Vec::new(), adopted: adopt };
-        let (shared, wake) = (dataplane.shared.clone(), dataplane.wake.clone());
-        dataplane.spawn("gre-receive", move || receive::run(&shared, &wake))?;
-        let (shared, epoll) = (dataplane.shared.clone(), dataplane.epoll.clone());
-        dataplane.spawn("gre-transmit", move || transmit::run(&shared, &epoll))?;
-        Ok(dataplane)
+        Ok(Dataplane { shared, epoll, wake, threads: Vec::new(), adopted: adopt })
+    }
+
+    /// Starts both threads.
+    pub fn carry(&mut self) -> Result<(), Error> {
+        let (shared, wake) = (self.shared.clone(), self.wake.clone());
+        self.spawn("gre-receive", move || receive::run(&shared, &wake))?;
+        let (shared, epoll) = (self.shared.clone(), self.epoll.clone());
+        self.spawn("gre-transmit", move || transmit::run(&shared, &epoll))
     }
 
     /// Begins to carry the packets of a tunnel, over the TUN device of its name, which is made if it is not there. A

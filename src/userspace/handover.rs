@@ -7,13 +7,15 @@
 //! The kernel takes at most 253 descriptors at once (`SCM_MAX_FD`), so there may be several messages; the last one says
 //! `"more": false`.
 
-use super::dataplane::{Descriptors, Role};
 use nix::cmsg_space;
 use nix::sys::socket::{ControlMessage, ControlMessageOwned, MsgFlags, recvmsg, sendmsg};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::fmt::Display;
 use std::io::{self, ErrorKind, IoSlice, IoSliceMut, Read, Write};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixStream;
+use std::str::FromStr;
 
 /// Descriptors in one message.
 const CHUNK: usize = 250;
@@ -27,13 +29,13 @@ struct Manifest {
 }
 
 /// Sends them all. Blocks as the stream does: set its timeouts.
-pub fn send(mut stream: &UnixStream, descriptors: &Descriptors) -> io::Result<()> {
+pub fn send<Name: Display>(mut stream: &UnixStream, descriptors: &BTreeMap<Name, OwnedFd>) -> io::Result<()> {
     let all = descriptors.iter().collect::<Vec<_>>();
     let mut chunks = all.chunks(CHUNK).peekable();
     // Nothing to send is said in a message too.
     let mut chunk = chunks.next().unwrap_or_default();
     loop {
-        let names = chunk.iter().map(|(role, _)| role.to_string()).collect();
+        let names = chunk.iter().map(|(name, _)| name.to_string()).collect();
         let body = serde_json::to_vec(&Manifest { names, more: chunks.peek().is_some() })?;
         let length = u32::try_from(body.len()).map_err(io::Error::other)?.to_be_bytes();
         let fds = chunk.iter().map(|(_, fd)| fd.as_raw_fd()).collect::<Vec<_>>();
@@ -54,15 +56,15 @@ pub fn send(mut stream: &UnixStream, descriptors: &Descriptors) -> io::Result<()
 ///
 /// # Errors
 /// `InvalidData` if the other side sends something else, `UnexpectedEof` if it goes away.
-pub fn receive(stream: &UnixStream) -> io::Result<Descriptors> {
-    let mut descriptors = Descriptors::new();
+pub fn receive<Name: FromStr<Err: Display> + Ord>(stream: &UnixStream) -> io::Result<BTreeMap<Name, OwnedFd>> {
+    let mut descriptors = BTreeMap::new();
     loop {
         let (fds, manifest) = receive_one(stream)?;
         if fds.len() != manifest.names.len() {
             return Err(invalid(format!("{} descriptors came with {} names", fds.len(), manifest.names.len())));
         }
         for (name, fd) in manifest.names.iter().zip(fds) {
-            descriptors.insert(name.parse::<Role>().map_err(|fault| invalid(fault.to_string()))?, fd);
+            descriptors.insert(name.parse::<Name>().map_err(|fault| invalid(fault.to_string()))?, fd);
         }
         if !manifest.more {
             return Ok(descriptors);
@@ -107,6 +109,7 @@ fn invalid(what: String) -> io::Error {
 
 #[cfg(test)]
 mod tests {
+    use super::super::dataplane::{Descriptors, Role};
     use super::*;
     use std::fs::File;
 
@@ -125,7 +128,7 @@ mod tests {
         let mut descriptors = files.collect::<Descriptors>();
         descriptors.insert(Role::Socket, tempfile::tempfile().unwrap().into());
         let sender = std::thread::spawn(move || send(&ours, &descriptors));
-        let received = receive(&theirs).unwrap();
+        let received: Descriptors = receive(&theirs).unwrap();
         sender.join().unwrap().unwrap();
         assert_eq!(received.len(), 1001);
         for (role, fd) in received {
@@ -141,7 +144,7 @@ mod tests {
     fn nothing_is_a_message_too() {
         let (ours, theirs) = UnixStream::pair().unwrap();
         send(&ours, &Descriptors::new()).unwrap();
-        assert!(receive(&theirs).unwrap().is_empty());
+        assert!(receive::<Role>(&theirs).unwrap().is_empty());
     }
 
     #[test]
@@ -150,7 +153,7 @@ mod tests {
             let (mut ours, theirs) = UnixStream::pair().unwrap();
             ours.write_all(bytes).unwrap();
             drop(ours);
-            assert!(receive(&theirs).is_err(), "{bytes:?}");
+            assert!(receive::<Role>(&theirs).is_err(), "{bytes:?}");
         }
     }
 }
