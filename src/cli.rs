@@ -4,6 +4,8 @@ mod attach;
 mod check;
 mod client;
 mod daemon;
+mod demo;
+mod lab;
 mod plan;
 mod status;
 
@@ -47,6 +49,8 @@ enum Command {
     Detach(attach::Detach),
     /// List attachments.
     Attachments(attach::List),
+    Lab(lab::LabArgs),
+    Demo(demo::DemoArgs),
 }
 
 pub fn main() -> ExitCode {
@@ -61,6 +65,8 @@ pub fn main() -> ExitCode {
         Command::Attach(args) => args.run(),
         Command::Detach(args) => args.run(),
         Command::Attachments(args) => args.run(),
+        Command::Lab(args) => lab::run(args),
+        Command::Demo(args) => demo::run(args),
     };
     done.unwrap_or_else(|error| {
         eprintln!("portway: {error:#}");

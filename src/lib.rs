@@ -6,6 +6,7 @@ pub mod daemon;
 pub mod gateway;
 pub mod host;
 pub mod kernel;
+pub mod lab;
 pub mod metrics;
 pub mod model;
 pub mod plan;

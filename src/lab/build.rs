@@ -1,0 +1,221 @@
+//! A lab that stands: its namespaces, its servers, its daemons.
+
+use super::configs;
+use super::daemon::{Daemon, Launch, Role};
+use super::dir::LabDir;
+use super::error::{During, Error, Result};
+use super::http;
+use super::measure;
+use super::netns::Netns;
+use super::process::{Life, Process, poll_until};
+use super::serve::Servers;
+use super::topology::{Attach, Container, PLATFORM, Topology, port};
+use super::wiring::{self, Setup};
+use crate::config::Backend;
+use serde_json::json;
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::path::Path;
+use std::process::Stdio;
+use std::time::Duration;
+
+/// Fields are dropped in this order: processes, servers, namespaces, directory.
+#[derive(Debug)]
+pub struct Lab {
+    pub topology: Topology,
+    daemons: BTreeMap<String, Daemon>,
+    helpers: Vec<Process>,
+    servers: Option<Servers>,
+    nodes: BTreeMap<String, Netns>,
+    dir: LabDir,
+}
+
+impl Lab {
+    /// Namespaces with cables, addresses and routes between them, ending with this process. No process runs in them yet.
+    pub fn build(topology: Topology) -> Result<Self> {
+        Self::build_in(topology, LabDir::ephemeral()?)
+    }
+
+    pub(super) fn build_in(topology: Topology, dir: LabDir) -> Result<Self> {
+        let mut nodes = BTreeMap::new();
+        for node in topology.nodes() {
+            nodes.insert(node, Netns::create()?);
+        }
+        let lab = Self { topology, daemons: BTreeMap::new(), helpers: vec![], servers: None, nodes, dir };
+        let cables: Vec<String> = wiring::cables(&lab.topology)
+            .iter()
+            .map(|cable| {
+                let [(a, a_if), (b, b_if)] = &cable.ends;
+                let (a, b) = (lab.node(a)?.path(), lab.node(b)?.path());
+                Ok(format!("link add {a_if} netns {} type veth peer name {b_if} netns {}", a.display(), b.display()))
+            })
+            .collect::<Result<_>>()?;
+        ip_batch(PLATFORM, lab.node(PLATFORM)?, &cables)?;
+        for setup in wiring::setups(&lab.topology) {
+            lab.set_up(&setup)?;
+        }
+        Ok(lab)
+    }
+
+    fn set_up(&self, setup: &Setup) -> Result<()> {
+        let node = self.node(&setup.node)?;
+        node.run(|| setup.sysctls.iter().try_for_each(|(key, value)| std::fs::write(Path::new("/proc/sys/net").join(key), value)))
+            .during(format!("set sysctls in {}", setup.node))?;
+        let lines: Vec<String> = setup.links.iter().chain(&setup.routes).cloned().collect();
+        ip_batch(&setup.node, node, &lines)
+    }
+
+    pub fn node(&self, name: &str) -> Result<&Netns> {
+        self.nodes.get(name).ok_or_else(|| no_node(name, &self.topology))
+    }
+
+    pub fn dir(&self) -> &LabDir {
+        &self.dir
+    }
+
+    /// Starts the servers of every VPC (and the decoy) in this process, and iperf3 beside them.
+    pub fn serve(&mut self) -> Result<()> {
+        let servers = Servers::new()?;
+        for tenant in &self.topology.tenants {
+            servers.start(self.node(&tenant.node())?, &tenant.name)?;
+        }
+        if self.topology.decoy {
+            servers.start(self.node(PLATFORM)?, "nobody")?;
+        }
+        self.servers = Some(servers);
+        self.start_iperf(Life::WithLab)
+    }
+
+    pub(super) fn start_iperf(&mut self, life: Life) -> Result<()> {
+        for tenant in &self.topology.tenants {
+            let node = self.node(&tenant.node())?;
+            let mut command = node.command("iperf3");
+            command.args(["-s", "-p", &port::IPERF.to_string()]);
+            let process =
+                Process::spawn(&format!("iperf3 in {}", tenant.node()), command, &self.dir.log(&format!("iperf3-{}", tenant.name)), life)?;
+            self.helpers.push(process);
+        }
+        for tenant in &self.topology.tenants {
+            let node = self.node(&tenant.node())?;
+            poll_until(&format!("iperf3 in {}", tenant.node()), Duration::from_secs(5), || measure::listens(node, port::IPERF))?;
+        }
+        Ok(())
+    }
+
+    /// Writes every daemon's configuration, starts gateways and hosts, and waits until all are ready.
+    pub fn start_daemons(&mut self, portway: &Path, backend: Backend) -> Result<()> {
+        self.start_daemons_with(portway, backend, Life::WithLab)
+    }
+
+    pub(super) fn start_daemons_with(&mut self, portway: &Path, backend: Backend, life: Life) -> Result<()> {
+        let lab = &self.topology;
+        let dir = &self.dir;
+        let gateways = lab.gateways.iter().map(|g| (&g.node, Role::Gateway, configs::gateway(lab, g, backend, &dir.runtime(&g.node))));
+        let hosts = lab.hosts.iter().map(|h| (&h.node, Role::Host, configs::host(lab, h, backend, &dir.runtime(&h.node))));
+        for (node, role, yaml) in gateways.chain(hosts) {
+            let config = self.dir.config(node);
+            std::fs::write(&config, yaml).during(format!("write {}", config.display()))?;
+            let launch = Launch {
+                node: node.clone(),
+                role,
+                netns: self.node(node)?.clone(),
+                portway: portway.to_owned(),
+                config,
+                runtime_dir: self.dir.runtime(node),
+                log: self.dir.log(node),
+                life,
+            };
+            self.daemons.insert(node.clone(), Daemon::start(launch)?);
+        }
+        self.daemons.values_mut().try_for_each(Daemon::await_ready)
+    }
+
+    pub fn daemon(&mut self, node: &str) -> Result<&mut Daemon> {
+        self.daemons.get_mut(node).ok_or_else(|| Error::State(format!("no daemon runs in {node}")))
+    }
+
+    /// Every process that was started, by name.
+    pub fn processes(&mut self) -> Vec<(String, u32)> {
+        let daemons = self.daemons.iter().map(|(node, d)| (node.clone(), d.pid()));
+        daemons.chain(self.helpers.iter().map(|p| (p.name().to_owned(), p.pid()))).collect()
+    }
+
+    pub(super) fn keep(&mut self, process: Process) {
+        self.helpers.push(process);
+    }
+
+    pub fn attach_all(&mut self) -> Result<()> {
+        self.topology.containers.clone().iter().try_for_each(|c| self.attach(c))
+    }
+
+    /// Through the host's API, in the container's own form, under the container's name.
+    pub fn attach(&mut self, container: &Container) -> Result<()> {
+        let netns = self.netns_path(&container.node)?;
+        self.attach_at(container, &netns)
+    }
+
+    pub(super) fn attach_at(&mut self, container: &Container, netns: &Path) -> Result<()> {
+        let body = match container.attach {
+            Attach::Interface => json!({ "tenant": container.tenant, "interface": container.port }),
+            Attach::InterfaceAndSource => {
+                json!({ "tenant": container.tenant, "interface": container.port, "source": format!("{}/32", container.address) })
+            }
+            Attach::Netns => json!({ "tenant": container.tenant, "netns": netns }),
+        };
+        let socket = self.daemon(&container.host)?.socket();
+        http::unix_ok(&socket, "PUT", &format!("/v1/attachments/{}", container.node), Some(&body.to_string())).map(drop)
+    }
+
+    pub fn detach(&mut self, container: &Container) -> Result<()> {
+        let socket = self.daemon(&container.host)?.socket();
+        http::unix_ok(&socket, "DELETE", &format!("/v1/attachments/{}", container.node), None).map(drop)
+    }
+
+    fn netns_path(&self, node: &str) -> Result<std::path::PathBuf> {
+        Ok(self.node(node)?.path())
+    }
+
+    /// Turns tso, gso and gro on or off on every cable's ends (`ethtool`).
+    pub fn offloads(&self, on: bool) -> Result<()> {
+        let state = if on { "on" } else { "off" };
+        for (node, interface) in wiring::cables(&self.topology).into_iter().flat_map(|c| c.ends) {
+            let arguments = ["-K", &interface, "tso", state, "gso", state, "gro", state];
+            run(&node, self.node(&node)?, "ethtool", &arguments)?;
+        }
+        Ok(())
+    }
+
+    /// Runs `ip` with these arguments in a node; its output.
+    pub fn ip(&self, node: &str, arguments: &[&str]) -> Result<String> {
+        run(node, self.node(node)?, "ip", arguments)
+    }
+}
+
+/// Runs a short command in a namespace; its standard output, or its errors as an error.
+pub(super) fn run(node: &str, netns: &Netns, program: &str, arguments: &[&str]) -> Result<String> {
+    let output = netns.command(program).args(arguments).output().during(format!("run {program}"))?;
+    if !output.status.success() {
+        let stderr = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+        return Err(Error::Command { node: node.to_owned(), command: format!("{program} {}", arguments.join(" ")), stderr });
+    }
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+pub(super) fn ip_batch(node: &str, netns: &Netns, lines: &[String]) -> Result<()> {
+    let mut command = netns.command("ip");
+    command.args(["-batch", "-"]).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
+    let mut child = command.spawn().during("run ip")?;
+    let mut stdin = child.stdin.take().expect("piped above");
+    let written = stdin.write_all((lines.join("\n") + "\n").as_bytes());
+    drop(stdin);
+    let output = child.wait_with_output().during("wait for ip")?;
+    if !output.status.success() {
+        let stderr = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+        return Err(Error::Command { node: node.to_owned(), command: "ip -batch".into(), stderr });
+    }
+    written.during("write to ip")
+}
+
+pub(super) fn no_node(name: &str, topology: &Topology) -> Error {
+    Error::NoNode { name: name.to_owned(), known: topology.nodes().join(", ") }
+}

@@ -1,0 +1,149 @@
+//! A `portway gateway` or `portway host` in a node: started, awaited, restarted.
+
+use super::error::{During, Error, Result};
+use super::http;
+use super::netns::Netns;
+use super::process::{Life, Process};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+/// A daemon has this long to become ready, and its predecessor to leave.
+const READY: Duration = Duration::from_secs(15);
+/// From SIGTERM to SIGKILL.
+const GRACE: Duration = Duration::from_secs(5);
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    Gateway,
+    Host,
+}
+
+impl Role {
+    fn subcommand(self) -> &'static str {
+        match self {
+            Role::Gateway => "gateway",
+            Role::Host => "host",
+        }
+    }
+
+    fn socket(self) -> &'static str {
+        match self {
+            Role::Gateway => "gateway.sock",
+            Role::Host => "host.sock",
+        }
+    }
+}
+
+/// What it takes to start a daemon, again and again.
+#[derive(Debug, Clone)]
+pub struct Launch {
+    pub node: String,
+    pub role: Role,
+    pub netns: Netns,
+    pub portway: PathBuf,
+    pub config: PathBuf,
+    pub runtime_dir: PathBuf,
+    pub log: PathBuf,
+    pub life: Life,
+}
+
+#[derive(Debug)]
+pub struct Daemon {
+    launch: Launch,
+    process: Process,
+}
+
+impl Daemon {
+    /// Starts it; [`Daemon::await_ready`] is separate so that many can start at once.
+    pub fn start(launch: Launch) -> Result<Self> {
+        let process = start(&launch)?;
+        Ok(Self { launch, process })
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.process.pid()
+    }
+
+    pub fn role(&self) -> Role {
+        self.launch.role
+    }
+
+    pub fn socket(&self) -> PathBuf {
+        self.launch.runtime_dir.join(self.launch.role.socket())
+    }
+
+    pub fn config(&self) -> &Path {
+        &self.launch.config
+    }
+
+    pub fn process(&mut self) -> &mut Process {
+        &mut self.process
+    }
+
+    /// Waits until `/readyz` at its socket answers 200.
+    pub fn await_ready(&mut self) -> Result<()> {
+        let deadline = Instant::now() + READY;
+        let socket = self.socket();
+        loop {
+            let answer = http::unix(&socket, "GET", "/readyz", None);
+            if matches!(&answer, Ok(a) if a.status == 200) {
+                return Ok(());
+            }
+            self.process.check_alive()?;
+            if Instant::now() >= deadline {
+                let last = match answer {
+                    Ok(a) => format!("{} {}", a.status, a.body.trim()),
+                    Err(e) => e.to_string(),
+                };
+                let detail = format!(" (GET /readyz at {}: {last}); the end of its log:\n{}", socket.display(), self.process.tail());
+                return Err(Error::Late { what: format!("{}, ready", self.launch.node), after: READY, detail });
+            }
+            std::thread::sleep(Duration::from_millis(3));
+        }
+    }
+
+    /// Starts a successor with the same configuration beside it, and waits until the old one has left by itself, with
+    /// exit status 0, and the new one is ready.
+    pub fn restart(&mut self) -> Result<()> {
+        let successor = start(&self.launch)?;
+        let mut old = std::mem::replace(&mut self.process, successor);
+        let deadline = Instant::now() + READY;
+        let status = loop {
+            if let Some(status) = old.wait(Duration::from_millis(50))? {
+                break status;
+            }
+            self.process.check_alive()?;
+            if Instant::now() >= deadline {
+                let detail = format!("; the end of the log:\n{}", old.tail());
+                return Err(Error::Late { what: format!("the end of {}'s former daemon", self.launch.node), after: READY, detail });
+            }
+        };
+        if !status.success() {
+            return Err(Error::Died {
+                what: format!("{}'s former daemon", self.launch.node),
+                status,
+                log: old.log().into(),
+                tail: old.tail(),
+            });
+        }
+        self.await_ready()
+    }
+
+    /// SIGTERM, which leaves what stands in the kernel standing.
+    pub fn stop(&mut self) -> Result<()> {
+        self.process.stop(GRACE).map(drop)
+    }
+
+    /// Starts again after [`Daemon::stop`].
+    pub fn start_again(&mut self) -> Result<()> {
+        self.process = start(&self.launch)?;
+        self.await_ready()
+    }
+}
+
+fn start(launch: &Launch) -> Result<Process> {
+    std::fs::create_dir_all(&launch.runtime_dir).during(format!("create {}", launch.runtime_dir.display()))?;
+    let mut command = launch.netns.command(&launch.portway);
+    command.arg(launch.role.subcommand()).arg("--config").arg(&launch.config).current_dir("/");
+    Process::spawn(&format!("{} {}", launch.role.subcommand(), launch.node), command, &launch.log, launch.life)
+}

@@ -1,0 +1,166 @@
+//! `portway demo`: the whole of it in half a minute, and every claim checked.
+
+use super::build::Lab;
+use super::checks::{self, Check};
+use super::error::{During, Result};
+use super::measure::{Figures, figures};
+use super::scenario::{Restarted, backend_seen, restart_under_traffic};
+use super::table::{Paint, checks as list, table};
+use super::topology::{Container, Topology};
+use super::{picture, report};
+use crate::config::Backend;
+use std::io::Write;
+use std::path::Path;
+use std::time::Instant;
+
+/// Seconds of iperf3 for each container.
+const SECONDS: u32 = 1;
+
+/// What a demo measured and found.
+#[derive(Debug, Clone)]
+pub struct Demo {
+    pub topology: Topology,
+    pub backend: String,
+    pub measured: Vec<(Container, Figures)>,
+    pub checks: Vec<Check>,
+    pub restarts: Vec<Restarted>,
+    pub seconds: f64,
+}
+
+impl Demo {
+    pub fn held(&self) -> bool {
+        self.checks.iter().all(|c| c.held)
+    }
+
+    /// The table's rows, used on the terminal and in the report.
+    pub fn rows(&self) -> Vec<Vec<String>> {
+        let row = |(c, f): &(Container, Figures)| {
+            vec![
+                c.node.clone(),
+                c.tenant.clone(),
+                format!("{} {}", if f.tenant_seen == c.tenant { '✓' } else { '✗' }, f.tenant_seen),
+                f.source_seen.to_string(),
+                format!("{:.2} ms", f.connect_ms),
+                format!("{:.0} µs", f.rtt_us),
+                format!("{:.0} µs", f.rtt_p99_us),
+                format!("{:.2} Gbit/s", f.gbit_per_s),
+            ]
+        };
+        self.measured.iter().map(row).collect()
+    }
+}
+
+/// The columns of [`Demo::rows`].
+pub const COLUMNS: [&str; 8] = ["container", "tenant", "answered by", "source it saw", "connect", "RTT", "RTT p99", "throughput"];
+
+/// Builds the lab, tells about it on `out` as it goes, writes the report; the lab is gone when this returns.
+pub fn run_demo(portway: &Path, backend: Backend, report: Option<&Path>, out: &mut dyn Write, paint: Paint) -> Result<Demo> {
+    let start = Instant::now();
+    let topology = Topology::demo();
+    let say = |out: &mut dyn Write, text: &str| writeln!(out, "{text}").and_then(|()| out.flush()).during("write to the terminal");
+    say(out, &paint.bold("Two tenants whose networks have the same addresses, two function hosts, one gateway each\n"))?;
+    say(out, &picture::draw(&topology))?;
+
+    let mut steps = Steps { out, paint, since: Instant::now() };
+    let mut lab = Lab::build(topology.clone())?;
+    lab.serve()?;
+    steps.done(&format!("{} network namespaces with servers; this machine's own network is not touched", topology.nodes().len()))?;
+    lab.start_daemons(portway, backend)?;
+    let backend = backend_seen(&lab, backend)?;
+    steps.done(&format!("{} gateways and {} hosts are ready, {backend} GRE", topology.gateways.len(), topology.hosts.len()))?;
+
+    let mut found = topology.containers.iter().map(|c| checks::unattached(&lab, c)).collect::<Result<Vec<Check>>>()?;
+    steps.restart();
+    lab.attach_all()?;
+    steps.done(&format!("{} containers attached to their tenants", topology.containers.len()))?;
+
+    let mut measured = Vec::new();
+    for container in &topology.containers {
+        found.push(checks::right_tenant(&lab, container)?);
+        let tenant = topology.tenant(&container.tenant).expect("a container's tenant is in the topology");
+        measured.push((container.clone(), figures(lab.node(&container.node)?, tenant, SECONDS)?));
+    }
+    found.extend(sources(&topology, &measured));
+    let mut demo = Demo { topology, backend, measured, checks: found, restarts: vec![], seconds: 0.0 };
+    say(steps.out, &format!("\n{}\n{}", paint.bold("What a function feels"), table(&COLUMNS, &demo.rows())))?;
+
+    steps.restart();
+    let shown = demo.checks.len();
+    demo.checks.extend(isolation(&lab)?);
+    for node in ["gw-acme", "host-1"] {
+        let restarted = restart_under_traffic(&mut lab, &demo.topology.containers[0], node)?;
+        demo.checks.push(restarted.check());
+        demo.restarts.push(restarted);
+    }
+    let leaver = &demo.topology.containers[0];
+    lab.detach(leaver)?;
+    demo.checks.push(Check { what: format!("{} reaches nothing once it is detached", leaver.node), ..checks::unattached(&lab, leaver)? });
+    let text = [&demo.checks[..shown], &demo.checks[shown..]].map(|part| list(part, paint));
+    say(steps.out, &format!("{}\n{}{}", paint.bold("What must hold"), text[0], text[1]))?;
+
+    drop(lab);
+    demo.seconds = start.elapsed().as_secs_f64();
+    if let Some(path) = report {
+        report::write(&demo, path)?;
+        say(steps.out, &format!("The same as a page: {}", path.display()))?;
+    }
+    let failed = demo.checks.iter().filter(|c| !c.held).count();
+    let verdict = match failed {
+        0 => paint.green(&format!("All {} checks held", demo.checks.len())),
+        n => paint.red(&format!("{n} of {} checks did not hold", demo.checks.len())),
+    };
+    say(steps.out, &format!("{verdict}, in {:.0} s; nothing is left behind.", demo.seconds))?;
+    say(
+        steps.out,
+        &format!(
+            "Next: {} keeps such a lab to play with, {} enters it; README.md and ARCHITECTURE.md tell the rest.",
+            paint.bold("portway lab up"),
+            paint.bold("portway lab exec fn-1a sh")
+        ),
+    )?;
+    Ok(demo)
+}
+
+/// Every server saw its gateway's configured source.
+fn sources(topology: &Topology, measured: &[(Container, Figures)]) -> Vec<Check> {
+    let one = |(c, f): &(Container, Figures)| {
+        let expected: Vec<String> = topology.gateways_of(&c.tenant).map(|(_, eni)| eni.snat.to_string()).collect();
+        let held = expected.contains(&f.source_seen.to_string());
+        Check::new(format!("{}'s server sees {} as {}", c.tenant, c.node, expected.join(" or ")), held, f.source_seen.to_string())
+    };
+    measured.iter().map(one).collect()
+}
+
+fn isolation(lab: &Lab) -> Result<Vec<Check>> {
+    let containers = &lab.topology.containers;
+    let mut found = Vec::new();
+    for container in containers {
+        found.extend(checks::unreachable(lab, container)?);
+    }
+    for spoofer in containers {
+        if let Some(victim) = containers.iter().find(|v| v.host == spoofer.host && v.tenant != spoofer.tenant) {
+            found.push(checks::spoofed(lab, spoofer, victim)?);
+        }
+    }
+    found.extend(checks::forged(lab)?);
+    Ok(found)
+}
+
+/// Progress lines with the time each step took.
+struct Steps<'a> {
+    out: &'a mut dyn Write,
+    paint: Paint,
+    since: Instant,
+}
+
+impl Steps<'_> {
+    fn restart(&mut self) {
+        self.since = Instant::now();
+    }
+
+    fn done(&mut self, what: &str) -> Result<()> {
+        let took = self.paint.dim(&format!("{:.2} s", self.since.elapsed().as_secs_f64()));
+        self.restart();
+        writeln!(self.out, "  {} {what}  {took}", self.paint.mark(true)).and_then(|()| self.out.flush()).during("write to the terminal")
+    }
+}

@@ -1,0 +1,178 @@
+//! Labs that stay: `portway lab up`, `down`, `exec`, `fail`, `heal`. Namespaces are pinned below [`DIR`], daemons live
+//! on, and a file there remembers what was started.
+
+use super::build::{Lab, ip_batch, no_node, run};
+use super::dir::LabDir;
+use super::error::{During, Error, Result};
+use super::netns::Netns;
+use super::process::{Life, Process, poll_until, wait_for_pid};
+use super::topology::{PLATFORM, Topology, port};
+use super::{measure, wiring};
+use crate::config::Backend;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde::{Deserialize, Serialize};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// Where the one pinned lab of a machine is kept.
+pub const DIR: &str = "/run/portway-lab";
+
+/// What `lab up` left for the other commands.
+#[derive(Debug, Serialize, Deserialize)]
+struct Standing {
+    topology: Topology,
+    processes: Vec<Started>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Started {
+    name: String,
+    pid: u32,
+    /// Clock ticks from boot to its start: with the pid, no other process.
+    started: u64,
+}
+
+/// Builds the lab, starts servers and daemons and attaches every container. On failure takes down what was built.
+pub fn up(topology: Topology, portway: &Path, backend: Backend) -> Result<Topology> {
+    if Path::new(DIR).exists() {
+        return Err(Error::State(format!("a lab is already up in {DIR}; take it down first: portway lab down")));
+    }
+    let standing = build(topology, portway, backend).inspect_err(|_| drop(down()))?;
+    Ok(standing.topology)
+}
+
+fn build(topology: Topology, portway: &Path, backend: Backend) -> Result<Standing> {
+    let mut lab = Lab::build_in(topology, LabDir::kept(Path::new(DIR))?)?;
+    // Recorded before anything starts, so that a failure half way can be taken down.
+    let mut standing = Standing { topology: lab.topology.clone(), processes: vec![] };
+    save(&standing)?;
+    std::fs::create_dir_all(ns_dir()).during("create the directory of namespaces")?;
+    for node in lab.topology.nodes() {
+        lab.node(&node)?.pin(&ns_path(&node))?;
+    }
+    let done = start(&mut lab, portway, backend);
+    for (name, pid) in lab.processes() {
+        if let Some(started) = start_time(pid) {
+            standing.processes.push(Started { name, pid, started });
+        }
+    }
+    save(&standing)?;
+    done.map(|()| standing)
+}
+
+fn start(lab: &mut Lab, portway: &Path, backend: Backend) -> Result<()> {
+    let vpcs: Vec<(String, String)> = lab.topology.tenants.iter().map(|t| (t.node(), t.name.clone())).collect();
+    let decoy = lab.topology.decoy.then(|| (PLATFORM.to_owned(), "nobody".to_owned()));
+    for (node, tenant) in vpcs.into_iter().chain(decoy) {
+        let mut command = lab.node(&node)?.command(portway);
+        command.args(["lab", "serve", &tenant]).current_dir("/");
+        let process = Process::spawn(&format!("server in {node}"), command, &lab.dir().log(&format!("serve-{tenant}")), Life::Own)?;
+        lab.keep(process);
+        let netns = lab.node(&node)?;
+        poll_until(&format!("the server in {node}"), Duration::from_secs(5), || measure::listens(netns, port::ECHO))?;
+    }
+    lab.start_iperf(Life::Own)?;
+    lab.start_daemons_with(portway, backend, Life::Own)?;
+    for container in lab.topology.containers.clone() {
+        lab.attach_at(&container, &ns_path(&container.node))?;
+    }
+    Ok(())
+}
+
+/// Ends what `up` started and removes its namespaces; fine when there is nothing.
+pub fn down() -> Result<bool> {
+    if !Path::new(DIR).exists() {
+        return Ok(false);
+    }
+    if let Ok(standing) = load() {
+        let alive: Vec<&Started> = standing.processes.iter().filter(|p| start_time(p.pid) == Some(p.started)).collect();
+        for process in &alive {
+            let _ = kill(Pid::from_raw(process.pid.cast_signed()), Signal::SIGTERM);
+        }
+        for process in alive {
+            if !wait_for_pid(process.pid, Duration::from_secs(3)).during(format!("wait for {}", process.name))? {
+                let _ = kill(Pid::from_raw(process.pid.cast_signed()), Signal::SIGKILL);
+            }
+        }
+    }
+    for entry in std::fs::read_dir(ns_dir()).into_iter().flatten().flatten() {
+        // An entry that was never mounted on is only a file.
+        if Netns::unpin(&entry.path()).is_err() {
+            let _ = std::fs::remove_file(entry.path());
+        }
+    }
+    std::fs::remove_dir_all(DIR).during(format!("remove {DIR}"))?;
+    Ok(true)
+}
+
+/// Replaces this process by `command` in a node. Returns only on failure.
+pub fn exec(node: &str, command: &[String]) -> Result<std::convert::Infallible> {
+    let standing = load()?;
+    let netns = open(&standing.topology, node)?;
+    let (program, arguments) = command.split_first().ok_or_else(|| Error::State("no command given".into()))?;
+    let mut child = netns.command(program);
+    child.args(arguments).env("PORTWAY_RUNTIME_DIR", Path::new(DIR).join(node));
+    Err(child.exec()).during(format!("run {program} in {node}"))
+}
+
+/// Takes all cables' ends of a node down.
+pub fn fail(node: &str) -> Result<()> {
+    let standing = load()?;
+    let netns = open(&standing.topology, node)?;
+    for interface in interfaces(&standing.topology, node) {
+        run(node, &netns, "ip", &["link", "set", &interface, "down"])?;
+    }
+    Ok(())
+}
+
+/// Brings them up again, with the routes that the kernel dropped.
+pub fn heal(node: &str) -> Result<()> {
+    let standing = load()?;
+    let netns = open(&standing.topology, node)?;
+    let mut lines: Vec<String> = interfaces(&standing.topology, node).iter().map(|i| format!("link set {i} up")).collect();
+    lines.extend(wiring::setups(&standing.topology).into_iter().filter(|s| s.node == node).flat_map(|s| s.routes));
+    ip_batch(node, &netns, &lines)
+}
+
+fn interfaces(topology: &Topology, node: &str) -> Vec<String> {
+    wiring::cables(topology).into_iter().flat_map(|c| c.ends).filter(|(n, _)| n == node).map(|(_, interface)| interface).collect()
+}
+
+fn open(topology: &Topology, node: &str) -> Result<Netns> {
+    if topology.nodes().iter().any(|n| n == node) { Netns::open(&ns_path(node)) } else { Err(no_node(node, topology)) }
+}
+
+fn ns_dir() -> PathBuf {
+    Path::new(DIR).join("ns")
+}
+
+fn ns_path(node: &str) -> PathBuf {
+    ns_dir().join(node)
+}
+
+fn state_file() -> PathBuf {
+    Path::new(DIR).join("lab.json")
+}
+
+fn save(standing: &Standing) -> Result<()> {
+    let text = serde_json::to_string_pretty(standing).map_err(std::io::Error::from).during("write the lab's state")?;
+    std::fs::write(state_file(), text).during("write the lab's state")
+}
+
+fn load() -> Result<Standing> {
+    if !Path::new(DIR).exists() {
+        return Err(Error::State("no lab is up; start one: portway lab up".into()));
+    }
+    let text = std::fs::read_to_string(state_file()).during(format!("read {}", state_file().display()))?;
+    serde_json::from_str(&text).map_err(|_| Error::Unreadable { what: state_file().display().to_string(), body: text })
+}
+
+/// Field 22 of /proc/PID/stat; `None` when there is no such process, or only its remains.
+fn start_time(pid: u32) -> Option<u64> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let mut fields = stat.rsplit_once(')')?.1.split_whitespace();
+    (fields.next()? != "Z").then_some(())?;
+    fields.nth(18)?.parse().ok()
+}

@@ -1,0 +1,126 @@
+//! What `portway lab run` runs: a lab of its own each, some traffic, figures, and whether it passed.
+
+mod gre;
+mod overlap;
+mod restart;
+
+pub use restart::{Restarted, restart_under_traffic};
+
+use super::build::Lab;
+use super::checks::Check;
+use super::configs::backend_name;
+use super::error::Result;
+use super::table::{Paint, checks, table};
+use crate::config::Backend;
+use serde_json::{Map, Value, json};
+use std::path::Path;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scenario {
+    /// One container through one tunnel.
+    Gre,
+    /// Many tenants with one CIDR on one host.
+    Overlap,
+    /// Daemons restarted under traffic.
+    Restart,
+}
+
+#[derive(Debug, Clone)]
+pub struct Outcome {
+    pub scenario: &'static str,
+    /// What the daemons were told, and what they chose.
+    pub backend: String,
+    pub figures: Map<String, Value>,
+    pub checks: Vec<Check>,
+}
+
+impl Scenario {
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Gre => "gre",
+            Self::Overlap => "overlap",
+            Self::Restart => "restart",
+        }
+    }
+
+    /// Builds the lab, runs the daemons of `portway` in it, and takes it down again.
+    pub fn run(self, portway: &Path, backend: Backend) -> Result<Outcome> {
+        match self {
+            Self::Gre => gre::run(portway, backend),
+            Self::Overlap => overlap::run(portway, backend),
+            Self::Restart => restart::run(portway, backend),
+        }
+    }
+}
+
+impl Outcome {
+    fn new(scenario: Scenario, backend: String, figures: Value, checks: Vec<Check>) -> Self {
+        let figures = match figures {
+            Value::Object(map) => map,
+            other => Map::from_iter([("figures".to_owned(), other)]),
+        };
+        Self { scenario: scenario.name(), backend, figures, checks }
+    }
+
+    pub fn pass(&self) -> bool {
+        self.checks.iter().all(|c| c.held)
+    }
+
+    /// The one JSON object that `--json` prints last.
+    pub fn json(&self) -> Value {
+        let failed: Vec<&Check> = self.checks.iter().filter(|c| !c.held).collect();
+        let mut object = Map::from_iter([
+            ("scenario".to_owned(), json!(self.scenario)),
+            ("pass".to_owned(), json!(self.pass())),
+            ("backend".to_owned(), json!(self.backend)),
+        ]);
+        object.extend(self.figures.clone());
+        object.insert("checks".into(), json!(self.checks.len()));
+        object.insert("failed".into(), json!(failed));
+        Value::Object(object)
+    }
+
+    /// For people.
+    pub fn text(&self, paint: Paint) -> String {
+        let rows: Vec<Vec<String>> = self.figures.iter().map(|(name, value)| vec![name.clone(), figure(value)]).collect();
+        let verdict = if self.pass() { paint.green("passed") } else { paint.red("failed") };
+        format!(
+            "{}{}\n{} {verdict} ({} backend)\n",
+            table(&["figure", "value"], &rows),
+            checks(&self.checks, paint),
+            self.scenario,
+            self.backend
+        )
+    }
+}
+
+fn figure(value: &Value) -> String {
+    match value {
+        Value::String(text) => text.clone(),
+        Value::Number(n) if n.is_f64() => format!("{:.3}", n.as_f64().unwrap_or_default()),
+        other => other.to_string(),
+    }
+}
+
+/// A lab with servers and ready daemons and everything attached.
+pub(super) fn stand(topology: super::Topology, portway: &Path, backend: Backend) -> Result<Lab> {
+    let mut lab = Lab::build(topology)?;
+    lab.serve()?;
+    lab.start_daemons(portway, backend)?;
+    lab.attach_all()?;
+    Ok(lab)
+}
+
+/// The backend that runs, read from the kind of the tunnel devices: `gre` in the kernel, or `tun`.
+pub(super) fn backend_seen(lab: &Lab, asked: Backend) -> Result<String> {
+    let Some(gateway) = lab.topology.gateways.first() else { return Ok(backend_name(asked).into()) };
+    let text = lab.ip(&gateway.node, &["-d", "-j", "link", "show"])?;
+    let links: Vec<Value> = serde_json::from_str(&text).unwrap_or_default();
+    let ours = links.iter().filter(|l| l["ifname"].as_str().is_some_and(|name| name.starts_with("pw-")));
+    let mut kinds = ours.filter_map(|l| l["linkinfo"]["info_kind"].as_str());
+    Ok(match kinds.next() {
+        Some("tun") => "userspace".into(),
+        Some(_) => "kernel".into(),
+        None => backend_name(asked).into(),
+    })
+}
