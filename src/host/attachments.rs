@@ -121,10 +121,21 @@ impl Attachments {
             return Err(Refusal::Different { name: name.clone(), stands: stands.describe() });
         }
         let attached = like(self.free().ok_or(Refusal::Full)?);
-        if let Some(owner) = self.by_element.get(&attached.element()) {
+        if let Some(owner) = self.by_element.get(&attached.element()).or_else(|| self.overlapping(&attached)) {
             return Err(Refusal::Taken(owner.clone()));
         }
         Ok(Attach::New(Attachment { name: name.clone(), spec: spec.clone(), attached }))
+    }
+
+    /// An attachment whose network on the same interface has addresses in common with this one's: an interval set
+    /// cannot hold both.
+    fn overlapping(&self, new: &Attached) -> Option<&AttachmentName> {
+        let wide = |attached: &Attached| attached.source.filter(|net| net.prefix_len() < net.max_prefix_len());
+        let net = wide(new)?;
+        let clash = |other: &&Attachment| {
+            other.attached.index == new.index && wide(&other.attached).is_some_and(|theirs| theirs.contains(&net) || net.contains(&theirs))
+        };
+        self.iter().find(clash).map(|attachment| &attachment.name)
     }
 
     /// The next number after the last one given, so that a number rests as long as possible before it serves again.

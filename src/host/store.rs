@@ -6,6 +6,8 @@ use crate::model::AttachmentName;
 use std::path::{Path, PathBuf};
 use std::{fs, io};
 
+type Loaded = (Vec<Attachment>, Vec<(PathBuf, String)>);
+
 #[derive(Debug)]
 pub struct Store {
     dir: PathBuf,
@@ -37,7 +39,7 @@ impl Store {
     }
 
     /// All that can be read; the rest by path and reason.
-    pub fn load(&self) -> io::Result<(Vec<Attachment>, Vec<(PathBuf, String)>)> {
+    pub fn load(&self) -> io::Result<Loaded> {
         let (mut good, mut bad) = (Vec::new(), Vec::new());
         for entry in fs::read_dir(&self.dir)? {
             let path = entry?.path();

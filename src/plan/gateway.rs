@@ -128,8 +128,11 @@ impl Inputs<'_> {
             let Some(slot) = self.slot(tenant) else { continue };
             let interface = IfName::tunnel(slot);
             let via = (self.carrier == Carrier::Kernel).then_some(peer.outer);
+            // The kernel looks its next hops up by interface and metric: with one metric for all of them every new route
+            // would be compared with thousands (fib_info_hash in net/ipv4/fib_semantics.c).
+            let metric = via.and(who).map_or(0, |who| u32::from(who.get()));
             for prefix in prefixes {
-                let key = RouteKey { table: slot.table(), destination: *prefix, metric: 0 };
+                let key = RouteKey { table: slot.table(), destination: *prefix, metric };
                 state.routes.insert(key, Route::Unicast { interface: interface.clone(), via, mtu: None });
             }
             if self.carrier == Carrier::Kernel {

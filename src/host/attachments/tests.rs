@@ -67,6 +67,16 @@ fn two_attachments_cannot_claim_the_same_packets() {
 }
 
 #[test]
+fn networks_on_one_interface_do_not_overlap_but_an_address_may_lie_in_one() {
+    let mut all = Attachments::default();
+    attach(&mut all, "a", &spec("acme", Some("10.88.0.0/28"))).unwrap();
+    assert_eq!(attach(&mut all, "b", &spec("acme", Some("10.88.0.0/24"))), Err(Refusal::Taken(name("a"))));
+    assert_eq!(attach(&mut all, "b", &spec("acme", Some("10.88.0.8/29"))), Err(Refusal::Taken(name("a"))));
+    assert!(attach(&mut all, "b", &spec("acme", Some("10.88.0.16/28"))).is_ok());
+    assert!(attach(&mut all, "c", &spec("acme", Some("10.88.0.7"))).is_ok());
+}
+
+#[test]
 fn an_unknown_tenant_is_named() {
     let refusal = attach(&mut Attachments::default(), "a", &spec("blue", None)).unwrap_err();
     assert_eq!(refusal, Refusal::UnknownTenant("blue".parse().unwrap()));

@@ -63,7 +63,7 @@ fn a_kernel_tunnel_is_one_device_however_many_hosts_there_are() {
 #[test]
 fn an_inner_address_leads_to_its_host() {
     let state = state(&gateway(&["acme"], 1), Carrier::Kernel);
-    let key = RouteKey { table: 0x70001, destination: "10.64.0.11/32".parse().unwrap(), metric: 0 };
+    let key = RouteKey { table: 0x70001, destination: "10.64.0.11/32".parse().unwrap(), metric: 1 };
     let route = Route::Unicast { interface: "pw-1".parse().unwrap(), via: Some([10, 9, 0, 11].into()), mtu: None };
     assert_eq!(state.routes.get(&key), Some(&route));
 }
@@ -100,7 +100,7 @@ fn one_host_more_is_a_handful_of_steps() {
             "+ neighbour 10.9.0.111 on pw-1 at 10.9.0.111",
             "+ element inet portway @inner 0x00652001 . 10.64.0.111",
             "+ element inet portway @peers 10.9.0.111 : 0x00650000",
-            "+ route 10.64.0.111/32 table 0x70001 metric 0 dev pw-1 via 10.9.0.111 onlink",
+            "+ route 10.64.0.111/32 table 0x70001 metric 101 dev pw-1 via 10.9.0.111 onlink",
         ]
     );
 }
