@@ -9,26 +9,30 @@
 //! ```
 
 pub mod carrier;
+mod fdstore;
 pub mod reconcile;
 pub mod serve;
 pub mod sockets;
 pub mod succession;
 
-use crate::kernel::Kernel;
+use crate::kernel::{Kernel, Watch};
 use crate::plan::{State, plan};
 use anyhow::Context;
 use axum::Router;
+use fdstore::FdStore;
 use reconcile::{Report, Role};
 use serve::Shared;
 use sockets::Sockets;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use succession::{Estate, Heir, Sole};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::mpsc;
 
 /// Changes that come in a burst are looked at together after this long.
 const SETTLE: Duration = Duration::from_millis(20);
@@ -37,26 +41,23 @@ const RESYNC: Duration = Duration::from_secs(30);
 /// What failed is tried again after this long.
 const RETRY: Duration = Duration::from_secs(1);
 
-/// Why a daemon stops.
-enum End {
-    Signal,
-    Heir(Heir),
-}
-
-/// Where a daemon lives and what it offers besides what all offer.
+/// Where a daemon lives.
 pub struct Place {
     pub runtime_dir: PathBuf,
     pub admin: SocketAddr,
 }
 
 /// Serves a role until a signal or a successor ends it. What stands in the kernel is left standing either way.
-pub async fn run<R: Role>(mut role: R, place: Place, routes: impl FnOnce(Arc<Shared<R>>) -> Router) -> anyhow::Result<ExitCode> {
-    let (mut term, mut int, mut hup) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?, signal(SignalKind::hangup())?);
+pub async fn run<R: Role>(mut role: R, place: Place, routes: impl Fn(Arc<Shared<R>>) -> Router) -> anyhow::Result<ExitCode> {
+    let mut signals = Signals::catch()?;
     std::fs::create_dir_all(&place.runtime_dir).with_context(|| format!("cannot make `runtime_dir` {}", place.runtime_dir.display()))?;
+    let (store, mut inherited) = FdStore::open();
     let mut estate = Estate::ask(&sockets::takeover_path(&place.runtime_dir, R::NAME))?;
-    let mut inherited = estate.as_mut().map(|estate| std::mem::take(&mut estate.descriptors)).unwrap_or_default();
+    if let Some(estate) = &mut estate {
+        inherited.append(&mut estate.descriptors);
+    }
     let kernel = Kernel::open(&place.runtime_dir).await?;
-    let mut watch = kernel.watch().await?;
+    let watch = kernel.watch().await?;
     role.start(&kernel, &mut inherited).await?;
     if let Some(estate) = estate {
         estate.carrying()?;
@@ -65,59 +66,98 @@ pub async fn run<R: Role>(mut role: R, place: Place, routes: impl FnOnce(Arc<Sha
     let sockets = Sockets::open(&place.runtime_dir, R::NAME, place.admin, &mut inherited)?;
     drop(inherited);
     let shared = Arc::new(Shared::new(role, kernel));
-    let mut heirs = sockets.serve(shared.clone(), routes(shared.clone()))?;
-    let mut next = reconcile_now(&shared).await;
-    let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
-    let end = loop {
-        tokio::select! {
-            _ = term.recv() => break End::Signal,
-            _ = int.recv() => break End::Signal,
-            _ = hup.recv() => {
-                reload(&shared).await;
-                next = reconcile_now(&shared).await;
-            }
-            heir = heirs.recv() => match heir {
-                Some(heir) => break End::Heir(heir),
-                None => anyhow::bail!("the takeover socket closed"),
+    let mut server = Server { shared: shared.clone(), watch, sockets, store, due: Instant::now() };
+    let mut heirs = server.sockets.heirs()?;
+    let mut ready = false;
+    loop {
+        let serving = server.sockets.serve(shared.clone(), routes(shared.clone()))?;
+        server.settle().await?;
+        if !std::mem::replace(&mut ready, true) {
+            let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
+        }
+        let heir = server.until_end(&mut signals, &mut heirs).await?;
+        // Calls in hand are answered first; whoever connects from now on is the next process's to answer.
+        serving.finish().await;
+        let mut role = shared.role.lock().await;
+        match heir {
+            None => tracing::info!("stopping; what was set up goes on standing (--teardown removes it)"),
+            Some(heir) => match heir.hand_over(server.descriptors(&*role)?).await {
+                Ok(()) => tracing::info!("handed over to a successor"),
+                Err(error) => {
+                    tracing::error!("the takeover failed, going on: {error:#}");
+                    continue;
+                }
             },
-            changed = watch.next() => {
-                changed?;
-                // The rest of the burst; a fixed window, so that a flood of changes cannot put the repair off.
-                tokio::time::sleep(SETTLE).await;
-                watch.forget();
-                next = reconcile_now(&shared).await;
+        }
+        let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
+        role.stop().await;
+        return Ok(ExitCode::SUCCESS);
+    }
+}
+
+struct Signals {
+    term: Signal,
+    int: Signal,
+    hup: Signal,
+}
+
+impl Signals {
+    fn catch() -> std::io::Result<Self> {
+        Ok(Self { term: signal(SignalKind::terminate())?, int: signal(SignalKind::interrupt())?, hup: signal(SignalKind::hangup())? })
+    }
+}
+
+struct Server<R> {
+    shared: Arc<Shared<R>>,
+    watch: Watch,
+    sockets: Sockets,
+    store: FdStore,
+    /// When to look at the kernel even if nothing happens.
+    due: Instant,
+}
+
+impl<R: Role> Server<R> {
+    /// Keeps the kernel as it should be, until there is a reason to end: a successor, or (none) a signal.
+    async fn until_end(&mut self, signals: &mut Signals, heirs: &mut mpsc::Receiver<Heir>) -> anyhow::Result<Option<Heir>> {
+        loop {
+            tokio::select! {
+                _ = signals.term.recv() => return Ok(None),
+                _ = signals.int.recv() => return Ok(None),
+                heir = heirs.recv() => return heir.map(Some).context("the takeover socket closed"),
+                _ = signals.hup.recv() => self.reload().await,
+                changed = self.watch.next() => {
+                    changed?;
+                    // The rest of the burst; a fixed window, so that a flood of changes cannot put the repair off.
+                    tokio::time::sleep(SETTLE).await;
+                    self.watch.forget();
+                }
+                () = tokio::time::sleep_until(self.due.into()) => {}
             }
-            () = tokio::time::sleep_until(next.into()) => next = reconcile_now(&shared).await,
-        }
-    };
-    let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
-    match end {
-        End::Signal => {
-            shared.role.lock().await.stop().await;
-            tracing::info!("stopped; what was set up goes on standing (--teardown removes it)");
-        }
-        End::Heir(heir) => {
-            let mut role = shared.role.lock().await;
-            let mut descriptors = sockets.descriptors()?;
-            descriptors.extend(role.descriptors()?);
-            heir.hand_over(descriptors).await?;
-            role.stop().await;
-            tracing::info!("handed over to a successor");
+            self.settle().await?;
         }
     }
-    Ok(ExitCode::SUCCESS)
-}
 
-/// One pass, reported; answers when the next one is due if nothing happens before.
-async fn reconcile_now<R: Role>(shared: &Shared<R>) -> Instant {
-    let report = shared.reconcile().await;
-    Instant::now() + if report.settled() { RESYNC } else { RETRY }
-}
+    /// One pass, and what follows from it.
+    async fn settle(&mut self) -> anyhow::Result<()> {
+        let report = self.shared.reconcile().await;
+        self.due = Instant::now() + if report.settled() { RESYNC } else { RETRY };
+        let descriptors = self.descriptors(&*self.shared.role.lock().await)?;
+        self.store.keep(&descriptors);
+        Ok(())
+    }
 
-async fn reload<R: Role>(shared: &Shared<R>) {
-    match shared.role.lock().await.reload() {
-        Ok(()) => tracing::info!("configuration read anew"),
-        Err(faults) => tracing::error!("the configuration has faults, the old one stays in force:\n{faults}"),
+    /// What the next process goes on with.
+    fn descriptors(&self, role: &R) -> anyhow::Result<BTreeMap<String, OwnedFd>> {
+        let mut all = self.sockets.descriptors()?;
+        all.append(&mut role.descriptors()?);
+        Ok(all)
+    }
+
+    async fn reload(&self) {
+        match self.shared.role.lock().await.reload() {
+            Ok(()) => tracing::info!("configuration read anew"),
+            Err(faults) => tracing::error!("the configuration has faults, the old one stays in force:\n{faults}"),
+        }
     }
 }
 

@@ -8,12 +8,14 @@ use std::collections::BTreeMap;
 use std::sync::atomic::AtomicU64;
 
 type Labels = Vec<(String, String)>;
+/// Help text and samples of each family.
+type Families<Metric> = BTreeMap<String, (String, Family<Labels, Metric>)>;
 
 /// Families by name. Counters get the suffix `_total` when they are written.
 #[derive(Debug, Default)]
 pub struct Page {
-    counters: BTreeMap<String, (String, Family<Labels, Counter>)>,
-    gauges: BTreeMap<String, (String, Family<Labels, Gauge<f64, AtomicU64>>)>,
+    counters: Families<Counter>,
+    gauges: Families<Gauge<f64, AtomicU64>>,
 }
 
 fn owned(labels: &[(&str, &str)]) -> Labels {

@@ -12,11 +12,14 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
 
-/// Names under which a predecessor hands its listeners over.
-const API: &str = "socket:api";
-const ADMIN: &str = "socket:admin";
+/// Names under which a predecessor leaves its listeners; systemd takes no colon in them.
+const API: &str = "listener-api";
+const ADMIN: &str = "listener-admin";
 
 /// Bound and listening, not yet served.
 #[derive(Debug)]
@@ -25,6 +28,27 @@ pub struct Sockets {
     admin: TcpListener,
     takeover: UnixListener,
 }
+
+/// The HTTP servers at work.
+#[derive(Debug)]
+pub struct Serving {
+    end: CancellationToken,
+    tasks: JoinSet<std::io::Result<()>>,
+}
+
+impl Serving {
+    /// Accepts nothing more and waits for the calls in hand, but not forever.
+    pub async fn finish(mut self) {
+        self.end.cancel();
+        let all = async { while self.tasks.join_next().await.is_some() {} };
+        if tokio::time::timeout(PATIENCE, all).await.is_err() {
+            tracing::warn!("a call over the API was still open and is cut off");
+        }
+    }
+}
+
+/// How long calls in hand may take when the daemon ends.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// `RUNTIME_DIR/ROLE.sock`: the API.
 pub fn api_path(runtime_dir: &Path, role: &str) -> PathBuf {
@@ -56,15 +80,19 @@ impl Sockets {
         Ok(Self { api, admin, takeover })
     }
 
-    /// Serves all of them from now on; `own` is what only this role offers, over the API socket alone. Successors that
-    /// ask come out of the channel.
-    pub fn serve<R: Role>(&self, shared: Arc<Shared<R>>, own: Router) -> anyhow::Result<mpsc::Receiver<Heir>> {
+    /// Serves API and admin from now on; `own` is what only this role offers, over the API socket alone.
+    pub fn serve<R: Role>(&self, shared: Arc<Shared<R>>, own: Router) -> anyhow::Result<Serving> {
         let admin = tokio::net::TcpListener::from_std(self.admin.try_clone()?)?;
         let api = tokio::net::UnixListener::from_std(self.api.try_clone()?)?;
         let read = read_only(shared);
-        let all = own.merge(read.clone());
-        tokio::spawn(async move { axum::serve(admin, read).await });
-        tokio::spawn(async move { axum::serve(api, all).await });
+        let (end, mut tasks) = (CancellationToken::new(), JoinSet::new());
+        tasks.spawn(axum::serve(api, own.merge(read.clone())).with_graceful_shutdown(end.clone().cancelled_owned()).into_future());
+        tasks.spawn(axum::serve(admin, read).with_graceful_shutdown(end.clone().cancelled_owned()).into_future());
+        Ok(Serving { end, tasks })
+    }
+
+    /// Successors that ask from now on.
+    pub fn heirs(&self) -> anyhow::Result<mpsc::Receiver<Heir>> {
         super::succession::listen(self.takeover.try_clone()?)
     }
 

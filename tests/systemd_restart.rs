@@ -1,0 +1,115 @@
+//! Stopped and started again as systemd does it: the descriptors wait in its store, and packets in them.
+
+use nix::cmsg_space;
+use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
+use portway::config::Backend;
+use portway::lab::topology::{Topology, Wiring, port};
+use portway::lab::{Lab, Probe, Transfer, poll_until, unix_ok};
+use std::collections::BTreeMap;
+use std::io::IoSliceMut;
+use std::net::SocketAddr;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::net::UnixDatagram;
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Child, Command};
+use std::time::Duration;
+
+const PORTWAY: &str = env!("CARGO_BIN_EXE_portway");
+
+/// What systemd would hold after these notices, up to READY=1.
+fn store(socket: &UnixDatagram) -> BTreeMap<String, OwnedFd> {
+    let mut held = BTreeMap::new();
+    loop {
+        let mut text = [0; 4096];
+        let mut control = cmsg_space!([RawFd; 16]);
+        let (length, descriptors) = {
+            let mut parts = [IoSliceMut::new(&mut text)];
+            let message =
+                recvmsg::<()>(socket.as_raw_fd(), &mut parts, Some(&mut control), MsgFlags::MSG_CMSG_CLOEXEC).expect("a notice in time");
+            let rights =
+                message.cmsgs().unwrap().filter_map(|part| if let ControlMessageOwned::ScmRights(fds) = part { Some(fds) } else { None });
+            // SAFETY: the kernel has just made these descriptors for us.
+            let descriptors: Vec<OwnedFd> = rights.flatten().map(|fd| unsafe { OwnedFd::from_raw_fd(fd) }).collect();
+            (message.bytes, descriptors)
+        };
+        let text = String::from_utf8_lossy(&text[..length]).into_owned();
+        let value = |key: &str| text.lines().find_map(|line| line.strip_prefix(key)).map(str::to_owned);
+        if let (Some(name), Some(descriptor)) = (value("FDNAME="), descriptors.into_iter().next()) {
+            held.insert(name, descriptor);
+        }
+        if value("READY=").is_some() {
+            return held;
+        }
+    }
+}
+
+/// Starts a daemon as systemd would, with what it holds.
+fn start(mut command: Command, notify: &Path, held: &BTreeMap<String, OwnedFd>) -> Child {
+    let names: Vec<&str> = held.keys().map(String::as_str).collect();
+    command.env("NOTIFY_SOCKET", notify).env("LISTEN_FDS", held.len().to_string()).env("LISTEN_FDNAMES", names.join(":"));
+    let descriptors: Vec<RawFd> = held.values().map(AsRawFd::as_raw_fd).collect();
+    // SAFETY: only system calls between fork and exec. First out of the way, then to 3, 4, ...
+    unsafe {
+        command.pre_exec(move || {
+            let away: Vec<RawFd> = descriptors.iter().map(|fd| libc::fcntl(*fd, libc::F_DUPFD_CLOEXEC, 500)).collect();
+            for (place, fd) in (3..).zip(&away) {
+                if libc::dup2(*fd, place) < 0 {
+                    return Err(std::io::Error::last_os_error());
+                }
+            }
+            Ok(())
+        });
+    }
+    command.spawn().expect("to start the daemon")
+}
+
+fn end(mut child: Child) {
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(child.id().cast_signed()), nix::sys::signal::Signal::SIGTERM).unwrap();
+    assert!(child.wait().unwrap().success());
+}
+
+#[test]
+fn a_gateway_restarted_by_systemd_loses_no_packet_and_resets_no_connection() {
+    let mut lab = Lab::build(Topology::of(&["acme"], &[Wiring::Veth])).unwrap();
+    lab.serve().unwrap();
+    lab.start_daemons(Path::new(PORTWAY), Backend::Auto).unwrap();
+    lab.attach_all().unwrap();
+    lab.daemon("gw-acme").unwrap().stop().unwrap();
+
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("notify");
+    let notify = UnixDatagram::bind(&path).unwrap();
+    notify.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    let node = lab.node("gw-acme").unwrap().clone();
+    let (config, socket) = (lab.daemon("gw-acme").unwrap().config().to_owned(), lab.daemon("gw-acme").unwrap().socket());
+    let daemon = || {
+        // LISTEN_PID must be the daemon's own.
+        let mut command = node.command("sh");
+        command.args(["-c", "LISTEN_PID=$$ exec \"$0\" gateway --config \"$1\"", PORTWAY]).arg(&config);
+        command
+    };
+    let first = start(daemon(), &path, &BTreeMap::new());
+    let held = store(&notify);
+    for wanted in ["listener-admin", "listener-api"] {
+        assert!(held.contains_key(wanted), "{held:?}");
+    }
+
+    let container = lab.topology.containers[0].clone();
+    let (from, server) = (lab.node(&container.node).unwrap().clone(), lab.topology.tenant("acme").unwrap().server);
+    let transfer = Transfer::start(&from, SocketAddr::from((server, port::ECHO)), Some(4 << 20)).unwrap();
+    let probe = Probe::start(&from, server, Duration::from_millis(1)).unwrap();
+    let flows = |answers: u64| poll_until("traffic", Duration::from_secs(10), || Ok(probe.answered() >= answers)).unwrap();
+    flows(200);
+    end(first);
+    let second = start(daemon(), &path, &held);
+    let again = store(&notify);
+    assert!(again.keys().all(|name| !held.contains_key(name)), "stored twice: {again:?}");
+    unix_ok(&socket, "GET", "/readyz", None).unwrap();
+    flows(probe.answered() + 300);
+    let probed = probe.stop();
+    let transferred = transfer.stop();
+    assert_eq!((probed.lost, transferred.resets), (0, 0), "{probed:?} {transferred:?}");
+    assert!(transferred.ok, "{transferred:?}");
+    end(second);
+}
