@@ -35,7 +35,12 @@ fn page(demo: &Demo) -> String {
     );
     let checks = demo.checks.iter().fold(String::new(), |mut all, c| {
         let (class, mark, word) = if c.held { ("held", '✓', "held") } else { ("failed", '✗', "failed") };
-        let cells = format!("<td class=\"{class}\">{mark} {word}</td><td>{}<br><small>{}</small></td>", escape(&c.what), escape(&c.detail));
+        let cells = format!(
+            "<td class=\"{class}\">{mark} {word}</td><td>{}<br><small>{} {}</small></td>",
+            escape(&c.claim),
+            escape(&c.subject),
+            escape(&c.detail)
+        );
         let _ = writeln!(all, "<tr>{cells}</tr>");
         all
     });
