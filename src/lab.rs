@@ -26,7 +26,7 @@ mod http;
 mod measure;
 mod netns;
 mod packet;
-mod pattern;
+pub mod pattern;
 pub mod picture;
 mod ping;
 pub mod pinned;

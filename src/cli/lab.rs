@@ -112,9 +112,9 @@ pub fn run(args: LabArgs) -> anyhow::Result<ExitCode> {
 }
 
 fn run_scenario(scenario: Scenario, backend: Backend, json: bool) -> anyhow::Result<ExitCode> {
-    rights::check()?;
     on_interrupt().context("cannot watch for Ctrl-C")?;
-    let outcome = scenario.run(&portway()?, backend).inspect_err(|e| {
+    let portway = portway()?;
+    let outcome = rights::check().and_then(|()| scenario.run(&portway, backend)).inspect_err(|e| {
         if json {
             println!("{}", json!({ "scenario": scenario.name(), "pass": false, "error": e.to_string() }));
         }

@@ -9,7 +9,7 @@ use super::measure;
 use super::netns::Netns;
 use super::process::{Life, Process, poll_until};
 use super::serve::Servers;
-use super::topology::{Attach, Container, PLATFORM, Topology, port};
+use super::topology::{Attach, Container, NOBODY, PLATFORM, Topology, port};
 use super::wiring::{self, Setup};
 use crate::config::Backend;
 use serde_json::json;
@@ -80,7 +80,7 @@ impl Lab {
             servers.start(self.node(&tenant.node())?, &tenant.name)?;
         }
         if self.topology.decoy {
-            servers.start(self.node(PLATFORM)?, "nobody")?;
+            servers.start(self.node(PLATFORM)?, NOBODY)?;
         }
         self.servers = Some(servers);
         self.start_iperf(Life::WithLab)

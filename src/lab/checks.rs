@@ -24,25 +24,40 @@ const RAW: i32 = 255;
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Check {
-    pub what: String,
+    /// What must hold; checks of one claim are counted together.
+    pub claim: String,
+    /// For whom it was asked; empty when the claim says it.
+    pub subject: String,
     pub held: bool,
-    /// What was seen, when that says more than yes or no.
+    /// Something arrived or answered where it must not: worse than nothing working.
+    pub leaked: bool,
+    /// What was seen.
     pub detail: String,
 }
 
 impl Check {
-    pub fn new(what: impl Into<String>, held: bool, detail: impl Into<String>) -> Self {
-        Self { what: what.into(), held, detail: detail.into() }
+    pub fn new(claim: impl Into<String>, subject: impl Into<String>, held: bool, detail: impl Into<String>) -> Self {
+        Self { claim: claim.into(), subject: subject.into(), held, leaked: false, detail: detail.into() }
+    }
+
+    /// As [`Check::new`], for what must be silent.
+    pub fn silent(claim: impl Into<String>, subject: impl Into<String>, reached: bool) -> Self {
+        let detail = if reached { "it answered" } else { "no answer" };
+        Self { leaked: reached, ..Self::new(claim, subject, !reached, detail) }
     }
 }
 
 /// The server that answers at the address all VPCs share is the container's own tenant's.
 pub fn right_tenant(lab: &Lab, c: &Container) -> Result<Check> {
     let tenant = tenant(lab, c);
-    let what = format!("{} of {} reaches {}'s server at {}", c.node, c.tenant, c.tenant, tenant.server);
+    let claim = format!("a container reaches its own tenant's server at {}, the address in all VPCs", tenant.server);
     Ok(match whoami(lab.node(&c.node)?, tenant.server, ANSWER) {
-        Ok(seen) => Check::new(what, seen.tenant == c.tenant, format!("{} answered", seen.tenant)),
-        Err(e) => Check::new(what, false, e.to_string()),
+        Ok(seen) => {
+            let right = seen.tenant == c.tenant;
+            let detail = format!("{} answered", seen.tenant);
+            Check { leaked: !right, ..Check::new(claim, format!("{} of {}", c.node, c.tenant), right, detail) }
+        }
+        Err(e) => Check::new(claim, &c.node, false, e.to_string()),
     })
 }
 
@@ -50,39 +65,44 @@ pub fn right_tenant(lab: &Lab, c: &Container) -> Result<Check> {
 pub fn unreachable(lab: &Lab, c: &Container) -> Result<Vec<Check>> {
     let node = lab.node(&c.node)?;
     let own = tenant(lab, c);
-    let mut targets: Vec<(String, SocketAddr)> = lab
+    let mut targets: Vec<(&str, SocketAddr)> = lab
         .topology
         .tenants
         .iter()
         .filter(|t| t.name != c.tenant)
-        .map(|t| (format!("an address of {} alone", t.name), SocketAddr::from((t.own, port::HTTP))))
+        .map(|t| ("an address that only another tenant's VPC has", SocketAddr::from((t.own, port::HTTP))))
         .collect();
-    targets.push(("a port that is not allowed".into(), SocketAddr::from((own.server, port::FORBIDDEN))));
-    targets.push(("cloud metadata".into(), SocketAddr::from((METADATA, port::HTTP))));
+    targets.push(("a port of its own server that is not allowed", SocketAddr::from((own.server, port::FORBIDDEN))));
+    targets.push(("cloud metadata", SocketAddr::from((METADATA, port::HTTP))));
     std::thread::scope(|scope| {
         let asked: Vec<_> = targets.iter().map(|(name, to)| scope.spawn(move || (name, *to, connects(node, *to, SILENCE)))).collect();
         let answers = asked.into_iter().map(|a| a.join().expect("a connection attempt does not panic"));
-        Ok(answers.map(|(name, to, reached)| silent(format!("{} does not reach {name}, {to}", c.node), reached)).collect())
+        Ok(answers
+            .map(|(what, to, reached)| Check::silent(format!("no container reaches {what}"), format!("{} to {to}", c.node), reached))
+            .collect())
     })
 }
 
 /// A container that is attached to nobody reaches nobody's server.
 pub fn unattached(lab: &Lab, c: &Container) -> Result<Check> {
     let to = SocketAddr::from((tenant(lab, c).server, port::HTTP));
-    Ok(silent(format!("{} reaches nothing while it is not attached", c.node), connects(lab.node(&c.node)?, to, SILENCE)))
-}
-
-fn silent(what: String, reached: bool) -> Check {
-    Check::new(what, !reached, if reached { "it answered" } else { "no answer" })
+    Ok(Check::silent("a container reaches nothing while it is not attached", &c.node, connects(lab.node(&c.node)?, to, SILENCE)))
 }
 
 /// An echo request with a neighbour's source address arrives at no server; with its own it does.
 pub fn spoofed(lab: &Lab, spoofer: &Container, victim: &Container) -> Result<Check> {
     let node = lab.node(&spoofer.node)?;
     let server = tenant(lab, spoofer).server;
-    let what = format!("{} of {} gets nothing by using the address of {} of {}", spoofer.node, spoofer.tenant, victim.node, victim.tenant);
+    let subject = format!("{} of {} as {} of {}", spoofer.node, spoofer.tenant, victim.node, victim.tenant);
     let echo = |source| Shot { from: node, to: server, protocol: RAW, packet: ipv4(source, server, ICMP, &icmp_echo(0x5350, 1, b"spoof")) };
-    attack(lab, what, &spoofer.tenant, &echo(victim.address), &echo(spoofer.address))
+    let check = attack(
+        lab,
+        "a container gets nothing by using a neighbour's address",
+        &spoofer.tenant,
+        &echo(victim.address),
+        &echo(spoofer.address),
+    )?;
+    Ok(Check { subject, ..check })
 }
 
 /// Packets that a compromised function host, or a stranger on the platform's network, may write into a gateway's tunnel by hand.
@@ -115,7 +135,7 @@ pub fn forged(lab: &Lab) -> Result<Vec<Check>> {
     debug_assert_ne!(host.outer, PLATFORM_ADDRESS, "the stranger is on no list");
     attacks
         .iter()
-        .map(|(name, shot)| attack(lab, format!("{} drops a tunnel packet with {name}", gateway.node), &tenant.name, shot, &good))
+        .map(|(name, shot)| attack(lab, &format!("a gateway drops a tunnel packet with {name}"), &tenant.name, shot, &good))
         .collect()
 }
 
@@ -142,7 +162,7 @@ impl Shot<'_> {
 
 /// Sends `bad`, then `good` the same way: the tenant's server must receive exactly one echo request, all others none.
 /// The good one arriving after the bad one makes waiting for silence unnecessary.
-fn attack(lab: &Lab, what: String, tenant: &str, bad: &Shot<'_>, good: &Shot<'_>) -> Result<Check> {
+fn attack(lab: &Lab, claim: &str, tenant: &str, bad: &Shot<'_>, good: &Shot<'_>) -> Result<Check> {
     let received = |name: &str| echo_requests_received(lab.node(&format!("db-{name}"))?);
     // A gateway that answers from its own address was reached too.
     let gateways = || lab.topology.gateways.iter().map(|g| echo_requests_received(lab.node(&g.node)?)).sum::<Result<u64>>();
@@ -151,14 +171,15 @@ fn attack(lab: &Lab, what: String, tenant: &str, bad: &Shot<'_>, good: &Shot<'_>
     // A route that refuses the packet at once has stopped it as well.
     let refused = bad.send().err();
     good.send()?;
-    let arrived = poll_until(&what, ANSWER, || Ok(received(tenant)? > before.0)).is_ok();
+    let arrived = poll_until(claim, ANSWER, || Ok(received(tenant)? > before.0)).is_ok();
     let after = (received(tenant)? - before.0, others()? + gateways()? - before.1);
     let detail = match (arrived, after) {
         (false, _) => "not even the honest packet arrived".to_owned(),
         (true, (1, 0)) => refused.map_or_else(|| "only the honest packet arrived".to_owned(), |_| "refused at once".to_owned()),
         (true, (own, others)) => format!("it arrived ({own} at {tenant}'s server, {others} elsewhere)"),
     };
-    Ok(Check::new(what, arrived && after == (1, 0), detail))
+    let held = arrived && after == (1, 0);
+    Ok(Check { leaked: arrived && !held, ..Check::new(claim, "", held, detail) })
 }
 
 fn tenant<'a>(lab: &'a Lab, c: &Container) -> &'a super::topology::Tenant {

@@ -1,5 +1,8 @@
 //! What must not outlive an interrupted lab: its children and its directory. The namespaces go by themselves.
 
+use nix::sys::signal::{Signal, kill};
+use nix::sys::wait::waitpid;
+use nix::unistd::Pid;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard};
@@ -52,12 +55,16 @@ pub fn on_interrupt() -> std::io::Result<()> {
 }
 
 fn clean() {
+    // Held to the end: whoever starts or makes something more waits for it, for ever.
     let held = held();
-    for pid in &held.children {
+    for pid in held.children.iter().map(|pid| Pid::from_raw(pid.cast_signed())) {
         // Not yet waited for, so the number is still this child's.
-        let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid.cast_signed()), nix::sys::signal::Signal::SIGKILL);
+        let _ = kill(pid, Signal::SIGKILL);
+        // Another thread may have been waiting for it too, and been first.
+        let _ = waitpid(pid, None);
     }
     for dir in &held.dirs {
-        let _ = std::fs::remove_dir_all(dir);
+        // A file may be added to it meanwhile by our own threads; they are few, and soon at the lock.
+        (0..10).find(|_| std::fs::remove_dir_all(dir).is_ok() || !dir.exists());
     }
 }

@@ -22,15 +22,21 @@ impl LabDir {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let base = std::env::temp_dir();
         sweep(&base);
-        let path = base.join(format!("{PREFIX}{}-{}", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed)));
-        make(&path)?;
+        let path = loop {
+            let path = base.join(format!("{PREFIX}{}-{}", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed)));
+            match fs::DirBuilder::new().mode(0o700).create(&path) {
+                // Of a lab that was killed and whose process had our number.
+                Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => {}
+                made => break made.during(format!("create {}", path.display())).map(|()| path)?,
+            }
+        };
         cleanup::dir(&path);
         Ok(Self { path, ephemeral: true })
     }
 
     /// A directory that stays.
     pub fn kept(path: &Path) -> Result<Self> {
-        make(path)?;
+        fs::DirBuilder::new().mode(0o700).create(path).during(format!("create {}", path.display()))?;
         Ok(Self { path: path.to_owned(), ephemeral: false })
     }
 
@@ -59,10 +65,6 @@ impl Drop for LabDir {
             cleanup::forget_dir(&self.path);
         }
     }
-}
-
-fn make(path: &Path) -> Result<()> {
-    fs::DirBuilder::new().mode(0o700).create(path).during(format!("create {}", path.display()))
 }
 
 /// Removes what labs of processes that are gone have left, and nothing that could be anything else.

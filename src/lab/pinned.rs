@@ -1,4 +1,4 @@
-//! Labs that stay: `portway lab up`, `down`, `exec`, `fail`, `heal`. Namespaces are pinned below [`DIR`], daemons live
+//! Labs that stay: `portway lab up`, `down`, `exec`, `fail`, `heal`. Namespaces are pinned below one directory, daemons live
 //! on, and a file there remembers what was started.
 
 use super::build::{Lab, ip_batch, no_node, run};
@@ -6,7 +6,7 @@ use super::dir::LabDir;
 use super::error::{During, Error, Result};
 use super::netns::Netns;
 use super::process::{Life, Process, poll_until, wait_for_pid};
-use super::topology::{PLATFORM, Topology, port};
+use super::topology::{NOBODY, PLATFORM, Topology, port};
 use super::{measure, wiring};
 use crate::config::Backend;
 use nix::sys::signal::{Signal, kill};
@@ -16,8 +16,13 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// Where the one pinned lab of a machine is kept.
+/// Where a pinned lab is kept, unless [`DIR_VARIABLE`] says otherwise: one lab a directory.
 pub const DIR: &str = "/run/portway-lab";
+pub const DIR_VARIABLE: &str = "PORTWAY_LAB_DIR";
+
+fn dir() -> PathBuf {
+    std::env::var_os(DIR_VARIABLE).map_or_else(|| DIR.into(), PathBuf::from)
+}
 
 /// What `lab up` left for the other commands.
 #[derive(Debug, Serialize, Deserialize)]
@@ -36,15 +41,15 @@ struct Started {
 
 /// Builds the lab, starts servers and daemons and attaches every container. On failure takes down what was built.
 pub fn up(topology: Topology, portway: &Path, backend: Backend) -> Result<Topology> {
-    if Path::new(DIR).exists() {
-        return Err(Error::State(format!("a lab is already up in {DIR}; take it down first: portway lab down")));
+    if dir().exists() {
+        return Err(Error::State(format!("a lab is already up in {}; take it down first: portway lab down", dir().display())));
     }
     let standing = build(topology, portway, backend).inspect_err(|_| drop(down()))?;
     Ok(standing.topology)
 }
 
 fn build(topology: Topology, portway: &Path, backend: Backend) -> Result<Standing> {
-    let mut lab = Lab::build_in(topology, LabDir::kept(Path::new(DIR))?)?;
+    let mut lab = Lab::build_in(topology, LabDir::kept(&dir())?)?;
     // Recorded before anything starts, so that a failure half way can be taken down.
     let mut standing = Standing { topology: lab.topology.clone(), processes: vec![] };
     save(&standing)?;
@@ -64,7 +69,7 @@ fn build(topology: Topology, portway: &Path, backend: Backend) -> Result<Standin
 
 fn start(lab: &mut Lab, portway: &Path, backend: Backend) -> Result<()> {
     let vpcs: Vec<(String, String)> = lab.topology.tenants.iter().map(|t| (t.node(), t.name.clone())).collect();
-    let decoy = lab.topology.decoy.then(|| (PLATFORM.to_owned(), "nobody".to_owned()));
+    let decoy = lab.topology.decoy.then(|| (PLATFORM.to_owned(), NOBODY.to_owned()));
     for (node, tenant) in vpcs.into_iter().chain(decoy) {
         let mut command = lab.node(&node)?.command(portway);
         command.args(["lab", "serve", &tenant]).current_dir("/");
@@ -83,7 +88,7 @@ fn start(lab: &mut Lab, portway: &Path, backend: Backend) -> Result<()> {
 
 /// Ends what `up` started and removes its namespaces; fine when there is nothing.
 pub fn down() -> Result<bool> {
-    if !Path::new(DIR).exists() {
+    if !dir().exists() {
         return Ok(false);
     }
     if let Ok(standing) = load() {
@@ -103,7 +108,7 @@ pub fn down() -> Result<bool> {
             let _ = std::fs::remove_file(entry.path());
         }
     }
-    std::fs::remove_dir_all(DIR).during(format!("remove {DIR}"))?;
+    std::fs::remove_dir_all(dir()).during(format!("remove {}", dir().display()))?;
     Ok(true)
 }
 
@@ -113,7 +118,7 @@ pub fn exec(node: &str, command: &[String]) -> Result<std::convert::Infallible> 
     let netns = open(&standing.topology, node)?;
     let (program, arguments) = command.split_first().ok_or_else(|| Error::State("no command given".into()))?;
     let mut child = netns.command(program);
-    child.args(arguments).env("PORTWAY_RUNTIME_DIR", Path::new(DIR).join(node));
+    child.args(arguments).env("PORTWAY_RUNTIME_DIR", dir().join(node));
     Err(child.exec()).during(format!("run {program} in {node}"))
 }
 
@@ -145,7 +150,7 @@ fn open(topology: &Topology, node: &str) -> Result<Netns> {
 }
 
 fn ns_dir() -> PathBuf {
-    Path::new(DIR).join("ns")
+    dir().join("ns")
 }
 
 fn ns_path(node: &str) -> PathBuf {
@@ -153,7 +158,7 @@ fn ns_path(node: &str) -> PathBuf {
 }
 
 fn state_file() -> PathBuf {
-    Path::new(DIR).join("lab.json")
+    dir().join("lab.json")
 }
 
 fn save(standing: &Standing) -> Result<()> {
@@ -162,7 +167,7 @@ fn save(standing: &Standing) -> Result<()> {
 }
 
 fn load() -> Result<Standing> {
-    if !Path::new(DIR).exists() {
+    if !dir().exists() {
         return Err(Error::State("no lab is up; start one: portway lab up".into()));
     }
     let text = std::fs::read_to_string(state_file()).during(format!("read {}", state_file().display()))?;

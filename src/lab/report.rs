@@ -29,14 +29,19 @@ fn page(demo: &Demo) -> String {
     let rows: String = demo.rows().iter().map(|row| row.iter().map(|cell| format!("<td>{}</td>", escape(cell))).collect::<String>()).fold(
         String::new(),
         |mut all, row| {
-            let _ = write!(all, "<tr>{row}</tr>\n");
+            let _ = writeln!(all, "<tr>{row}</tr>");
             all
         },
     );
     let checks = demo.checks.iter().fold(String::new(), |mut all, c| {
         let (class, mark, word) = if c.held { ("held", '✓', "held") } else { ("failed", '✗', "failed") };
-        let cells = format!("<td class=\"{class}\">{mark} {word}</td><td>{}<br><small>{}</small></td>", escape(&c.what), escape(&c.detail));
-        let _ = write!(all, "<tr>{cells}</tr>\n");
+        let cells = format!(
+            "<td class=\"{class}\">{mark} {word}</td><td>{}<br><small>{} {}</small></td>",
+            escape(&c.claim),
+            escape(&c.subject),
+            escape(&c.detail)
+        );
+        let _ = writeln!(all, "<tr>{cells}</tr>");
         all
     });
     format!(

@@ -102,12 +102,11 @@ fn figure(value: &Value) -> String {
     }
 }
 
-/// A lab with servers and ready daemons and everything attached.
+/// A lab with servers and ready daemons; nothing is attached yet.
 pub(super) fn stand(topology: super::Topology, portway: &Path, backend: Backend) -> Result<Lab> {
     let mut lab = Lab::build(topology)?;
     lab.serve()?;
     lab.start_daemons(portway, backend)?;
-    lab.attach_all()?;
     Ok(lab)
 }
 

@@ -60,9 +60,38 @@ pub fn table(head: &[&str], rows: &[Vec<String>]) -> String {
     text
 }
 
-/// One line a check; the detail only when it failed or says something.
+/// One line a claim, and one for each check of it that did not hold.
 pub fn checks(checks: &[Check], paint: Paint) -> String {
-    checks.iter().map(|c| format!("  {} {}  {}\n", paint.mark(c.held), c.what, paint.dim(&c.detail))).collect()
+    let mut claims: Vec<&str> = Vec::new();
+    for check in checks {
+        if !claims.contains(&check.claim.as_str()) {
+            claims.push(&check.claim);
+        }
+    }
+    let mut text = String::new();
+    for claim in claims {
+        let of_it: Vec<&Check> = checks.iter().filter(|c| c.claim == claim).collect();
+        let failed: Vec<&Check> = of_it.iter().copied().filter(|c| !c.held).collect();
+        let summary = match of_it.as_slice() {
+            [one] if failed.is_empty() => one.detail.clone(),
+            _ => format!("{} of {}", of_it.len() - failed.len(), of_it.len()),
+        };
+        text += &format!(
+            "  {} {claim}  {}
+",
+            paint.mark(failed.is_empty()),
+            paint.dim(&summary)
+        );
+        for check in failed {
+            text += &format!(
+                "      {} {}
+",
+                paint.red(&check.subject),
+                check.detail
+            );
+        }
+    }
+    text
 }
 
 #[cfg(test)]

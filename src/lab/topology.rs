@@ -11,6 +11,8 @@ use std::net::Ipv4Addr;
 pub const PLATFORM: &str = "platform";
 /// The platform's own address on that network, used by the decoy only.
 pub const PLATFORM_ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 9, 0, 254);
+/// The tenant that the decoy claims to be.
+pub const NOBODY: &str = "nobody";
 /// The interface toward the platform, on hosts and gateways.
 pub const PLATFORM_IF: &str = "plat0";
 /// Where clouds answer for instance metadata. In a lab every VPC answers for it, so that only policy keeps functions out.

@@ -12,14 +12,15 @@ use std::path::Path;
 const SECONDS: u32 = 3;
 
 pub(super) fn run(portway: &Path, backend: Backend) -> Result<Outcome> {
-    let lab = stand(Topology::of(&["acme"], &[Wiring::Veth]), portway, backend)?;
+    let mut lab = stand(Topology::of(&["acme"], &[Wiring::Veth]), portway, backend)?;
+    lab.attach_all()?;
     let backend = backend_seen(&lab, backend)?;
     let (container, tenant) = (&lab.topology.containers[0], &lab.topology.tenants[0]);
     let figures = figures(lab.node(&container.node)?, tenant, SECONDS)?;
     let snat = lab.topology.gateways[0].enis[0].snat;
     let mut checks = vec![
         right_tenant(&lab, container)?,
-        Check::new(format!("the server saw {snat}"), figures.source_seen == snat, figures.source_seen.to_string()),
+        Check::new(format!("the server saw {snat}"), &container.node, figures.source_seen == snat, figures.source_seen.to_string()),
     ];
     checks.extend(unreachable(&lab, container)?);
     checks.extend(forged(&lab)?);

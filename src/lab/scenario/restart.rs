@@ -43,12 +43,13 @@ impl Restarted {
         if let Some(fault) = &self.transfer.fault {
             detail = format!("{detail}; {fault}");
         }
-        Check::new(format!("{} restarted under a transfer and a 1 ms ping", self.node), self.held(), detail)
+        Check::new(format!("{} restarts under a transfer and a 1 ms ping without loss", self.node), "", self.held(), detail)
     }
 }
 
 pub(super) fn run(portway: &Path, backend: Backend) -> Result<Outcome> {
     let mut lab = stand(Topology::of(&["acme"], &[Wiring::Veth]), portway, backend)?;
+    lab.attach_all()?;
     let backend = backend_seen(&lab, backend)?;
     let container = lab.topology.containers[0].clone();
     let nodes = ["gw-acme", "gw-acme", "gw-acme", "host-1"];
