@@ -1,0 +1,24 @@
+.PHONY: help demo test bench check clean
+
+help: ## what there is
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/'
+
+demo: ## see it work: installs what it needs, builds, runs; leaves the machine as it was
+	scripts/install-deps demo
+	cargo build --release --locked
+	target/release/portway demo
+
+test: ## everything: formatting, lints, licences, unit, namespace and VM tests
+	scripts/install-deps test
+	cargo fmt --check
+	cargo clippy --locked --all-targets -- -D warnings
+	cargo nextest run --locked
+
+bench: ## measure side by side with the alternatives; JSON lines in target/bench
+	scripts/install-deps test
+	cargo bench --locked
+
+check: test ## what CI runs
+
+clean: ## remove everything built
+	cargo clean
