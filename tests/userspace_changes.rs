@@ -3,18 +3,23 @@
 mod userspace_support;
 
 use portway::model::GreKey;
-use portway::userspace::{Dataplane, handover};
+use portway::userspace::{Dataplane, DataplaneConfig, handover};
 use std::os::unix::net::UnixStream;
 use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 use userspace_support::*;
 
-/// A successor with everything that the predecessor had, both running for a moment.
+/// A successor with everything that the predecessor had, both running for a moment. It knows all before it takes a packet.
 fn succeed(namespace: &Namespace, local: &str, predecessor: Dataplane) -> Dataplane {
     let (old, new) = UnixStream::pair().unwrap();
-    handover::send(&old, &predecessor.descriptors().unwrap()).unwrap();
-    let mut successor = start(namespace, local, handover::receive(&new).unwrap());
+    let descriptors = predecessor.descriptors().unwrap();
+    let received = thread::scope(|scope| {
+        scope.spawn(|| handover::send(&old, &descriptors).unwrap());
+        handover::receive(&new).unwrap()
+    });
+    let config = DataplaneConfig { local: local.parse().unwrap(), device: None };
+    let mut successor = namespace.run(|| Dataplane::prepare(&config, received)).unwrap();
     namespace.run(|| {
         for tunnel in predecessor.tunnels() {
             successor.add_tunnel(&tunnel).unwrap();
@@ -22,6 +27,7 @@ fn succeed(namespace: &Namespace, local: &str, predecessor: Dataplane) -> Datapl
                 successor.set_peer(&tunnel.interface, outer, &prefixes).unwrap();
             }
         }
+        successor.carry().unwrap();
     });
     predecessor.stop();
     successor
