@@ -6,7 +6,7 @@ use crate::daemon::reconcile::Role;
 use crate::daemon::{self, Place};
 use crate::kernel::Kernel;
 use crate::metrics::Page;
-use crate::model::{IfName, TenantShard};
+use crate::model::{IfName, Mark, SLOT_MASK, TenantShard};
 use crate::plan::facts::Facts;
 use crate::plan::gateway::{Carrier, Inputs, desired, recover_peers, shards};
 use crate::plan::slots::{Numbers, Slots};
@@ -32,6 +32,8 @@ pub struct Node {
     recovered: bool,
     path: Path,
     mtu: u32,
+    /// Marks and masks of connections that belong to nobody any more.
+    over: Vec<(Mark, u32)>,
 }
 
 /// Runs until a signal or a successor ends it.
@@ -51,6 +53,7 @@ impl Node {
             recovered: false,
             path: Path::default(),
             mtu: 0,
+            over: Vec::new(),
         }
     }
 
@@ -89,14 +92,18 @@ impl Role for Node {
 
     fn desired(&mut self, facts: &Facts, observed: &State) -> anyhow::Result<State> {
         self.recover(observed);
-        self.slots.assign(&shards(&self.config))?;
+        let freed = self.slots.assign(&shards(&self.config))?;
+        self.over.extend(freed.into_iter().map(|slot| (Mark::new(None, Some(slot)), SLOT_MASK)));
         self.peers.assign(self.config.peers.iter().map(|peer| &peer.outer))?;
         let inputs = Inputs { config: &self.config, carrier: self.carrier, facts, slots: &self.slots, peers: &self.peers };
         self.mtu = inputs.tunnel_mtu();
         Ok(desired(&inputs))
     }
 
-    async fn follow(&mut self, _facts: &Facts, _kernel: &Kernel) -> anyhow::Result<()> {
+    async fn follow(&mut self, kernel: &Kernel) -> anyhow::Result<()> {
+        for (mark, mask) in self.over.drain(..) {
+            kernel.delete_conntrack_by_mark(mark, mask)?;
+        }
         let tunnels = self.tunnels();
         self.path.carry(&tunnels)
     }
@@ -104,6 +111,10 @@ impl Role for Node {
     fn reload(&mut self) -> Result<(), String> {
         match config::load(&self.file) {
             Ok(Config::Gateway(new)) => {
+                let keep = |config: &config::Gateway| (config.platform.clone(), config.backend, config.runtime_dir.clone(), config.admin);
+                if keep(&new) != keep(&self.config) {
+                    return Err("`platform`, `backend`, `runtime_dir` and `admin` are taken up at a start: start the daemon again, which loses nothing".into());
+                }
                 self.config = new;
                 Ok(())
             }

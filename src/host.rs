@@ -12,7 +12,7 @@ use crate::daemon::reconcile::Role;
 use crate::daemon::{self, Place};
 use crate::kernel::Kernel;
 use crate::metrics::Page;
-use crate::model::{AttachmentName, IfName, Mark, TenantShard, WHO_MASK};
+use crate::model::{AttachmentName, IfName, Mark, SLOT_MASK, TenantShard, WHO_MASK};
 use crate::plan::facts::Facts;
 use crate::plan::gateway::Carrier;
 use crate::plan::host::{Inputs, desired, shards};
@@ -38,6 +38,10 @@ pub struct Node {
     store: Store,
     path: Path,
     mtu: u32,
+    /// Marks and masks of connections that belong to nobody any more.
+    over: Vec<(Mark, u32)>,
+    /// Attachments found without their interface, to be forgotten when the kernel has.
+    lost: Vec<AttachmentName>,
 }
 
 /// Runs until a signal or a successor ends it.
@@ -56,7 +60,18 @@ impl Node {
         for (path, reason) in unreadable {
             tracing::error!("{} is not an attachment ({reason}): attach anew and remove the file", path.display());
         }
-        Ok(Self { file, config, carrier: Carrier::Userspace, slots: Slots::default(), attachments, store, path: Path::default(), mtu: 0 })
+        Ok(Self {
+            file,
+            config,
+            carrier: Carrier::Userspace,
+            slots: Slots::default(),
+            attachments,
+            store,
+            path: Path::default(),
+            mtu: 0,
+            over: Vec::new(),
+            lost: Vec::new(),
+        })
     }
 
     pub fn attachments(&self) -> &Attachments {
@@ -130,10 +145,9 @@ impl Node {
     }
 
     /// Attachments whose interface has gone are over: a new interface of the same name may be anybody's.
-    fn drop_lost(&mut self, facts: &Facts) -> Vec<Attachment> {
+    fn find_lost(&self, facts: &Facts) -> Vec<AttachmentName> {
         let stands = |a: &Attachment| facts.links.get(&a.attached.interface).is_some_and(|link| link.index == a.attached.index);
-        let lost: Vec<AttachmentName> = self.attachments.iter().filter(|a| !stands(a)).map(|a| a.name.clone()).collect();
-        lost.iter().filter_map(|name| self.forget(name)).collect()
+        self.attachments.iter().filter(|a| !stands(a)).map(|a| a.name.clone()).collect()
     }
 }
 
@@ -162,17 +176,26 @@ impl Role for Node {
         if self.slots == Slots::default() {
             self.slots = Slots::recover(observed.links.iter().map(|(name, link)| (name, link.alias.as_str())));
         }
-        self.slots.assign(&shards(&self.config))?;
-        for lost in self.drop_lost(facts) {
-            tracing::info!("attachment {} is over: interface {} has gone", lost.name, lost.attached.interface);
-        }
-        let attached: Vec<_> = self.attachments.iter().map(|attachment| attachment.attached.clone()).collect();
+        let freed = self.slots.assign(&shards(&self.config))?;
+        self.over.extend(freed.into_iter().map(|slot| (Mark::new(None, Some(slot)), SLOT_MASK)));
+        self.lost = self.find_lost(facts);
+        let lost: BTreeSet<&AttachmentName> = self.lost.iter().collect();
+        let attached: Vec<_> = self.attachments.iter().filter(|a| !lost.contains(&a.name)).map(|a| a.attached.clone()).collect();
         let inputs = Inputs { config: &self.config, carrier: self.carrier, facts, slots: &self.slots, attachments: &attached };
         self.mtu = inputs.tunnel_mtu();
         Ok(desired(&inputs))
     }
 
-    async fn follow(&mut self, _facts: &Facts, _kernel: &Kernel) -> anyhow::Result<()> {
+    async fn follow(&mut self, kernel: &Kernel) -> anyhow::Result<()> {
+        for name in std::mem::take(&mut self.lost) {
+            if let Some(gone) = self.forget(&name) {
+                tracing::info!("attachment {name} is over: interface {} has gone", gone.attached.interface);
+                self.over.push((Mark::new(Some(gone.attached.who), None), WHO_MASK));
+            }
+        }
+        for (mark, mask) in self.over.drain(..) {
+            kernel.delete_conntrack_by_mark(mark, mask)?;
+        }
         let tunnels = self.tunnels();
         self.path.carry(&tunnels)
     }
@@ -180,6 +203,10 @@ impl Role for Node {
     fn reload(&mut self) -> Result<(), String> {
         match config::load(&self.file) {
             Ok(Config::Host(new)) => {
+                let keep = |config: &config::Host| (config.platform.clone(), config.backend, config.runtime_dir.clone(), config.admin);
+                if keep(&new) != keep(&self.config) {
+                    return Err("`platform`, `backend`, `runtime_dir` and `admin` are taken up at a start: start the daemon again, which loses nothing".into());
+                }
                 self.config = new;
                 Ok(())
             }

@@ -28,7 +28,7 @@ pub trait Role: Send + 'static {
     fn desired(&mut self, facts: &Facts, observed: &State) -> anyhow::Result<State>;
 
     /// The kernel holds what it should, or as much of it as could be had: let the rest of the role follow.
-    fn follow(&mut self, facts: &Facts, kernel: &Kernel) -> impl Future<Output = anyhow::Result<()>> + Send;
+    fn follow(&mut self, kernel: &Kernel) -> impl Future<Output = anyhow::Result<()>> + Send;
 
     /// Read the configuration anew; on faults keep the old one and tell them.
     fn reload(&mut self) -> Result<(), String>;
@@ -85,5 +85,5 @@ async fn try_pass<R: Role>(role: &mut R, kernel: &Kernel, report: &mut Report) -
         report.steps.push(format!("... and {} more", steps.len() - STEPS_TOLD));
     }
     report.failures = kernel.apply(&steps).await.iter().map(ToString::to_string).collect();
-    role.follow(&facts, kernel).await
+    role.follow(kernel).await
 }

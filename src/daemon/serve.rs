@@ -8,6 +8,7 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use tokio::sync::Mutex;
@@ -66,13 +67,27 @@ async fn readyz<R: Role>(Extract(shared): Extract<Arc<Shared<R>>>) -> Response {
 
 async fn status<R: Role>(Extract(shared): Extract<Arc<Shared<R>>>) -> Response {
     let mut status = shared.role.lock().await.status();
+    let drops: BTreeMap<String, u64> = shared
+        .kernel
+        .counters()
+        .await
+        .unwrap_or_default()
+        .into_iter()
+        .map(|(_, name, packets)| (reason(&name).to_owned(), packets))
+        .collect();
     if let Some(map) = status.as_object_mut() {
         map.insert("role".into(), R::NAME.into());
         map.insert("version".into(), env!("CARGO_PKG_VERSION").into());
+        map.insert("drops".into(), serde_json::json!(drops));
         map.insert("ready".into(), shared.ready().into());
         map.insert("failures".into(), shared.last().as_ref().map(|report| report.failures.clone()).unwrap_or_default().into());
     }
     Json(status).into_response()
+}
+
+/// A drop counter's name without what they all begin with.
+fn reason(counter: &str) -> &str {
+    counter.strip_prefix("drop_").unwrap_or(counter)
 }
 
 async fn metrics<R: Role>(Extract(shared): Extract<Arc<Shared<R>>>) -> Response {
@@ -89,7 +104,7 @@ async fn metrics<R: Role>(Extract(shared): Extract<Arc<Shared<R>>>) -> Response 
         page.counter(
             "portway_dropped_packets",
             "Packets dropped by the ruleset",
-            &[("table", table), ("reason", counter.trim_start_matches("drop_"))],
+            &[("table", table), ("reason", reason(&counter))],
             packets,
         );
     }

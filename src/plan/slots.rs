@@ -41,8 +41,8 @@ impl<K: Ord + Clone + std::fmt::Display> Numbers<K> {
     }
 
     /// Gives every wanted key a number, the lowest free one, then frees those of keys no longer wanted: a number
-    /// never passes from one key to another in the same call.
-    pub fn assign<'k>(&mut self, wanted: impl IntoIterator<Item = &'k K> + Clone) -> Result<(), Full>
+    /// never passes from one key to another in the same call. Answers with the numbers that are free now.
+    pub fn assign<'k>(&mut self, wanted: impl IntoIterator<Item = &'k K> + Clone) -> Result<Vec<u16>, Full>
     where
         K: 'k,
     {
@@ -64,8 +64,7 @@ impl<K: Ord + Clone + std::fmt::Display> Numbers<K> {
             next += 1;
         }
         let wanted: std::collections::BTreeSet<&K> = wanted.into_iter().collect();
-        self.taken.retain(|key, _| wanted.contains(key));
-        Ok(())
+        Ok(self.taken.extract_if(.., |key, _| !wanted.contains(key)).map(|(_, number)| number).collect())
     }
 
     /// The number of a key; a new one if it has none.
@@ -108,8 +107,9 @@ impl Slots {
         Self(Numbers::recover(Slot::MAX.get(), found))
     }
 
-    pub fn assign<'k>(&mut self, wanted: impl IntoIterator<Item = &'k TenantShard> + Clone) -> Result<(), Full> {
-        self.0.assign(wanted)
+    /// Answers with the slots that are free now: what still carries their marks is nobody's.
+    pub fn assign<'k>(&mut self, wanted: impl IntoIterator<Item = &'k TenantShard> + Clone) -> Result<Vec<Slot>, Full> {
+        Ok(self.0.assign(wanted)?.into_iter().filter_map(|n| Slot::try_from(n).ok()).collect())
     }
 
     pub fn get(&self, of: &TenantShard) -> Option<Slot> {

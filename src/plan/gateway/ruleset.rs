@@ -159,6 +159,11 @@ fn join(ports: &[PortRange]) -> String {
 
 fn hooks(out: &mut String, inputs: &Inputs, tenants: &[(Slot, &GatewayTenant)]) {
     let platform = &inputs.config.platform;
+    line(out, format_args!("chain remember {{ type filter hook prerouting priority mangle; policy accept;"));
+    // By this, the connections of a tenant that goes are found.
+    line(out, format_args!("meta mark & 0x2000 != 0 ct state new ct mark set meta mark"));
+    line(out, format_args!("}}"));
+
     line(out, format_args!("chain forward {{ type filter hook forward priority filter; policy accept;"));
     dispatch(out, "iifname", "goto", tenants.iter().map(|(slot, _)| (IfName::tunnel(*slot), format!("to_tenant_{slot}"))));
     dispatch(out, "oifname", "goto", tenants.iter().map(|(slot, _)| (IfName::tunnel(*slot), format!("to_tunnel_{slot}"))));
