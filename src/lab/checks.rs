@@ -123,7 +123,7 @@ pub fn forged(lab: &Lab) -> Result<Vec<Check>> {
         ("cloud metadata as destination", tunnelled(node, tenant.key, &ping(inner, METADATA))),
         ("the gateway's own address as destination", tunnelled(node, tenant.key, &ping(inner, eni.address))),
         ("a tunnel within the tunnel", tunnelled(node, tenant.key, &nested)),
-        ("the right key from an outer address that is on no list", tunnelled(stranger, tenant.key, &ping(inner, tenant.server))),
+        ("an outer source that is on no list", tunnelled(stranger, tenant.key, &ping(inner, tenant.server))),
     ];
     if let Some(other) = rest.first() {
         let theirs = topology.inner(tenant, 0, other);
@@ -175,7 +175,7 @@ fn attack(lab: &Lab, claim: &str, tenant: &str, bad: &Shot<'_>, good: &Shot<'_>)
     let after = (received(tenant)? - before.0, others()? + gateways()? - before.1);
     let detail = match (arrived, after) {
         (false, _) => "not even the honest packet arrived".to_owned(),
-        (true, (1, 0)) => refused.map_or_else(|| "only the honest packet arrived".to_owned(), |_| "refused at once".to_owned()),
+        (true, (1, 0)) => refused.map_or_else(|| "dropped".to_owned(), |_| "refused at once".to_owned()),
         (true, (own, others)) => format!("it arrived ({own} at {tenant}'s server, {others} elsewhere)"),
     };
     let held = arrived && after == (1, 0);

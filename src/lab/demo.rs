@@ -108,14 +108,9 @@ pub fn run_demo(portway: &Path, backend: Backend, report: Option<&Path>, out: &m
         n => paint.red(&format!("{n} of {} checks did not hold", demo.checks.len())),
     };
     say(steps.out, &format!("{verdict}, in {:.0} s; nothing is left behind.", demo.seconds))?;
-    say(
-        steps.out,
-        &format!(
-            "Next: {} keeps such a lab to play with, {} enters it; README.md and ARCHITECTURE.md tell the rest.",
-            paint.bold("portway lab up"),
-            paint.bold("portway lab exec fn-1a sh")
-        ),
-    )?;
+    let (up, enter) = (paint.bold("portway lab up"), paint.bold("portway lab exec fn-1a sh"));
+    say(steps.out, &format!("Next: {up} keeps such a lab to play with, {enter} enters it;"))?;
+    say(steps.out, "README.md and ARCHITECTURE.md tell the rest.")?;
     Ok(demo)
 }
 

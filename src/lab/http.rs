@@ -53,10 +53,12 @@ fn read_answer(mut stream: impl BufRead) -> io::Result<Answer> {
     let mut length = None;
     loop {
         line.clear();
-        if stream.read_line(&mut line)? == 0 {
-            return Err(broken("HTTP headers without an end"));
+        stream.read_line(&mut line)?;
+        if line == "\r\n" {
+            break;
         }
-        let Some((name, value)) = line.trim_end().split_once(':') else { break };
+        let header = line.strip_suffix("\r\n").and_then(|l| l.split_once(':'));
+        let (name, value) = header.ok_or_else(|| broken("HTTP headers without an end"))?;
         if name.eq_ignore_ascii_case("content-length") {
             length = value.trim().parse::<u64>().ok();
         }

@@ -25,8 +25,8 @@ pub fn draw(lab: &Topology) -> String {
     let title = |text: &str, width: usize| format!("{text:<width$}");
     let mut drawing = format!(
         " {}{}{}{}\n",
-        title("function hosts", HOST_WIDTH + GAP - 3),
-        title("platform", 8 + GAP - 1),
+        title("function hosts", HOST_WIDTH + GAP - 5),
+        title("platform", GAP + 6),
         title("gateways", GATEWAY_WIDTH + GAP),
         "tenants' VPCs"
     );

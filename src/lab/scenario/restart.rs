@@ -32,18 +32,13 @@ impl Restarted {
     }
 
     pub fn check(&self) -> Check {
-        let mut detail = format!(
-            "{} of {} pings lost, longest gap {:.1} ms, {} resets in {:.1} MB",
-            self.probe.lost,
-            self.probe.sent,
-            self.probe.gap_ms,
-            self.transfer.resets,
-            self.transfer.bytes as f64 / 1e6
-        );
-        if let Some(fault) = &self.transfer.fault {
+        let (probe, transfer) = (&self.probe, &self.transfer);
+        let mut detail = format!("{} of {} pings lost, gap {:.0} ms", probe.lost, probe.sent, probe.gap_ms);
+        detail += &format!("; {:.1} MB, {} resets", transfer.bytes as f64 / 1e6, transfer.resets);
+        if let Some(fault) = &transfer.fault {
             detail = format!("{detail}; {fault}");
         }
-        Check::new(format!("{} restarts under a transfer and a 1 ms ping without loss", self.node), "", self.held(), detail)
+        Check::new(format!("{} restarts under traffic without loss", self.node), "", self.held(), detail)
     }
 }
 
