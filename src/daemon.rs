@@ -12,6 +12,7 @@ pub mod carrier;
 pub mod reconcile;
 pub mod serve;
 pub mod sockets;
+pub mod store;
 pub mod succession;
 
 use crate::kernel::Kernel;

@@ -28,11 +28,9 @@ impl Node {
             File::open("/proc/thread-self/ns/net")
         });
         let node = Self(Arc::new(made.join().expect("two system calls").context("cannot make a network namespace")?));
-        node.sh(
-            "ip link set lo up
+        node.sh("ip link set lo up
              echo 1 > /proc/sys/net/ipv6/conf/all/disable_ipv6; echo 1 > /proc/sys/net/ipv6/conf/default/disable_ipv6
-             echo 0 > /proc/sys/net/ipv4/conf/all/rp_filter; echo 0 > /proc/sys/net/ipv4/conf/default/rp_filter",
-        )?;
+             echo 0 > /proc/sys/net/ipv4/conf/all/rp_filter; echo 0 > /proc/sys/net/ipv4/conf/default/rp_filter")?;
         Ok(node)
     }
 

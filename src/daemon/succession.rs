@@ -65,7 +65,8 @@ impl Estate {
         let Ok(stream) = UnixStream::connect(path) else { return Ok(None) };
         stream.set_read_timeout(Some(PATIENCE))?;
         stream.set_write_timeout(Some(PATIENCE))?;
-        let descriptors = handover::receive(&stream).context("the running process did not hand over; stop it, then start this one again")?;
+        let descriptors =
+            handover::receive(&stream).context("the running process did not hand over; stop it, then start this one again")?;
         Ok(Some(Self { descriptors, stream }))
     }
 
