@@ -6,10 +6,11 @@
 mod attach;
 mod figures;
 
+mod host_cost;
 mod http;
 mod nodes;
 mod peers;
-
+mod sender;
 
 use anyhow::{Context, bail};
 use figures::Report;
@@ -25,7 +26,7 @@ pub struct Options {
 
 type Bench = fn(&Options, &mut Report) -> anyhow::Result<()>;
 
-const BENCHES: [(&str, Bench); 2] = [("attach", attach::run), ("peers", peers::run)];
+const BENCHES: [(&str, Bench); 3] = [("attach", attach::run), ("peers", peers::run), ("host-cost", host_cost::run)];
 
 fn main() -> ExitCode {
     match run() {

@@ -2,61 +2,38 @@
 
 use super::http::Connection;
 use anyhow::{Context, bail, ensure};
-use nix::sched::{CloneFlags, setns, unshare};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use portway::lab::Netns;
 use std::fs::File;
-use std::os::fd::AsRawFd;
-use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// How long a daemon may take to be ready.
 const PATIENCE: Duration = Duration::from_secs(120);
 
-/// A network namespace, held by a descriptor: it goes with this process.
+/// A machine: a network namespace that goes with this process.
 #[derive(Clone)]
-pub struct Node(Arc<File>);
+pub struct Node(Netns);
 
 impl Node {
     /// With nothing but loopback, and no IPv6, whose own chatter would be counted.
     pub fn new() -> anyhow::Result<Self> {
-        let made = std::thread::spawn(|| {
-            unshare(CloneFlags::CLONE_NEWNET)?;
-            File::open("/proc/thread-self/ns/net")
-        });
-        let node = Self(Arc::new(made.join().expect("two system calls").context("cannot make a network namespace")?));
+        let node = Self(Netns::create()?);
         node.sh("ip link set lo up
              echo 1 > /proc/sys/net/ipv6/conf/all/disable_ipv6; echo 1 > /proc/sys/net/ipv6/conf/default/disable_ipv6
              echo 0 > /proc/sys/net/ipv4/conf/all/rp_filter; echo 0 > /proc/sys/net/ipv4/conf/default/rp_filter")?;
         Ok(node)
     }
 
-    fn path(&self) -> String {
-        format!("/proc/{}/fd/{}", std::process::id(), self.0.as_raw_fd())
-    }
-
     /// Runs `work` in a thread inside.
     pub fn run<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
-        std::thread::scope(|scope| {
-            let inside = scope.spawn(|| {
-                setns(&*self.0, CloneFlags::CLONE_NEWNET).expect("whoever made a namespace can enter it");
-                work()
-            });
-            inside.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-        })
+        self.0.run(work)
     }
 
     pub fn command(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
-        let file = self.0.clone();
-        let mut command = Command::new(program);
-        // SAFETY: between fork and exec only one system call is made.
-        unsafe {
-            command.pre_exec(move || setns(&*file, CloneFlags::CLONE_NEWNET).map_err(std::io::Error::from));
-        }
-        command
+        self.0.command(program)
     }
 
     /// Runs a shell script inside; what it printed.
@@ -68,7 +45,7 @@ impl Node {
 
     /// A veth pair from an interface here to one there.
     pub fn cable(&self, here: &str, there: &Node, other: &str) -> anyhow::Result<()> {
-        self.sh(&format!("ip link add {here} type veth peer name {other} netns {}", there.path()))?;
+        self.sh(&format!("ip link add {here} type veth peer name {other} netns {}", there.0.path().display()))?;
         self.sh(&format!("ip link set {here} up"))?;
         there.sh(&format!("ip link set {other} up"))?;
         Ok(())

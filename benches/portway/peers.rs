@@ -56,10 +56,8 @@ pub fn run(options: &Options, report: &mut Report) -> anyhow::Result<()> {
 
 fn gateway_node() -> anyhow::Result<Node> {
     let node = Node::new()?;
-    node.sh(
-        "ip link add plat0 type veth peer name plat1; ip addr add 10.9.0.1/16 dev plat0; ip link set plat0 up; ip link set plat1 up
-         ip link add eni0 type veth peer name eni1; ip addr add 172.16.101.4/24 dev eni0; ip link set eni0 up; ip link set eni1 up",
-    )?;
+    node.sh("ip link add plat0 type veth peer name plat1; ip addr add 10.9.0.1/16 dev plat0; ip link set plat0 up; ip link set plat1 up
+         ip link add eni0 type veth peer name eni1; ip addr add 172.16.101.4/24 dev eni0; ip link set eni0 up; ip link set eni1 up")?;
     Ok(node)
 }
 

@@ -53,7 +53,12 @@ impl Node {
         for (interface, _) in self.tunnels_of(peer) {
             self.path.remove_peer(&interface, peer.outer)?;
         }
-        carry_out(kernel, &plan(&State::default(), &self.fragment(peer)).steps).await?;
+        let mut fragment = self.fragment(peer);
+        // One by one, for a removal by key alone has to read all routes.
+        for (key, route) in std::mem::take(&mut fragment.routes) {
+            kernel.remove_route(&key, &route)?;
+        }
+        carry_out(kernel, &plan(&State::default(), &fragment).steps).await?;
         self.store.remove(peer.host.as_str()).context("cannot remove what is stored of it")
     }
 
