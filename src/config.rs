@@ -20,7 +20,7 @@ mod types;
 mod values;
 
 pub use fault::{Fault, Faults};
-pub use space::NEVER_ALLOWED;
+pub use space::{NEVER_ALLOWED, UNUSABLE};
 pub use types::*;
 
 use decode::{Decoder, Field, Shape};

@@ -13,6 +13,7 @@ mod fdstore;
 pub mod reconcile;
 pub mod serve;
 pub mod sockets;
+pub mod store;
 pub mod succession;
 
 use crate::kernel::{Kernel, Watch};

@@ -1,8 +1,9 @@
 //! `portway gateway`: the node at a tenant VPC's edge.
 
-use crate::config::{self, Config, Gateway};
+use crate::config::{self, Config, Gateway, StaticPeer};
 use crate::daemon::carrier::{self, Path};
 use crate::daemon::reconcile::Role;
+use crate::daemon::store::Store;
 use crate::daemon::{self, Place};
 use crate::kernel::Kernel;
 use crate::metrics::Page;
@@ -11,7 +12,8 @@ use crate::plan::facts::Facts;
 use crate::plan::gateway::{Carrier, Inputs, desired, recover_peers, shards};
 use crate::plan::slots::{Numbers, Slots};
 use crate::plan::{State, Sysctl, SysctlKey};
-use axum::Router;
+use anyhow::Context;
+use peers::Peers;
 use serde_json::json;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -19,6 +21,9 @@ use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+pub mod api;
+mod peering;
+pub mod peers;
 mod tunnels;
 
 /// A gateway's part of the daemon.
@@ -28,7 +33,10 @@ pub struct Node {
     config: Gateway,
     carrier: Carrier,
     slots: Slots,
-    peers: Numbers<IpAddr>,
+    peers: Peers,
+    /// The number of each peer, by its outer address.
+    numbers: Numbers<IpAddr>,
+    store: Store<StaticPeer>,
     recovered: bool,
     path: Path,
     mtu: u32,
@@ -39,29 +47,38 @@ pub struct Node {
 /// Runs until a signal or a successor ends it.
 pub async fn run(file: PathBuf, config: Gateway) -> anyhow::Result<ExitCode> {
     let place = Place { runtime_dir: config.runtime_dir.clone(), admin: config.admin };
-    daemon::run(Node::new(file, config), place, |_| Router::new()).await
+    daemon::run(Node::new(file, config)?, place, api::routes).await
 }
 
 impl Node {
-    pub fn new(file: PathBuf, config: Gateway) -> Self {
-        Self {
+    pub fn new(file: PathBuf, mut config: Gateway) -> anyhow::Result<Self> {
+        let store = Store::open(&config.runtime_dir, "peers")
+            .with_context(|| format!("cannot use `runtime_dir` {}", config.runtime_dir.display()))?;
+        let (stored, unreadable) = store.load()?;
+        for (path, reason) in unreadable {
+            tracing::error!("{} is not a peer ({reason}): add it anew and remove the file", path.display());
+        }
+        let peers = known(&mut config, stored);
+        Ok(Self {
             file,
             config,
             carrier: Carrier::Userspace,
             slots: Slots::default(),
-            peers: Numbers::new(u16::MAX),
+            peers,
+            numbers: Numbers::new(u16::MAX),
+            store,
             recovered: false,
             path: Path::default(),
             mtu: 0,
             over: Vec::new(),
-        }
+        })
     }
 
     /// Slots and numbers of an earlier process, from what it left standing.
     fn recover(&mut self, observed: &State) {
         if !self.recovered {
             self.slots = Slots::recover(observed.links.iter().map(|(name, link)| (name, link.alias.as_str())));
-            self.peers = recover_peers(observed);
+            self.numbers = recover_peers(observed);
             self.recovered = true;
         }
     }
@@ -94,8 +111,9 @@ impl Role for Node {
         self.recover(observed);
         let freed = self.slots.assign(&shards(&self.config))?;
         self.over.extend(freed.into_iter().map(|slot| (Mark::new(None, Some(slot)), SLOT_MASK)));
-        self.peers.assign(self.config.peers.iter().map(|peer| &peer.outer))?;
-        let inputs = Inputs { config: &self.config, carrier: self.carrier, facts, slots: &self.slots, peers: &self.peers };
+        let hosts: Vec<&StaticPeer> = self.peers.iter().map(|(peer, _)| peer).collect();
+        self.numbers.assign(hosts.iter().map(|peer| &peer.outer))?;
+        let inputs = Inputs { config: &self.config, carrier: self.carrier, facts, hosts: &hosts, slots: &self.slots, peers: &self.numbers };
         self.mtu = inputs.tunnel_mtu();
         Ok(desired(&inputs))
     }
@@ -110,11 +128,13 @@ impl Role for Node {
 
     fn reload(&mut self) -> Result<(), String> {
         match config::load(&self.file) {
-            Ok(Config::Gateway(new)) => {
+            Ok(Config::Gateway(mut new)) => {
                 let keep = |config: &config::Gateway| (config.platform.clone(), config.backend, config.runtime_dir.clone(), config.admin);
                 if keep(&new) != keep(&self.config) {
                     return Err("`platform`, `backend`, `runtime_dir` and `admin` are taken up at a start: start the daemon again, which loses nothing".into());
                 }
+                let added = self.peers.iter().filter(|(_, configured)| !configured).map(|(peer, _)| peer.clone()).collect();
+                self.peers = known(&mut new, added);
                 self.config = new;
                 Ok(())
             }
@@ -130,7 +150,7 @@ impl Role for Node {
             .iter()
             .map(|tenant| {
                 let slot = self.slots.get(&TenantShard { tenant: tenant.name.clone(), shard: Default::default() });
-                let peers = self.config.peers.iter().filter(|peer| peer.inner.contains_key(&tenant.name)).count();
+                let peers = self.peers.of_tenant(&tenant.name);
                 json!({
                     "name": tenant.name, "slot": slot, "tunnel": slot.map(IfName::tunnel), "key": tenant.key,
                     "interface": tenant.interface, "peers": peers, "allow": tenant.allow, "snat": snat(&tenant.snat),
@@ -139,13 +159,13 @@ impl Role for Node {
             .collect();
         json!({
             "node": self.config.node, "backend": self.carrier.name(), "platform_address": self.config.platform.address,
-            "tunnel_mtu": self.mtu, "tenants": tenants, "peers": self.config.peers.len(), "userspace": self.path.status(),
+            "tunnel_mtu": self.mtu, "tenants": tenants, "peers": self.peers.len(), "userspace": self.path.status(),
         })
     }
 
     fn metrics(&self, out: &mut Page) {
         #[expect(clippy::cast_precision_loss, reason = "at most 65,535")]
-        out.gauge("portway_peers", "Function hosts that may send", &[], self.config.peers.len() as f64);
+        out.gauge("portway_peers", "Function hosts that may send", &[], self.peers.len() as f64);
         out.gauge("portway_tunnel_mtu_bytes", "Bytes that a packet inside a tunnel may have", &[], f64::from(self.mtu));
         self.path.metrics(out);
     }
@@ -157,6 +177,15 @@ impl Role for Node {
     async fn stop(&mut self) {
         self.path.stop();
     }
+}
+
+/// The peers of a configuration, which are taken out of it, and those that were added besides.
+fn known(config: &mut Gateway, added: Vec<StaticPeer>) -> Peers {
+    let mut peers = Peers::configured(std::mem::take(&mut config.peers));
+    for (name, refusal) in peers.adopt(config, added) {
+        tracing::error!("peer {name}, which was added while the gateway ran, is left out: {refusal}");
+    }
+    peers
 }
 
 fn snat(snat: &config::Snat) -> String {

@@ -3,12 +3,12 @@
 pub mod api;
 pub mod attachments;
 mod resolve;
-mod store;
 mod tunnels;
 
 use crate::config::{self, Config, Host};
 use crate::daemon::carrier::{self, Path};
 use crate::daemon::reconcile::Role;
+use crate::daemon::store::Store;
 use crate::daemon::{self, Place};
 use crate::kernel::Kernel;
 use crate::metrics::Page;
@@ -25,7 +25,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use store::Store;
 
 /// A function host's part of the daemon.
 #[derive(Debug)]
@@ -35,7 +34,7 @@ pub struct Node {
     carrier: Carrier,
     slots: Slots,
     attachments: Attachments,
-    store: Store,
+    store: Store<Attachment>,
     path: Path,
     mtu: u32,
     /// Marks and masks of connections that belong to nobody any more.
@@ -52,8 +51,8 @@ pub async fn run(file: PathBuf, config: Host) -> anyhow::Result<ExitCode> {
 
 impl Node {
     pub fn new(file: PathBuf, config: Host) -> anyhow::Result<Self> {
-        let store =
-            Store::open(&config.runtime_dir).with_context(|| format!("cannot use `runtime_dir` {}", config.runtime_dir.display()))?;
+        let store = Store::open(&config.runtime_dir, "attachments")
+            .with_context(|| format!("cannot use `runtime_dir` {}", config.runtime_dir.display()))?;
         let mut attachments = Attachments::default();
         let (stored, unreadable) = store.load()?;
         stored.into_iter().for_each(|attachment| attachments.insert(attachment));
@@ -89,7 +88,7 @@ impl Node {
         let attached = &attachment.attached;
         let mark = attached.mark(&self.slots).ok_or_else(|| Refusal::UnknownShard(attached.to.clone()))?;
         let (set, element) = attached.element();
-        self.store.save(&attachment).context("cannot store the attachment: is `runtime_dir` writable?")?;
+        self.store.save(attachment.name.as_str(), &attachment).context("cannot store the attachment: is `runtime_dir` writable?")?;
         self.attachments.insert(attachment.clone());
         let made = if attached.port {
             // A bridge's port needs a hook of its own, which is a matter of the whole table.
@@ -131,7 +130,7 @@ impl Node {
     }
 
     fn forget(&mut self, name: &AttachmentName) -> Option<Attachment> {
-        if let Err(error) = self.store.remove(name) {
+        if let Err(error) = self.store.remove(name.as_str()) {
             tracing::error!("cannot remove the stored attachment {name}: {error}");
         }
         self.attachments.remove(name)

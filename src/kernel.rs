@@ -7,6 +7,7 @@ mod address;
 mod attr;
 mod conntrack;
 mod element;
+mod former;
 mod link;
 mod namespace;
 mod neighbour;
@@ -24,7 +25,7 @@ pub use watch::{Change, Watch};
 
 use crate::model::{IfName, Mark};
 use crate::plan::facts::{Facts, LinkFacts};
-use crate::plan::{Element, NftTable, SetName, State, Step, Sysctl, SysctlKey};
+use crate::plan::{Element, NftTable, Route, RouteKey, SetName, State, Step, Sysctl, SysctlKey};
 use netlink::{Answer, Netlink, Request};
 use netlink_packet_core::{NetlinkDeserializable, NetlinkHeader};
 use netlink_packet_route::RouteNetlinkMessage;
@@ -76,7 +77,7 @@ pub struct Kernel {
     /// For changes.
     elements: Mutex<Netlink>,
     tables: tokio::sync::Mutex<nft::KnownTables>,
-    sysctls: Mutex<sysctl::FormerValues>,
+    sysctls: Mutex<former::FormerValues>,
 }
 
 impl Kernel {
@@ -89,7 +90,7 @@ impl Kernel {
             netfilter: tokio::sync::Mutex::new(open(libc::NETLINK_NETFILTER, "for nftables")?),
             elements: Mutex::new(open(libc::NETLINK_NETFILTER, "for nftables")?),
             tables: tokio::sync::Mutex::new(store::Store::open(state_dir, "nft.json")?),
-            sysctls: Mutex::new(store::Store::open(state_dir, "sysctl.json")?),
+            sysctls: Mutex::new(former::FormerValues::open(state_dir)?),
         })
     }
 
@@ -123,7 +124,7 @@ impl Kernel {
         let rules = rule::list(&mut netlink).map_err(|e| KernelError::read("rules", e))?;
         state.rules = rules.into_iter().map(|(rule, _)| rule).collect();
         state.links = links.ours;
-        let mut settings: BTreeSet<Sysctl> = lock(&self.sysctls).get().iter().map(|former| former.sysctl.clone()).collect();
+        let mut settings: BTreeSet<Sysctl> = lock(&self.sysctls).iter().map(|former| former.sysctl.clone()).collect();
         settings.extend(interest.iter().cloned());
         settings.extend(state.links.keys().flat_map(|name| SysctlKey::ALL.map(|key| Sysctl { interface: name.clone(), key })));
         for wanted in settings {
@@ -189,6 +190,19 @@ impl Kernel {
     /// Removes one element, or finds it gone.
     pub fn remove_element(&self, set: &SetName, element: &Element) -> Result<(), KernelError> {
         Ok(element::remove(&mut lock(&self.elements), set, element)?)
+    }
+
+    /// Removes one route, or finds it gone, without a look at the others.
+    pub fn remove_route(&self, key: &RouteKey, route: &Route) -> Result<(), KernelError> {
+        let mut netlink = lock(&self.route);
+        let index = match route {
+            Route::Unicast { interface, .. } => match Indices::default().or_zero(&mut netlink, interface)? {
+                0 => return Ok(()),
+                index => Some(index),
+            },
+            Route::Unreachable => None,
+        };
+        Ok(route::remove_one(&mut netlink, key, route, index)?)
     }
 
     /// Deletes every connection tracking entry whose mark has these bits under this mask.
@@ -305,8 +319,8 @@ impl Kernel {
             Step::RemoveNeighbour(name, hop) => neighbour::remove(indices.get(netlink, name)?, *hop),
             Step::SetRoute(key, route) => {
                 let index = match route {
-                    crate::plan::Route::Unicast { interface, .. } => Some(indices.get(netlink, interface)?),
-                    crate::plan::Route::Unreachable => None,
+                    Route::Unicast { interface, .. } => Some(indices.get(netlink, interface)?),
+                    Route::Unreachable => None,
                 };
                 route::set(key, route, index)
             }

@@ -67,6 +67,7 @@ fn gateway(dir: &Path) -> gateway::Node {
             peers: vec![StaticPeer { host: name("h"), outer: [10, 9, 0, 11].into(), inner: inner(9).into() }],
         },
     )
+    .unwrap()
 }
 
 fn host(dir: &Path) -> host::Node {

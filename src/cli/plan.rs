@@ -22,7 +22,7 @@ impl Args {
         let plan = match super::daemon::load(&self.config)? {
             Config::Gateway(config) => {
                 let dir = config.runtime_dir.clone();
-                super::block_on(difference(gateway::Node::new(self.config.clone(), config), dir))?
+                super::block_on(difference(gateway::Node::new(self.config.clone(), config)?, dir))?
             }
             Config::Host(config) => {
                 let dir = config.runtime_dir.clone();

@@ -12,7 +12,7 @@ const fn v6(address: Ipv6Addr, prefix: u8) -> IpNet {
 }
 
 /// Where an address of one machine cannot lie (IANA's special-purpose registry, RFC 6890), and why.
-pub(super) const UNUSABLE: [(IpNet, &str); 5] = [
+pub const UNUSABLE: [(IpNet, &str); 5] = [
     (v4(0, 0, 0, 0, 8), "unspecified"),
     (v4(127, 0, 0, 0, 8), "loopback"),
     (v4(169, 254, 0, 0, 16), "link-local"),

@@ -89,7 +89,7 @@ pub enum Snat {
     Masquerade { ports: PortRange },
 }
 
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StaticPeer {
     pub host: NodeName,
     /// The only source that this host's tunnel packets may have.

@@ -94,6 +94,23 @@ impl Path {
         Ok(())
     }
 
+    /// Lets one more function host use a tunnel that is carried, or gives one that does other prefixes.
+    pub fn set_peer(&mut self, interface: &IfName, outer: IpAddr, prefixes: &[IpNet]) -> anyhow::Result<()> {
+        if let (Some(dataplane), Some(told)) = (&mut self.dataplane, self.told.get_mut(interface)) {
+            dataplane.set_peer(interface, outer, prefixes)?;
+            told.peers.insert(outer, prefixes.to_vec());
+        }
+        Ok(())
+    }
+
+    pub fn remove_peer(&mut self, interface: &IfName, outer: IpAddr) -> anyhow::Result<()> {
+        if let (Some(dataplane), Some(told)) = (&mut self.dataplane, self.told.get_mut(interface)) {
+            dataplane.remove_peer(interface, outer)?;
+            told.peers.remove(&outer);
+        }
+        Ok(())
+    }
+
     pub fn status(&self) -> serde_json::Value {
         self.dataplane.as_ref().map_or(serde_json::Value::Null, |dataplane| serde_json::json!(dataplane.counters()))
     }

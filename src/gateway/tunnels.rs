@@ -12,7 +12,7 @@ impl Node {
             .filter_map(|tenant| {
                 let slot = self.slots.get(&TenantShard { tenant: tenant.name.clone(), shard: Default::default() })?;
                 let tunnel = Tunnel { interface: IfName::tunnel(slot), key: tenant.key, end: End::Gateway };
-                let peers = self.config.peers.iter().filter_map(|peer| Some((peer.outer, peer.inner.get(&tenant.name)?.clone()))).collect();
+                let peers = self.peers.iter().filter_map(|(peer, _)| Some((peer.outer, peer.inner.get(&tenant.name)?.clone()))).collect();
                 Some(Carried { tunnel, peers })
             })
             .collect()

@@ -22,6 +22,24 @@ const TABLE_IN_ATTRIBUTE: u8 = 252;
 
 /// Adds or replaces. `index` is that of the interface of a unicast route.
 pub fn set(key: &RouteKey, route: &Route, index: Option<u32>) -> Request {
+    Request::route(RouteNetlinkMessage::NewRoute(message(key, route, index)), NLM_F_CREATE | NLM_F_REPLACE)
+}
+
+/// Removes a route that is known in full, or finds it gone. Its kind and interface are told with it, as the kernel takes
+/// metric 0 for "any": the `unreachable` behind it stays.
+pub fn remove_one(netlink: &mut Netlink, key: &RouteKey, route: &Route, index: Option<u32>) -> Answer {
+    let request = Request::route(RouteNetlinkMessage::DelRoute(message(key, route, index)), 0);
+    netlink.execute(vec![request]).pop().map_or(Ok(()), removed)
+}
+
+fn removed(answer: Answer) -> Answer {
+    match answer {
+        Err(Refused { errno: libc::ESRCH | libc::ENODEV, .. }) => Ok(()),
+        other => other,
+    }
+}
+
+fn message(key: &RouteKey, route: &Route, index: Option<u32>) -> RouteMessage {
     let mut message = RouteMessage::default();
     message.header.address_family = family(key.destination.addr());
     message.header.destination_prefix_length = key.destination.prefix_len();
@@ -47,7 +65,7 @@ pub fn set(key: &RouteKey, route: &Route, index: Option<u32>) -> Request {
             message.attributes.extend(mtu.map(|mtu| RouteAttribute::Metrics(vec![RouteMetric::Mtu(mtu)])));
         }
     }
-    Request::route(RouteNetlinkMessage::NewRoute(message), NLM_F_CREATE | NLM_F_REPLACE)
+    message
 }
 
 /// A route of ours as it stands, with the kernel's own words for it.
@@ -78,10 +96,7 @@ pub fn remove<'k>(netlink: &mut Netlink, names: &HashMap<u32, IfName>, keys: imp
         })
         .unzip();
     for (place, answer) in places.into_iter().zip(netlink.execute(requests)) {
-        answers[place] = match answer {
-            Err(Refused { errno: libc::ESRCH | libc::ENODEV, .. }) => Ok(()),
-            other => other,
-        };
+        answers[place] = removed(answer);
     }
     answers
 }

@@ -1,24 +1,11 @@
 //! Per-interface settings, and what they were before us.
 
 use super::KernelError;
-use super::store::Store;
+use super::former::{Former, FormerValues};
 use crate::plan::Sysctl;
-use serde::{Deserialize, Serialize};
 use std::io::ErrorKind::NotFound;
 use std::path::PathBuf;
 use std::{fs, io};
-
-/// What a setting of somebody else's interface was before we changed it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Former {
-    pub sysctl: Sysctl,
-    /// Of the interface, when it was changed; 0 for `all` and `default`. An interface that was made anew has no former value.
-    pub index: u32,
-    pub value: String,
-}
-
-/// Former values, in the order in which they were changed.
-pub type FormerValues = Store<Vec<Former>>;
 
 /// The value that a setting has; none if there is no such interface.
 pub fn read(sysctl: &Sysctl) -> Result<Option<String>, KernelError> {
@@ -35,25 +22,25 @@ pub fn set(former: &mut FormerValues, sysctl: &Sysctl, index: u32, value: &str) 
     if !sysctl.interface.is_ours() {
         let missing = || KernelError::File { path: path(sysctl), source: io::Error::from(NotFound) };
         let present = read(sysctl)?.ok_or_else(missing)?;
-        former.change(|all| {
-            all.retain(|f| f.sysctl != *sysctl || f.index == index);
-            if present != value && !all.iter().any(|f| f.sysctl == *sysctl) {
-                all.push(Former { sysctl: sysctl.clone(), index, value: present });
-            }
-        })?;
+        let remembered = former.get(sysctl).is_some_and(|f| f.index == index);
+        if present != value && !remembered {
+            former.remember(Former { sysctl: sysctl.clone(), index, value: present })?;
+        } else if !remembered {
+            former.forget(sysctl)?;
+        }
     }
     write(sysctl, value)
 }
 
 /// Gives a setting its former value back, if the interface is still the same one, and forgets it.
 pub fn restore(former: &mut FormerValues, sysctl: &Sysctl, index: u32) -> Result<(), KernelError> {
-    if let Some(saved) = former.get().iter().find(|f| f.sysctl == *sysctl && f.index == index) {
+    if let Some(saved) = former.get(sysctl).filter(|f| f.index == index) {
         match write(sysctl, &saved.value) {
             Err(KernelError::File { source, .. }) if source.kind() == NotFound => {}
             other => other?,
         }
     }
-    former.change(|all| all.retain(|f| f.sysctl != *sysctl))
+    former.forget(sysctl)
 }
 
 fn write(sysctl: &Sysctl, value: &str) -> Result<(), KernelError> {

@@ -32,7 +32,10 @@ pub struct Inputs<'a> {
     pub config: &'a Gateway,
     pub carrier: Carrier,
     pub facts: &'a Facts,
+    /// The function hosts that may send, those of the configuration among them.
+    pub hosts: &'a [&'a StaticPeer],
     pub slots: &'a Slots,
+    /// The number of each host, by its outer address.
     pub peers: &'a Numbers<IpAddr>,
 }
 
@@ -57,7 +60,7 @@ pub fn desired(inputs: &Inputs) -> State {
     for (slot, tenant) in &tenants {
         state.merge(inputs.tenant(*slot, tenant));
     }
-    for peer in &inputs.config.peers {
+    for peer in inputs.hosts {
         state.merge(inputs.peer(peer));
     }
     state

@@ -50,7 +50,8 @@ fn state(config: &Gateway, carrier: Carrier) -> State {
     let (mut slots, mut peers) = (Slots::default(), Numbers::new(u16::MAX));
     slots.assign(&shards(config)).unwrap();
     peers.assign(config.peers.iter().map(|peer| &peer.outer)).unwrap();
-    desired(&Inputs { config, carrier, facts: &facts(), slots: &slots, peers: &peers })
+    let hosts: Vec<_> = config.peers.iter().collect();
+    desired(&Inputs { config, carrier, facts: &facts(), hosts: &hosts, slots: &slots, peers: &peers })
 }
 
 #[test]

@@ -24,6 +24,15 @@ fn a_foreign_interface_is_no_slot() {
 }
 
 #[test]
+fn the_lowest_free_number_is_given_and_a_released_one_serves_again() {
+    let mut numbers = Numbers::recover(9, [("a".to_owned(), 1), ("b".to_owned(), 4)]);
+    assert_eq!(["c", "d", "e", "f"].map(|key| numbers.of(&key.to_owned()).unwrap()), [2, 3, 5, 6]);
+    numbers.release(&"d".to_owned());
+    numbers.release(&"nobody".to_owned());
+    assert_eq!(["d", "g", "d"].map(|key| numbers.of(&key.to_owned()).unwrap()), [3, 7, 3]);
+}
+
+#[test]
 fn a_full_node_says_so() {
     let mut numbers = Numbers::<String>::new(2);
     let full = numbers.assign(&["a".into(), "b".into(), "c".into()]).unwrap_err();

@@ -1,0 +1,94 @@
+//! `/v1/peers` over the gateway's unix socket: function hosts that come and go while the gateway runs.
+//!
+//! | call | answers |
+//! |---|---|
+//! | `PUT /v1/peers/NAME` with a [`Spec`] | 201 added, 200 stood with the same values, 400, 404, 409 |
+//! | `DELETE /v1/peers/NAME` | 204, 404, 409 for one of the configuration file |
+//! | `GET /v1/peers` | 200 |
+
+use super::Node;
+use super::peers::{Refusal, Spec};
+use crate::config::StaticPeer;
+use crate::daemon::serve::Shared;
+use crate::model::NodeName;
+use axum::body::Bytes;
+use axum::extract::{Path, State};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, put};
+use axum::{Json, Router};
+use serde_json::{Value, json};
+use std::sync::Arc;
+
+type Node_ = State<Arc<Shared<Node>>>;
+
+pub fn routes(shared: Arc<Shared<Node>>) -> Router {
+    Router::new().route("/v1/peers", get(list)).route("/v1/peers/{name}", put(add).delete(remove)).with_state(shared)
+}
+
+fn view(peer: &StaticPeer, configured: bool) -> Value {
+    json!({ "host": peer.host, "outer": peer.outer, "inner": peer.inner, "configured": configured })
+}
+
+async fn list(State(shared): Node_) -> Response {
+    Json(shared.role.lock().await.peers().iter().map(|(peer, configured)| view(peer, configured)).collect::<Vec<_>>()).into_response()
+}
+
+async fn add(State(shared): Node_, Path(name): Path<String>, body: Bytes) -> Result<Response, Failed> {
+    let host = parse_name(&name)?;
+    let Spec { outer, inner } = serde_json::from_slice(&body).map_err(|error| {
+        Refusal::Invalid(format!("the body is not a peer: {error}; write {{\"outer\": ADDRESS, \"inner\": {{TENANT: [PREFIX]}}}}"))
+    })?;
+    let peer = StaticPeer { host, outer, inner };
+    let added = shared.role.lock().await.add_peer(&shared.kernel, peer.clone()).await?;
+    let status = if added { StatusCode::CREATED } else { StatusCode::OK };
+    Ok((status, Json(json!({ "host": peer.host, "outer": peer.outer, "inner": peer.inner }))).into_response())
+}
+
+async fn remove(State(shared): Node_, Path(name): Path<String>) -> Result<Response, Failed> {
+    let name = parse_name(&name)?;
+    shared.role.lock().await.remove_peer(&shared.kernel, &name).await?;
+    Ok(StatusCode::NO_CONTENT.into_response())
+}
+
+fn parse_name(name: &str) -> Result<NodeName, Refusal> {
+    name.parse().map_err(|error| Refusal::Invalid(format!("{error}")))
+}
+
+/// An answer that is not a success: `{"error": "..."}`.
+#[derive(Debug)]
+pub enum Failed {
+    Refused(Refusal),
+    Kernel(anyhow::Error),
+}
+
+impl From<Refusal> for Failed {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refused(refusal)
+    }
+}
+
+impl From<anyhow::Error> for Failed {
+    fn from(error: anyhow::Error) -> Self {
+        Self::Kernel(error)
+    }
+}
+
+impl IntoResponse for Failed {
+    fn into_response(self) -> Response {
+        let (status, error) = match self {
+            Self::Kernel(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("{error:#}")),
+            Self::Refused(refusal) => (status(&refusal), refusal.to_string()),
+        };
+        (status, Json(json!({ "error": error }))).into_response()
+    }
+}
+
+fn status(refusal: &Refusal) -> StatusCode {
+    match refusal {
+        Refusal::Invalid(_) => StatusCode::BAD_REQUEST,
+        Refusal::UnknownTenant(_) | Refusal::Unknown(_) => StatusCode::NOT_FOUND,
+        Refusal::Configured(_) | Refusal::Different(_) | Refusal::OuterTaken { .. } | Refusal::InnerTaken { .. } => StatusCode::CONFLICT,
+        Refusal::Full => StatusCode::INSUFFICIENT_STORAGE,
+    }
+}

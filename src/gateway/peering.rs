@@ -1,0 +1,83 @@
+//! A function host that comes or goes while the gateway runs: only what is its own changes, in the kernel and in the data
+//! path, whatever the number of the others.
+
+use super::Node;
+use super::api::Failed;
+use super::peers::{Peers, Refusal};
+use crate::config::StaticPeer;
+use crate::kernel::Kernel;
+use crate::model::{IfName, NodeName, TenantShard};
+use crate::plan::facts::Facts;
+use crate::plan::gateway::Inputs;
+use crate::plan::{State, Step, plan};
+use anyhow::Context;
+
+impl Node {
+    pub fn peers(&self) -> &Peers {
+        &self.peers
+    }
+
+    /// Lets a function host send. `true` when it was added, `false` when it stood. When this returns, its packets pass.
+    pub async fn add_peer(&mut self, kernel: &Kernel, peer: StaticPeer) -> Result<bool, Failed> {
+        if !self.peers.check(&self.config, &peer)? {
+            return Ok(false);
+        }
+        self.numbers.of(&peer.outer).map_err(|_| Refusal::Full)?;
+        if let Err(error) = self.admit(kernel, &peer).await {
+            let _ = self.expel(kernel, &peer).await;
+            self.numbers.release(&peer.outer);
+            return Err(error.context("the peer could not be added").into());
+        }
+        self.peers.add(peer);
+        Ok(true)
+    }
+
+    /// Lets a function host that was added by the API send no more.
+    pub async fn remove_peer(&mut self, kernel: &Kernel, name: &NodeName) -> Result<(), Failed> {
+        let peer = self.peers.remove(name)?;
+        let expelled = self.expel(kernel, &peer).await;
+        self.numbers.release(&peer.outer);
+        Ok(expelled.context("the peer could not be removed altogether; the next pass tries again")?)
+    }
+
+    async fn admit(&mut self, kernel: &Kernel, peer: &StaticPeer) -> anyhow::Result<()> {
+        self.store.save(peer.host.as_str(), peer).context("cannot store it: is `runtime_dir` writable?")?;
+        carry_out(kernel, &plan(&self.fragment(peer), &State::default()).steps).await?;
+        for (interface, prefixes) in self.tunnels_of(peer) {
+            self.path.set_peer(&interface, peer.outer, prefixes)?;
+        }
+        Ok(())
+    }
+
+    async fn expel(&mut self, kernel: &Kernel, peer: &StaticPeer) -> anyhow::Result<()> {
+        for (interface, _) in self.tunnels_of(peer) {
+            self.path.remove_peer(&interface, peer.outer)?;
+        }
+        let mut fragment = self.fragment(peer);
+        // One by one, for a removal by key alone has to read all routes.
+        for (key, route) in std::mem::take(&mut fragment.routes) {
+            kernel.remove_route(&key, &route)?;
+        }
+        carry_out(kernel, &plan(&State::default(), &fragment).steps).await?;
+        self.store.remove(peer.host.as_str()).context("cannot remove what is stored of it")
+    }
+
+    /// What the kernel holds for this peer alone.
+    fn fragment(&self, peer: &StaticPeer) -> State {
+        let facts = Facts::default();
+        Inputs { config: &self.config, carrier: self.carrier, facts: &facts, hosts: &[], slots: &self.slots, peers: &self.numbers }
+            .peer(peer)
+    }
+
+    fn tunnels_of<'p>(&self, peer: &'p StaticPeer) -> Vec<(IfName, &'p [ipnet::IpNet])> {
+        let slot = |tenant| self.slots.get(&TenantShard { tenant, shard: Default::default() });
+        peer.inner.iter().filter_map(|(tenant, prefixes)| Some((IfName::tunnel(slot(tenant.clone())?), prefixes.as_slice()))).collect()
+    }
+}
+
+async fn carry_out(kernel: &Kernel, steps: &[Step]) -> anyhow::Result<()> {
+    match kernel.apply(steps).await.into_iter().next() {
+        None => Ok(()),
+        Some(failure) => Err(failure.into()),
+    }
+}
