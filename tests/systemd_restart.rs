@@ -45,7 +45,7 @@ fn store(socket: &UnixDatagram) -> BTreeMap<String, OwnedFd> {
 }
 
 /// Starts a daemon as systemd would, with what it holds.
-fn start(mut command: Command, notify: &Path, held: &BTreeMap<String, OwnedFd>) -> Child {
+fn start(mut command: Command, notify: &Path, held: &BTreeMap<String, OwnedFd>) -> Daemon {
     let names: Vec<&str> = held.keys().map(String::as_str).collect();
     command.env("NOTIFY_SOCKET", notify).env("LISTEN_FDS", held.len().to_string()).env("LISTEN_FDNAMES", names.join(":"));
     let descriptors: Vec<RawFd> = held.values().map(AsRawFd::as_raw_fd).collect();
@@ -61,12 +61,24 @@ fn start(mut command: Command, notify: &Path, held: &BTreeMap<String, OwnedFd>) 
             Ok(())
         });
     }
-    command.spawn().expect("to start the daemon")
+    Daemon(command.spawn().expect("to start the daemon"))
 }
 
-fn end(mut child: Child) {
-    nix::sys::signal::kill(nix::unistd::Pid::from_raw(child.id().cast_signed()), nix::sys::signal::Signal::SIGTERM).unwrap();
-    assert!(child.wait().unwrap().success());
+/// Ends with the test, however that ends.
+struct Daemon(Child);
+
+impl Daemon {
+    fn end(mut self) {
+        nix::sys::signal::kill(nix::unistd::Pid::from_raw(self.0.id().cast_signed()), nix::sys::signal::Signal::SIGTERM).unwrap();
+        assert!(self.0.wait().unwrap().success());
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
 }
 
 #[test]
@@ -97,19 +109,20 @@ fn a_gateway_restarted_by_systemd_loses_no_packet_and_resets_no_connection() {
 
     let container = lab.topology.containers[0].clone();
     let (from, server) = (lab.node(&container.node).unwrap().clone(), lab.topology.tenant("acme").unwrap().server);
-    let transfer = Transfer::start(&from, SocketAddr::from((server, port::ECHO)), Some(4 << 20)).unwrap();
-    let probe = Probe::start(&from, server, Duration::from_millis(1)).unwrap();
+    let transfer = Transfer::start(&from, SocketAddr::from((server, port::ECHO)), Some(256 << 10)).unwrap();
+    // What comes meanwhile waits in a queue of 500 packets, and a busy machine may take a second to start a process.
+    let probe = Probe::start(&from, server, Duration::from_millis(5)).unwrap();
     let flows = |answers: u64| poll_until("traffic", Duration::from_secs(10), || Ok(probe.answered() >= answers)).unwrap();
-    flows(200);
-    end(first);
+    flows(50);
+    first.end();
     let second = start(daemon(), &path, &held);
     let again = store(&notify);
     assert!(again.keys().all(|name| !held.contains_key(name)), "stored twice: {again:?}");
     unix_ok(&socket, "GET", "/readyz", None).unwrap();
-    flows(probe.answered() + 300);
+    flows(probe.answered() + 50);
     let probed = probe.stop();
     let transferred = transfer.stop();
     assert_eq!((probed.lost, transferred.resets), (0, 0), "{probed:?} {transferred:?}");
     assert!(transferred.ok, "{transferred:?}");
-    end(second);
+    second.end();
 }

@@ -7,11 +7,11 @@ use std::marker::PhantomData;
 use std::path::{Path, PathBuf};
 use std::{fs, io};
 
-/// Things of one kind by name. A name is one of `model`'s: it begins with a letter or digit and holds no slash, so that
-/// none leaves the directory and none clashes with an unfinished file.
 /// What could be read, and what could not by path and reason.
 type Loaded<T> = (Vec<T>, Vec<(PathBuf, String)>);
 
+/// Things of one kind by name. A name is one of `model`'s: it begins with a letter or digit and holds no slash, so that
+/// none leaves the directory and none clashes with an unfinished file.
 #[derive(Debug)]
 pub struct Store<T> {
     dir: PathBuf,
