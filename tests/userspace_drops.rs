@@ -2,44 +2,10 @@
 
 mod userspace_support;
 
-use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, SockaddrIn, sendto, socket};
 use portway::userspace::DropReason;
-use portway::wire::{gre, ipv4};
 use std::collections::BTreeMap;
-use std::net::Ipv4Addr;
-use std::os::fd::AsRawFd;
 use std::time::{Duration, Instant};
 use userspace_support::*;
-
-/// An ICMP echo request or what else, with a right header checksum.
-fn inner(source: &str, destination: &str, protocol: u8, body: &[u8]) -> Vec<u8> {
-    let mut packet = ipv4::outer(source.parse().unwrap(), destination.parse().unwrap(), 0, 0, 1).to_vec();
-    packet[9] = protocol;
-    packet.extend(body);
-    let len = packet.len() as u16;
-    ipv4::set_total_len(&mut packet[..20], len);
-    packet
-}
-
-fn echo() -> Vec<u8> {
-    inner("10.64.0.1", "172.16.0.10", 1, &[8, 0, 0xf7, 0xff, 0, 0, 0, 0])
-}
-
-/// Sends GRE payloads from an outer source in the host's namespace, past the host's own data path.
-fn inject(pair: &Pair, source: &str, payloads: &[Vec<u8>]) {
-    let source: Ipv4Addr = source.parse().unwrap();
-    pair.host.run(|| {
-        let raw = socket(AddressFamily::Inet, SockType::Raw, SockFlag::SOCK_CLOEXEC, SockProtocol::Raw).unwrap();
-        for payload in payloads {
-            let packet = [&ipv4::outer(source, Ipv4Addr::new(10, 0, 0, 2), 0, 20 + payload.len() as u16, 1)[..], payload].concat();
-            sendto(raw.as_raw_fd(), &packet, &SockaddrIn::new(10, 0, 0, 2, 0), MsgFlags::empty()).unwrap();
-        }
-    });
-}
-
-fn with_key(key: u32, inner: Vec<u8>) -> Vec<u8> {
-    [&gre::header(portway::model::GreKey(key), gre::Protocol::Ipv4)[..], &inner].concat()
-}
 
 fn drops(pair: &Pair) -> BTreeMap<DropReason, u64> {
     pair.gateway_path.counters().drops
@@ -69,7 +35,7 @@ fn bad_packets_are_counted_by_reason_and_never_delivered() {
     pair.gateway.exec("nft add chain ip seen in { type filter hook prerouting priority -300 ; }");
     pair.gateway.exec("nft add rule ip seen in iifname pw-1 counter");
 
-    let good = with_key(KEY.0, echo());
+    let good = with_key(KEY.0, &echo());
     let udp = |port: u16| [&[0, 9][..], &port.to_be_bytes(), &[0, 8, 0, 0]].concat();
     let cases: Vec<(DropReason, &str, Vec<Vec<u8>>)> = vec![
         (DropReason::Truncated, "10.0.0.1", vec![vec![], good[..3].to_vec(), good[..7].to_vec(), good[..27].to_vec(), good[..35].to_vec()]),
@@ -95,8 +61,8 @@ fn bad_packets_are_counted_by_reason_and_never_delivered() {
             vec![[&[0x20, 0, 0x65, 0x58][..], &good[4..]].concat(), [&[0x20, 0, 0x86, 0xdd][..], &good[4..]].concat()],
         ),
         (DropReason::UnlistedSource, "10.0.0.3", vec![good.clone()]),
-        (DropReason::WrongKey, "10.0.0.1", vec![with_key(KEY.0 + 1, echo())]),
-        (DropReason::SpoofedInner, "10.0.0.1", vec![with_key(KEY.0, inner("10.64.0.2", "172.16.0.10", 1, &[8, 0, 0, 0, 0, 0, 0, 0]))]),
+        (DropReason::WrongKey, "10.0.0.1", vec![with_key(KEY.0 + 1, &echo())]),
+        (DropReason::SpoofedInner, "10.0.0.1", vec![with_key(KEY.0, &inner("10.64.0.2", "172.16.0.10", 1, &[8, 0, 0, 0, 0, 0, 0, 0]))]),
         (
             DropReason::Nested,
             "10.0.0.1",
@@ -104,20 +70,20 @@ fn bad_packets_are_counted_by_reason_and_never_delivered() {
                 .map(|protocol| inner("10.64.0.1", "172.16.0.10", protocol, &echo()))
                 .into_iter()
                 .chain([4789, 4790, 6081, 8472].map(|port| inner("10.64.0.1", "172.16.0.10", 17, &udp(port))))
-                .map(|packet| with_key(KEY.0, packet))
+                .map(|packet| with_key(KEY.0, &packet))
                 .collect(),
         ),
     ];
     for (why, source, packets) in cases {
         let before = drops(&pair);
-        inject(&pair, source, &packets);
+        pair.inject(source, &packets);
         let count = packets.len() as u64;
         assert_eq!(dropped_since(&pair, &before, count), BTreeMap::from([(why, count)]));
     }
     let rules = pair.gateway.exec("nft list chain ip seen in");
     assert!(rules.contains("counter packets 0"), "something got in: {rules}");
 
-    inject(&pair, "10.0.0.1", &[good]);
+    pair.inject("10.0.0.1", &[good]);
     pair.host.exec("ping -c 1 -W 2 172.16.0.10");
     let rules = pair.gateway.exec("nft list chain ip seen in");
     assert!(rules.contains("counter packets 2"), "what is right gets in: {rules}");

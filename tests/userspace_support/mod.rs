@@ -5,8 +5,10 @@
 #![allow(dead_code, reason = "every test program uses a part")]
 
 use nix::sched::{CloneFlags, setns, unshare};
+use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, SockaddrIn, sendto, socket};
 use portway::model::{GreKey, IfName};
 use portway::userspace::{Dataplane, DataplaneConfig, Descriptors, End, Tunnel};
+use portway::wire::{gre, ipv4};
 use std::fs::File;
 use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::AsRawFd;
@@ -138,4 +140,35 @@ impl Pair {
             assert!(path.tunnels().iter().any(|t| t.interface.as_str() == tunnel));
         }
     }
+
+    /// Sends GRE payloads to the gateway from an outer source in the host's namespace, past the host's own data path.
+    pub fn inject(&self, source: &str, payloads: &[Vec<u8>]) {
+        let source: Ipv4Addr = source.parse().unwrap();
+        self.host.run(|| {
+            let raw = socket(AddressFamily::Inet, SockType::Raw, SockFlag::SOCK_CLOEXEC, SockProtocol::Raw).unwrap();
+            for payload in payloads {
+                let packet = [&ipv4::outer(source, Ipv4Addr::new(10, 0, 0, 2), 0, 20 + payload.len() as u16, 1)[..], payload].concat();
+                sendto(raw.as_raw_fd(), &packet, &SockaddrIn::new(10, 0, 0, 2, 0), MsgFlags::empty()).unwrap();
+            }
+        });
+    }
+}
+
+/// An IPv4 packet with a right header checksum.
+pub fn inner(source: &str, destination: &str, protocol: u8, body: &[u8]) -> Vec<u8> {
+    let mut packet = ipv4::outer(source.parse().unwrap(), destination.parse().unwrap(), 0, 0, 1).to_vec();
+    packet[9] = protocol;
+    packet.extend(body);
+    let len = packet.len() as u16;
+    ipv4::set_total_len(&mut packet[..20], len);
+    packet
+}
+
+/// A ping that the gateway takes.
+pub fn echo() -> Vec<u8> {
+    inner("10.64.0.1", "172.16.0.10", 1, &[8, 0, 0xf7, 0xff, 0, 0, 0, 0])
+}
+
+pub fn with_key(key: u32, inner: &[u8]) -> Vec<u8> {
+    [&gre::header(GreKey(key), gre::Protocol::Ipv4)[..], inner].concat()
 }
