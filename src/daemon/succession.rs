@@ -25,7 +25,7 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 
 /// Neither side waits longer for the other's next word.
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(30);
 const CARRYING: &[u8] = b"carrying\n";
 
 /// The right to be the one process of this role in this directory, as long as it is held.
@@ -72,7 +72,9 @@ impl Estate {
 
     /// We carry the traffic now: waits until the other is gone.
     pub fn carrying(mut self) -> anyhow::Result<()> {
-        self.stream.write_all(CARRYING)?;
+        self.stream
+            .write_all(CARRYING)
+            .context("the running process gave up waiting for this one and goes on; start again when the machine is less busy")?;
         let mut rest = Vec::new();
         self.stream.read_to_end(&mut rest).context("the running process did not end after handing over")?;
         Ok(())
