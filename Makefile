@@ -1,4 +1,4 @@
-.PHONY: help demo test bench check clean
+.PHONY: help demo test bench check audit clean
 
 help: ## what there is
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/'
@@ -22,3 +22,7 @@ check: test ## what CI runs
 
 clean: ## remove everything built
 	cargo clean
+
+audit: ## known vulnerabilities, by the RustSec database (needs the network; builds cargo-deny once)
+	cargo deny --version >/dev/null 2>&1 || cargo install --locked cargo-deny
+	cargo deny check

@@ -1,11 +1,18 @@
 //! Portway: highly available function-proxy gateways at the edge of tenant VPCs. ARCHITECTURE.md is the map.
 
+#![cfg_attr(not(test), deny(clippy::disallowed_methods))]
+
+#[allow(clippy::disallowed_methods, reason = "a shell has a clock")]
 pub mod cli;
 pub mod config;
+#[allow(clippy::disallowed_methods, reason = "a shell has a clock")]
 pub mod daemon;
+#[allow(clippy::disallowed_methods, reason = "a shell has a clock")]
 pub mod gateway;
+#[allow(clippy::disallowed_methods, reason = "a shell has a clock")]
 pub mod host;
 pub mod kernel;
+#[allow(clippy::disallowed_methods, reason = "a shell has a clock")]
 pub mod lab;
 pub mod metrics;
 pub mod model;
