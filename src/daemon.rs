@@ -173,9 +173,11 @@ impl Report {
     }
 }
 
-/// Removes everything that Portway set up here and gives settings their former values back.
-pub async fn teardown(runtime_dir: &Path) -> anyhow::Result<ExitCode> {
+/// Removes everything that Portway set up here and gives settings their former values back. Refused beside a running
+/// daemon, which would set all of it up again.
+pub async fn teardown(runtime_dir: &Path, role: &str) -> anyhow::Result<ExitCode> {
     std::fs::create_dir_all(runtime_dir)?;
+    let _sole = Sole::claim(runtime_dir, role)?;
     let kernel = Kernel::open(runtime_dir).await?;
     let observed = kernel.observe(&BTreeSet::new()).await?;
     let steps = plan(&State::default(), &observed).steps;

@@ -5,6 +5,7 @@ use portway::lab::{Lab, Netns, Process, Topology, poll_until, unix};
 use portway::lab::{Life, gre, topology::Wiring};
 use serde_json::Value;
 use socket2::{Domain, Protocol, Socket, Type};
+use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::path::{Path, PathBuf};
 use std::process::Output;
@@ -119,6 +120,14 @@ pub fn wait(what: &str, within: Duration, mut done: impl FnMut() -> bool) -> Dur
     begun.elapsed()
 }
 
+/// All samples of a daemon's metrics page: name with labels, as written there, to value.
+pub fn metrics(lab: &mut Lab, node: &str) -> BTreeMap<String, f64> {
+    let socket = lab.daemon(node).unwrap().socket();
+    let page = unix(&socket, "GET", "/metrics", None).unwrap().body;
+    let samples = page.lines().filter(|line| !line.starts_with('#'));
+    samples.map(|line| line.rsplit_once(' ').map(|(name, value)| (name.trim_end_matches("{}").to_owned(), value.parse().unwrap())).unwrap()).collect()
+}
+
 /// One packet by a raw socket of protocol `protocol`; 255 (IPPROTO_RAW): with its own IP header.
 pub fn send(from: &Netns, to: Ipv4Addr, protocol: i32, packet: &[u8]) {
     let to = SocketAddr::from(SocketAddrV4::new(to, 0));
@@ -155,6 +164,15 @@ impl Capture {
             std::fs::read_to_string(&log).is_ok_and(|text| text.contains("listening on"))
         });
         Self { process, file }
+    }
+
+    /// Waits until a packet with these bytes has been captured.
+    pub fn wait_for(&self, bytes: &[u8]) {
+        wait("a packet in the capture", SOON, || self.has(bytes));
+    }
+
+    pub fn has(&self, bytes: &[u8]) -> bool {
+        std::fs::read(&self.file).is_ok_and(|file| file.windows(bytes.len()).any(|window| window == bytes))
     }
 
     /// Ends it: these fields of every packet, in tshark's names, for those that match a display filter (may be empty).
