@@ -2,4 +2,7 @@
 //! One program for all of them, as linking costs more than running; every test builds a lab of its own.
 
 mod api;
+mod attachments;
+mod drift;
+mod ownership;
 mod support;
