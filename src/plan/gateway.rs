@@ -57,6 +57,14 @@ pub fn desired(inputs: &Inputs) -> State {
         rules: rule_tree(tenants.iter().map(|(slot, _)| *slot)),
         ..State::default()
     };
+    let asked: Vec<(Slot, &IfName)> = tenants
+        .iter()
+        .filter(|(_, tenant)| inputs.zoned() && inputs.facts.links.contains_key(&tenant.interface))
+        .map(|(slot, tenant)| (*slot, &tenant.interface))
+        .collect();
+    if !asked.is_empty() {
+        state.tables.insert(NftTable::Netdev, Ruleset::new(ruleset::netdev(&asked)));
+    }
     for (slot, tenant) in &tenants {
         state.merge(inputs.tenant(*slot, tenant));
     }

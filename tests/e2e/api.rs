@@ -85,7 +85,10 @@ fn attaching_again_is_fine_only_with_the_same_values_and_packets_have_one_owner(
     let listing = sh(&lab, "host-1", "nft list table inet portway");
     let index = sh(&lab, "host-1", "cat /sys/class/net/fnx/ifindex");
     for element in ["10.88.1.7", "10.88.2.0/24", "10.88.2.9"] {
-        assert!(listing.contains(&format!("\"fnx\" . {element} : ")) || listing.contains(&format!("{} . {element} : ", index.trim())), "{element}:\n{listing}");
+        assert!(
+            listing.contains(&format!("\"fnx\" . {element} : ")) || listing.contains(&format!("{} . {element} : ", index.trim())),
+            "{element}:\n{listing}"
+        );
     }
     for name in ["a", "net", "inside", "whole"] {
         detach(&mut lab, "host-1", name);
@@ -109,7 +112,10 @@ fn sockets_are_for_the_owner_and_the_group_and_the_gateway_takes_no_attachments(
     let code = sh(
         &lab,
         "host-1",
-        &format!("curl -s -o /dev/null -w '%{{http_code}}' --unix-socket {} -X PUT -d nonsense http://x/v1/attachments/a", socket.display()),
+        &format!(
+            "curl -s -o /dev/null -w '%{{http_code}}' --unix-socket {} -X PUT -d nonsense http://x/v1/attachments/a",
+            socket.display()
+        ),
     );
     assert_eq!(code, "400");
 }

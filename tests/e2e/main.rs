@@ -4,5 +4,7 @@
 mod api;
 mod attachments;
 mod drift;
+mod mtu;
+mod nat;
 mod ownership;
 mod support;

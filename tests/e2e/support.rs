@@ -125,7 +125,9 @@ pub fn metrics(lab: &mut Lab, node: &str) -> BTreeMap<String, f64> {
     let socket = lab.daemon(node).unwrap().socket();
     let page = unix(&socket, "GET", "/metrics", None).unwrap().body;
     let samples = page.lines().filter(|line| !line.starts_with('#'));
-    samples.map(|line| line.rsplit_once(' ').map(|(name, value)| (name.trim_end_matches("{}").to_owned(), value.parse().unwrap())).unwrap()).collect()
+    samples
+        .map(|line| line.rsplit_once(' ').map(|(name, value)| (name.trim_end_matches("{}").to_owned(), value.parse().unwrap())).unwrap())
+        .collect()
 }
 
 /// One packet by a raw socket of protocol `protocol`; 255 (IPPROTO_RAW): with its own IP header.

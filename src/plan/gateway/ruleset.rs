@@ -51,6 +51,19 @@ pub fn body(inputs: &Inputs, tenants: &[(Slot, &GatewayTenant)]) -> String {
     text
 }
 
+/// Everything inside `table netdev portway { ... }`, for several tenants. "Who has the translated address?" is a routing
+/// question too, and with equal subnets a strict reverse path check (rp_filter 1) finds the asker behind another tenant's
+/// interface: it must be looked up in its own tenant's table. Packets get their mark later; ARP passes here alone.
+pub fn netdev(interfaces: &[(Slot, &IfName)]) -> String {
+    let mut text = String::new();
+    for (slot, interface) in interfaces {
+        line(&mut text, format_args!("chain arp_{slot} {{ type filter hook ingress device \"{interface}\" priority -300; policy accept;"));
+        line(&mut text, format_args!("meta protocol arp meta mark set {:#x}", slot.bits()));
+        line(&mut text, format_args!("}}"));
+    }
+    text
+}
+
 fn line(out: &mut String, text: std::fmt::Arguments) {
     // Writing to a String cannot fail.
     let _ = writeln!(out, "{text}");
