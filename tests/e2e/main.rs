@@ -7,4 +7,5 @@ mod drift;
 mod mtu;
 mod nat;
 mod ownership;
+mod strangers;
 mod support;

@@ -1,7 +1,7 @@
 //! What the tenant's servers see, and that equal addresses of two tenants on one gateway never meet.
 
 use super::support::*;
-use portway::lab::topology::{Eni, Gateway, Wiring, port};
+use portway::lab::topology::{Wiring, port};
 use portway::lab::{Lab, Topology, Transfer, answers, whoami};
 use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -74,21 +74,6 @@ fn without_an_address_the_interfaces_own_is_used() {
     let lab = with_snat("# snat: by default");
     let seen = whoami(lab.node("fn-1a").unwrap(), SERVER, SOON).unwrap().seen;
     assert!(seen.ip() == Ipv4Addr::new(172, 16, 101, 4) && seen.port() >= 1024, "{seen}");
-}
-
-/// Two tenants, equal in everything but their names, keys and interfaces, on one gateway.
-fn shared() -> Topology {
-    let mut topology = Topology::of(&["acme", "blue"], &[Wiring::Veth, Wiring::Bridge]);
-    let eni = |tenant: &str, interface: &str| Eni {
-        tenant: tenant.into(),
-        interface: interface.into(),
-        address: Ipv4Addr::new(172, 16, 101, 4),
-        snat: Ipv4Addr::new(172, 16, 101, 10),
-    };
-    topology.gateways =
-        vec![Gateway { node: "gw".into(), outer: Ipv4Addr::new(10, 9, 0, 1), enis: vec![eni("acme", "eni0"), eni("blue", "eni1")] }];
-    topology.tenants[1].inner = topology.tenants[0].inner;
-    topology
 }
 
 #[test]

@@ -2,7 +2,10 @@
 
 use portway::config::Backend;
 use portway::lab::{Lab, Netns, Process, Topology, poll_until, unix};
-use portway::lab::{Life, gre, topology::Wiring};
+use portway::lab::{
+    Life, gre,
+    topology::{Eni, Gateway, Wiring},
+};
 use serde_json::Value;
 use socket2::{Domain, Protocol, Socket, Type};
 use std::collections::BTreeMap;
@@ -41,6 +44,21 @@ pub fn simple() -> Lab {
     let mut lab = stand(Topology::of(&["acme"], &[Wiring::Veth]));
     lab.attach_all().unwrap();
     lab
+}
+
+/// Two tenants, equal in everything but their names, keys and interfaces, on one gateway, `gw`; two hosts.
+pub fn shared() -> Topology {
+    let mut topology = Topology::of(&["acme", "blue"], &[Wiring::Veth, Wiring::Bridge]);
+    let eni = |tenant: &str, interface: &str| Eni {
+        tenant: tenant.into(),
+        interface: interface.into(),
+        address: Ipv4Addr::new(172, 16, 101, 4),
+        snat: Ipv4Addr::new(172, 16, 101, 10),
+    };
+    topology.gateways =
+        vec![Gateway { node: "gw".into(), outer: Ipv4Addr::new(10, 9, 0, 1), enis: vec![eni("acme", "eni0"), eni("blue", "eni1")] }];
+    topology.tenants[1].inner = topology.tenants[0].inner;
+    topology
 }
 
 /// `replace` that insists on there being something to replace.
