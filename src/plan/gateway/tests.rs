@@ -94,10 +94,11 @@ fn who_asks_for_an_address_is_looked_up_in_its_own_tenants_table() {
 }
 
 #[test]
-fn one_tenant_alone_needs_no_zone() {
-    let state = state(&gateway(&["acme"], 1), Carrier::Userspace);
-    assert!(!state.tables[&NftTable::Inet].body.contains("ct zone"));
-    assert!(!state.tables.contains_key(&NftTable::Netdev));
+fn one_tenant_alone_has_its_zone_too_as_a_second_one_may_come_under_its_connections() {
+    let (one, two) = (state(&gateway(&["acme"], 1), Carrier::Userspace), state(&gateway(&["acme", "blue"], 1), Carrier::Userspace));
+    let zones = |state: &State, zone| state.tables[&NftTable::Inet].body.matches(&format!("ct zone set {zone}\n")).count();
+    assert_eq!((zones(&one, 8193), zones(&two, 8193), zones(&two, 8194)), (2, 2, 2));
+    assert!(!one.tables.contains_key(&NftTable::Netdev));
 }
 
 #[test]
