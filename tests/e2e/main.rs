@@ -4,8 +4,12 @@
 mod api;
 mod attachments;
 mod drift;
+mod faces;
 mod mtu;
 mod nat;
 mod ownership;
+mod postgres;
+mod prerequisites;
+mod reload;
 mod strangers;
 mod support;
