@@ -150,7 +150,7 @@ fn every_bad_packet_is_dropped_and_counted_by_its_reason() {
 fn fragment(id: u16, offset: u16, more: bool, payload: &[u8]) -> Vec<u8> {
     let mut packet = ipv4(HOST, GATEWAY, 47, payload);
     packet[4..6].copy_from_slice(&id.to_be_bytes());
-    packet[6..8].copy_from_slice(&(offset / 8 | u16::from(more) << 13).to_be_bytes());
+    packet[6..8].copy_from_slice(&((offset / 8) | (u16::from(more) << 13)).to_be_bytes());
     // The kernel fills in the checksum of packets written with their own header (raw(7)).
     packet[10..12].fill(0);
     packet
