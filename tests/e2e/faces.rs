@@ -27,6 +27,15 @@ fn health_readiness_and_status_on_the_admin_listener() {
 }
 
 #[test]
+fn ready_means_that_the_very_first_packet_passes() {
+    // A ping is sent once, and nothing repeats it. More than once, as what could go wrong is a matter of moments.
+    for _ in 0..6 {
+        let lab = simple();
+        assert!(portway::lab::answers(lab.node("fn-1a").unwrap(), SERVER, SOON).unwrap());
+    }
+}
+
+#[test]
 fn nothing_can_be_changed_over_tcp() {
     let mut lab = simple();
     let body = r#"-H 'content-type: application/json' -d '{"tenant":"acme","interface":"fn1a","source":"10.88.1.9"}'"#;
