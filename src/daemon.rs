@@ -11,6 +11,7 @@
 pub mod carrier;
 mod fdstore;
 pub mod reconcile;
+pub mod rights;
 pub mod serve;
 pub mod sockets;
 pub mod store;
@@ -51,6 +52,7 @@ pub struct Place {
 /// Serves a role until a signal or a successor ends it. What stands in the kernel is left standing either way.
 pub async fn run<R: Role>(mut role: R, place: Place, routes: impl Fn(Arc<Shared<R>>) -> Router) -> anyhow::Result<ExitCode> {
     let mut signals = Signals::catch()?;
+    rights::check()?;
     std::fs::create_dir_all(&place.runtime_dir).with_context(|| format!("cannot make `runtime_dir` {}", place.runtime_dir.display()))?;
     let (store, mut inherited) = FdStore::open();
     let mut estate = Estate::ask(&sockets::takeover_path(&place.runtime_dir, R::NAME))?;
@@ -173,9 +175,12 @@ impl Report {
     }
 }
 
-/// Removes everything that Portway set up here and gives settings their former values back.
-pub async fn teardown(runtime_dir: &Path) -> anyhow::Result<ExitCode> {
+/// Removes everything that Portway set up here and gives settings their former values back. Refused beside a running
+/// daemon, which would set all of it up again.
+pub async fn teardown(runtime_dir: &Path, role: &str) -> anyhow::Result<ExitCode> {
+    rights::check()?;
     std::fs::create_dir_all(runtime_dir)?;
+    let _sole = Sole::claim(runtime_dir, role)?;
     let kernel = Kernel::open(runtime_dir).await?;
     let observed = kernel.observe(&BTreeSet::new()).await?;
     let steps = plan(&State::default(), &observed).steps;

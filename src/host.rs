@@ -196,7 +196,7 @@ impl Role for Node {
             kernel.delete_conntrack_by_mark(mark, mask)?;
         }
         let tunnels = self.tunnels();
-        self.path.carry(&tunnels)
+        self.path.follow(&tunnels, kernel).await
     }
 
     fn reload(&mut self) -> Result<(), String> {

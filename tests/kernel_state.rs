@@ -317,6 +317,8 @@ fn what_others_change_is_told_and_what_we_change_is_not() {
             "ip link add pw-5 type veth peer name peer5; ip link set pw-5 up; ip neigh add 10.0.0.7 lladdr 02:00:00:00:00:01 dev pw-5 nud permanent",
         );
         told("ip neigh del 10.0.0.7 dev pw-5", &|c| *c == Change::Neighbour).await;
+        run("echo 1 > /proc/sys/net/ipv4/conf/pw-5/forwarding");
+        told("echo 0 > /proc/sys/net/ipv4/conf/pw-5/forwarding", &|c| *c == Change::Forwarding).await;
         told("nft add table inet other", &|c| *c == Change::Nft).await;
         told("ip link del pw-1", &|c| matches!(c, Change::Link { name: Some(n), gone: true, .. } if n.as_str() == "pw-1")).await;
         // Only what we do ourselves from here on: nothing of it is told before the last command's notice.

@@ -42,6 +42,7 @@ impl Args {
 }
 
 async fn difference(mut role: impl Role, runtime_dir: PathBuf) -> anyhow::Result<Plan> {
+    crate::daemon::rights::check()?;
     std::fs::create_dir_all(&runtime_dir)?;
     let kernel = Kernel::open(&runtime_dir).await?;
     role.choose_carrier(&kernel).await?;

@@ -6,11 +6,16 @@ use crate::metrics::Page;
 use crate::model::IfName;
 use crate::plan::gateway::Carrier;
 use crate::userspace::{Dataplane, DataplaneConfig, Descriptors, Role, Tunnel};
-use anyhow::{Context, bail};
+use anyhow::{Context, bail, ensure};
 use ipnet::IpNet;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::os::fd::OwnedFd;
+use std::time::{Duration, Instant};
+
+/// A device that was opened sends after this long at the latest; otherwise something is wrong with it.
+const CARRIER: Duration = Duration::from_secs(2);
+const LOOK_AGAIN: Duration = Duration::from_millis(1);
 
 /// As configured, and as this kernel can.
 pub async fn choose(backend: Backend, kernel: &Kernel) -> anyhow::Result<Carrier> {
@@ -67,9 +72,25 @@ impl Path {
         Ok(path)
     }
 
-    /// Carries exactly these tunnels from now on; what is carried already is not disturbed.
-    pub fn carry(&mut self, tunnels: &[Carried]) -> anyhow::Result<()> {
-        let Some(dataplane) = &mut self.dataplane else { return Ok(()) };
+    /// Carries exactly these tunnels from now on; what is carried already is not disturbed. Returns when all of them send.
+    pub async fn follow(&mut self, tunnels: &[Carried], kernel: &Kernel) -> anyhow::Result<()> {
+        let opened = self.carry(tunnels)?;
+        // A TUN device has a carrier when it is opened; that it sends, the kernel sees to in a work item of its own
+        // (net/core/link_watch.c). What comes before that is dropped.
+        let deadline = Instant::now() + CARRIER;
+        for name in opened {
+            while !kernel.link(&name)?.is_some_and(|link| link.running) {
+                ensure!(Instant::now() < deadline, "{name} was opened and does not run: is it up (`ip link show {name}`)?");
+                tokio::time::sleep(LOOK_AGAIN).await;
+            }
+        }
+        Ok(())
+    }
+
+    /// Answers which devices were opened.
+    fn carry(&mut self, tunnels: &[Carried]) -> anyhow::Result<Vec<IfName>> {
+        let mut opened = Vec::new();
+        let Some(dataplane) = &mut self.dataplane else { return Ok(opened) };
         let wanted: BTreeMap<&IfName, &Carried> = tunnels.iter().map(|carried| (&carried.tunnel.interface, carried)).collect();
         let other = |told: &Carried| wanted.get(&told.tunnel.interface).is_none_or(|carried| carried.tunnel != told.tunnel);
         for gone in self.told.extract_if(.., |_, told| other(told)).map(|(name, _)| name).collect::<Vec<_>>() {
@@ -78,7 +99,9 @@ impl Path {
         for carried in tunnels {
             let name = &carried.tunnel.interface;
             // Told again even if it is known: its device may have been made anew.
-            dataplane.add_tunnel(&carried.tunnel).with_context(|| format!("cannot carry {name}"))?;
+            if dataplane.add_tunnel(&carried.tunnel).with_context(|| format!("cannot carry {name}"))? {
+                opened.push(name.clone());
+            }
             let told = self.told.entry(name.clone()).or_insert_with(|| Carried { tunnel: carried.tunnel.clone(), peers: BTreeMap::new() });
             for gone in told.peers.extract_if(.., |outer, _| !carried.peers.contains_key(outer)).map(|(outer, _)| outer).collect::<Vec<_>>()
             {
@@ -91,7 +114,7 @@ impl Path {
                 told.peers.insert(*outer, prefixes.clone());
             }
         }
-        Ok(())
+        Ok(opened)
     }
 
     /// Lets one more function host use a tunnel that is carried, or gives one that does other prefixes.

@@ -102,13 +102,13 @@ pub struct Links {
 pub fn list(netlink: &mut Netlink) -> Result<Links, Refused> {
     let mut links = Links { ours: BTreeMap::new(), facts: Facts::default(), names: HashMap::new() };
     for (kind, payload) in netlink.dump(Request::route(RouteNetlinkMessage::GetLink(LinkMessage::default()), 0))? {
-        let Some((index, up, name, seen)) = read(kind, &payload) else { continue };
+        let Some((index, flags, name, seen)) = read(kind, &payload) else { continue };
         links.names.insert(index, name.clone());
         if name.is_ours() {
             let kind = seen.link_kind();
-            links.ours.insert(name, Link { kind, mtu: seen.mtu, alias: seen.alias, up });
+            links.ours.insert(name, Link { kind, mtu: seen.mtu, alias: seen.alias, up: flags.contains(LinkFlags::Up) });
         } else {
-            links.facts.links.insert(name, seen.facts(index, up));
+            links.facts.links.insert(name, seen.facts(index, flags));
         }
     }
     Ok(links)
@@ -128,18 +128,18 @@ pub fn find(netlink: &mut Netlink, which: Which) -> Result<Option<(IfName, LinkF
         Which::Index(index) => payload[4..8].copy_from_slice(&index.to_ne_bytes()),
     }
     match netlink.get(Request::new(RTM_GETLINK, 0, &payload)) {
-        Ok(link) => Ok(read(RTM_NEWLINK, &link).map(|(index, up, name, seen)| (name, seen.facts(index, up)))),
+        Ok(link) => Ok(read(RTM_NEWLINK, &link).map(|(index, flags, name, seen)| (name, seen.facts(index, flags)))),
         Err(Refused { errno: libc::ENODEV, .. }) => Ok(None),
         Err(refused) => Err(refused),
     }
 }
 
-/// Index, whether up, name and the rest. A name that `IfName` refuses cannot stand in a configuration either.
-fn read(kind: u16, payload: &[u8]) -> Option<(u32, bool, IfName, Seen)> {
+/// Index, flags, name and the rest. A name that `IfName` refuses cannot stand in a configuration either.
+fn read(kind: u16, payload: &[u8]) -> Option<(u32, LinkFlags, IfName, Seen)> {
     let RouteNetlinkMessage::NewLink(message) = super::route_message(kind, payload)? else { return None };
     let mut seen = Seen::default();
     message.attributes.into_iter().for_each(|attribute| seen.take(attribute));
-    Some((message.header.index, message.header.flags.contains(LinkFlags::Up), seen.name.parse().ok()?, seen))
+    Some((message.header.index, message.header.flags, seen.name.parse().ok()?, seen))
 }
 
 #[derive(Default)]
@@ -170,13 +170,14 @@ impl Seen {
         }
     }
 
-    fn facts(self, index: u32, up: bool) -> LinkFacts {
+    fn facts(self, index: u32, flags: LinkFlags) -> LinkFacts {
         LinkFacts {
             index,
             mtu: self.mtu,
             kind: self.kind,
             master: self.master,
-            up,
+            up: flags.contains(LinkFlags::Up),
+            running: flags.contains(LinkFlags::Running),
             peer_namespace: self.link_netnsid,
             addresses: Vec::new(),
         }

@@ -2,7 +2,7 @@
 
 use super::link::Links;
 use super::netlink::{Message, messages, receive};
-use super::{KernelError, Refused, route};
+use super::{KernelError, Refused, attr, route};
 use crate::model::IfName;
 use crate::plan::PRIORITIES;
 use futures::FutureExt;
@@ -29,6 +29,8 @@ pub enum Change {
     Rule,
     /// A neighbour on one of our interfaces went.
     Neighbour,
+    /// Forwarding was turned off on some interface, or on all of them.
+    Forwarding,
     /// Some nftables table changed.
     Nft,
     /// Notices were lost: anything may have changed.
@@ -36,7 +38,7 @@ pub enum Change {
 }
 
 // Multicast groups: include/uapi/linux/rtnetlink.h, netfilter/nfnetlink.h
-const ROUTE_GROUPS: [u32; 5] = [1, 3, 5, 7, 8];
+const ROUTE_GROUPS: [u32; 6] = [1, 3, 5, 7, 8, 24];
 const NETFILTER_GROUPS: [u32; 1] = [7];
 
 pub struct Watch {
@@ -127,6 +129,10 @@ fn drain(
 
 fn route_change(tunnels: &mut HashSet<u32>, message: Message<'_>) -> Option<Change> {
     const RTM_DELLINK: u16 = 17;
+    const RTM_NEWNETCONF: u16 = 80;
+    if message.kind == RTM_NEWNETCONF {
+        return forwarding_ended(message.payload).then_some(Change::Forwarding);
+    }
     match super::route_message(message.kind, message.payload)? {
         RouteNetlinkMessage::NewLink(link) | RouteNetlinkMessage::DelLink(link) => {
             let name = link.attributes.iter().find_map(|a| if let LinkAttribute::IfName(name) = a { name.parse().ok() } else { None });
@@ -151,4 +157,12 @@ fn route_change(tunnels: &mut HashSet<u32>, message: Message<'_>) -> Option<Chan
         RouteNetlinkMessage::DelNeighbour(n) => tunnels.contains(&n.header.ifindex).then_some(Change::Neighbour),
         _ => None,
     }
+}
+
+/// A changed setting (include/uapi/linux/netconf.h). Writes to /proc have no sender, ours neither; but we turn on only.
+fn forwarding_ended(notice: &[u8]) -> bool {
+    const HEADER: usize = 4;
+    const NETCONFA_FORWARDING: u16 = 2;
+    let value = notice.get(HEADER..).and_then(|attributes| attr::find(attributes, NETCONFA_FORWARDING));
+    value.is_some_and(|value| value.iter().all(|byte| *byte == 0))
 }

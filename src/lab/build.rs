@@ -104,17 +104,28 @@ impl Lab {
 
     /// Writes every daemon's configuration, starts gateways and hosts, and waits until all are ready.
     pub fn start_daemons(&mut self, portway: &Path, backend: Backend) -> Result<()> {
-        self.start_daemons_with(portway, backend, Life::WithLab)
+        self.start_daemons_with(portway, backend, Life::WithLab, |_, yaml| yaml)
     }
 
-    pub(super) fn start_daemons_with(&mut self, portway: &Path, backend: Backend, life: Life) -> Result<()> {
+    /// As [`Lab::start_daemons`], with configurations changed first: from a node and its YAML to the YAML wanted.
+    pub fn start_daemons_edited(&mut self, portway: &Path, backend: Backend, edit: impl Fn(&str, String) -> String) -> Result<()> {
+        self.start_daemons_with(portway, backend, Life::WithLab, edit)
+    }
+
+    pub(super) fn start_daemons_with(
+        &mut self,
+        portway: &Path,
+        backend: Backend,
+        life: Life,
+        edit: impl Fn(&str, String) -> String,
+    ) -> Result<()> {
         let lab = &self.topology;
         let dir = &self.dir;
         let gateways = lab.gateways.iter().map(|g| (&g.node, Role::Gateway, configs::gateway(lab, g, backend, &dir.runtime(&g.node))));
         let hosts = lab.hosts.iter().map(|h| (&h.node, Role::Host, configs::host(lab, h, backend, &dir.runtime(&h.node))));
         for (node, role, yaml) in gateways.chain(hosts) {
             let config = self.dir.config(node);
-            std::fs::write(&config, yaml).during(format!("write {}", config.display()))?;
+            std::fs::write(&config, edit(node, yaml)).during(format!("write {}", config.display()))?;
             let launch = Launch {
                 node: node.clone(),
                 role,

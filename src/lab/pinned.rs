@@ -79,7 +79,7 @@ fn start(lab: &mut Lab, portway: &Path, backend: Backend) -> Result<()> {
         poll_until(&format!("the server in {node}"), Duration::from_secs(5), || measure::listens(netns, port::ECHO))?;
     }
     lab.start_iperf(Life::Own)?;
-    lab.start_daemons_with(portway, backend, Life::Own)?;
+    lab.start_daemons_with(portway, backend, Life::Own, |_, yaml| yaml)?;
     for container in lab.topology.containers.clone() {
         lab.attach_at(&container, &ns_path(&container.node))?;
     }

@@ -19,6 +19,8 @@ pub struct LinkFacts {
     /// The index of the bridge, bond or VRF that this interface is a port of.
     pub master: Option<u32>,
     pub up: bool,
+    /// Up, with a carrier, and ready to send (`IFF_RUNNING`); it follows the carrier a moment later.
+    pub running: bool,
     /// The number under which this namespace knows the one where the other end is (`IFLA_LINK_NETNSID`).
     pub peer_namespace: Option<i32>,
     /// Addresses that Portway did not add, with their prefix lengths.

@@ -57,6 +57,11 @@ pub fn desired(inputs: &Inputs) -> State {
         rules: rule_tree(tenants.iter().map(|(slot, _)| *slot)),
         ..State::default()
     };
+    let present = tenants.iter().filter(|(_, tenant)| inputs.facts.links.contains_key(&tenant.interface));
+    let asked: Vec<(Slot, &IfName)> = present.map(|(slot, tenant)| (*slot, &tenant.interface)).collect();
+    if asked.len() > 1 {
+        state.tables.insert(NftTable::Netdev, Ruleset::new(ruleset::netdev(&asked)));
+    }
     for (slot, tenant) in &tenants {
         state.merge(inputs.tenant(*slot, tenant));
     }
@@ -76,11 +81,6 @@ impl Inputs<'_> {
         let platform = &self.config.platform;
         let outer = platform.mtu.or_else(|| Some(self.facts.links.get(&platform.interface)?.mtu)).unwrap_or(1500);
         outer.saturating_sub(GRE_OVERHEAD)
-    }
-
-    /// With several tenants, connections are told apart by zone: their addresses may be equal.
-    fn zoned(&self) -> bool {
-        self.config.tenants.len() > 1
     }
 
     fn tenant(&self, slot: Slot, tenant: &GatewayTenant) -> State {

@@ -119,8 +119,9 @@ impl Dataplane {
 
     /// Begins to carry the packets of a tunnel, over the TUN device of its name, which is made if it is not there. A
     /// tunnel that is there already and the same is left alone (its device's MTU is looked at again); one that
-    /// changed, or whose device was removed, is replaced and keeps its peers.
-    pub fn add_tunnel(&mut self, tunnel: &Tunnel) -> Result<(), Error> {
+    /// changed, or whose device was removed, is replaced and keeps its peers. Answers whether the device was opened anew: only
+    /// then, if it had no other queue, the kernel takes a moment more until it sends.
+    pub fn add_tunnel(&mut self, tunnel: &Tunnel) -> Result<bool, Error> {
         let interface = &tunnel.interface;
         let mut peers = Vec::new();
         let known = self.shared.table().find(interface).map(|(_, known, device)| (known.clone(), device.clone()));
@@ -129,7 +130,7 @@ impl Dataplane {
             let lost = device.lost.load(Relaxed);
             if known == *tunnel && !lost {
                 self.shared.refresh_mtu(&device);
-                return Ok(());
+                return Ok(false);
             }
             if known.end == End::Gateway && tunnel.end == End::Gateway {
                 peers = self.shared.table().peers(interface).map(|(outer, prefixes)| (outer, prefixes.to_vec())).collect();
@@ -140,9 +141,13 @@ impl Dataplane {
                 .transpose()
                 .map_err(|source| Error::Tun { interface: interface.clone(), source })?;
         }
+        let mut opened = false;
         let queue = match kept.or_else(|| self.adopted.remove(&Role::Tun(interface.clone()))).filter(|fd| tun::is_queue_of(fd, interface)) {
             Some(queue) => queue,
-            None => tun::open(interface).map_err(|source| Error::Tun { interface: interface.clone(), source })?,
+            None => {
+                opened = true;
+                tun::open(interface).map_err(|source| Error::Tun { interface: interface.clone(), source })?
+            }
         };
         let device = Arc::new(Device {
             interface: interface.clone(),
@@ -161,7 +166,8 @@ impl Dataplane {
             id
         };
         let watched = self.epoll.add(&device.queue, EpollEvent::new(EpollFlags::EPOLLIN, id));
-        watched.map_err(|source| Error::Tun { interface: interface.clone(), source: source.into() })
+        watched.map_err(|source| Error::Tun { interface: interface.clone(), source: source.into() })?;
+        Ok(opened)
     }
 
     /// Stops carrying a tunnel's packets. Its device stays (it is persistent) until its link is removed.

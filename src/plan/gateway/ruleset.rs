@@ -43,11 +43,24 @@ pub fn body(inputs: &Inputs, tenants: &[(Slot, &GatewayTenant)]) -> String {
     let kernel = inputs.carrier == Carrier::Kernel;
     outer(out, inputs, tenants, kernel);
     for (slot, tenant) in tenants {
-        from_tunnel(out, *slot, kernel, inputs.zoned());
-        from_tenant(out, inputs, *slot, tenant);
+        from_tunnel(out, *slot, kernel);
+        from_tenant(out, *slot, tenant);
         policy(out, *slot, tenant, inputs.tunnel_mtu() - 40);
     }
     hooks(out, inputs, tenants);
+    text
+}
+
+/// Everything inside `table netdev portway { ... }`, for several tenants. "Who has the translated address?" is a routing
+/// question too, and with equal subnets a strict reverse path check (rp_filter 1) finds the asker behind another tenant's
+/// interface: it must be looked up in its own tenant's table. Packets get their mark later; ARP passes here alone.
+pub fn netdev(interfaces: &[(Slot, &IfName)]) -> String {
+    let mut text = String::new();
+    for (slot, interface) in interfaces {
+        line(&mut text, format_args!("chain arp_{slot} {{ type filter hook ingress device \"{interface}\" priority -300; policy accept;"));
+        line(&mut text, format_args!("meta protocol arp meta mark set {:#x}", slot.bits()));
+        line(&mut text, format_args!("}}"));
+    }
     text
 }
 
@@ -86,7 +99,7 @@ fn dispatch(out: &mut String, key: &str, verdict: &str, to: impl Iterator<Item =
 }
 
 /// A packet just unwrapped. In userspace its three addresses have been checked by the process that unwrapped it.
-fn from_tunnel(out: &mut String, slot: Slot, kernel: bool, zoned: bool) {
+fn from_tunnel(out: &mut String, slot: Slot, kernel: bool) {
     line(out, format_args!("chain from_tunnel_{slot} {{"));
     line(out, format_args!("meta nfproto != ipv4 counter name drop_spoofed_inner drop"));
     if kernel {
@@ -100,24 +113,20 @@ fn from_tunnel(out: &mut String, slot: Slot, kernel: bool, zoned: bool) {
     } else {
         line(out, format_args!("meta mark set {:#x}", slot.bits()));
     }
-    if zoned {
-        line(out, format_args!("ct zone set {}", slot.zone()));
-    }
+    line(out, format_args!("ct zone set {}", slot.zone()));
     line(out, format_args!("}}"));
 }
 
 /// A packet from the tenant's network to the translated address. Only such a packet can be an answer; anything else
 /// that comes in there is the machine's own business.
-fn from_tenant(out: &mut String, inputs: &Inputs, slot: Slot, tenant: &GatewayTenant) {
+fn from_tenant(out: &mut String, slot: Slot, tenant: &GatewayTenant) {
     line(out, format_args!("chain from_tenant_{slot} {{"));
     match tenant.snat {
         Snat::To { address, .. } => line(out, format_args!("ip daddr != {address} return")),
         Snat::Masquerade { .. } => line(out, format_args!("fib daddr type != local return")),
     }
     line(out, format_args!("meta mark set {:#x}", slot.bits()));
-    if inputs.zoned() {
-        line(out, format_args!("ct zone set {}", slot.zone()));
-    }
+    line(out, format_args!("ct zone set {}", slot.zone()));
     line(out, format_args!("}}"));
 }
 
@@ -192,7 +201,7 @@ fn hooks(out: &mut String, inputs: &Inputs, tenants: &[(Slot, &GatewayTenant)]) 
     // 'Protocol unreachable' for GRE, which the kernel answers while nobody listens: it would end a host's tunnel.
     line(out, format_args!("icmp type destination-unreachable icmp code prot-unreachable @th,136,8 47 drop"));
     for (slot, tenant) in tenants {
-        if inputs.zoned() && matches!(tenant.snat, Snat::Masquerade { .. }) {
+        if matches!(tenant.snat, Snat::Masquerade { .. }) {
             // The interface's own address is in the tenant's zone, so what the node itself sends from there must be too.
             line(out, format_args!("oifname \"{}\" ct zone set {}", tenant.interface, slot.zone()));
         }

@@ -87,8 +87,18 @@ fn tenants_with_equal_addresses_have_tables_and_zones_of_their_own() {
 }
 
 #[test]
-fn one_tenant_alone_needs_no_zone() {
-    assert!(!state(&gateway(&["acme"], 1), Carrier::Userspace).tables[&NftTable::Inet].body.contains("ct zone"));
+fn who_asks_for_an_address_is_looked_up_in_its_own_tenants_table() {
+    let state = state(&gateway(&["acme", "blue"], 1), Carrier::Userspace);
+    let body = &state.tables[&NftTable::Netdev].body;
+    assert!(body.contains("device \"eni1\" priority -300; policy accept;\nmeta protocol arp meta mark set 0x2002"), "{body}");
+}
+
+#[test]
+fn one_tenant_alone_has_its_zone_too_as_a_second_one_may_come_under_its_connections() {
+    let (one, two) = (state(&gateway(&["acme"], 1), Carrier::Userspace), state(&gateway(&["acme", "blue"], 1), Carrier::Userspace));
+    let zones = |state: &State, zone| state.tables[&NftTable::Inet].body.matches(&format!("ct zone set {zone}\n")).count();
+    assert_eq!((zones(&one, 8193), zones(&two, 8193), zones(&two, 8194)), (2, 2, 2));
+    assert!(!one.tables.contains_key(&NftTable::Netdev));
 }
 
 #[test]

@@ -1,0 +1,135 @@
+//! What a daemon shows of itself over HTTP, and what it does not let anybody do there.
+
+use super::support::*;
+use portway::lab::Lab;
+use serde_json::Value;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// curl on the admin listener of a node: status code and body.
+fn curl(lab: &Lab, node: &str, arguments: &str, path: &str) -> (String, String) {
+    let port = if node.starts_with("gw") { 9470 } else { 9471 };
+    let out = sh(lab, node, &format!("curl -s -m 5 -w '\\n%{{http_code}}' {arguments} http://127.0.0.1:{port}{path}"));
+    let (body, status) = out.rsplit_once('\n').unwrap();
+    (status.to_owned(), body.to_owned())
+}
+
+#[test]
+fn health_readiness_and_status_on_the_admin_listener() {
+    let lab = simple();
+    for node in ["gw-acme", "host-1"] {
+        assert_eq!(curl(&lab, node, "", "/healthz"), ("200".into(), "ok\n".into()));
+        assert_eq!(curl(&lab, node, "", "/readyz"), ("200".into(), "ready\n".into()));
+        let status: Value = serde_json::from_str(&curl(&lab, node, "", "/v1/status").1).unwrap();
+        assert_eq!((&status["node"], &status["ready"], &status["tenants"][0]["name"]), (&node.into(), &true.into(), &"acme".into()));
+        let shown = portway(&lab, node, &["status"]);
+        assert!(shown.code == 0 && shown.out.contains(&format!("{node}: ready")) && shown.out.contains("pw-1"), "{shown:?}");
+    }
+}
+
+#[test]
+fn ready_means_that_the_very_first_packet_passes() {
+    // A ping is sent once, and nothing repeats it. More than once, as what could go wrong is a matter of moments.
+    for _ in 0..6 {
+        let lab = simple();
+        assert!(portway::lab::answers(lab.node("fn-1a").unwrap(), SERVER, SOON).unwrap());
+    }
+}
+
+#[test]
+fn nothing_can_be_changed_over_tcp() {
+    let mut lab = simple();
+    let body = r#"-H 'content-type: application/json' -d '{"tenant":"acme","interface":"fn1a","source":"10.88.1.9"}'"#;
+    for (node, arguments, path) in [
+        ("host-1", format!("-X PUT {body}"), "/v1/attachments/evil"),
+        ("host-1", "-X DELETE".into(), "/v1/attachments/fn-1a"),
+        ("host-1", String::new(), "/v1/attachments"),
+        ("gw-acme", format!("-X PUT {body}"), "/v1/attachments/evil"),
+    ] {
+        assert_eq!(curl(&lab, node, &arguments, path).0, "404", "{arguments} {path}");
+    }
+    for method in ["POST", "PUT", "DELETE", "PATCH"] {
+        assert_eq!(curl(&lab, "host-1", &format!("-X {method}"), "/v1/status").0, "405", "{method}");
+    }
+    assert_eq!(call(&mut lab, "host-1", "GET", "/v1/attachments", None).1.as_array().unwrap().len(), 1);
+    // And only loopback listens.
+    let listening = sh(&lab, "host-1", "ss -Hltn");
+    assert!(listening.lines().count() == 1 && listening.contains("127.0.0.1:9471"), "{listening}");
+}
+
+#[test]
+fn a_gateway_without_its_interface_is_not_ready_and_says_why() {
+    let lab = simple();
+    sh(&lab, "gw-acme", "ip link set eni0 down; ip link set eni0 name away0");
+    let mut why = String::new();
+    wait("not ready", SOON, || {
+        let (status, body) = curl(&lab, "gw-acme", "", "/readyz");
+        why = body;
+        status == "503"
+    });
+    assert!(why.starts_with("not ready") && why.contains("eni0"), "{why}");
+    let shown = portway(&lab, "gw-acme", &["status"]);
+    assert!(shown.code == 1 && shown.out.contains("gw-acme: NOT READY") && shown.out.contains("! "), "{shown:?}");
+    assert_eq!(curl(&lab, "gw-acme", "", "/healthz").0, "200", "not ready is not ill");
+    assert!(fetches(&lab, "fn-1a").is_err());
+
+    sh(&lab, "gw-acme", "ip link set away0 name eni0; ip link set eni0 up");
+    wait("ready", SOON, || curl(&lab, "gw-acme", "", "/readyz").0 == "200");
+    wait("traffic", SOON, || fetches(&lab, "fn-1a").is_ok());
+    assert_eq!(portway(&lab, "gw-acme", &["status"]).code, 0);
+}
+
+/// The rules of OpenMetrics 1.0 that people break.
+fn parse(page: &str) -> BTreeMap<String, (String, usize)> {
+    let mut families: BTreeMap<String, (String, usize)> = BTreeMap::new();
+    let (mut current, mut seen) = (String::new(), BTreeSet::new());
+    let body = page.strip_suffix("# EOF\n").expect("a page ends with # EOF");
+    for line in body.lines() {
+        if let Some(rest) = line.strip_prefix("# ") {
+            let mut words = rest.splitn(3, ' ');
+            let (keyword, name, text) = (words.next().unwrap(), words.next().unwrap(), words.next().unwrap_or_default());
+            assert!(["HELP", "TYPE", "UNIT"].contains(&keyword), "{line}");
+            if keyword == "TYPE" {
+                assert!(families.insert(name.to_owned(), (text.to_owned(), 0)).is_none(), "{name} has two types");
+            }
+            if keyword == "HELP" {
+                assert!(!text.is_empty() && !text.ends_with(".."), "{line}");
+            }
+            current = name.to_owned();
+            continue;
+        }
+        let (sample, value) = line.rsplit_once(' ').unwrap_or_else(|| panic!("no value: {line}"));
+        value.parse::<f64>().unwrap_or_else(|_| panic!("no number: {line}"));
+        assert!(seen.insert(sample.to_owned()), "twice: {line}");
+        let (name, labels) = sample.split_once('{').map_or((sample, ""), |(name, rest)| (name, rest.strip_suffix('}').unwrap()));
+        assert!(name.starts_with("portway_") && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_'), "{line}");
+        let family = families.get_mut(&current).unwrap_or_else(|| panic!("no type before: {line}"));
+        family.1 += 1;
+        let expected = if family.0 == "counter" { format!("{current}_total") } else { current.clone() };
+        assert_eq!(name, expected, "{line}");
+        for label in labels.split("\",").filter(|label| !label.is_empty()) {
+            let (key, value) = label.split_once("=\"").unwrap_or_else(|| panic!("no label: {line}"));
+            assert!(!key.is_empty() && !value.contains('\n'), "{line}");
+        }
+    }
+    families
+}
+
+#[test]
+fn metrics_are_openmetrics_and_count() {
+    let lab = simple();
+    fetches(&lab, "fn-1a").unwrap();
+    for (node, names) in [
+        ("gw-acme", &["portway_peers", "portway_dropped_packets", "portway_ready", "portway_reconcile_seconds"][..]),
+        ("host-1", &["portway_attachments", "portway_dropped_packets", "portway_ready", "portway_reconcile_seconds"]),
+    ] {
+        let head = sh(&lab, node, &format!("curl -sI -X GET http://127.0.0.1:{}/metrics", if node == "host-1" { 9471 } else { 9470 }));
+        assert!(head.to_lowercase().contains("content-type: application/openmetrics-text; version=1.0.0"), "{head}");
+        let (status, page) = curl(&lab, node, "", "/metrics");
+        assert_eq!(status, "200");
+        let families = parse(&page);
+        for name in names {
+            assert!(families.get(*name).is_some_and(|family| family.1 > 0), "{node}: no {name} in {families:?}");
+        }
+        assert!(page.contains("portway_ready 1") || page.contains("portway_ready{} 1"), "{page}");
+    }
+}

@@ -1,0 +1,15 @@
+//! End to end: real daemons in network namespaces, real packets, and other people's tools to see what came of it.
+//! One program for all of them, as linking costs more than running; every test builds a lab of its own.
+
+mod api;
+mod attachments;
+mod drift;
+mod faces;
+mod mtu;
+mod nat;
+mod ownership;
+mod postgres;
+mod prerequisites;
+mod reload;
+mod strangers;
+mod support;
