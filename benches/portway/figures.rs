@@ -69,9 +69,7 @@ impl Report {
 
     /// `target/bench/NAME.jsonl`, one line a figure.
     pub fn write(&self) -> anyhow::Result<()> {
-        let directory = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("target/bench");
-        std::fs::create_dir_all(&directory).with_context(|| format!("cannot make {}", directory.display()))?;
-        let path = directory.join(format!("{}.jsonl", self.bench));
+        let path = directory()?.join(format!("{}.jsonl", self.bench));
         let mut file = std::fs::File::create(&path).with_context(|| format!("cannot write {}", path.display()))?;
         for figure in &self.figures {
             writeln!(file, "{}", figure.json(self.bench))?;
@@ -151,6 +149,13 @@ impl fmt::Display for Report {
         }
         Ok(())
     }
+}
+
+/// Where the lines go.
+pub fn directory() -> anyhow::Result<PathBuf> {
+    let directory = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("target/bench");
+    std::fs::create_dir_all(&directory).with_context(|| format!("cannot make {}", directory.display()))?;
+    Ok(directory)
 }
 
 fn show(value: f64) -> String {

@@ -108,7 +108,7 @@ impl Arm {
 
     fn slice(&mut self) -> anyhow::Result<f64> {
         let before = self.arrived()?;
-        let sent = self.container.run(|| self.sender.send(SLICE, CPU))?;
+        let sent = self.container.run(|| self.sender.send(SLICE, Some(CPU)))?;
         let arrived = self.arrived()? - before;
         ensure!(sent > 0, "nothing was sent");
         if !self.costs.is_empty() {

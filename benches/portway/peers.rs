@@ -15,11 +15,20 @@ const ROUNDS: usize = 5;
 const SAMPLES: u32 = 200;
 
 pub fn run(options: &Options, report: &mut Report) -> anyhow::Result<()> {
+    measure(options, &options.backend, report)
+}
+
+/// The same with tunnels, neighbours and sets of the kernel.
+pub fn run_kernel(options: &Options, report: &mut Report) -> anyhow::Result<()> {
+    measure(options, "kernel", report)
+}
+
+fn measure(options: &Options, backend: &str, report: &mut Report) -> anyhow::Result<()> {
     let (mut ready, mut pass, mut added, mut removed, mut memory) = (Vec::new(), Vec::new(), Vec::new(), Vec::new(), Vec::new());
     let (mut restarted, mut few) = (Vec::new(), Vec::new());
     for _ in 0..options.rounds.unwrap_or(ROUNDS) {
         let (node, directory) = (gateway_node()?, directory()?);
-        let yaml = gateway_yaml(directory.path(), &options.backend, HOSTS);
+        let yaml = gateway_yaml(directory.path(), backend, HOSTS);
         let (daemon, took) = Daemon::start(&node, "gateway", directory.path(), &yaml)?;
         ready.push(took.as_secs_f64());
         pass.push(daemon.metric("portway_reconcile_seconds")?);
@@ -40,10 +49,10 @@ pub fn run(options: &Options, report: &mut Report) -> anyhow::Result<()> {
         daemon.stop()?;
 
         let (node, directory) = (gateway_node()?, super::nodes::directory()?);
-        let (daemon, _) = Daemon::start(&node, "gateway", directory.path(), &gateway_yaml(directory.path(), &options.backend, 10))?;
+        let (daemon, _) = Daemon::start(&node, "gateway", directory.path(), &gateway_yaml(directory.path(), backend, 10))?;
         few.push(daemon.resident()?);
     }
-    let arm = |hosts: &str| format!("{hosts} hosts, {}", options.backend);
+    let arm = |hosts: &str| format!("{hosts} hosts, {}", backend);
     report.add(arm("10000"), "start to ready", "s", ready, Some(Bar::AtMost(2.0)));
     report.add(arm("10000"), "first apply alone", "s", pass, Some(Bar::AtMost(2.0)));
     report.add(arm("10000"), "restart to ready", "s", restarted, None);

@@ -53,18 +53,11 @@ impl Sender {
         Ok(Self { socket, frames, index: i32::try_from(index)? })
     }
 
-    /// Sends for this long with the calling thread held on one CPU, ahead of ordinary threads; how many left.
-    pub fn send(&mut self, time: Duration, cpu: usize) -> anyhow::Result<u64> {
-        let mut set = CpuSet::new();
-        set.set(cpu)?;
-        sched_setaffinity(Pid::from_raw(0), &set).context("cannot pin the sender")?;
-        let first = libc::sched_param { sched_priority: 1 };
-        // SAFETY: 0 is the calling thread, and `first` a whole `sched_param`.
-        ensure!(
-            unsafe { libc::sched_setscheduler(0, libc::SCHED_FIFO, &raw const first) } == 0,
-            "SCHED_FIFO: {}",
-            std::io::Error::last_os_error()
-        );
+    /// Sends for this long from the calling thread, held on a CPU and ahead of ordinary threads if one is given; how many left.
+    pub fn send(&mut self, time: Duration, cpu: Option<usize>) -> anyhow::Result<u64> {
+        if let Some(cpu) = cpu {
+            take_over(cpu)?;
+        }
         // SAFETY: all zeros is a value of this plain structure.
         let mut address: libc::sockaddr_ll = unsafe { std::mem::zeroed() };
         address.sll_family = libc::AF_PACKET as u16;
@@ -95,6 +88,18 @@ impl Sender {
         }
         Ok(sent)
     }
+}
+
+/// Holds the calling thread on a CPU, ahead of ordinary threads.
+fn take_over(cpu: usize) -> anyhow::Result<()> {
+    let mut set = CpuSet::new();
+    set.set(cpu)?;
+    sched_setaffinity(Pid::from_raw(0), &set).context("cannot pin the sender")?;
+    let first = libc::sched_param { sched_priority: 1 };
+    // SAFETY: 0 is the calling thread, and `first` a whole `sched_param`.
+    let done = unsafe { libc::sched_setscheduler(0, libc::SCHED_FIFO, &raw const first) };
+    ensure!(done == 0, "SCHED_FIFO: {}", std::io::Error::last_os_error());
+    Ok(())
 }
 
 /// Ethernet, IPv4 and UDP headers with right checksums (UDP: none), and zeros.
