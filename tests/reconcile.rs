@@ -22,10 +22,10 @@ const FOREIGN: &str = "
     nft add table inet foreign && nft add chain inet foreign c '{ type filter hook forward priority 10; }' && nft add rule inet foreign c counter
     nft add table ip portway && nft add set ip portway s '{ type ipv4_addr; }'";
 
+/// What somebody planted, but for what the kernel changes by itself meanwhile (link states, a bridge's clocks, IPv6's addresses).
 fn everything() -> String {
-    run(
-        "ip -d link show | sed 's/^[0-9]*: //'; ip addr; ip route show table all; ip rule; nft list ruleset; cat /proc/sys/net/ipv4/conf/*/forwarding /proc/sys/net/ipv4/conf/*/src_valid_mark",
-    )
+    run("ip -br link | awk '{print $1, $3}'; ip -br -4 addr | awk '{$2 = \"\"; print}'; ip -4 route show table all; ip rule; nft list ruleset
+         cat /proc/sys/net/ipv4/conf/*/forwarding /proc/sys/net/ipv4/conf/*/src_valid_mark")
 }
 
 fn platform(address: [u8; 4]) -> Platform {

@@ -1,5 +1,5 @@
 use super::*;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 #[test]
 fn all_faults_are_reported_at_once_in_the_order_of_the_file() {
@@ -233,9 +233,11 @@ fn ten_thousand_peers_are_checked_in_a_second() {
         let (a, b) = (n / 250, n % 250 + 1);
         text += &format!("\n    - {{ host: host-{n}, outer: 10.20.{a}.{b}, inner: {{ acme: [10.65.{a}.{b}, 10.66.{a}.{b}] }} }}");
     }
-    let begin = Instant::now();
+    // Of this thread alone: others may have the machine meanwhile.
+    let spent = || Duration::from(nix::time::clock_gettime(nix::time::ClockId::CLOCK_THREAD_CPUTIME_ID).unwrap());
+    let begin = spent();
     let Ok(Config::Gateway(gateway)) = parse(&text, "f") else { panic!("{}", faults(&text)) };
-    let took = begin.elapsed();
+    let took = spent() - begin;
     assert_eq!(gateway.peers.len(), 10_000);
     assert!(took < Duration::from_secs(1), "{took:?}");
 }
