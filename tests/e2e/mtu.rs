@@ -10,7 +10,10 @@ fn offered(lab: &Lab) -> (String, String) {
     let at_server = Capture::start(lab, "db-acme", "vpc0", "tcp port 80 and tcp[13] == 2");
     let at_container = Capture::start(lab, "fn-1a", "eth0", "tcp port 80 and tcp[13] == 18");
     fetches(lab, "fn-1a").unwrap();
-    let [syn, syn_ack] = [at_server, at_container].map(|capture| capture.read("tcp", &["tcp.options.mss_val"])[0][0].clone());
+    let [syn, syn_ack] = [at_server, at_container].map(|capture| {
+        capture.wait_for_count(1);
+        capture.read("tcp", &["tcp.options.mss_val"])[0][0].clone()
+    });
     (syn, syn_ack)
 }
 

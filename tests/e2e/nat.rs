@@ -21,6 +21,7 @@ fn sources(lab: &Lab, connections: usize) -> Vec<(String, u16)> {
     let capture = Capture::start(lab, "db-acme", "vpc0", "tcp dst port 80 and tcp[13] == 2");
     let from = lab.node("fn-1a").unwrap();
     let told: Vec<u16> = (0..connections).map(|_| whoami(from, SERVER, SOON).unwrap().seen.port()).collect();
+    capture.wait_for_count(connections);
     let seen = capture.read("tcp", &["ip.src", "tcp.srcport"]);
     let seen: Vec<(String, u16)> = seen.iter().map(|fields| (fields[0].clone(), fields[1].parse().unwrap())).collect();
     assert_eq!(seen.iter().map(|s| s.1).collect::<Vec<_>>(), told, "the capture and the server disagree");

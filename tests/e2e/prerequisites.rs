@@ -26,13 +26,13 @@ fn started(lab: &Lab, wrapper: &str) -> Ran {
 #[test]
 fn a_missing_capability_is_named_and_nothing_is_changed() {
     let lab = lab();
-    let before = sh(&lab, "gw-acme", "ip addr; ip rule; nft list ruleset");
+    let before = sh(&lab, "gw-acme", "ls /sys/class/net; ip -o addr; ip rule; nft list ruleset");
     for capability in ["CAP_NET_ADMIN", "CAP_NET_RAW"] {
         let small = capability.to_lowercase();
         let ran = started(&lab, &format!("setpriv --bounding-set=-{0} --inh-caps=-{0}", small.trim_start_matches("cap_")));
         assert_eq!(ran.code, 1, "{capability}: {ran:?}");
         assert!(ran.err.contains(capability) && ran.err.contains("run as root"), "{capability}: {}", ran.err);
-        assert_eq!(sh(&lab, "gw-acme", "ip addr; ip rule; nft list ruleset"), before, "{capability}");
+        assert_eq!(sh(&lab, "gw-acme", "ls /sys/class/net; ip -o addr; ip rule; nft list ruleset"), before, "{capability}");
     }
 }
 

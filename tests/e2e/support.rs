@@ -195,6 +195,11 @@ impl Capture {
         std::fs::read(&self.file).is_ok_and(|file| file.windows(bytes.len()).any(|window| window == bytes))
     }
 
+    /// Waits until so many packets have been captured.
+    pub fn wait_for_count(&self, count: usize) {
+        wait(&format!("{count} packets in the capture"), SOON, || std::fs::read(&self.file).is_ok_and(|file| packets(&file) >= count));
+    }
+
     /// Ends it: these fields of every packet, in tshark's names, for those that match a display filter (may be empty).
     pub fn read(mut self, display: &str, fields: &[&str]) -> Vec<Vec<String>> {
         self.process.signal(nix::sys::signal::Signal::SIGINT).unwrap();
@@ -209,4 +214,16 @@ impl Capture {
         assert!(output.status.success(), "tshark: {}", String::from_utf8_lossy(&output.stderr));
         String::from_utf8_lossy(&output.stdout).lines().map(|line| line.split('\t').map(str::to_owned).collect()).collect()
     }
+}
+
+/// How many packets a capture file holds (pcap-savefile(5): a header of 24 bytes; before each packet 16, the third word
+/// its length).
+fn packets(file: &[u8]) -> usize {
+    let mut rest = file.get(24..).unwrap_or_default();
+    let mut count = 0;
+    while let Some(length) = rest.get(8..12).map(|word| u32::from_ne_bytes(word.try_into().expect("four bytes"))) {
+        let Some(next) = rest.get(16 + length as usize..) else { break };
+        (rest, count) = (next, count + 1);
+    }
+    count
 }
