@@ -1,0 +1,33 @@
+//! The lab's scenarios over the GRE of a stock kernel: the same daemons, the same checks.
+
+mod vm_support;
+
+use vm_support::in_vm;
+
+const PORTWAY: &str = env!("CARGO_BIN_EXE_portway");
+
+/// The figures of a scenario that passed.
+fn scenario(name: &str) -> serde_json::Value {
+    let output = in_vm(&[PORTWAY, "lab", "run", name, "--backend", "kernel", "--json"]);
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{text}\n{}", String::from_utf8_lossy(&output.stderr));
+    let figures: serde_json::Value = serde_json::from_str(text.lines().last().unwrap_or_default()).expect("figures");
+    assert_eq!((&figures["pass"], &figures["backend"]), (&true.into(), &"kernel".into()), "{figures}");
+    figures
+}
+
+#[test]
+fn a_function_reaches_its_database_through_kernel_gre() {
+    assert_eq!(scenario("gre")["source_seen"], "172.16.101.10");
+}
+
+#[test]
+fn tenants_with_equal_addresses_never_meet_in_kernel_gre() {
+    assert_eq!(scenario("overlap")["leaks"], 0);
+}
+
+#[test]
+fn a_restart_under_kernel_gre_loses_nothing() {
+    let figures = scenario("restart");
+    assert_eq!((&figures["lost"], &figures["resets"]), (&0.into(), &0.into()), "{figures}");
+}
