@@ -5,6 +5,7 @@ mod check;
 mod client;
 mod daemon;
 mod demo;
+mod doctor;
 mod lab;
 mod plan;
 mod status;
@@ -41,6 +42,8 @@ enum Command {
     },
     /// Show what a daemon with this configuration would change. Exit code 0: nothing, 2: changes.
     Plan(plan::Args),
+    /// What on this machine would stop Portway from working, and the command that mends it.
+    Doctor(doctor::Args),
     /// Show what a running daemon knows.
     Status(status::Args),
     /// Bind a container to a tenant.
@@ -61,6 +64,7 @@ pub fn main() -> ExitCode {
         Command::Host(args) => args.host(),
         Command::Check { file } => Ok(check::run(&file)),
         Command::Plan(args) => args.run(),
+        Command::Doctor(args) => args.run(),
         Command::Status(args) => args.run(),
         Command::Attach(args) => args.run(),
         Command::Detach(args) => args.run(),

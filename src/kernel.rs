@@ -16,11 +16,13 @@ mod nft;
 mod route;
 mod rule;
 mod store;
+mod survey;
 mod sysctl;
 pub mod tun;
 mod watch;
 
 pub use netlink::Refused;
+pub use survey::Survey;
 pub use watch::{Change, Watch};
 
 use crate::model::{IfName, Mark};
@@ -137,16 +139,7 @@ impl Kernel {
 
     /// Reads the world that is not ours: interfaces and their IPv4 addresses.
     pub async fn facts(&self) -> Result<Facts, KernelError> {
-        let mut netlink = lock(&self.route);
-        let links = link::list(&mut netlink).map_err(|e| KernelError::read("interfaces", e))?;
-        let mut facts = links.facts;
-        for standing in address::list(&mut netlink).map_err(|e| KernelError::read("addresses", e))?.iter().filter(|standing| !standing.ours)
-        {
-            if let Some(fact) = links.names.get(&standing.index).and_then(|name| facts.links.get_mut(name)) {
-                fact.addresses.push(standing.address);
-            }
-        }
-        Ok(facts)
+        survey::facts(&mut lock(&self.route))
     }
 
     /// One interface, without its addresses.

@@ -7,6 +7,7 @@ pub mod cli;
 pub mod config;
 #[allow(clippy::disallowed_methods, reason = "a shell has a clock")]
 pub mod daemon;
+pub mod doctor;
 #[allow(clippy::disallowed_methods, reason = "a shell has a clock")]
 pub mod gateway;
 #[allow(clippy::disallowed_methods, reason = "a shell has a clock")]

@@ -1,24 +1,32 @@
 //! What a daemon needs of the machine, asked before anything is changed.
 
-use anyhow::ensure;
+use anyhow::{bail, ensure};
 use caps::{CapSet, Capability};
 use std::path::Path;
 
 const NEEDED: [(Capability, &str); 2] =
     [(Capability::CAP_NET_ADMIN, "set up interfaces, routes and nftables"), (Capability::CAP_NET_RAW, "send and receive GRE packets")];
 
+/// How a process gets them.
+pub const CAPABILITIES: &str = "run as root, or as a systemd service with `AmbientCapabilities=CAP_NET_ADMIN CAP_NET_RAW`";
+
+/// How a machine gets nft.
+pub const NFT: &str = "apt-get install -y nftables";
+
+/// The needed capabilities that this process lacks, and what each is for.
+pub fn missing() -> impl Iterator<Item = (Capability, &'static str)> {
+    NEEDED.into_iter().filter(|(capability, _)| !caps::has_cap(None, CapSet::Effective, *capability).unwrap_or(false))
+}
+
 /// An error that names what is missing and how to mend it.
 pub fn check() -> anyhow::Result<()> {
-    for (capability, purpose) in NEEDED {
-        ensure!(
-            caps::has_cap(None, CapSet::Effective, capability).unwrap_or(false),
-            "{capability} is missing, which it takes to {purpose}: run as root, or as a systemd service with `AmbientCapabilities=CAP_NET_ADMIN CAP_NET_RAW`"
-        );
+    if let Some((capability, purpose)) = missing().next() {
+        bail!("{capability} is missing, which it takes to {purpose}: {CAPABILITIES}");
     }
     let path = std::env::var_os("PATH").unwrap_or_default();
     ensure!(
         std::env::split_paths(&path).any(|dir| Path::new(&dir).join("nft").exists()),
-        "the program `nft` is not in PATH ({}): install it with `apt-get install -y nftables`, or add its directory, such as /usr/sbin",
+        "the program `nft` is not in PATH ({}): install it with `{NFT}`, or add its directory, such as /usr/sbin",
         path.display()
     );
     Ok(())

@@ -188,6 +188,22 @@ pub async fn counters() -> Result<Vec<(&'static str, String, u64)>, KernelError>
         .collect())
 }
 
+/// What `nft --version` says: "nftables v1.0.6 (Lester Gooch #5)".
+pub async fn version() -> Result<String, KernelError> {
+    let output = nft(&["--version"], "").await?;
+    Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
+}
+
+/// Every table of this namespace, whoever made it; without the elements of sets.
+pub async fn ruleset_json() -> Result<Value, KernelError> {
+    let output = nft(&["-j", "-t", "list", "ruleset"], "").await?;
+    let complain = |complaint: String| KernelError::Nft { attempt: "list the ruleset", complaint };
+    if !output.status.success() {
+        return Err(complain(String::from_utf8_lossy(&output.stderr).trim().to_owned()));
+    }
+    serde_json::from_slice(&output.stdout).map_err(|error| complain(error.to_string()))
+}
+
 /// Handles are numbers that the kernel hands out; counters count.
 fn forget_what_varies(value: &mut Value) {
     match value {

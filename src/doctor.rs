@@ -1,0 +1,161 @@
+//! What on a machine would stop Portway from working, and the command that mends it. [`gather`] looks, [`examine`] judges:
+//! the judgement is pure, and nothing is changed by either.
+
+mod firewall;
+pub mod gather;
+mod machine;
+mod network;
+#[cfg(test)]
+mod tests;
+
+use crate::config::{Backend, Config, Gateway, Host, Platform};
+use crate::model::{IfName, NodeName};
+use serde::Serialize;
+use serde_json::Value;
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::path::Path;
+
+/// From best to worst.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Severity {
+    Ok,
+    /// Worth knowing; nothing needs to be done.
+    Note,
+    /// Works now or in part, or might not.
+    Warning,
+    /// Does not work.
+    Broken,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Finding {
+    pub severity: Severity,
+    pub what: String,
+    /// A command, or what to write where.
+    pub remedy: Option<String>,
+}
+
+/// All that the judgement depends on besides the configuration.
+#[derive(Debug, Clone)]
+pub struct Facts {
+    /// (capability, what it is for), as this process lacks them.
+    pub missing_capabilities: Vec<(String, &'static str)>,
+    /// `uname -r`.
+    pub kernel: String,
+    /// Whether the kernel has GRE devices; none if it could not be asked.
+    pub gre: Option<bool>,
+    /// Whether there is /dev/net/tun.
+    pub tun: bool,
+    /// What `nft --version` says; none without nft.
+    pub nft: Option<String>,
+    /// Every nftables rule, or why they cannot be read.
+    pub ruleset: Result<Value, String>,
+    /// Whether there are tables of the old iptables, which nft does not show.
+    pub legacy_iptables: bool,
+    pub network: crate::plan::facts::Facts,
+    /// Below /proc/sys/net, those that were found: "ipv4/ip_forward" -> "0".
+    pub sysctls: BTreeMap<String, String>,
+    /// Why settings below /proc/sys/net cannot be written, if so.
+    pub read_only: Option<String>,
+    /// Daemons that answer here: "gateway".
+    pub running: Vec<String>,
+}
+
+/// Everything there is to say, the worst first.
+pub fn examine(facts: &Facts, config: Option<&Config>) -> Vec<Finding> {
+    let mut findings = machine::findings(facts, config);
+    findings.extend(network::findings(facts, config));
+    match &facts.ruleset {
+        Ok(ruleset) => {
+            let blocked = firewall::findings(ruleset, &network::packets(config));
+            if blocked.is_empty() {
+                findings.push(Finding::ok("no nftables rule of others stands in the way"));
+            }
+            findings.extend(blocked);
+        }
+        // Without nft there is a finding that says so.
+        Err(_) if facts.nft.is_none() => {}
+        Err(why) => findings.push(Finding::warning(format!("the rules of others cannot be read: {why}"), "run this as root")),
+    }
+    findings.sort_by_key(|finding| std::cmp::Reverse(finding.severity));
+    findings
+}
+
+/// The severity of the worst of them; [`Severity::Ok`] if there is none.
+pub fn worst(findings: &[Finding]) -> Severity {
+    findings.iter().map(|finding| finding.severity).max().unwrap_or(Severity::Ok)
+}
+
+impl Finding {
+    fn ok(what: impl Into<String>) -> Self {
+        Self { severity: Severity::Ok, what: what.into(), remedy: None }
+    }
+
+    fn note(what: impl Into<String>) -> Self {
+        Self { severity: Severity::Note, what: what.into(), remedy: None }
+    }
+
+    fn warning(what: impl Into<String>, remedy: impl Into<String>) -> Self {
+        Self { severity: Severity::Warning, what: what.into(), remedy: Some(remedy.into()) }
+    }
+
+    fn broken(what: impl Into<String>, remedy: impl Into<String>) -> Self {
+        Self { severity: Severity::Broken, what: what.into(), remedy: Some(remedy.into()) }
+    }
+}
+
+impl Facts {
+    fn number(&self, key: &str) -> Option<u64> {
+        self.sysctls.get(key)?.parse().ok()
+    }
+}
+
+/// What both roles have.
+impl Config {
+    fn node_platform(&self) -> &Platform {
+        match self {
+            Config::Gateway(Gateway { platform, .. }) | Config::Host(Host { platform, .. }) => platform,
+        }
+    }
+
+    fn node_backend(&self) -> Backend {
+        match self {
+            Config::Gateway(Gateway { backend, .. }) | Config::Host(Host { backend, .. }) => *backend,
+        }
+    }
+
+    fn node_runtime_dir(&self) -> &Path {
+        match self {
+            Config::Gateway(Gateway { runtime_dir, .. }) | Config::Host(Host { runtime_dir, .. }) => runtime_dir,
+        }
+    }
+
+    fn role(&self) -> &'static str {
+        match self {
+            Config::Gateway(_) => "gateway",
+            Config::Host(_) => "host",
+        }
+    }
+
+    /// The other ends of the tunnels: what to call them, and their outer addresses.
+    fn others(&self) -> Vec<(String, IpAddr)> {
+        let name = |node: &NodeName| format!("the function host {node}");
+        match self {
+            Config::Gateway(gateway) => gateway.peers.iter().map(|peer| (name(&peer.host), peer.outer)).collect(),
+            Config::Host(host) => {
+                let shards = host.tenants.iter().flat_map(|tenant| tenant.shards.iter().map(move |shard| (tenant, shard)));
+                shards.map(|(tenant, shard)| (format!("the gateway of {}/{}", tenant.name, shard.shard), shard.gateway)).collect()
+            }
+        }
+    }
+
+    /// The tenants' interfaces, with the routers behind them.
+    fn tenant_interfaces(&self) -> Vec<(&IfName, Option<IpAddr>)> {
+        match self {
+            Config::Gateway(gateway) => gateway.tenants.iter().map(|tenant| (&tenant.interface, tenant.router)).collect(),
+            Config::Host(_) => Vec::new(),
+        }
+    }
+}

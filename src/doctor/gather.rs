@@ -1,0 +1,50 @@
+//! What the machine says. Nothing is changed; a module may be loaded by asking for it.
+
+use super::Facts;
+use crate::config::Config;
+use crate::daemon::{rights, sockets};
+use crate::kernel::{KernelError, Survey};
+use anyhow::Context;
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+
+const SYSCTLS: &str = "/proc/sys/net";
+/// Stands for all settings: written by the daemons for their interfaces, here only opened.
+const PROBE: &str = "/proc/sys/net/ipv4/conf/default/forwarding";
+
+/// Looks around in the network namespace of this process.
+pub async fn gather(config: Option<&Config>) -> anyhow::Result<Facts> {
+    let missing: Vec<_> = rights::missing().collect();
+    let survey = Survey::take()?;
+    let nft = match Survey::nft_version().await {
+        Ok(version) => Some(version),
+        Err(KernelError::NoNft { .. }) => None,
+        Err(error) => return Err(error).context("cannot ask nft for its version"),
+    };
+    let ruleset = Survey::ruleset().await.map_err(|error| error.to_string());
+    let interfaces = survey.facts.links.keys().map(|name| format!("ipv4/conf/{name}/rp_filter"));
+    let general = ["ipv4/ip_forward", "ipv4/conf/all/rp_filter", "netfilter/nf_conntrack_max", "netfilter/nf_conntrack_count"];
+    let sysctls: BTreeMap<String, String> = general
+        .map(str::to_owned)
+        .into_iter()
+        .chain(interfaces)
+        .filter_map(|key| Some((key.clone(), fs::read_to_string(Path::new(SYSCTLS).join(&key)).ok()?.trim().to_owned())))
+        .collect();
+    let runtime_dir = config.map_or(Path::new("/run/portway"), Config::node_runtime_dir);
+    let answers = |role: &&str| UnixStream::connect(sockets::api_path(runtime_dir, role)).is_ok();
+    Ok(Facts {
+        gre: missing.iter().all(|(capability, _)| *capability != caps::Capability::CAP_NET_ADMIN).then_some(survey.gre),
+        missing_capabilities: missing.into_iter().map(|(capability, purpose)| (capability.to_string(), purpose)).collect(),
+        kernel: fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default().trim().to_owned(),
+        tun: Path::new("/dev/net/tun").exists(),
+        nft,
+        ruleset,
+        legacy_iptables: fs::read_to_string("/proc/net/ip_tables_names").is_ok_and(|names| !names.trim().is_empty()),
+        network: survey.facts,
+        sysctls,
+        read_only: fs::OpenOptions::new().write(true).open(PROBE).err().map(|error| error.to_string()),
+        running: ["gateway", "host"].into_iter().filter(answers).map(str::to_owned).collect(),
+    })
+}
