@@ -16,7 +16,7 @@ test: ## everything: formatting, lints, licences, unit, namespace and VM tests
 
 bench: ## measure side by side with the alternatives; JSON lines in target/bench
 	scripts/install-deps test
-	cargo bench --locked
+	cargo bench --locked --bench portway
 
 check: test ## what CI runs
 

@@ -8,7 +8,7 @@
 use super::nodes::{Daemon, Node, directory};
 use super::sender::{Flow, Sender};
 use anyhow::{Context, ensure};
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, TcpStream};
 use std::path::Path;
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
@@ -46,6 +46,7 @@ pub struct Chain {
     pub name: String,
     function: Node,
     server: Node,
+    _between: [Node; 2],
     iperf: Child,
     sender: Sender,
     _daemons: Vec<Daemon>,
@@ -124,22 +125,31 @@ impl Chain {
         let index: u32 = function.sh("cat /sys/class/net/eth0/ifindex")?.trim().parse()?;
         let flow = Flow { source: Ipv4Addr::new(10, 88, 0, 2), destination: SERVER.parse()?, port: 4000 };
         let sender = function.run(|| Sender::new(index, HOST_MAC, &[flow]))?;
-        let chain = Self { name: name(joint, offloads), function, server, iperf, sender, _daemons: daemons, _directory: directory };
+        let chain = Self {
+            name: name(joint, offloads),
+            function,
+            server,
+            _between: [host, gateway],
+            iperf,
+            sender,
+            _daemons: daemons,
+            _directory: directory,
+        };
         chain.await_path()?;
         Ok(chain)
     }
 
-    /// Until the function reaches the server's iperf3.
+    /// Until iperf3 listens and the function reaches the server, at a port where nobody does.
     fn await_path(&self) -> anyhow::Result<()> {
         let begun = Instant::now();
-        let to = format!("{SERVER}:5201").parse()?;
-        loop {
-            match self.function.run(|| std::net::TcpStream::connect_timeout(&to, Duration::from_secs(1))) {
-                Ok(_) => return Ok(()),
-                Err(error) => ensure!(begun.elapsed() < Duration::from_secs(20), "{}: no way to the server: {error}", self.name),
-            }
+        let to = format!("{SERVER}:5999").parse()?;
+        let refused = |error: std::io::Error| error.kind() == std::io::ErrorKind::ConnectionRefused;
+        let reached = || self.function.run(|| TcpStream::connect_timeout(&to, Duration::from_secs(1)).is_err_and(refused));
+        while self.server.sh("ss -Hltn sport = 5201")?.is_empty() || !reached() {
+            ensure!(begun.elapsed() < Duration::from_secs(20), "{}: no way to the server", self.name);
             std::thread::sleep(Duration::from_millis(20));
         }
+        Ok(())
     }
 
     /// What one TCP stream brings to the server in a second, in Gbit.

@@ -181,7 +181,7 @@ pub fn percentile(values: &[f64], share: f64) -> f64 {
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);
     let count = sorted.len();
-    if share == 0.5 && count % 2 == 0 {
+    if share == 0.5 && count.is_multiple_of(2) {
         return (sorted[count / 2 - 1] + sorted[count / 2]) / 2.0;
     }
     sorted[((share * count as f64).ceil() as usize).clamp(1, count) - 1]

@@ -52,7 +52,7 @@ fn measure(options: &Options, backend: &str, report: &mut Report) -> anyhow::Res
         let (daemon, _) = Daemon::start(&node, "gateway", directory.path(), &gateway_yaml(directory.path(), backend, 10))?;
         few.push(daemon.resident()?);
     }
-    let arm = |hosts: &str| format!("{hosts} hosts, {}", backend);
+    let arm = |hosts: &str| format!("{hosts} hosts, {backend}");
     report.add(arm("10000"), "start to ready", "s", ready, Some(Bar::AtMost(2.0)));
     report.add(arm("10000"), "first apply alone", "s", pass, Some(Bar::AtMost(2.0)));
     report.add(arm("10000"), "restart to ready", "s", restarted, None);
