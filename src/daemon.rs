@@ -55,7 +55,7 @@ pub async fn run<R: Role>(mut role: R, place: Place, routes: impl Fn(Arc<Shared<
     rights::check()?;
     std::fs::create_dir_all(&place.runtime_dir).with_context(|| format!("cannot make `runtime_dir` {}", place.runtime_dir.display()))?;
     let (store, mut inherited) = FdStore::open();
-    let mut estate = Estate::ask(&sockets::takeover_path(&place.runtime_dir, R::NAME))?;
+    let mut estate = Estate::ask(&place.runtime_dir, R::NAME)?;
     if let Some(estate) = &mut estate {
         inherited.append(&mut estate.descriptors);
     }

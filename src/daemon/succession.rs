@@ -12,8 +12,10 @@
 //! ```
 //! A lock file sees to it that there are never two who reconcile.
 
+use super::sockets::takeover_path;
 use crate::userspace::handover;
 use anyhow::{Context, bail};
+use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
 use std::collections::BTreeMap;
@@ -21,11 +23,14 @@ use std::io::{Read, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 
 /// Neither side waits longer for the other's next word.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// A process that was killed while it started another (`nft`) leaves it its descriptors until that one has begun.
+const REMAINS: Duration = Duration::from_secs(1);
+const LOOK_AGAIN: Duration = Duration::from_millis(5);
 const CARRYING: &[u8] = b"carrying\n";
 
 /// The right to be the one process of this role in this directory, as long as it is held.
@@ -43,10 +48,21 @@ impl Sole {
             .write(true)
             .open(&path)
             .with_context(|| format!("cannot open {}", path.display()))?;
-        match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-            Ok(lock) => Ok(Self { _lock: lock }),
-            Err((_, error)) => {
-                bail!("another `portway {role}` holds {} ({error}): end it, or give this one a `runtime_dir` of its own", path.display())
+        let deadline = Instant::now() + REMAINS;
+        let mut attempt = Flock::lock(file, FlockArg::LockExclusiveNonblock);
+        loop {
+            match attempt {
+                Ok(lock) => return Ok(Self { _lock: lock }),
+                Err((file, Errno::EWOULDBLOCK)) if Instant::now() < deadline => {
+                    std::thread::sleep(LOOK_AGAIN);
+                    attempt = Flock::lock(file, FlockArg::LockExclusiveNonblock);
+                }
+                Err((_, error)) => {
+                    bail!(
+                        "another `portway {role}` holds {} ({error}): end it, or give this one a `runtime_dir` of its own",
+                        path.display()
+                    )
+                }
             }
         }
     }
@@ -61,13 +77,21 @@ pub struct Estate {
 
 impl Estate {
     /// Asks the running process of this role, if there is one.
-    pub fn ask(path: &Path) -> anyhow::Result<Option<Self>> {
-        let Ok(stream) = UnixStream::connect(path) else { return Ok(None) };
+    pub fn ask(runtime_dir: &Path, role: &str) -> anyhow::Result<Option<Self>> {
+        let Ok(stream) = UnixStream::connect(takeover_path(runtime_dir, role)) else { return Ok(None) };
+        match Self::receive(stream) {
+            Ok(estate) => Ok(Some(estate)),
+            // Nobody was there: the socket was a killed process's, and for a moment its child's.
+            Err(error) => Sole::claim(runtime_dir, role).map(|_| None).map_err(|_| error),
+        }
+    }
+
+    fn receive(stream: UnixStream) -> anyhow::Result<Self> {
         stream.set_read_timeout(Some(PATIENCE))?;
         stream.set_write_timeout(Some(PATIENCE))?;
         let descriptors =
             handover::receive(&stream).context("the running process did not hand over; stop it, then start this one again")?;
-        Ok(Some(Self { descriptors, stream }))
+        Ok(Self { descriptors, stream })
     }
 
     /// We carry the traffic now: waits until the other is gone.

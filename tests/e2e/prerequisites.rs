@@ -1,9 +1,15 @@
 //! What is missing is named, with the way to mend it, before anything is changed.
 
 use super::support::*;
+use nix::fcntl::{Flock, FlockArg};
+use nix::poll::{PollFd, PollFlags, poll};
 use portway::config::Backend;
 use portway::lab::topology::Wiring;
 use portway::lab::{Lab, Topology, configs};
+use std::fs::File;
+use std::os::fd::AsFd;
+use std::os::unix::net::UnixListener;
+use std::time::Duration;
 
 /// A lab without daemons, and the gateway's configuration in it.
 fn lab() -> Lab {
@@ -64,4 +70,28 @@ fn an_address_taken_a_lock_held_and_a_wrong_role_are_named() {
         let ran = started(&lab, "");
         assert!(ran.code == 1 && ran.err.contains("modprobe ip_gre") && ran.err.contains("backend: auto"), "{ran:?}");
     }
+}
+
+#[test]
+fn what_a_killed_process_leaves_behind_for_a_moment_is_waited_for() {
+    let mut lab = simple();
+    let runtime = lab.dir().runtime("host-1");
+    let process = lab.daemon("host-1").unwrap().process();
+    process.signal(nix::sys::signal::Signal::SIGKILL).unwrap();
+    process.wait(SOON).unwrap().unwrap();
+    // As a child would that was between fork and exec: the lock is held, the socket listens, and nobody answers.
+    let lock = Flock::lock(File::open(runtime.join("host.lock")).unwrap(), FlockArg::LockExclusiveNonblock).unwrap();
+    std::fs::remove_file(runtime.join("host.takeover")).unwrap();
+    let socket = UnixListener::bind(runtime.join("host.takeover")).unwrap();
+    let child = std::thread::spawn(move || {
+        // Somebody has come to ask.
+        let asked = poll(&mut [PollFd::new(socket.as_fd(), PollFlags::POLLIN)], 5000u16).unwrap();
+        drop(socket);
+        std::thread::sleep(Duration::from_millis(100));
+        drop(lock);
+        asked
+    });
+    lab.daemon("host-1").unwrap().start_again().unwrap();
+    assert_eq!(child.join().unwrap(), 1);
+    fetches(&lab, "fn-1a").unwrap();
 }
