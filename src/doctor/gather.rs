@@ -5,6 +5,7 @@ use crate::config::Config;
 use crate::daemon::{rights, sockets};
 use crate::kernel::{KernelError, Survey};
 use anyhow::Context;
+use caps::Capability;
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::net::UnixStream;
@@ -17,13 +18,14 @@ const PROBE: &str = "/proc/sys/net/ipv4/conf/default/forwarding";
 /// Looks around in the network namespace of this process.
 pub async fn gather(config: Option<&Config>) -> anyhow::Result<Facts> {
     let missing: Vec<_> = rights::missing().collect();
+    let admin = missing.iter().all(|(capability, _)| *capability != Capability::CAP_NET_ADMIN);
     let survey = Survey::take()?;
     let nft = match Survey::nft_version().await {
         Ok(version) => Some(version),
         Err(KernelError::NoNft { .. }) => None,
         Err(error) => return Err(error).context("cannot ask nft for its version"),
     };
-    let ruleset = Survey::ruleset().await.map_err(|error| error.to_string());
+    let ruleset = Survey::ruleset().await.map_err(|error| error.to_string().lines().next().unwrap_or_default().to_owned());
     let interfaces = survey.facts.links.keys().map(|name| format!("ipv4/conf/{name}/rp_filter"));
     let general = ["ipv4/ip_forward", "ipv4/conf/all/rp_filter", "netfilter/nf_conntrack_max", "netfilter/nf_conntrack_count"];
     let sysctls: BTreeMap<String, String> = general
@@ -35,7 +37,7 @@ pub async fn gather(config: Option<&Config>) -> anyhow::Result<Facts> {
     let runtime_dir = config.map_or(Path::new("/run/portway"), Config::node_runtime_dir);
     let answers = |role: &&str| UnixStream::connect(sockets::api_path(runtime_dir, role)).is_ok();
     Ok(Facts {
-        gre: missing.iter().all(|(capability, _)| *capability != caps::Capability::CAP_NET_ADMIN).then_some(survey.gre),
+        gre: admin.then_some(survey.gre),
         missing_capabilities: missing.into_iter().map(|(capability, purpose)| (capability.to_string(), purpose)).collect(),
         kernel: fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default().trim().to_owned(),
         tun: Path::new("/dev/net/tun").exists(),
@@ -44,7 +46,8 @@ pub async fn gather(config: Option<&Config>) -> anyhow::Result<Facts> {
         legacy_iptables: fs::read_to_string("/proc/net/ip_tables_names").is_ok_and(|names| !names.trim().is_empty()),
         network: survey.facts,
         sysctls,
-        read_only: fs::OpenOptions::new().write(true).open(PROBE).err().map(|error| error.to_string()),
+        // Without the capability nobody may; that is said already.
+        read_only: fs::OpenOptions::new().write(true).open(PROBE).err().filter(|_| admin).map(|error| error.to_string()),
         running: ["gateway", "host"].into_iter().filter(answers).map(str::to_owned).collect(),
     })
 }

@@ -1,0 +1,173 @@
+//! Foreign chains, written as `nft -j list ruleset` prints them.
+
+use super::*;
+
+/// A ruleset of one base chain `c` and one ordinary chain `sub` in `table FAMILY t`.
+fn ruleset(family: &str, hook: &str, policy: &str, rules: &[Value], sub: &[Value]) -> Value {
+    let rule =
+        |chain: &'static str| move |expr: &Value| json!({ "rule": { "family": family, "table": "t", "chain": chain, "expr": expr } });
+    let mut items = vec![
+        json!({ "metainfo": { "version": "1.0.6" } }),
+        json!({ "table": { "family": family, "name": "t" } }),
+        json!({ "chain": { "family": family, "table": "t", "name": "c", "type": "filter", "hook": hook, "prio": 0, "policy": policy } }),
+        json!({ "chain": { "family": family, "table": "t", "name": "sub" } }),
+    ];
+    items.extend(rules.iter().map(rule("c")));
+    items.extend(sub.iter().map(rule("sub")));
+    json!({ "nftables": items })
+}
+
+fn found(hook: &str, policy: &str, rules: &[Value], sub: &[Value]) -> Option<Finding> {
+    let facts = Facts { ruleset: Ok(ruleset("inet", hook, policy, rules, sub)), ..well() };
+    let mut found = complaints(&facts, Some(&config("")));
+    assert!(found.len() <= 1, "{found:#?}");
+    found.pop()
+}
+
+fn severity(hook: &str, policy: &str, rules: &[Value], sub: &[Value]) -> Severity {
+    found(hook, policy, rules, sub).map_or(Severity::Ok, |finding| finding.severity)
+}
+
+fn on(left: Value, right: Value, verdict: &str) -> Value {
+    json!([{ "match": { "op": "==", "left": left, "right": right } }, { "counter": { "packets": 0, "bytes": 0 } }, { verdict: null }])
+}
+
+fn meta(key: &str, right: impl Into<Value>, verdict: &str) -> Value {
+    on(json!({ "meta": { "key": key } }), right.into(), verdict)
+}
+
+fn state(states: Value, verdict: &str) -> Value {
+    json!([{ "match": { "op": "in", "left": { "ct": { "key": "state" } }, "right": states } }, { verdict: null }])
+}
+
+fn address(field: &str, right: Value, verdict: &str) -> Value {
+    on(json!({ "payload": { "protocol": "ip", "field": field } }), right, verdict)
+}
+
+#[test]
+fn a_chain_that_drops_is_named_with_the_rules_that_let_portway_through() {
+    let finding = found("forward", "drop", &[], &[]).expect("a finding");
+    assert_eq!(finding.severity, Broken);
+    assert_eq!(
+        finding.what,
+        "table inet t, chain c (hook forward) drops what comes out of tunnels (pw-*), and what goes into tunnels (pw-*) by its policy"
+    );
+    assert_eq!(
+        finding.remedy.as_deref(),
+        Some(r#"nft insert rule inet t c 'iifname "pw-*" accept' && nft insert rule inet t c 'oifname "pw-*" accept'"#)
+    );
+    let finding = found("input", "accept", &[json!([{ "reject": null }])], &[]).expect("a finding");
+    assert_eq!(finding.what, "table inet t, chain c (hook input) drops tunnel packets that come in (GRE) by a rule");
+    assert_eq!(finding.remedy.as_deref(), Some("nft insert rule inet t c 'ip protocol gre accept'"));
+}
+
+#[rstest]
+#[case::prerouting("prerouting", "iifname \"eni0\" accept")]
+#[case::input("input", "ip protocol gre accept")]
+#[case::forward("forward", "oifname \"pw-*\" accept")]
+#[case::output("output", "ip protocol gre accept")]
+#[case::postrouting("postrouting", "oifname \"eni0\" accept")]
+fn every_hook_is_looked_at(#[case] hook: &str, #[case] remedy: &str) {
+    let finding = found(hook, "drop", &[], &[]).expect("a finding");
+    assert!(finding.severity == Broken && finding.remedy.as_ref().is_some_and(|is| is.contains(remedy)), "{finding:?}");
+    assert_eq!(severity(hook, "accept", &[], &[]), Severity::Ok);
+}
+
+#[test]
+fn our_own_table_and_families_without_ipv4_are_not_judged() {
+    for (family, table) in [("inet", "portway"), ("ip6", "t"), ("bridge", "t"), ("arp", "t")] {
+        let text = ruleset(family, "forward", "drop", &[], &[]).to_string().replace("\"t\"", &format!("{table:?}"));
+        let facts = Facts { ruleset: Ok(serde_json::from_str(&text).expect("JSON")), ..well() };
+        assert_eq!(complaints(&facts, Some(&config(""))), [], "{family} {table}");
+    }
+}
+
+#[test]
+fn a_rule_before_the_drop_that_accepts_for_certain_mends_it() {
+    let both = [meta("iifname", "pw-*", "accept"), meta("oifname", "pw-*", "accept")];
+    assert_eq!(severity("forward", "drop", &both, &[]), Severity::Ok);
+    assert_eq!(severity("forward", "drop", &both[..1], &[]), Broken);
+    assert_eq!(severity("forward", "drop", &[meta("iifname", "p*", "accept"), meta("oifname", "*", "accept")], &[]), Severity::Ok);
+    assert_eq!(severity("forward", "drop", &[meta("iifname", json!({ "set": ["eni0", "pw-*"] }), "accept")], &[]), Severity::Ok);
+    for protocol in [meta("l4proto", "gre", "accept"), address("protocol", json!(47), "accept"), state(json!("untracked"), "accept")] {
+        assert_eq!(severity("input", "drop", &[protocol], &[]), Severity::Ok);
+    }
+    for source in [
+        json!("10.9.0.11"),
+        json!({ "prefix": { "addr": "10.9.0.0", "len": 24 } }),
+        json!({ "set": [{ "range": ["10.9.0.2", "10.9.0.20"] }] }),
+        json!({ "set": [{ "elem": { "val": "10.9.0.11" } }] }),
+    ] {
+        assert_eq!(severity("input", "drop", &[address("saddr", source, "accept")], &[]), Severity::Ok);
+    }
+}
+
+#[test]
+fn a_rule_that_may_accept_makes_it_a_warning() {
+    for rule in [
+        meta("mark", 7, "accept"),
+        meta("iifname", "pw-3", "accept"),
+        on(json!({ "payload": { "protocol": "tcp", "field": "dport" } }), json!(22), "accept"),
+        json!([{ "match": { "op": "in", "left": { "meta": { "key": "iif" } }, "right": "@allowed" } }, { "return": null }]),
+        json!([{ "limit": { "rate": 9 } }, { "accept": null }]),
+        json!([{ "vmap": { "key": { "meta": { "key": "iifname" } }, "data": "@interfaces" } }]),
+    ] {
+        let finding = found("forward", "drop", std::slice::from_ref(&rule), &[]).expect("a finding");
+        // In one direction for certain, unless the rule may spare both.
+        assert!(finding.severity >= Warning, "{rule}: {finding:?}");
+    }
+    assert_eq!(severity("input", "drop", &[address("saddr", json!("@hosts"), "accept")], &[]), Warning);
+}
+
+#[test]
+fn a_rule_for_others_does_not_help() {
+    let rules = [
+        meta("iifname", "docker0", "accept"),
+        state(json!(["established", "related"]), "accept"),
+        on(json!({ "payload": { "protocol": "ip6", "field": "saddr" } }), json!("::1"), "accept"),
+        meta("nfproto", "ipv6", "accept"),
+        on(json!({ "payload": { "protocol": "udp", "field": "dport" } }), json!(53), "accept"),
+        address("saddr", json!("10.9.0.12"), "accept"),
+    ];
+    assert_eq!(severity("input", "drop", &rules, &[]), Broken);
+}
+
+#[test]
+fn a_drop_that_hits_others_or_some_only_is_no_finding() {
+    let rules = [
+        state(json!("invalid"), "drop"),
+        meta("mark", 9, "drop"),
+        on(json!({ "payload": { "protocol": "tcp", "field": "dport" } }), json!(22), "drop"),
+        json!([{ "match": { "op": "!=", "left": { "meta": { "key": "iifname" } }, "right": "docker0" } }, { "limit": { "rate": 9 } }, { "drop": null }]),
+        json!([{ "log": null }, { "counter": { "packets": 3, "bytes": 9 } }]),
+    ];
+    for hook in ["forward", "input", "output", "prerouting", "postrouting"] {
+        assert_eq!(severity(hook, "accept", &rules, &[]), Severity::Ok, "{hook}");
+    }
+    let not = json!([{ "match": { "op": "!=", "left": { "meta": { "key": "iifname" } }, "right": "eni0" } }, { "drop": null }]);
+    assert_eq!(severity("forward", "accept", &[not], &[]), Broken);
+}
+
+#[test]
+fn verdicts_are_followed_through_jumps_and_maps() {
+    let (jump, goto) = (json!([{ "jump": { "target": "sub" } }]), json!([{ "goto": { "target": "sub" } }]));
+    let accept = json!([{ "accept": null }]);
+    let (drop, back) = (json!([{ "drop": null }]), json!([{ "return": null }]));
+    assert_eq!(severity("input", "accept", std::slice::from_ref(&jump), std::slice::from_ref(&drop)), Broken);
+    assert_eq!(severity("input", "drop", std::slice::from_ref(&jump), std::slice::from_ref(&accept)), Severity::Ok);
+    assert_eq!(severity("input", "drop", &[jump, accept.clone()], &[back.clone(), drop.clone()]), Severity::Ok);
+    assert_eq!(severity("input", "drop", &[goto.clone(), accept], &[back]), Broken);
+    assert_eq!(severity("input", "accept", &[goto], &[json!([{ "jump": { "target": "sub" } }])]), Severity::Ok);
+    let map = |key: &str, verdict: Value| json!([{ "vmap": { "key": { "ct": { "key": "state" } }, "data": { "set": [["invalid", { "drop": null }], [key, verdict]] } } }]);
+    assert_eq!(severity("input", "drop", &[map("untracked", json!({ "accept": null }))], &[]), Severity::Ok);
+    assert_eq!(severity("input", "drop", &[map("established", json!({ "accept": null }))], &[]), Broken);
+    assert_eq!(severity("input", "accept", &[map("untracked", json!({ "jump": { "target": "sub" } }))], &[drop]), Broken);
+}
+
+#[test]
+fn without_a_configuration_tunnels_are_looked_at_all_the_same() {
+    let facts = Facts { ruleset: Ok(ruleset("ip", "forward", "drop", &[meta("iifname", "docker0", "accept")], &[])), ..well() };
+    let found = complaints(&facts, None);
+    assert_eq!(found.len(), 1);
+    assert_eq!(found[0].severity, Broken);
+}
