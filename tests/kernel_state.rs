@@ -229,7 +229,9 @@ fn facts_are_about_the_others() {
              ip addr add 192.0.2.1/24 dev eth0; ip addr add 192.0.2.9/32 dev eth0");
         world.apply(&[add_tun("pw-1")]).await;
         let facts = world.kernel.facts().await.unwrap();
-        let names: Vec<_> = facts.links.keys().map(|name| name.as_str()).collect();
+        // A kernel with ip_gre puts three devices of its own into every namespace.
+        let fallback = ["erspan0", "gre0", "gretap0"];
+        let names: Vec<_> = facts.links.keys().map(|name| name.as_str()).filter(|name| !fallback.contains(name)).collect();
         assert_eq!(names, ["br0", "eth0", "eth1", "lo"]);
         let eth0 = facts.link(&name("eth0")).unwrap();
         assert_eq!((eth0.kind.as_deref(), eth0.mtu, eth0.up, eth0.master), (Some("veth"), 1450, true, None));
