@@ -65,6 +65,8 @@ fn what_was_applied_is_observed_and_the_next_plan_is_empty() {
         assert_eq!(world.observe().await, desired, "applied twice");
 
         let seen = run("ip -d link show pw-1; ip -4 addr show; ip route show table 0x70001; ip route show table 0x70002; ip rule");
+        // The kernel marks routes through a device without carrier when it comes round to it.
+        let seen = seen.replace(" linkdown", "");
         for line in [
             "mtu 1400",
             "tun type tun pi off vnet_hdr on multi_queue",
@@ -72,10 +74,10 @@ fn what_was_applied_is_observed_and_the_next_plan_is_empty() {
             "alias portway blue/0",
             "inet 10.64.0.9/32 scope global pw-1",
             "inet 10.64.1.9/24 scope global pw-2",
-            "172.16.0.0/16 dev pw-1 proto 112 scope link linkdown",
+            "172.16.0.0/16 dev pw-1 proto 112 scope link",
             "unreachable 172.16.0.0/16 proto 112 metric 4278198272",
             "10.70.0.0/24 via 192.0.2.7 dev pw-2 proto 112 onlink",
-            "default dev pw-2 proto 112 scope link metric 5 linkdown mtu 1280",
+            "default dev pw-2 proto 112 scope link metric 5 mtu 1280",
             "7000:\tfrom all fwmark 0/0x3fff goto 7999",
             "7200:\tfrom all fwmark 0x2/0x3fff lookup 458754",
             "7999:\tfrom all nop",
