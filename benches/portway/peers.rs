@@ -25,7 +25,7 @@ pub fn run_kernel(options: &Options, report: &mut Report) -> anyhow::Result<()> 
 
 fn measure(options: &Options, backend: &str, report: &mut Report) -> anyhow::Result<()> {
     let (mut ready, mut pass, mut added, mut removed, mut memory) = (Vec::new(), Vec::new(), Vec::new(), Vec::new(), Vec::new());
-    let (mut restarted, mut few) = (Vec::new(), Vec::new());
+    let (mut restarted, mut few, mut passes) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..options.rounds.unwrap_or(ROUNDS) {
         let (node, directory) = (gateway_node()?, directory()?);
         let yaml = gateway_yaml(directory.path(), backend, HOSTS);
@@ -34,6 +34,7 @@ fn measure(options: &Options, backend: &str, report: &mut Report) -> anyhow::Res
         pass.push(daemon.metric("portway_reconcile_seconds")?);
         memory.push(daemon.resident()?);
         let mut connection = daemon.connect()?;
+        let before = daemon.metric("portway_reconcile_passes")?;
         for n in 0..SAMPLES {
             let (path, body) = (format!("/v1/peers/late-{n}"), peer(HOSTS + n));
             let begun = Instant::now();
@@ -43,6 +44,7 @@ fn measure(options: &Options, backend: &str, report: &mut Report) -> anyhow::Res
             connection.expect("DELETE", &path, "", 204)?;
             removed.push(begun.elapsed().as_secs_f64() * 1e3);
         }
+        passes.push(daemon.metric("portway_reconcile_passes")? - before);
         daemon.stop()?;
         let (daemon, took) = Daemon::start(&node, "gateway", directory.path(), &yaml)?;
         restarted.push(took.as_secs_f64());
@@ -58,6 +60,7 @@ fn measure(options: &Options, backend: &str, report: &mut Report) -> anyhow::Res
     report.add(arm("10000"), "restart to ready", "s", restarted, None);
     report.latency(arm("10000"), "one more host", added, Some(Bar::P99AtMost(5.0)));
     report.latency(arm("10000"), "one host less", removed, None);
+    report.add(arm("10000"), "passes while they came and went", "1", passes, None);
     report.add(arm("10000"), "resident memory", "MiB", memory, None);
     report.add(arm("10"), "resident memory", "MiB", few, None);
     Ok(())
