@@ -7,6 +7,7 @@ mod address;
 mod attr;
 mod conntrack;
 mod element;
+mod flow_table;
 mod former;
 mod link;
 mod namespace;
@@ -36,6 +37,7 @@ use std::os::fd::BorrowedFd;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::{io, mem};
+use tokio::sync::OnceCell;
 
 #[derive(Debug, thiserror::Error)]
 pub enum KernelError {
@@ -80,6 +82,8 @@ pub struct Kernel {
     elements: Mutex<Netlink>,
     tables: tokio::sync::Mutex<nft::KnownTables>,
     sysctls: Mutex<former::FormerValues>,
+    /// Whether the kernel has them, asked once.
+    flow_tables: OnceCell<bool>,
 }
 
 impl Kernel {
@@ -93,6 +97,7 @@ impl Kernel {
             elements: Mutex::new(open(libc::NETLINK_NETFILTER, "for nftables")?),
             tables: tokio::sync::Mutex::new(store::Store::open(state_dir, "nft.json")?),
             sysctls: Mutex::new(former::FormerValues::open(state_dir)?),
+            flow_tables: OnceCell::new(),
         })
     }
 
@@ -107,6 +112,10 @@ impl Kernel {
                     state.tables.insert(table, ruleset);
                     let elements = element::list(&mut netfilter, table).map_err(|e| KernelError::read("nftables elements", e))?;
                     state.elements.extend(elements);
+                    if table == NftTable::Inet {
+                        state.flow_devices =
+                            flow_table::devices(&mut netfilter, table).map_err(|e| KernelError::read("the flow table", e))?;
+                    }
                 }
             }
         }
@@ -139,7 +148,8 @@ impl Kernel {
 
     /// Reads the world that is not ours: interfaces and their IPv4 addresses.
     pub async fn facts(&self) -> Result<Facts, KernelError> {
-        survey::facts(&mut lock(&self.route))
+        let flow_tables = *self.flow_tables.get_or_try_init(nft::has_flow_tables).await?;
+        Ok(Facts { flow_tables, ..survey::facts(&mut lock(&self.route))? })
     }
 
     /// One interface, without its addresses.
@@ -230,6 +240,7 @@ impl Kernel {
                 results
             }
             Step::SetElement(..) | Step::RemoveElement(..) => self.apply_elements(run),
+            Step::AddFlowDevice(_) | Step::RemoveFlowDevice(_) => run.iter().map(|step| self.apply_flow_device(step)).collect(),
             _ => self.apply_route(run),
         }
     }
@@ -248,6 +259,15 @@ impl Kernel {
             results.extend(answers.into_iter().map(|answer| answer.map_err(KernelError::from)));
         }
         results
+    }
+
+    fn apply_flow_device(&self, step: &Step) -> Result<(), KernelError> {
+        let mut netlink = lock(&self.elements);
+        Ok(match step {
+            Step::AddFlowDevice(name) => flow_table::add(&mut netlink, NftTable::Inet, name)?,
+            Step::RemoveFlowDevice(name) => flow_table::remove(&mut netlink, NftTable::Inet, name)?,
+            _ => {}
+        })
     }
 
     /// Everything that goes over rtnetlink, and settings, which want to know interfaces.
@@ -323,7 +343,9 @@ impl Kernel {
             | Step::RemoveRoute(_)
             | Step::RemoveRule(_)
             | Step::SetElement(..)
-            | Step::RemoveElement(..) => return Ok(None),
+            | Step::RemoveElement(..)
+            | Step::AddFlowDevice(_)
+            | Step::RemoveFlowDevice(_) => return Ok(None),
         };
         Ok(Some(request))
     }

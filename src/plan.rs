@@ -16,6 +16,6 @@ mod step;
 
 pub use diff::plan;
 pub use rules::{PRIORITIES, rule_tree};
-pub use ruleset::Ruleset;
+pub use ruleset::{FLOW_TABLE, Ruleset};
 pub use state::*;
 pub use step::{Plan, Step};

@@ -4,15 +4,16 @@ mod kernel_support;
 
 use kernel_support::{World, explain, in_namespace, name, run};
 use portway::kernel::KernelError;
-use portway::model::Mark;
+use portway::lab::{gre, ipv4};
+use portway::model::{GreKey, Mark};
 use portway::plan::{Element, NftTable, Ruleset, SetName, State, Step, plan};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 const SETS: &str = "counter drops { }
 map peers { type ipv4_addr : mark; }
-set inner { type mark . ipv4_addr; }
-set inner_net { type mark . ipv4_addr; flags interval; }
+map senders { typeof ip saddr . @th,0,32 . @th,32,32 . @th,160,32 : meta mark; }
+map senders_net { typeof ip saddr . @th,0,32 . @th,32,32 . @th,160,32 : meta mark; flags interval; }
 map attached { type iface_index : mark; }
 map attached_src { type iface_index . ipv4_addr : mark; }
 map attached_net { type iface_index . ipv4_addr : mark; flags interval; }
@@ -39,17 +40,15 @@ fn ip(text: &str) -> IpAddr {
 fn elements() -> BTreeMap<SetName, BTreeMap<Element, Option<Mark>>> {
     let net = "10.64.8.0/22".parse().unwrap();
     let mark = Some(Mark(0x0007_2001));
-    let who = Mark(0x0003_0001);
+    let (outer, key) = (ip("198.51.100.7"), GreKey(7));
+    let wide = "10.128.0.0/9".parse().unwrap();
     BTreeMap::from([
         (
             set("peers"),
             [(Element::Address(ip("198.51.100.7")), mark), (Element::Address(ip("198.51.100.8")), Some(Mark(0x0008_0000)))].into(),
         ),
-        (set("inner"), [(Element::MarkAddress(who, ip("10.64.0.9")), None)].into()),
-        (
-            set("inner_net"),
-            [(Element::MarkPrefix(who, net), None), (Element::MarkPrefix(who, "10.128.0.0/9".parse().unwrap()), None)].into(),
-        ),
+        (set("senders"), [(Element::Sender { outer, key, inner: ip("10.64.0.9") }, mark)].into()),
+        (set("senders_net"), [net, wide].into_iter().map(|inner| (Element::SenderPrefix { outer, key, inner }, mark)).collect()),
         (set("attached"), [(Element::Interface(1), mark), (Element::Interface(77), mark)].into()),
         (set("attached_src"), [(Element::InterfaceAddress(77, ip("10.88.0.7")), mark)].into()),
         (set("attached_net"), [(Element::InterfacePrefix(77, net), mark), (Element::InterfacePrefix(1, net), mark)].into()),
@@ -77,8 +76,8 @@ fn tables_and_elements_are_observed_as_applied() {
         let seen = run("nft list table inet portway").split_whitespace().collect::<Vec<_>>().join(" ");
         for part in [
             "elements = { 198.51.100.7 : 0x00072001, 198.51.100.8 : 0x00080000 }",
-            "elements = { 0x00030001 . 10.64.0.9 }",
-            "0x00030001 . 10.64.8.0/22",
+            "elements = { 198.51.100.7 . 0x20000800 . 0x7 . 0xa400009 : 0x00072001 }",
+            "198.51.100.7 . 0x20000800 . 0x7 . 0xa400800-0xa400bff : 0x00072001",
             "\"lo\" : 0x00072001",
             "elements = { 77 . 10.88.0.7 : 0x00072001 }",
             "77 . 10.64.8.0/22 : 0x00072001",
@@ -115,8 +114,8 @@ fn what_nft_added_reads_as_if_we_had() {
         world.apply(&[Step::ReplaceTable(NftTable::Inet, sample().tables[&NftTable::Inet].clone())]).await;
         run("nft -f - <<'END'
 add element inet portway peers { 198.51.100.7 : 0x72001, 198.51.100.8 : 0x80000 }
-add element inet portway inner { 0x30001 . 10.64.0.9 }
-add element inet portway inner_net { 0x30001 . 10.64.8.0/22, 0x30001 . 10.128.0.0/9 }
+add element inet portway senders { 198.51.100.7 . 0x20000800 . 7 . 0xa400009 : 0x72001 }
+add element inet portway senders_net { 198.51.100.7 . 0x20000800 . 7 . 0xa400800-0xa400bff : 0x72001, 198.51.100.7 . 0x20000800 . 7 . 0xa800000-0xaffffff : 0x72001 }
 add element inet portway attached { lo : 0x72001, 77 : 0x72001 }
 add element inet portway attached_src { 77 . 10.88.0.7 : 0x72001 }
 add element inet portway attached_net { 77 . 10.64.8.0/22 : 0x72001, lo . 10.64.8.0/22 : 0x72001 }
@@ -130,11 +129,12 @@ fn packets_match_what_we_add() {
     in_namespace(async || {
         let world = World::new().await;
         let body = format!(
-            "{SETS}chain marking {{ type route hook output priority raw; policy accept; meta mark set 0x30001; }}
-             chain before_routing {{ type filter hook prerouting priority raw; policy accept;
+            "{SETS}chain before_routing {{ type filter hook prerouting priority raw; policy accept;
              ip saddr != 127.0.0.0/8 return
-             meta mark . ip saddr @inner counter comment \"inner\"
-             meta mark . ip saddr @inner_net counter comment \"inner_net\"
+             meta mark set ip saddr . @th,0,32 . @th,32,32 . @th,160,32 map @senders
+             meta mark 5 counter comment \"senders\"
+             meta mark set ip saddr . @th,0,32 . @th,32,32 . @th,160,32 map @senders_net
+             meta mark 6 counter comment \"senders_net\"
              meta mark set iif map @attached
              meta mark 1 counter comment \"attached\"
              meta mark set iif . ip saddr map @attached_net
@@ -146,17 +146,22 @@ fn packets_match_what_we_add() {
              }}"
         );
         world.apply(&[Step::ReplaceTable(NftTable::Inet, inet(&body))]).await;
-        let (who, net, lo) = (Mark(0x30001), "127.0.0.0/30".parse().unwrap(), ip("127.0.0.1"));
+        let (net, lo) = ("127.0.0.0/30".parse().unwrap(), ip("127.0.0.1"));
+        let (key, inner) = (GreKey(7), ip("10.64.0.9"));
         let all = [
-            ("inner", Element::MarkAddress(who, lo), None),
-            ("inner_net", Element::MarkPrefix(who, net), None),
+            ("senders", Element::Sender { outer: lo, key, inner }, Some(Mark(5))),
+            ("senders_net", Element::SenderPrefix { outer: lo, key, inner: "10.64.0.0/24".parse().unwrap() }, Some(Mark(6))),
             ("attached", Element::Interface(1), Some(Mark(1))),
             ("attached_net", Element::InterfacePrefix(1, net), Some(Mark(2))),
             ("attached_src", Element::InterfaceAddress(1, lo), Some(Mark(3))),
             ("peers", Element::Address(lo), Some(Mark(4))),
         ];
+        let packet = gre(7, 0x0800, &ipv4([10, 64, 0, 9].into(), [172, 16, 0, 1].into(), 17, &[0; 8]));
+        let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::RAW, Some(47.into())).unwrap();
         let counted = |name: &str| {
-            run("ping -c1 -W1 127.0.0.1 >/dev/null");
+            for _ in 0..2 {
+                socket.send_to(&packet, &std::net::SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
+            }
             let rules = run("nft list table inet portway");
             let rule = rules.lines().find(|line| line.ends_with(&format!("comment \"{name}\""))).unwrap();
             rule.split("packets ").nth(1).unwrap().split(' ').next().unwrap().parse::<u32>().unwrap()
@@ -239,11 +244,12 @@ fn a_changed_definition_keeps_the_elements_that_fit() {
         world.apply(&plan(&sized, &world.observe().await).steps).await;
         assert_eq!(world.observe().await, sized, "another size");
         assert!(run("nft list map inet portway peers").contains("size 4096"));
-        let plain = with_body(&format!("{}{CHAIN}", SETS.replace("set inner { type mark . ipv4_addr;", "set inner { type ipv4_addr;")));
+        let plain =
+            with_body(&format!("{}{CHAIN}", SETS.replace("map senders { typeof ip saddr . @th,0,32 .", "map senders { typeof ip saddr .")));
         world.apply(&[Step::ReplaceTable(NftTable::Inet, plain.tables[&NftTable::Inet].clone())]).await;
         let seen = world.observe().await;
         assert_eq!(seen.tables, plain.tables);
-        assert!(run("nft list set inet portway inner").contains("type ipv4_addr\n"));
+        assert!(run("nft list map inet portway senders").contains("typeof ip saddr . @th,32,32 . @th,160,32 : meta mark\n"));
         // Without our memory the old definitions are unknown, and the table is made anew.
         std::fs::remove_file(world.directory.path().join("nft.json")).unwrap();
         let world = world.restarted().await;

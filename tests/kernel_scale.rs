@@ -5,7 +5,7 @@ mod kernel_support;
 
 use kernel_support::{World, in_namespace, name, run};
 use portway::kernel::Change;
-use portway::model::Mark;
+use portway::model::{GreKey, Mark};
 use portway::plan::{Element, NftTable, Route, RouteKey, Ruleset, SetName, State, Step, plan};
 use std::future::Future;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -23,8 +23,9 @@ fn set(name: &str) -> SetName {
 
 /// A gateway with so many function hosts.
 fn gateway(hosts: u32) -> State {
-    let body = "map peers { type ipv4_addr : mark; }\nset inner { type mark . ipv4_addr; }\nset inner_net { type mark . ipv4_addr; flags interval; }
-chain before_routing { type filter hook prerouting priority raw; policy accept; meta mark set ip saddr map @peers; meta mark . ip saddr @inner accept; }";
+    let body = "map peers { type ipv4_addr : mark; }\nmap senders { typeof ip saddr . @th,0,32 . @th,32,32 . @th,160,32 : meta mark; }
+map senders_net { typeof ip saddr . @th,0,32 . @th,32,32 . @th,160,32 : meta mark; flags interval; }
+chain before_routing { type filter hook prerouting priority raw; policy accept; meta mark set ip saddr . @th,0,32 . @th,32,32 . @th,160,32 map @senders; }";
     let mut state = State { tables: [(NftTable::Inet, Ruleset::new(body.into()))].into(), ..State::default() };
     for n in 1..=hosts {
         let (outer, inner) = (address([198, 18, 0, 0], n), address([10, 64, 0, 0], n));
@@ -36,7 +37,7 @@ chain before_routing { type filter hook prerouting priority raw; policy accept; 
         state.neighbours.insert((name("pw-1"), outer), Ipv6Addr::from(u128::from(n) << 80).into());
         let who = Mark(n << 16);
         state.elements.entry(set("peers")).or_default().insert(Element::Address(outer), Some(who));
-        state.elements.entry(set("inner")).or_default().insert(Element::MarkAddress(who, inner), None);
+        state.elements.entry(set("senders")).or_default().insert(Element::Sender { outer, key: GreKey(7), inner }, Some(who));
     }
     state
 }
@@ -120,17 +121,20 @@ fn one_prefix_of_many() {
     in_namespace(async || {
         let world = world().await;
         let mut desired = gateway(0);
+        let sender = |inner| Element::SenderPrefix { outer: address([198, 18, 0, 0], 1), key: GreKey(7), inner };
         for n in 0..MANY {
             let net = ipnet::IpNet::new(address([10, 0, 0, 0], n * 16), 28).unwrap();
-            desired.elements.entry(set("inner_net")).or_default().insert(Element::MarkPrefix(Mark(1 << 16), net), None);
+            desired.elements.entry(set("senders_net")).or_default().insert(sender(net), Some(Mark(1 << 16)));
         }
         let steps = plan(&desired, &State::default()).steps;
         timed("10,000 prefixes", Duration::from_secs(10), world.apply(&steps)).await;
         assert_eq!(world.observe().await.elements, desired.elements);
-        let element = Element::MarkPrefix(Mark(1 << 16), "172.16.0.0/16".parse().unwrap());
-        timed("one more prefix", Duration::from_secs(1), async { world.kernel.set_element(&set("inner_net"), &element, None) })
-            .await
-            .unwrap();
+        let element = sender("172.16.0.0/16".parse().unwrap());
+        timed("one more prefix", Duration::from_secs(1), async {
+            world.kernel.set_element(&set("senders_net"), &element, Some(Mark(1 << 16)))
+        })
+        .await
+        .unwrap();
     });
 }
 

@@ -4,13 +4,13 @@ mod kernel_support;
 
 use kernel_support::{World, explain, in_namespace, name, run};
 use portway::kernel::{Change, tun};
-use portway::model::{GreKey, Mark};
+use portway::model::{GreKey, IfName, Mark};
 use portway::plan::{Link, LinkKind, Route, RouteKey, Rule, RuleAction, State, Step, Sysctl, SysctlKey, plan};
 use std::collections::BTreeSet;
 use std::time::Duration;
 
 fn tun_link() -> Link {
-    Link { kind: LinkKind::Tun, mtu: 1400, alias: "portway blue/0".into(), up: true }
+    Link { kind: LinkKind::Tun, mtu: 1400, alias: "portway blue/0".into(), group: IfName::GROUP, up: true }
 }
 
 fn add_tun(interface: &str) -> Step {
@@ -33,7 +33,9 @@ fn rule(priority: u32, mark: u32, mask: u32, action: RuleAction) -> Rule {
 fn sample() -> State {
     let mut state = State::default();
     state.links.insert(name("pw-1"), tun_link());
-    state.links.insert(name("pw-2"), Link { kind: LinkKind::Tun, mtu: 1300, alias: "portway red/1".into(), up: true });
+    state
+        .links
+        .insert(name("pw-2"), Link { kind: LinkKind::Tun, mtu: 1300, alias: "portway red/1".into(), group: IfName::GROUP, up: true });
     state.addresses.insert((name("pw-1"), "10.64.0.9/32".parse().unwrap()));
     state.addresses.insert((name("pw-2"), "10.64.1.9/24".parse().unwrap()));
     state.routes.insert(route(0x70001, "172.16.0.0/16", 0), through("pw-1", None, None));
@@ -213,7 +215,7 @@ fn gre_is_there_or_not_and_asking_makes_no_interface() {
         let ip = std::process::Command::new("ip").args("link add test type gre local 192.0.2.1 key 1".split(' ')).output().unwrap();
         assert_eq!(has, ip.status.success());
         let gre = LinkKind::Gre { local: "192.0.2.1".parse().unwrap(), remote: None, key: GreKey(7) };
-        let link = Link { kind: gre, mtu: 1400, alias: "portway blue/0".into(), up: true };
+        let link = Link { kind: gre, mtu: 1400, alias: "portway blue/0".into(), group: IfName::GROUP, up: true };
         let failures = world.kernel.apply(&[Step::AddLink(name("pw-1"), link.clone())]).await;
         assert_eq!(failures.is_empty(), has, "{}", explain(&failures));
         if has {

@@ -84,6 +84,6 @@ async fn try_pass<R: Role>(role: &mut R, kernel: &Kernel, report: &mut Report) -
     if steps.len() > STEPS_TOLD {
         report.steps.push(format!("... and {} more", steps.len() - STEPS_TOLD));
     }
-    report.failures = kernel.apply(&steps).await.iter().map(ToString::to_string).collect();
+    report.failures = kernel.apply(&steps).await.into_iter().map(|failure| format!("{:#}", anyhow::Error::from(failure))).collect();
     role.follow(kernel).await
 }

@@ -42,7 +42,10 @@ fn well() -> Facts {
         nft: Some("nftables v1.0.6 (Lester Gooch #5)".into()),
         ruleset: Ok(json!({ "nftables": [] })),
         legacy_iptables: false,
-        network: crate::plan::facts::Facts { links: links.map(|(name, link)| (name.parse().expect("a name"), link)).into() },
+        network: crate::plan::facts::Facts {
+            links: links.map(|(name, link)| (name.parse().expect("a name"), link)).into(),
+            flow_tables: true,
+        },
         sysctls: settings.map(|(key, value)| (key.to_owned(), value.to_owned())).into(),
         read_only: None,
         running: vec![],

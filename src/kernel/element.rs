@@ -1,12 +1,12 @@
 //! Elements of named sets and maps, straight over nfnetlink: starting `nft` would cost 2 ms where this costs 10 us.
 //!
-//! A key is the concatenation of its fields, each padded to 4 bytes. Addresses are in network order. Marks and
-//! interface indices are in host order, except in an interval set, whose keys must compare from their first byte on:
+//! A key is the concatenation of its fields, each padded to 4 bytes. Addresses and what is compared with a packet's bytes
+//! are in network order. Interface indices and marks are in host order, except in an interval set, whose keys must compare from their first byte on:
 //! there nft converts them to network order, in the rules that it compiles and in elements alike.
 
 use super::attr;
 use super::netlink::{Answer, Netlink, Refused, Request};
-use crate::model::Mark;
+use crate::model::{GreKey, Mark};
 use crate::plan::{Element, NftTable, SetName};
 use ipnet::{IpNet, Ipv4Net};
 use netlink_packet_core::NLM_F_CREATE;
@@ -15,9 +15,12 @@ use std::net::{IpAddr, Ipv4Addr};
 
 pub const TABLE: &str = "portway";
 /// The sets and maps whose elements are added and removed one by one. What other sets a ruleset declares belongs to its text.
-pub const SETS: [&str; 9] = ["peers", "inner", "inner_net", "attached", "attached_src", "attached_net", "port", "port_src", "port_net"];
-/// Elements in one message: an attribute holds 64 KiB, an element takes at most 60 bytes.
+pub const SETS: [&str; 9] = ["peers", "senders", "senders_net", "attached", "attached_src", "attached_net", "port", "port_src", "port_net"];
+/// Elements in one message: an attribute holds 64 KiB, an element takes at most 64 bytes.
 const PER_MESSAGE: usize = 1000;
+
+/// The first four bytes of every GRE header that carries IPv4 and has a key and nothing else (RFC 2784, RFC 2890).
+pub const IPV4_WITH_KEY: u32 = 0x2000_0800;
 
 pub type Entry = (Element, Option<Mark>);
 
@@ -51,7 +54,7 @@ mod nf {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Key {
     Address,
-    MarkAddress,
+    Sender,
     Interface,
     InterfaceAddress,
 }
@@ -59,13 +62,13 @@ enum Key {
 impl Key {
     fn from_type(kind: u32) -> Option<Self> {
         const ADDRESS: u32 = 7;
-        const MARK: u32 = 19;
+        const INTEGER: u32 = 4;
         const INTERFACE: u32 = 20;
-        const MARK_ADDRESS: u32 = MARK << 6 | ADDRESS;
+        const SENDER: u32 = ADDRESS << 18 | INTEGER << 12 | INTEGER << 6 | INTEGER;
         const INTERFACE_ADDRESS: u32 = INTERFACE << 6 | ADDRESS;
         match kind {
             ADDRESS => Some(Key::Address),
-            MARK_ADDRESS => Some(Key::MarkAddress),
+            SENDER => Some(Key::Sender),
             INTERFACE => Some(Key::Interface),
             INTERFACE_ADDRESS => Some(Key::InterfaceAddress),
             _ => None,
@@ -124,7 +127,7 @@ fn stands(netlink: &mut Netlink, set: &SetName, element: &Element) -> Result<boo
 }
 
 fn is_prefix(element: &Element) -> bool {
-    matches!(element, Element::MarkPrefix(..) | Element::InterfacePrefix(..))
+    matches!(element, Element::SenderPrefix { .. } | Element::InterfacePrefix(..))
 }
 
 /// Adds many to one set, in few transactions. When one of those is refused, its elements go one by one.
@@ -156,7 +159,7 @@ fn bulk<'e>(
     answers
 }
 
-fn commit(netlink: &mut Netlink, steps: Vec<Request>) -> Answer {
+pub(super) fn commit(netlink: &mut Netlink, steps: Vec<Request>) -> Answer {
     // struct nfgenmsg: no family, version 0, resource: the subsystem, in network order
     let [high, low] = nf::SUBSYSTEM.to_be_bytes();
     let edge = |kind| Request::new(kind, 0, &[0, 0, high, low]);
@@ -223,19 +226,19 @@ fn elements_of(payload: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
     attr::each(payload.get(4..).and_then(|list| attr::find(list, nf::LIST_ELEMENTS)).unwrap_or_default())
 }
 
-fn found<T: Default>(answer: Result<T, Refused>) -> Result<T, Refused> {
+pub(super) fn found<T: Default>(answer: Result<T, Refused>) -> Result<T, Refused> {
     match answer {
         Err(Refused { errno: libc::ENOENT, .. }) => Ok(T::default()),
         other => other,
     }
 }
 
-fn number(kind: u16) -> u16 {
+pub(super) fn number(kind: u16) -> u16 {
     nf::SUBSYSTEM << 8 | kind
 }
 
 /// struct nfgenmsg: family (NFPROTO_INET, NFPROTO_NETDEV), version 0, resource 0
-fn header(table: NftTable) -> Vec<u8> {
+pub(super) fn header(table: NftTable) -> Vec<u8> {
     let family = match table {
         NftTable::Inet => 1,
         NftTable::Netdev => 5,
@@ -249,7 +252,7 @@ fn message(kind: u16, set: &SetName, entries: &[(&Element, Option<Mark>)]) -> Re
 
 fn payload(set: &SetName, entries: &[(&Element, Option<Mark>)]) -> Vec<u8> {
     let mut payload = header(set.table);
-    payload.reserve(64 + entries.len() * 60);
+    payload.reserve(64 + entries.len() * 64);
     attr::put_name(&mut payload, nf::LIST_TABLE, TABLE);
     attr::put_name(&mut payload, nf::LIST_SET, &set.name);
     attr::nest(&mut payload, nf::LIST_ELEMENTS, |list| {
@@ -261,9 +264,9 @@ fn payload(set: &SetName, entries: &[(&Element, Option<Mark>)]) -> Vec<u8> {
 }
 
 fn write(fields: &mut Vec<u8>, element: &Element, value: Option<Mark>) {
-    let mut key = |kind: u16, first: Option<[u8; 4]>, address: Option<IpAddr>| {
+    let mut key = |kind: u16, words: &[u32], address: Option<IpAddr>| {
         attr::nest(fields, kind, |nested| {
-            let mut bytes = first.map_or_else(Vec::new, |first| first.to_vec());
+            let mut bytes: Vec<u8> = words.iter().flat_map(|word| word.to_ne_bytes()).collect();
             match address {
                 Some(IpAddr::V4(ip)) => bytes.extend(ip.octets()),
                 Some(IpAddr::V6(ip)) => bytes.extend(ip.octets()),
@@ -272,42 +275,67 @@ fn write(fields: &mut Vec<u8>, element: &Element, value: Option<Mark>) {
             attr::put(nested, nf::DATA_VALUE, &bytes);
         });
     };
-    let mut interval = |first: u32, net: &IpNet| {
-        key(nf::ELEM_KEY, Some(first.to_be_bytes()), Some(net.network()));
-        key(nf::ELEM_KEY_END, Some(first.to_be_bytes()), Some(net.broadcast()));
-    };
     match element {
-        Element::MarkPrefix(mark, net) => interval(mark.0, net),
-        Element::InterfacePrefix(index, net) => interval(*index, net),
-        Element::Address(ip) => key(nf::ELEM_KEY, None, Some(*ip)),
-        Element::MarkAddress(mark, ip) => key(nf::ELEM_KEY, Some(mark.0.to_ne_bytes()), Some(*ip)),
-        Element::Interface(index) => key(nf::ELEM_KEY, Some(index.to_ne_bytes()), None),
-        Element::InterfaceAddress(index, ip) => key(nf::ELEM_KEY, Some(index.to_ne_bytes()), Some(*ip)),
+        Element::Address(ip) => key(nf::ELEM_KEY, &[], Some(*ip)),
+        Element::Sender { outer, key: tag, inner } => key(nf::ELEM_KEY, &sender(*outer, *tag), Some(*inner)),
+        Element::SenderPrefix { outer, key: tag, inner } => {
+            key(nf::ELEM_KEY, &sender(*outer, *tag), Some(inner.network()));
+            key(nf::ELEM_KEY_END, &sender(*outer, *tag), Some(inner.broadcast()));
+        }
+        Element::Interface(index) => key(nf::ELEM_KEY, &[*index], None),
+        Element::InterfaceAddress(index, ip) => key(nf::ELEM_KEY, &[*index], Some(*ip)),
+        Element::InterfacePrefix(index, net) => {
+            key(nf::ELEM_KEY, &[index.to_be()], Some(net.network()));
+            key(nf::ELEM_KEY_END, &[index.to_be()], Some(net.broadcast()));
+        }
     }
     if let Some(mark) = value {
         attr::nest(fields, nf::ELEM_DATA, |nested| attr::put(nested, nf::DATA_VALUE, &mark.0.to_ne_bytes()));
     }
 }
 
+/// What a sender's key begins with, as words whose bytes in memory are those of the packet.
+fn sender(outer: IpAddr, key: GreKey) -> Vec<u32> {
+    let outer: Vec<u8> = match outer {
+        IpAddr::V4(ip) => ip.octets().into(),
+        IpAddr::V6(ip) => ip.octets().into(),
+    };
+    let outer = outer.chunks_exact(4).map(|word| u32::from_ne_bytes([word[0], word[1], word[2], word[3]]));
+    outer.chain([IPV4_WITH_KEY.to_be(), key.0.to_be()]).collect()
+}
+
 fn read(key: Key, fields: &[u8]) -> Option<Entry> {
     let bytes = |kind| attr::find(fields, kind).and_then(|nested| attr::find(nested, nf::DATA_VALUE));
-    let word = |bytes: &[u8], at: usize| bytes.get(at..at + 4).and_then(|b| <[u8; 4]>::try_from(b).ok());
-    let address = |bytes: &[u8], at: usize| word(bytes, at).map(Ipv4Addr::from);
-    let start = bytes(nf::ELEM_KEY)?;
-    let first = word(start, 0)?;
-    let element = match (key, bytes(nf::ELEM_KEY_END)) {
+    let (start, end) = (bytes(nf::ELEM_KEY)?, bytes(nf::ELEM_KEY_END));
+    // Only the last field may be a range.
+    let last = start.len().checked_sub(4)?;
+    let prefix = || {
+        let end = end?;
+        (end.get(..last)? == &start[..last]).then_some(IpNet::V4(prefix(address(start, last)?, address(end, last)?)?))
+    };
+    let sender = || {
+        let tag = word(start, 4).map(u32::from_be_bytes) == Some(IPV4_WITH_KEY);
+        tag.then_some((address(start, 0)?.into(), GreKey(u32::from_be_bytes(word(start, 8)?))))
+    };
+    let index = || word(start, 0).map(u32::from_ne_bytes);
+    let element = match (key, end) {
         (Key::Address, None) => Element::Address(address(start, 0)?.into()),
-        (Key::Interface, None) => Element::Interface(u32::from_ne_bytes(first)),
-        (Key::MarkAddress, None) => Element::MarkAddress(Mark(u32::from_ne_bytes(first)), address(start, 4)?.into()),
-        (Key::InterfaceAddress, None) => Element::InterfaceAddress(u32::from_ne_bytes(first), address(start, 4)?.into()),
-        (Key::MarkAddress | Key::InterfaceAddress, Some(end)) if word(end, 0)? == first => {
-            let net = IpNet::V4(prefix(address(start, 4)?, address(end, 4)?)?);
-            let first = u32::from_be_bytes(first);
-            if key == Key::MarkAddress { Element::MarkPrefix(Mark(first), net) } else { Element::InterfacePrefix(first, net) }
-        }
+        (Key::Sender, None) => sender().and_then(|(outer, key)| Some(Element::Sender { outer, key, inner: address(start, 12)?.into() }))?,
+        (Key::Sender, Some(_)) => sender().and_then(|(outer, key)| Some(Element::SenderPrefix { outer, key, inner: prefix()? }))?,
+        (Key::Interface, None) => Element::Interface(index()?),
+        (Key::InterfaceAddress, None) => Element::InterfaceAddress(index()?, address(start, 4)?.into()),
+        (Key::InterfaceAddress, Some(_)) => Element::InterfacePrefix(u32::from_be(index()?), prefix()?),
         _ => return None,
     };
     Some((element, bytes(nf::ELEM_DATA).and_then(|b| word(b, 0)).map(|b| Mark(u32::from_ne_bytes(b)))))
+}
+
+fn word(bytes: &[u8], at: usize) -> Option<[u8; 4]> {
+    bytes.get(at..at + 4)?.try_into().ok()
+}
+
+fn address(bytes: &[u8], at: usize) -> Option<Ipv4Addr> {
+    word(bytes, at).map(Ipv4Addr::from)
 }
 
 /// The prefix from one address to another, if it is one.
@@ -326,8 +354,8 @@ mod tests {
         let net: IpNet = "10.64.0.0/22".parse().unwrap();
         let elements = [
             (Key::Address, Element::Address(ip)),
-            (Key::MarkAddress, Element::MarkAddress(Mark(0x0001_0002), ip)),
-            (Key::MarkAddress, Element::MarkPrefix(Mark(0x0001_0002), net)),
+            (Key::Sender, Element::Sender { outer: "10.9.0.11".parse().unwrap(), key: GreKey(7), inner: ip }),
+            (Key::Sender, Element::SenderPrefix { outer: "10.9.0.11".parse().unwrap(), key: GreKey(u32::MAX), inner: net }),
             (Key::Interface, Element::Interface(7)),
             (Key::InterfaceAddress, Element::InterfaceAddress(7, ip)),
             (Key::InterfaceAddress, Element::InterfacePrefix(7, net)),

@@ -53,7 +53,7 @@ pub fn change(netlink: &mut Netlink, name: &IfName, link: &Link) -> Answer {
     if link.up {
         message.header.flags = LinkFlags::Up;
     }
-    message.attributes.extend([LinkAttribute::Mtu(link.mtu), LinkAttribute::IfAlias(link.alias.clone())]);
+    message.attributes.extend([LinkAttribute::Mtu(link.mtu), LinkAttribute::Group(link.group), LinkAttribute::IfAlias(link.alias.clone())]);
     one(netlink, Request::route(RouteNetlinkMessage::NewLink(message), 0))
 }
 
@@ -106,7 +106,8 @@ pub fn list(netlink: &mut Netlink) -> Result<Links, Refused> {
         links.names.insert(index, name.clone());
         if name.is_ours() {
             let kind = seen.link_kind();
-            links.ours.insert(name, Link { kind, mtu: seen.mtu, alias: seen.alias, up: flags.contains(LinkFlags::Up) });
+            let up = flags.contains(LinkFlags::Up);
+            links.ours.insert(name, Link { kind, mtu: seen.mtu, alias: seen.alias, group: seen.group, up });
         } else {
             links.facts.links.insert(name, seen.facts(index, flags));
         }
@@ -148,6 +149,7 @@ struct Seen {
     alias: String,
     kind: Option<String>,
     mtu: u32,
+    group: u32,
     master: Option<u32>,
     link_netnsid: Option<i32>,
     data: Option<InfoData>,
@@ -159,6 +161,7 @@ impl Seen {
             LinkAttribute::IfName(name) => self.name = name,
             LinkAttribute::IfAlias(alias) => self.alias = alias,
             LinkAttribute::Mtu(mtu) => self.mtu = mtu,
+            LinkAttribute::Group(group) => self.group = group,
             LinkAttribute::Controller(index) => self.master = Some(index),
             LinkAttribute::LinkNetNsId(id) => self.link_netnsid = Some(id),
             LinkAttribute::LinkInfo(infos) => infos.into_iter().for_each(|info| match info {

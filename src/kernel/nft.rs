@@ -2,15 +2,17 @@
 //! when the rules themselves change; elements go over netlink (element.rs).
 
 use super::KernelError;
-use super::element::{self, SETS, TABLE};
+use super::element::{self, IPV4_WITH_KEY, SETS, TABLE};
+use super::flow_table;
 use super::netlink::Netlink;
 use super::store::Store;
-use crate::plan::{Element, NftTable, Ruleset, SetName};
+use crate::plan::{Element, FLOW_TABLE, NftTable, Ruleset, SetName};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
+use std::net::IpAddr;
 use std::process::{Output, Stdio};
 use tokio::io::AsyncWriteExt;
 use tokio::process::Command;
@@ -95,7 +97,7 @@ fn create(table: NftTable, ruleset: &Ruleset) -> String {
 fn update(table: NftTable, ruleset: &Ruleset, declared: &[Declaration], standing: &Listing) -> String {
     let family = table.family();
     let stays = |kind: &str, name: &str| {
-        declared.iter().any(|d| d.kind == kind && d.name == name && (kind == "chain" || is_kept(d) || kind == "counter"))
+        declared.iter().any(|d| d.kind == kind && d.name == name && (matches!(kind, "chain" | "counter" | "flowtable") || is_kept(d)))
     };
     let mut script = format!("table {family} {TABLE} {{\n}}\nflush table {family} {TABLE}\n");
     // Chains before what their hooks or a map's verdicts may refer to.
@@ -109,7 +111,11 @@ fn update(table: NftTable, ruleset: &Ruleset, declared: &[Declaration], standing
 /// The table deleted and made anew with its elements, in one transaction: for when a set's definition changed.
 async fn rebuild(netlink: &mut Netlink, table: NftTable, ruleset: &Ruleset, declared: &[Declaration]) -> Result<(), KernelError> {
     let elements = element::list(netlink, table).map_err(|refused| KernelError::read("nftables elements", refused))?;
-    let fresh = format!("table {0} {TABLE} {{\n}}\ndelete table {0} {TABLE}\n{1}", table.family(), create(table, ruleset));
+    let mut fresh = format!("table {0} {TABLE} {{\n}}\ndelete table {0} {TABLE}\n{1}", table.family(), create(table, ruleset));
+    if declared.iter().any(|declaration| declaration.kind == "flowtable") {
+        let devices = flow_table::devices(netlink, table).map_err(|refused| KernelError::read("the flow table", refused))?;
+        fresh.push_str(&flow_table::declaration(table, &devices));
+    }
     let kept = elements.iter().filter(|(set, _)| declared.iter().any(|d| is_kept(d) && d.name == set.name));
     match run(&kept.fold(fresh.clone(), |script, (set, elements)| script + &add_elements(set, elements))).await {
         // The elements do not fit the new definition: whoever wants them adds them anew.
@@ -123,8 +129,11 @@ fn add_elements(set: &SetName, elements: &BTreeMap<Element, Option<crate::model:
     for (element, value) in elements {
         let _ = match element {
             Element::Address(ip) => write!(script, "{ip}"),
-            Element::MarkAddress(mark, ip) => write!(script, "{mark} . {ip}"),
-            Element::MarkPrefix(mark, net) => write!(script, "{mark} . {net}"),
+            Element::Sender { outer, key, inner } => write!(script, "{outer} . {IPV4_WITH_KEY:#x} . {key} . {}", integer(*inner)),
+            Element::SenderPrefix { outer, key, inner } => {
+                let (first, last) = (integer(inner.network()), integer(inner.broadcast()));
+                write!(script, "{outer} . {IPV4_WITH_KEY:#x} . {key} . {first}-{last}")
+            }
             Element::Interface(index) => write!(script, "{index}"),
             Element::InterfaceAddress(index, ip) => write!(script, "{index} . {ip}"),
             Element::InterfacePrefix(index, net) => write!(script, "{index} . {net}"),
@@ -132,6 +141,14 @@ fn add_elements(set: &SetName, elements: &BTreeMap<Element, Option<crate::model:
         script.push_str(&value.map(|mark| format!(" : {mark}, ")).unwrap_or_else(|| ", ".into()));
     }
     script + "}\n"
+}
+
+/// What nft takes for a packet's raw bytes.
+fn integer(address: IpAddr) -> String {
+    match address {
+        IpAddr::V4(ip) => format!("{:#x}", u32::from(ip)),
+        IpAddr::V6(ip) => format!("{:#x}", u128::from(ip)),
+    }
 }
 
 async fn list(netlink: &mut Netlink, table: NftTable) -> Result<Option<Listing>, KernelError> {
@@ -194,6 +211,14 @@ pub async fn version() -> Result<String, KernelError> {
     Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
 }
 
+/// Whether this kernel has flow tables: asked by a dry run, of which nothing stays.
+pub async fn has_flow_tables() -> Result<bool, KernelError> {
+    let script = format!(
+        "table inet {TABLE}_dry_run {{\nflowtable {FLOW_TABLE} {{ hook ingress priority 0; }}\nchain c {{ flow add @{FLOW_TABLE}; }}\n}}\n"
+    );
+    Ok(nft(&["-c", "-f", "-"], &script).await?.status.success())
+}
+
 /// Every table of this namespace, whoever made it; without the elements of sets.
 pub async fn ruleset_json() -> Result<Value, KernelError> {
     let output = nft(&["-j", "-t", "list", "ruleset"], "").await?;
@@ -212,6 +237,10 @@ fn forget_what_varies(value: &mut Value) {
             object.remove("handle");
             if let Some(Value::Object(counter)) = object.get_mut("counter") {
                 counter.retain(|key, _| key != "packets" && key != "bytes");
+            }
+            // Its devices are kept one by one, as elements are.
+            if let Some(Value::Object(flow_table)) = object.get_mut("flowtable") {
+                flow_table.remove("dev");
             }
             object.values_mut().for_each(forget_what_varies);
         }

@@ -71,7 +71,9 @@ name!(
 pub struct IfName(String);
 
 impl IfName {
-    /// What every interface that Portway creates is called.
+    /// The device group of every interface that Portway creates (`IFLA_GROUP`; /etc/iproute2/group may give it a name).
+    pub const GROUP: u32 = 0x7000;
+    /// What they are all called.
     pub const OURS: &'static str = "pw-";
 
     pub fn as_str(&self) -> &str {

@@ -23,12 +23,16 @@ pub fn plan(desired: &State, observed: &State) -> Plan {
             .filter(|(_, route)| !matches!(route, Route::Unicast { interface, .. } if lost(interface)))
             .map(|(key, route)| (key.clone(), route.clone()))
             .collect(),
+        flow_devices: observed.flow_devices.iter().filter(|interface| !lost(interface)).cloned().collect(),
         ..State::default()
     };
 
     let mut steps = Vec::new();
     steps.extend(changed(&desired.tables, &observed.tables).map(|(table, ruleset)| Step::ReplaceTable(*table, ruleset.clone())));
     steps.extend(stale_elements(desired, observed));
+    if desired.has_table(NftTable::Inet) {
+        steps.extend(stands.flow_devices.difference(&desired.flow_devices).cloned().map(Step::RemoveFlowDevice));
+    }
     steps.extend(observed.rules.difference(&desired.rules).cloned().map(Step::RemoveRule));
     steps.extend(gone(&desired.routes, &stands.routes).cloned().map(Step::RemoveRoute));
     steps.extend(gone(&desired.neighbours, &stands.neighbours).map(|(link, address)| Step::RemoveNeighbour(link.clone(), *address)));
@@ -47,6 +51,7 @@ pub fn plan(desired: &State, observed: &State) -> Plan {
         changed(&desired.neighbours, &stands.neighbours).map(|((link, hop), outer)| Step::SetNeighbour(link.clone(), *hop, *outer)),
     );
     steps.extend(missing_elements(desired, observed));
+    steps.extend(desired.flow_devices.difference(&stands.flow_devices).cloned().map(Step::AddFlowDevice));
     steps.extend(changed(&desired.routes, &stands.routes).map(|(key, route)| Step::SetRoute(key.clone(), route.clone())));
     steps.extend(missing_rules(desired, observed));
     // Those of an interface of ours go with it.
@@ -100,7 +105,7 @@ fn missing_rules<'s>(desired: &'s State, observed: &'s State) -> impl Iterator<I
 impl State {
     /// Adds all of `other`, which wins where both say something.
     pub fn merge(&mut self, other: State) {
-        let State { tables, sysctls, links, addresses, neighbours, routes, rules, elements } = other;
+        let State { tables, sysctls, links, addresses, neighbours, routes, rules, elements, flow_devices } = other;
         self.tables.extend(tables);
         self.sysctls.extend(sysctls);
         self.links.extend(links);
@@ -108,6 +113,7 @@ impl State {
         self.neighbours.extend(neighbours);
         self.routes.extend(routes);
         self.rules.extend(rules);
+        self.flow_devices.extend(flow_devices);
         for (set, entries) in elements {
             self.elements.entry(set).or_default().extend(entries);
         }
@@ -120,6 +126,9 @@ impl State {
             Step::RemoveTable(table) => {
                 self.tables.remove(&table);
                 self.elements.retain(|set, _| set.table != table);
+                if table == NftTable::Inet {
+                    self.flow_devices.clear();
+                }
             }
             Step::SetSysctl(sysctl, value) => drop(self.sysctls.insert(sysctl, value)),
             Step::RestoreSysctl(sysctl) => drop(self.sysctls.remove(&sysctl)),
@@ -129,6 +138,7 @@ impl State {
                 self.sysctls.retain(|sysctl, _| sysctl.interface != name);
                 self.addresses.retain(|(link, _)| *link != name);
                 self.neighbours.retain(|(link, _), _| *link != name);
+                self.flow_devices.remove(&name);
                 self.routes.retain(|_, route| !matches!(route, Route::Unicast { interface, .. } if *interface == name));
             }
             Step::AddAddress(link, address) => drop(self.addresses.insert((link, address))),
@@ -145,6 +155,8 @@ impl State {
                     elements.remove(&element);
                 }
             }
+            Step::AddFlowDevice(name) => drop(self.flow_devices.insert(name)),
+            Step::RemoveFlowDevice(name) => drop(self.flow_devices.remove(&name)),
         }
     }
 

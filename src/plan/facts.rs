@@ -4,10 +4,12 @@ use crate::model::IfName;
 use ipnet::IpNet;
 use std::collections::BTreeMap;
 
-/// The interfaces of one network namespace.
+/// The interfaces of one network namespace, and what its kernel can do.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Facts {
     pub links: BTreeMap<IfName, LinkFacts>,
+    /// Whether this kernel has flow tables (CONFIG_NF_FLOW_TABLE).
+    pub flow_tables: bool,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

@@ -4,7 +4,7 @@ mod ruleset;
 
 use super::facts::Facts;
 use super::slots::{Numbers, Slots, alias};
-use super::{Element, Link, LinkKind, NftTable, Route, RouteKey, Ruleset, SetName, State, Sysctl, SysctlKey, rule_tree};
+use super::{Element, FLOW_TABLE, Link, LinkKind, NftTable, Route, RouteKey, Ruleset, SetName, State, Sysctl, SysctlKey, rule_tree};
 use crate::config::{Gateway, GatewayTenant, Snat, StaticPeer};
 use crate::model::{IfName, Mark, ShardId, Slot, TenantName, TenantShard, Who};
 use ipnet::{IpNet, Ipv4Net};
@@ -68,6 +68,10 @@ pub fn desired(inputs: &Inputs) -> State {
     for peer in inputs.hosts {
         state.merge(inputs.peer(peer));
     }
+    if inputs.facts.flow_tables {
+        state.flow_devices.extend(tenants.iter().map(|(slot, _)| IfName::tunnel(*slot)));
+        state.flow_devices.extend(asked.iter().map(|(_, interface)| (*interface).clone()));
+    }
     state
 }
 
@@ -89,7 +93,7 @@ impl Inputs<'_> {
             Carrier::Kernel => LinkKind::Gre { local: self.config.platform.address, remote: None, key: tenant.key },
             Carrier::Userspace => LinkKind::Tun,
         };
-        let link = Link { kind, mtu: self.tunnel_mtu(), alias: alias(&shard_of(&tenant.name)), up: true };
+        let link = Link { kind, mtu: self.tunnel_mtu(), alias: alias(&shard_of(&tenant.name)), group: IfName::GROUP, up: true };
         let setting = |interface: &IfName, key| (Sysctl { interface: interface.clone(), key }, "1".to_owned());
         State {
             sysctls: [&tunnel, &tenant.interface]
@@ -127,10 +131,12 @@ impl Inputs<'_> {
     pub fn peer(&self, peer: &StaticPeer) -> State {
         let mut state = State::default();
         let who = self.peers.get(&peer.outer).and_then(|n| Who::try_from(n).ok());
-        for (tenant, prefixes) in &peer.inner {
-            let Some(slot) = self.slot(tenant) else { continue };
+        let outer = peer.outer;
+        for (name, prefixes) in &peer.inner {
+            let Some(key) = self.config.tenants.iter().find(|tenant| tenant.name == *name).map(|tenant| tenant.key) else { continue };
+            let Some(slot) = self.slot(name) else { continue };
             let interface = IfName::tunnel(slot);
-            let via = (self.carrier == Carrier::Kernel).then_some(peer.outer);
+            let via = (self.carrier == Carrier::Kernel).then_some(outer);
             // The kernel looks its next hops up by interface and metric: with one metric for all of them every new route
             // would be compared with thousands (fib_info_hash in net/ipv4/fib_semantics.c).
             let metric = via.and(who).map_or(0, |who| u32::from(who.get()));
@@ -139,21 +145,16 @@ impl Inputs<'_> {
                 state.routes.insert(key, Route::Unicast { interface: interface.clone(), via, mtu: None });
             }
             if self.carrier == Carrier::Kernel {
-                state.neighbours.insert((interface, peer.outer), peer.outer);
-                let mark = Mark::new(who, Some(slot));
+                state.neighbours.insert((interface, outer), outer);
                 for prefix in prefixes {
                     let (set, element) = if prefix.prefix_len() == prefix.max_prefix_len() {
-                        (ruleset::INNER, Element::MarkAddress(mark, prefix.addr()))
+                        (ruleset::SENDERS, Element::Sender { outer, key, inner: prefix.addr() })
                     } else {
-                        (ruleset::INNER_NET, Element::MarkPrefix(mark, *prefix))
+                        (ruleset::SENDERS_NET, Element::SenderPrefix { outer, key, inner: *prefix })
                     };
-                    state.elements.entry(set_name(set)).or_default().insert(element, None);
+                    state.elements.entry(set_name(set)).or_default().insert(element, Some(Mark::new(who, Some(slot))));
                 }
-                state
-                    .elements
-                    .entry(set_name(ruleset::PEERS))
-                    .or_default()
-                    .insert(Element::Address(peer.outer), Some(Mark::new(who, None)));
+                state.elements.entry(set_name(ruleset::PEERS)).or_default().insert(Element::Address(outer), Some(Mark::new(who, None)));
             }
         }
         state

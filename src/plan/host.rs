@@ -123,7 +123,11 @@ impl Inputs<'_> {
         let key = |destination, metric| RouteKey { table: slot.table(), destination, metric };
         State {
             sysctls: [setting(SysctlKey::Forwarding), setting(SysctlKey::SrcValidMark)].into(),
-            links: [(interface.clone(), Link { kind, mtu: self.tunnel_mtu(), alias: alias(&shard_of(tenant, shard)), up: true })].into(),
+            links: [(
+                interface.clone(),
+                Link { kind, mtu: self.tunnel_mtu(), alias: alias(&shard_of(tenant, shard)), group: IfName::GROUP, up: true },
+            )]
+            .into(),
             addresses: [(interface.clone(), shard.inner.into())].into(),
             routes: tenant
                 .cidrs

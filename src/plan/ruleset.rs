@@ -1,6 +1,19 @@
 //! The chains and rules of one nftables table of ours.
 
+use super::facts::Facts;
+use crate::model::IfName;
 use sha2::{Digest, Sha256};
+
+/// The flow table of `table inet portway`, where a ruleset declares one.
+pub const FLOW_TABLE: &str = "fast";
+
+/// The expression that a packet came in at this interface: by its index where it is known, which costs less than its name.
+pub(super) fn came_in_at(interface: &IfName, facts: &Facts) -> String {
+    match facts.link(interface) {
+        Some(link) => format!("iif {}", link.index),
+        None => format!("iifname \"{interface}\""),
+    }
+}
 
 /// A table as text in nft's language, and what identifies it.
 ///

@@ -29,6 +29,9 @@ pub struct State {
     pub rules: BTreeSet<Rule>,
     /// What stands in the named sets and maps of our tables.
     pub elements: BTreeMap<SetName, BTreeMap<Element, Option<Mark>>>,
+    /// Interfaces at which packets of established connections take the short way past routing and rules (the flow table of
+    /// `table inet portway`, Documentation/networking/nf_flowtable.rst).
+    pub flow_devices: BTreeSet<IfName>,
 }
 
 /// One of the two nftables tables that may be ours; both are named `portway`.
@@ -81,6 +84,8 @@ pub struct Link {
     pub mtu: u32,
     /// For people (`ip link` shows it), and how a restarted daemon knows whose tunnel this is.
     pub alias: String,
+    /// The device group (`ip link show group 28672`), [`IfName::GROUP`]: rules know a tunnel by it at the cost of one comparison.
+    pub group: u32,
     pub up: bool,
 }
 
@@ -145,10 +150,11 @@ pub struct SetName {
 pub enum Element {
     /// `ipv4_addr`
     Address(IpAddr),
-    /// `mark . ipv4_addr`
-    MarkAddress(Mark, IpAddr),
-    /// `mark . ipv4_addr`, flags interval
-    MarkPrefix(Mark, IpNet),
+    /// `ipv4_addr . integer . integer . ipv4_addr`: the outer source of a GRE packet, its flags and protocol (always those
+    /// of IPv4 with a key), the key, the inner source
+    Sender { outer: IpAddr, key: GreKey, inner: IpAddr },
+    /// the same with the inner sources of a prefix, flags interval
+    SenderPrefix { outer: IpAddr, key: GreKey, inner: IpNet },
     /// `iface_index`
     Interface(u32),
     /// `iface_index . ipv4_addr`

@@ -33,6 +33,9 @@ pub enum Step {
     /// Add, or replace the value of.
     SetElement(SetName, Element, Option<Mark>),
     RemoveElement(SetName, Element),
+    /// Let packets of established connections take the short way at this interface.
+    AddFlowDevice(IfName),
+    RemoveFlowDevice(IfName),
 }
 
 /// Steps in the order in which they are to be carried out.
@@ -74,6 +77,8 @@ impl fmt::Display for Step {
             Step::SetElement(s, e, Some(mark)) => write!(f, "+ element {s} {e} : {mark}"),
             Step::SetElement(s, e, None) => write!(f, "+ element {s} {e}"),
             Step::RemoveElement(s, e) => write!(f, "- element {s} {e}"),
+            Step::AddFlowDevice(n) => write!(f, "+ flow table device {n}"),
+            Step::RemoveFlowDevice(n) => write!(f, "- flow table device {n}"),
         }
     }
 }
@@ -136,8 +141,8 @@ impl fmt::Display for Element {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Element::Address(a) => write!(f, "{a}"),
-            Element::MarkAddress(m, a) => write!(f, "{m} . {a}"),
-            Element::MarkPrefix(m, p) => write!(f, "{m} . {p}"),
+            Element::Sender { outer, key, inner } => write!(f, "{outer} . key {key} . {inner}"),
+            Element::SenderPrefix { outer, key, inner } => write!(f, "{outer} . key {key} . {inner}"),
             Element::Interface(i) => write!(f, "interface {i}"),
             Element::InterfaceAddress(i, a) => write!(f, "interface {i} . {a}"),
             Element::InterfacePrefix(i, p) => write!(f, "interface {i} . {p}"),

@@ -20,14 +20,20 @@ fn state() -> impl Strategy<Value = State> {
             let kind = |k: u8| if k == 0 { LinkKind::Tun } else { LinkKind::Gre { local: ip(1), remote: None, key: GreKey(k.into()) } };
             let links: BTreeMap<_, _> = links
                 .into_iter()
-                .map(|(n, k)| (name(n), Link { kind: kind(k / 2), mtu: 1400 + u32::from(k % 2), alias: String::new(), up: true }))
+                .map(|(n, k)| {
+                    (
+                        name(n),
+                        Link { kind: kind(k / 2), mtu: 1400 + u32::from(k % 2), alias: String::new(), group: IfName::GROUP, up: true },
+                    )
+                })
                 .collect();
             // Only what stands on an interface that exists can exist.
             let on = |n: u8| links.contains_key(&name(n)).then(|| name(n));
             let table = NftTable::Inet;
+            let elements_stand = elements.len() > 1;
             let set = SetName { table, name: "peers".into() };
             State {
-                tables: (elements.len() > 1).then(|| (table, Ruleset::new(format!("{}", elements.len())))).into_iter().collect(),
+                tables: elements_stand.then(|| (table, Ruleset::new(format!("{}", elements.len())))).into_iter().collect(),
                 sysctls: sysctls
                     .iter()
                     .filter_map(|(n, v)| Some((Sysctl { interface: on(*n)?, key: SysctlKey::Forwarding }, v.to_string())))
@@ -42,11 +48,12 @@ fn state() -> impl Strategy<Value = State> {
                     })
                     .collect(),
                 rules: rule_tree(slots.into_iter().map(|n| Slot::try_from(n).unwrap())),
-                elements: if elements.len() > 1 {
+                elements: if elements_stand {
                     [(set, elements.into_iter().map(|(n, v)| (Element::Address(ip(n)), Some(Mark(v.into())))).collect())].into()
                 } else {
                     BTreeMap::new()
                 },
+                flow_devices: neighbours.keys().filter_map(|n| on(*n)).filter(|_| elements_stand).collect(),
                 links,
             }
         },
@@ -87,7 +94,7 @@ proptest! {
 
 #[test]
 fn a_plan_prints_what_it_will_do() {
-    let link = Link { kind: LinkKind::Tun, mtu: 1472, alias: "portway acme/0".into(), up: true };
+    let link = Link { kind: LinkKind::Tun, mtu: 1472, alias: "portway acme/0".into(), group: IfName::GROUP, up: true };
     let desired = State { links: [(name(1), link)].into(), ..State::default() };
     assert_eq!(plan(&desired, &State::default()).to_string(), "+ link pw-1: tun mtu 1472 up (portway acme/0)\n");
 }

@@ -1,13 +1,14 @@
 //! The gateway's nftables table: who may send, where to, and under which address.
 
-use super::{Carrier, GatewayTenant, Inputs, Slot, Snat};
+use super::{Carrier, FLOW_TABLE, GatewayTenant, Inputs, Slot, Snat};
 use crate::config::Allow;
 use crate::model::{IfName, PortRange};
+use crate::plan::ruleset::came_in_at;
 use std::fmt::Write;
 
 pub const PEERS: &str = "peers";
-pub const INNER: &str = "inner";
-pub const INNER_NET: &str = "inner_net";
+pub const SENDERS: &str = "senders";
+pub const SENDERS_NET: &str = "senders_net";
 
 /// Named counters, and what each one counts.
 pub const DROPS: [(&str, &str); 9] = [
@@ -30,6 +31,10 @@ const NEVER: &str = "{ 0.0.0.0/8, 100.100.100.200, 127.0.0.0/8, 169.254.0.0/16, 
 const NESTED_PROTOCOLS: &str = "{ 4, 41, 47, 97 }";
 const NESTED_PORTS: &str = "{ 4789, 4790, 5555, 6080, 6081, 8472 }";
 
+/// Who sent a GRE packet: the outer source; the GRE header's flags and protocol, and its key; the source of the IPv4 packet
+/// inside. They stand at these places only if the flags announce a key and nothing else, which is part of the look-up.
+const SENDER: &str = "ip saddr . @th,0,32 . @th,32,32 . @th,160,32";
+
 /// Everything inside `table inet portway { ... }`.
 pub fn body(inputs: &Inputs, tenants: &[(Slot, &GatewayTenant)]) -> String {
     let mut text = String::new();
@@ -38,14 +43,17 @@ pub fn body(inputs: &Inputs, tenants: &[(Slot, &GatewayTenant)]) -> String {
         line(out, format_args!("counter {counter} {{ }}"));
     }
     line(out, format_args!("map {PEERS} {{ type ipv4_addr : mark; }}"));
-    line(out, format_args!("set {INNER} {{ type mark . ipv4_addr; }}"));
-    line(out, format_args!("set {INNER_NET} {{ type mark . ipv4_addr; flags interval; }}"));
-    let kernel = inputs.carrier == Carrier::Kernel;
-    outer(out, inputs, tenants, kernel);
+    line(out, format_args!("map {SENDERS} {{ typeof {SENDER} : meta mark; }}"));
+    line(out, format_args!("map {SENDERS_NET} {{ typeof {SENDER} : meta mark; flags interval; }}"));
+    if inputs.facts.flow_tables {
+        line(out, format_args!("flowtable {FLOW_TABLE} {{ hook ingress priority 0; }}"));
+    }
+    clamp(out, inputs.tunnel_mtu() - 40);
+    before_routing(out, inputs, tenants);
     for (slot, tenant) in tenants {
-        from_tunnel(out, *slot, kernel);
+        from_tunnel(out, *slot, inputs.carrier);
         from_tenant(out, *slot, tenant);
-        policy(out, *slot, tenant, inputs.tunnel_mtu() - 40);
+        policy(out, *slot, tenant, inputs);
     }
     hooks(out, inputs, tenants);
     text
@@ -69,26 +77,37 @@ fn line(out: &mut String, text: std::fmt::Arguments) {
     let _ = writeln!(out, "{text}");
 }
 
-/// A packet of a tunnel, still wrapped: is it from a function host? The kernel gives the mark to what it unwraps.
-fn outer(out: &mut String, inputs: &Inputs, tenants: &[(Slot, &GatewayTenant)], kernel: bool) {
+fn before_routing(out: &mut String, inputs: &Inputs, tenants: &[(Slot, &GatewayTenant)]) {
     line(out, format_args!("chain outer {{"));
-    if kernel {
-        let keys: Vec<String> = tenants.iter().map(|(_, tenant)| tenant.key.to_string()).collect();
-        line(out, format_args!("meta mark set 0"));
-        line(out, format_args!("@th,0,16 != 0x2000 counter name drop_gre_header drop"));
-        line(out, format_args!("@th,16,16 != 0x0800 counter name drop_gre_protocol drop"));
-        line(out, format_args!("@th,32,32 != {{ {} }} counter name drop_gre_key drop", keys.join(", ")));
-        line(out, format_args!("meta mark set ip saddr map @{PEERS}"));
-        line(out, format_args!("meta mark & 0xffff0000 == 0 counter name drop_unlisted_source drop"));
+    match inputs.carrier {
+        Carrier::Kernel => outer(out, tenants),
+        Carrier::Userspace => line(out, format_args!("notrack accept")),
     }
-    line(out, format_args!("notrack accept"));
     line(out, format_args!("}}"));
     let platform = &inputs.config.platform;
     line(out, format_args!("chain before_routing {{ type filter hook prerouting priority raw; policy accept;"));
-    line(out, format_args!("iifname \"{}\" ip daddr {} ip protocol gre goto outer", platform.interface, platform.address));
-    dispatch(out, "iifname", "goto", tenants.iter().map(|(slot, _)| (IfName::tunnel(*slot), format!("from_tunnel_{slot}"))));
-    dispatch(out, "iifname", "goto", tenants.iter().map(|(slot, tenant)| (tenant.interface.clone(), format!("from_tenant_{slot}"))));
+    line(out, format_args!("{} ip protocol gre ip daddr {} goto outer", came_in_at(&platform.interface, inputs.facts), platform.address));
+    let tunnels = tenants.iter().map(|(slot, _)| (IfName::tunnel(*slot), format!("from_tunnel_{slot}")));
+    let networks = tenants.iter().map(|(slot, tenant)| (tenant.interface.clone(), format!("from_tenant_{slot}")));
+    dispatch(out, "iifname", "goto", tunnels.chain(networks));
     line(out, format_args!("}}"));
+}
+
+/// A packet of a tunnel, still wrapped: does this function host have this inner address in the tenant of this key? One
+/// look-up says so, and whose the packet is; the kernel gives the mark to what it unwraps. The rest only names the reason.
+fn outer(out: &mut String, tenants: &[(Slot, &GatewayTenant)]) {
+    let keys: Vec<String> = tenants.iter().map(|(_, tenant)| tenant.key.to_string()).collect();
+    line(out, format_args!("meta mark set {SENDER} map @{SENDERS} notrack accept"));
+    line(out, format_args!("meta mark set {SENDER} map @{SENDERS_NET} notrack accept"));
+    line(out, format_args!("@th,0,16 != 0x2000 counter name drop_gre_header drop"));
+    line(out, format_args!("@th,16,16 != 0x0800 counter name drop_gre_protocol drop"));
+    if !keys.is_empty() {
+        line(out, format_args!("@th,32,32 != {{ {} }} counter name drop_gre_key drop", keys.join(", ")));
+    }
+    line(out, format_args!("meta mark set 0"));
+    line(out, format_args!("meta mark set ip saddr map @{PEERS}"));
+    line(out, format_args!("meta mark 0 counter name drop_unlisted_source drop"));
+    line(out, format_args!("counter name drop_spoofed_inner drop"));
 }
 
 fn dispatch(out: &mut String, key: &str, verdict: &str, to: impl Iterator<Item = (IfName, String)>) {
@@ -98,20 +117,13 @@ fn dispatch(out: &mut String, key: &str, verdict: &str, to: impl Iterator<Item =
     }
 }
 
-/// A packet just unwrapped. In userspace its three addresses have been checked by the process that unwrapped it.
-fn from_tunnel(out: &mut String, slot: Slot, kernel: bool) {
+/// A packet just unwrapped. In userspace its three addresses have been checked by the process that unwrapped it. The
+/// kernel unwraps whatever has the tunnel's key and addresses: what did not pass `outer` has no mark of this tunnel.
+fn from_tunnel(out: &mut String, slot: Slot, carrier: Carrier) {
     line(out, format_args!("chain from_tunnel_{slot} {{"));
-    line(out, format_args!("meta nfproto != ipv4 counter name drop_spoofed_inner drop"));
-    if kernel {
-        line(out, format_args!("meta mark set meta mark & 0xffff0000 | {:#x}", slot.bits()));
-        line(
-            out,
-            format_args!("meta mark . ip saddr != @{INNER} meta mark . ip saddr != @{INNER_NET} counter name drop_spoofed_inner drop"),
-        );
-        line(out, format_args!("ip protocol {NESTED_PROTOCOLS} counter name drop_nested drop"));
-        line(out, format_args!("udp dport {NESTED_PORTS} counter name drop_nested drop"));
-    } else {
-        line(out, format_args!("meta mark set {:#x}", slot.bits()));
+    match carrier {
+        Carrier::Kernel => line(out, format_args!("meta mark & 0x3fff != {:#x} counter name drop_spoofed_inner drop", slot.bits())),
+        Carrier::Userspace => line(out, format_args!("meta mark set {:#x}", slot.bits())),
     }
     line(out, format_args!("ct zone set {}", slot.zone()));
     line(out, format_args!("}}"));
@@ -121,6 +133,8 @@ fn from_tunnel(out: &mut String, slot: Slot, kernel: bool) {
 /// that comes in there is the machine's own business.
 fn from_tenant(out: &mut String, slot: Slot, tenant: &GatewayTenant) {
     line(out, format_args!("chain from_tenant_{slot} {{"));
+    // Never a tunnel's packet: with this mark it would pass for one that was looked up.
+    line(out, format_args!("ip protocol gre return"));
     match tenant.snat {
         Snat::To { address, .. } => line(out, format_args!("ip daddr != {address} return")),
         Snat::Masquerade { .. } => line(out, format_args!("fib daddr type != local return")),
@@ -130,18 +144,29 @@ fn from_tenant(out: &mut String, slot: Slot, tenant: &GatewayTenant) {
     line(out, format_args!("}}"));
 }
 
-/// What a tenant's functions may reach, and what may come back. `mss` is what fits the tunnel; the route may say less.
-fn policy(out: &mut String, slot: Slot, tenant: &GatewayTenant, mss: u32) {
+/// What a tenant's functions may reach, and what may come back. What is established comes first and, where the kernel has
+/// flow tables, no longer passes here at all.
+fn policy(out: &mut String, slot: Slot, tenant: &GatewayTenant, inputs: &Inputs) {
     let interface = &tenant.interface;
-    let clamp = |out: &mut String| {
-        line(out, format_args!("tcp flags syn / syn,rst tcp option maxseg size set {mss}"));
-        line(out, format_args!("tcp flags syn / syn,rst tcp option maxseg size set rt mtu"));
+    let clamped = |out: &mut String| line(out, format_args!("tcp flags syn / syn,rst jump clamp"));
+    let established = |out: &mut String, here: &str| {
+        if inputs.facts.flow_tables {
+            line(out, format_args!("{here} ct state established flow add @{FLOW_TABLE}"));
+        }
+        line(out, format_args!("{here} ct state established,related accept"));
     };
     line(out, format_args!("chain to_tenant_{slot} {{"));
+    established(out, &format!("oifname \"{interface}\""));
+    clamped(out);
     line(out, format_args!("oifname != \"{interface}\" counter name drop_policy drop"));
     line(out, format_args!("ip daddr {NEVER} counter name drop_policy drop"));
-    clamp(out);
-    line(out, format_args!("ct state established,related accept"));
+    if inputs.carrier == Carrier::Kernel {
+        // What is nested never becomes a connection, so it need not be looked for in one.
+        line(out, format_args!("ip protocol {NESTED_PROTOCOLS} counter name drop_nested drop"));
+        line(out, format_args!("udp dport {NESTED_PORTS} counter name drop_nested drop"));
+    }
+    // By this, the connections of a tenant that goes are found.
+    line(out, format_args!("ct mark set meta mark"));
     for Allow { to, tcp, udp, icmp } in &tenant.allow {
         for (protocol, ports) in [("tcp", tcp), ("udp", udp)] {
             if !ports.is_empty() {
@@ -155,10 +180,18 @@ fn policy(out: &mut String, slot: Slot, tenant: &GatewayTenant, mss: u32) {
     line(out, format_args!("counter name drop_policy drop"));
     line(out, format_args!("}}"));
     line(out, format_args!("chain to_tunnel_{slot} {{"));
-    line(out, format_args!("iifname != \"{interface}\" counter name drop_unsolicited drop"));
-    clamp(out);
-    line(out, format_args!("ct state established,related accept"));
+    // Before the rest: the answer to a SYN belongs to a connection that is established.
+    clamped(out);
+    established(out, &format!("iifname \"{interface}\""));
     line(out, format_args!("counter name drop_unsolicited drop"));
+    line(out, format_args!("}}"));
+}
+
+/// `mss` is what fits the tunnel; the route may say less.
+fn clamp(out: &mut String, mss: u32) {
+    line(out, format_args!("chain clamp {{"));
+    line(out, format_args!("tcp option maxseg size set {mss}"));
+    line(out, format_args!("tcp option maxseg size set rt mtu"));
     line(out, format_args!("}}"));
 }
 
@@ -168,27 +201,22 @@ fn join(ports: &[PortRange]) -> String {
 
 fn hooks(out: &mut String, inputs: &Inputs, tenants: &[(Slot, &GatewayTenant)]) {
     let platform = &inputs.config.platform;
-    line(out, format_args!("chain remember {{ type filter hook prerouting priority mangle; policy accept;"));
-    // By this, the connections of a tenant that goes are found.
-    line(out, format_args!("meta mark & 0x2000 != 0 ct state new ct mark set meta mark"));
-    line(out, format_args!("}}"));
-
     line(out, format_args!("chain forward {{ type filter hook forward priority filter; policy accept;"));
     dispatch(out, "iifname", "goto", tenants.iter().map(|(slot, _)| (IfName::tunnel(*slot), format!("to_tenant_{slot}"))));
     dispatch(out, "oifname", "goto", tenants.iter().map(|(slot, _)| (IfName::tunnel(*slot), format!("to_tunnel_{slot}"))));
-    line(out, format_args!("iifname \"{0}*\" counter name drop_policy drop", IfName::OURS));
-    line(out, format_args!("oifname \"{0}*\" counter name drop_unsolicited drop", IfName::OURS));
+    line(out, format_args!("iifgroup {} counter name drop_policy drop", IfName::GROUP));
+    line(out, format_args!("oifgroup {} counter name drop_unsolicited drop", IfName::GROUP));
     line(out, format_args!("}}"));
 
     line(out, format_args!("chain input {{ type filter hook input priority filter; policy accept;"));
-    line(out, format_args!("iifname \"{0}*\" counter name drop_to_node drop", IfName::OURS));
+    line(out, format_args!("iifgroup {} counter name drop_to_node drop", IfName::GROUP));
     for (_, tenant) in tenants {
         // The address is the connections' alone: a packet that belongs to none must not be answered with a reset.
         if let Snat::To { address, .. } = tenant.snat {
             line(
                 out,
                 format_args!(
-                    "iifname \"{}\" ip daddr {address} meta l4proto {{ tcp, udp }} counter name drop_unsolicited drop",
+                    "ip daddr {address} meta l4proto {{ tcp, udp }} iifname \"{}\" counter name drop_unsolicited drop",
                     tenant.interface
                 ),
             );

@@ -43,15 +43,20 @@ fn facts() -> Facts {
             ("eni1".parse().unwrap(), link(1500, "172.16.101.4/24")),
         ]
         .into(),
+        flow_tables: true,
     }
 }
 
 fn state(config: &Gateway, carrier: Carrier) -> State {
+    state_with(config, carrier, &facts())
+}
+
+fn state_with(config: &Gateway, carrier: Carrier, facts: &Facts) -> State {
     let (mut slots, mut peers) = (Slots::default(), Numbers::new(u16::MAX));
     slots.assign(&shards(config)).unwrap();
     peers.assign(config.peers.iter().map(|peer| &peer.outer)).unwrap();
     let hosts: Vec<_> = config.peers.iter().collect();
-    desired(&Inputs { config, carrier, facts: &facts(), hosts: &hosts, slots: &slots, peers: &peers })
+    desired(&Inputs { config, carrier, facts, hosts: &hosts, slots: &slots, peers: &peers })
 }
 
 #[test]
@@ -94,6 +99,17 @@ fn who_asks_for_an_address_is_looked_up_in_its_own_tenants_table() {
 }
 
 #[test]
+fn established_connections_take_the_short_way_where_the_kernel_has_one() {
+    let config = gateway(&["acme"], 1);
+    let with = state(&config, Carrier::Kernel);
+    assert_eq!(with.flow_devices.iter().map(IfName::as_str).collect::<Vec<_>>(), ["eni0", "pw-1"]);
+    let body = &with.tables[&NftTable::Inet].body;
+    assert_eq!(body.matches("flow add @fast").count(), 2, "{body}");
+    let without = state_with(&config, Carrier::Kernel, &Facts { flow_tables: false, ..facts() });
+    assert!(without.flow_devices.is_empty() && !without.tables[&NftTable::Inet].body.contains("fast"));
+}
+
+#[test]
 fn one_tenant_alone_has_its_zone_too_as_a_second_one_may_come_under_its_connections() {
     let (one, two) = (state(&gateway(&["acme"], 1), Carrier::Userspace), state(&gateway(&["acme", "blue"], 1), Carrier::Userspace));
     let zones = |state: &State, zone| state.tables[&NftTable::Inet].body.matches(&format!("ct zone set {zone}\n")).count();
@@ -109,8 +125,8 @@ fn one_host_more_is_a_handful_of_steps() {
         steps,
         [
             "+ neighbour 10.9.0.111 on pw-1 at 10.9.0.111",
-            "+ element inet portway @inner 0x00652001 . 10.64.0.111",
             "+ element inet portway @peers 10.9.0.111 : 0x00650000",
+            "+ element inet portway @senders 10.9.0.111 . key 7 . 10.64.0.111 : 0x00652001",
             "+ route 10.64.0.111/32 table 0x70001 metric 101 dev pw-1 via 10.9.0.111 onlink",
         ]
     );

@@ -2,6 +2,7 @@
 
 use super::{HostShard, HostTenant, Inputs, Slot};
 use crate::model::IfName;
+use crate::plan::ruleset::came_in_at;
 use std::collections::BTreeMap;
 use std::fmt::{Display, Write};
 
@@ -34,19 +35,30 @@ pub fn inet(inputs: &Inputs, tunnels: &[(Slot, &HostTenant, &HostShard)]) -> Str
     line(out, "map attached_src { type iface_index . ipv4_addr : mark; }");
     line(out, "map attached_net { type iface_index . ipv4_addr : mark; flags interval; }");
 
-    line(out, "chain before_routing { type filter hook prerouting priority raw; policy accept;");
-    line(out, format_args!("iifname \"{}\" ip daddr {} ip protocol gre notrack accept", platform.interface, platform.address));
-    line(out, "meta nfproto != ipv4 return");
+    line(out, "chain clamp {");
+    // What fits the tunnel; the route may say less.
+    line(out, format_args!("tcp option maxseg size set {}", inputs.tunnel_mtu().saturating_sub(40)));
+    line(out, "tcp option maxseg size set rt mtu");
+    line(out, "}");
+    line(out, "chain out_of_tunnel {");
     if !tunnels.is_empty() {
-        // An answer: its slot makes the reverse path check look at the tenant's table.
-        line(
-            out,
-            format_args!(
-                "meta mark set iifname map {}",
-                map(tunnels, |slot, _| format!("\"{}\" : {:#x}", IfName::tunnel(slot), slot.bits()))
-            ),
+        let (marks, zones) = (
+            map(tunnels, |slot, _| format!("\"{}\" : {:#x}", IfName::tunnel(slot), slot.bits())),
+            map(tunnels, |slot, _| format!("\"{}\" : {}", IfName::tunnel(slot), slot.zone())),
         );
+        // An answer: its slot makes the reverse path check look at the tenant's table.
+        line(out, format_args!("meta mark set iifname map {marks}"));
+        line(out, format_args!("ct zone set iifname map {zones}"));
     }
+    line(out, "}");
+
+    line(out, "chain before_routing { type filter hook prerouting priority raw; policy accept;");
+    line(
+        out,
+        format_args!("{} ip protocol gre ip daddr {} notrack accept", came_in_at(&platform.interface, inputs.facts), platform.address),
+    );
+    line(out, "meta nfproto != ipv4 return");
+    line(out, format_args!("iifgroup {} goto out_of_tunnel", IfName::GROUP));
     // A bridge's port has been looked up at its ingress already. Of several matches the narrowest counts: it comes last.
     line(out, "meta mark set iif map @attached");
     line(out, "meta mark set iif . ip saddr map @attached_net");
@@ -59,23 +71,21 @@ pub fn inet(inputs: &Inputs, tunnels: &[(Slot, &HostTenant, &HostShard)]) -> Str
     }
     line(out, "}");
 
-    line(out, "chain remember { type filter hook prerouting priority mangle; policy accept;");
-    // By this, detaching finds the connections of an attachment and no others.
-    line(out, "meta mark & 0x2000 != 0 ct state new ct mark set meta mark");
-    line(out, "}");
-
     line(out, "chain forward { type filter hook forward priority filter; policy accept;");
-    line(out, format_args!("iifname \"{0}*\" goto from_tunnel", IfName::OURS));
-    line(out, format_args!("oifname \"{0}*\" goto into_tunnel", IfName::OURS));
+    line(out, format_args!("iifgroup {} goto from_tunnel", IfName::GROUP));
+    line(out, format_args!("oifgroup {} jump into_tunnel", IfName::GROUP));
+    // By this, detaching finds the connections of an attachment and no others, those beside the tunnels too.
+    line(out, "ct state new meta mark & 0x2000 != 0 ct mark set meta mark");
     line(out, "}");
-    let mss = inputs.tunnel_mtu().saturating_sub(40);
     line(out, "chain from_tunnel {");
-    clamp(out, mss);
+    line(out, "tcp flags syn / syn,rst jump clamp");
     line(out, "ct state established,related accept");
     line(out, "counter name drop_unsolicited drop");
     line(out, "}");
     line(out, "chain into_tunnel {");
-    clamp(out, mss);
+    // A connection has a zone by its mark, and was let in below when it was new.
+    line(out, "ct state established,related meta mark & 0x2000 != 0 accept");
+    line(out, "tcp flags syn / syn,rst jump clamp");
     if tunnels.is_empty() {
         line(out, "counter name drop_unattached drop");
     } else {
@@ -85,8 +95,7 @@ pub fn inet(inputs: &Inputs, tunnels: &[(Slot, &HostTenant, &HostShard)]) -> Str
     line(out, "}");
 
     line(out, "chain input { type filter hook input priority filter; policy accept;");
-    line(out, format_args!("iifname \"{0}*\" ct state established,related accept", IfName::OURS));
-    line(out, format_args!("iifname \"{0}*\" counter name drop_unsolicited drop", IfName::OURS));
+    line(out, format_args!("iifgroup {} goto from_tunnel", IfName::GROUP));
     line(out, "}");
 
     line(out, "chain output { type filter hook output priority raw; policy accept;");
@@ -106,12 +115,6 @@ pub fn inet(inputs: &Inputs, tunnels: &[(Slot, &HostTenant, &HostShard)]) -> Str
     }
     line(out, "}");
     text
-}
-
-/// What fits the tunnel; the route may say less.
-fn clamp(out: &mut String, mss: u32) {
-    line(out, format_args!("tcp flags syn / syn,rst tcp option maxseg size set {mss}"));
-    line(out, "tcp flags syn / syn,rst tcp option maxseg size set rt mtu");
 }
 
 /// Everything inside `table netdev portway { ... }`: one ingress chain per bridge port that has an attachment.
