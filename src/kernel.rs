@@ -263,11 +263,12 @@ impl Kernel {
 
     fn apply_flow_device(&self, step: &Step) -> Result<(), KernelError> {
         let mut netlink = lock(&self.elements);
-        Ok(match step {
+        match step {
             Step::AddFlowDevice(name) => flow_table::add(&mut netlink, NftTable::Inet, name)?,
             Step::RemoveFlowDevice(name) => flow_table::remove(&mut netlink, NftTable::Inet, name)?,
             _ => {}
-        })
+        }
+        Ok(())
     }
 
     /// Everything that goes over rtnetlink, and settings, which want to know interfaces.

@@ -82,6 +82,10 @@ pub fn inet(inputs: &Inputs, tunnels: &[(Slot, &HostTenant, &HostShard)]) -> Str
     line(out, "ct state established,related accept");
     line(out, "counter name drop_unsolicited drop");
     line(out, "}");
+    line(out, "chain to_node {");
+    line(out, "ct state established,related accept");
+    line(out, "counter name drop_unsolicited drop");
+    line(out, "}");
     line(out, "chain into_tunnel {");
     // A connection has a zone by its mark, and was let in below when it was new.
     line(out, "ct state established,related meta mark & 0x2000 != 0 accept");
@@ -95,7 +99,7 @@ pub fn inet(inputs: &Inputs, tunnels: &[(Slot, &HostTenant, &HostShard)]) -> Str
     line(out, "}");
 
     line(out, "chain input { type filter hook input priority filter; policy accept;");
-    line(out, format_args!("iifgroup {} goto from_tunnel", IfName::GROUP));
+    line(out, format_args!("iifgroup {} goto to_node", IfName::GROUP));
     line(out, "}");
 
     line(out, "chain output { type filter hook output priority raw; policy accept;");
