@@ -80,7 +80,7 @@ fn what_a_killed_process_leaves_behind_for_a_moment_is_waited_for() {
     process.signal(nix::sys::signal::Signal::SIGKILL).unwrap();
     process.wait(SOON).unwrap().unwrap();
     // As a child would that was between fork and exec: the lock is held, the socket listens, and nobody answers.
-    let lock = Flock::lock(File::open(runtime.join("host.lock")).unwrap(), FlockArg::LockExclusiveNonblock).unwrap();
+    let lock = Flock::lock(File::open(runtime.join("host.lock")).unwrap(), FlockArg::LockExclusive).unwrap();
     std::fs::remove_file(runtime.join("host.takeover")).unwrap();
     let socket = UnixListener::bind(runtime.join("host.takeover")).unwrap();
     let child = std::thread::spawn(move || {
