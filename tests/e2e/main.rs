@@ -5,6 +5,7 @@ mod api;
 mod attachments;
 mod drift;
 mod faces;
+mod icmp;
 mod mtu;
 mod nat;
 mod ownership;
