@@ -11,6 +11,7 @@ mod nat;
 mod ownership;
 mod postgres;
 mod prerequisites;
+mod quiet;
 mod reload;
 mod strangers;
 mod support;
