@@ -102,9 +102,9 @@ impl Role for Node {
     }
 
     fn interest(&self) -> BTreeSet<Sysctl> {
-        let keys = [SysctlKey::Forwarding, SysctlKey::SrcValidMark];
         let interfaces = self.config.tenants.iter().map(|tenant| &tenant.interface);
-        interfaces.flat_map(|interface| keys.map(|key| Sysctl { interface: interface.clone(), key })).collect()
+        let of_tenants = interfaces.flat_map(|interface| SysctlKey::OF_INTERFACE.map(|key| Sysctl { interface: interface.clone(), key }));
+        of_tenants.chain([Sysctl::fwmark_reflect()]).collect()
     }
 
     fn desired(&mut self, facts: &Facts, observed: &State) -> anyhow::Result<State> {
