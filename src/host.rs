@@ -51,7 +51,7 @@ pub async fn run(file: PathBuf, config: Host) -> anyhow::Result<ExitCode> {
 
 impl Node {
     pub fn new(file: PathBuf, config: Host) -> anyhow::Result<Self> {
-        let store = Store::open(&config.runtime_dir, "attachments")
+        let store = Store::open(&config.runtime_dir, Self::KEEPS)
             .with_context(|| format!("cannot use `runtime_dir` {}", config.runtime_dir.display()))?;
         let mut attachments = Attachments::default();
         let (stored, unreadable) = store.load()?;
@@ -152,6 +152,7 @@ impl Node {
 
 impl Role for Node {
     const NAME: &'static str = "host";
+    const KEEPS: &'static str = "attachments";
 
     async fn choose_carrier(&mut self, kernel: &Kernel) -> anyhow::Result<()> {
         self.carrier = carrier::choose(self.config.backend, kernel).await?;
