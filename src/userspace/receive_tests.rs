@@ -1,7 +1,7 @@
-use super::super::counters::Traffic;
-use super::super::table::{End, Tunnel};
 use super::*;
 use crate::model::{GreKey, IfName};
+use crate::userspace::counters::Traffic;
+use crate::userspace::table::{End, Tunnel};
 use proptest::prelude::*;
 use std::fs::File;
 use std::sync::atomic::AtomicBool;
