@@ -32,6 +32,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use store::Store;
 use succession::{Estate, Heir, Sole};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
@@ -175,17 +176,18 @@ impl Report {
     }
 }
 
-/// Removes everything that Portway set up here and gives settings their former values back. Refused beside a running
-/// daemon, which would set all of it up again.
-pub async fn teardown(runtime_dir: &Path, role: &str) -> anyhow::Result<ExitCode> {
+/// Removes everything that Portway set up here, with what callers had asked for, and gives settings their former values
+/// back. Refused beside a running daemon, which would set all of it up again.
+pub async fn teardown<R: Role>(runtime_dir: &Path) -> anyhow::Result<ExitCode> {
     rights::check()?;
     std::fs::create_dir_all(runtime_dir)?;
-    let _sole = Sole::claim(runtime_dir, role)?;
+    let _sole = Sole::claim(runtime_dir, R::NAME)?;
     let kernel = Kernel::open(runtime_dir).await?;
     let observed = kernel.observe(&BTreeSet::new()).await?;
     let steps = plan(&State::default(), &observed).steps;
     let failures = kernel.apply(&steps).await;
     failures.iter().for_each(|failure| tracing::error!("{failure}"));
-    println!("removed {} of {} things", steps.len() - failures.len(), steps.len());
+    let forgotten = Store::<()>::clear(runtime_dir, R::KEEPS).with_context(|| format!("cannot remove the stored {}", R::KEEPS))?;
+    println!("removed {} of {} things", forgotten + steps.len() - failures.len(), forgotten + steps.len());
     Ok(if failures.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

@@ -52,7 +52,7 @@ pub async fn run(file: PathBuf, config: Gateway) -> anyhow::Result<ExitCode> {
 
 impl Node {
     pub fn new(file: PathBuf, mut config: Gateway) -> anyhow::Result<Self> {
-        let store = Store::open(&config.runtime_dir, "peers")
+        let store = Store::open(&config.runtime_dir, Self::KEEPS)
             .with_context(|| format!("cannot use `runtime_dir` {}", config.runtime_dir.display()))?;
         let (stored, unreadable) = store.load()?;
         for (path, reason) in unreadable {
@@ -86,6 +86,7 @@ impl Node {
 
 impl Role for Node {
     const NAME: &'static str = "gateway";
+    const KEEPS: &'static str = "peers";
 
     async fn choose_carrier(&mut self, kernel: &Kernel) -> anyhow::Result<()> {
         self.carrier = carrier::choose(self.config.backend, kernel).await?;
@@ -102,9 +103,9 @@ impl Role for Node {
     }
 
     fn interest(&self) -> BTreeSet<Sysctl> {
-        let keys = [SysctlKey::Forwarding, SysctlKey::SrcValidMark];
         let interfaces = self.config.tenants.iter().map(|tenant| &tenant.interface);
-        interfaces.flat_map(|interface| keys.map(|key| Sysctl { interface: interface.clone(), key })).collect()
+        let of_tenants = interfaces.flat_map(|interface| SysctlKey::OF_INTERFACE.map(|key| Sysctl { interface: interface.clone(), key }));
+        of_tenants.chain([Sysctl::fwmark_reflect()]).collect()
     }
 
     fn desired(&mut self, facts: &Facts, observed: &State) -> anyhow::Result<State> {

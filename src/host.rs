@@ -15,7 +15,7 @@ use crate::metrics::Page;
 use crate::model::{AttachmentName, IfName, Mark, SLOT_MASK, TenantShard, WHO_MASK};
 use crate::plan::facts::Facts;
 use crate::plan::gateway::Carrier;
-use crate::plan::host::{Inputs, desired, shards};
+use crate::plan::host::{Inputs, desired, shards, short_way_fits};
 use crate::plan::slots::Slots;
 use crate::plan::{State, Step, Sysctl};
 use anyhow::Context;
@@ -39,6 +39,8 @@ pub struct Node {
     mtu: u32,
     /// Marks and masks of connections that belong to nobody any more.
     over: Vec<(Mark, u32)>,
+    /// Whether the kernel has flow tables.
+    flow_tables: bool,
     /// Attachments found without their interface, to be forgotten when the kernel has.
     lost: Vec<AttachmentName>,
 }
@@ -51,7 +53,7 @@ pub async fn run(file: PathBuf, config: Host) -> anyhow::Result<ExitCode> {
 
 impl Node {
     pub fn new(file: PathBuf, config: Host) -> anyhow::Result<Self> {
-        let store = Store::open(&config.runtime_dir, "attachments")
+        let store = Store::open(&config.runtime_dir, Self::KEEPS)
             .with_context(|| format!("cannot use `runtime_dir` {}", config.runtime_dir.display()))?;
         let mut attachments = Attachments::default();
         let (stored, unreadable) = store.load()?;
@@ -69,6 +71,7 @@ impl Node {
             path: Path::default(),
             mtu: 0,
             over: Vec::new(),
+            flow_tables: false,
             lost: Vec::new(),
         })
     }
@@ -95,10 +98,10 @@ impl Node {
             self.settle(kernel).await
         } else {
             let setting = attached.sysctl().map(|(sysctl, value)| Step::SetSysctl(sysctl, value));
-            match kernel.apply(setting.as_slice()).await.pop() {
-                None => kernel.set_element(&set, &element, Some(mark)).map_err(anyhow::Error::from),
-                Some(failure) => Err(failure.into()),
-            }
+            let fits = self.flow_tables && short_way_fits(self.slots.count(), self.attachments.len());
+            let short_way = (fits && attached.takes_short_way()).then(|| Step::AddFlowDevice(attached.interface.clone()));
+            let steps: Vec<Step> = setting.into_iter().chain([Step::SetElement(set, element, Some(mark))]).chain(short_way).collect();
+            kernel.apply(&steps).await.pop().map_or(Ok(()), |failure| Err(failure.into()))
         };
         if let Err(error) = made {
             self.forget(&name);
@@ -115,6 +118,10 @@ impl Node {
         if attached.port {
             self.settle(kernel).await?;
         } else {
+            if self.flow_tables && attached.takes_short_way() {
+                let failed = kernel.apply(&[Step::RemoveFlowDevice(attached.interface.clone())]).await.pop();
+                failed.map_or(Ok(()), |failure| Err(anyhow::Error::from(failure).context("cannot close the attachment's short way")))?;
+            }
             kernel.remove_element(&set, &element).context("cannot remove the attachment from the kernel")?;
             if !self.attachments.uses(attached.index)
                 && let Some((sysctl, _)) = attached.sysctl()
@@ -152,6 +159,7 @@ impl Node {
 
 impl Role for Node {
     const NAME: &'static str = "host";
+    const KEEPS: &'static str = "attachments";
 
     async fn choose_carrier(&mut self, kernel: &Kernel) -> anyhow::Result<()> {
         self.carrier = carrier::choose(self.config.backend, kernel).await?;
@@ -177,6 +185,7 @@ impl Role for Node {
         }
         let freed = self.slots.assign(&shards(&self.config))?;
         self.over.extend(freed.into_iter().map(|slot| (Mark::new(None, Some(slot)), SLOT_MASK)));
+        self.flow_tables = facts.flow_tables;
         self.lost = self.find_lost(facts);
         let lost: BTreeSet<&AttachmentName> = self.lost.iter().collect();
         let attached: Vec<_> = self.attachments.iter().filter(|a| !lost.contains(&a.name)).map(|a| a.attached.clone()).collect();

@@ -137,7 +137,7 @@ impl Kernel {
         state.links = links.ours;
         let mut settings: BTreeSet<Sysctl> = lock(&self.sysctls).iter().map(|former| former.sysctl.clone()).collect();
         settings.extend(interest.iter().cloned());
-        settings.extend(state.links.keys().flat_map(|name| SysctlKey::ALL.map(|key| Sysctl { interface: name.clone(), key })));
+        settings.extend(state.links.keys().flat_map(|name| SysctlKey::OF_INTERFACE.map(|key| Sysctl { interface: name.clone(), key })));
         for wanted in settings {
             if let Some(value) = sysctl::read(&wanted)? {
                 state.sysctls.insert(wanted, value);

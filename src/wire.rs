@@ -3,6 +3,7 @@
 pub mod checksum;
 pub mod ecn;
 pub mod gre;
+pub mod icmp;
 pub mod ipv4;
 pub mod nested;
 pub mod tcp;

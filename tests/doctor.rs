@@ -37,6 +37,9 @@ table inet wall {
   chain services { iifname \"docker0\" accept; }
   chain input { type filter hook input priority filter; policy accept; iif lo accept; ip protocol icmp accept; reject; }
 }
+table ip nat {
+  chain POSTROUTING { type nat hook postrouting priority srcnat; policy accept; ip saddr 172.17.0.0/16 masquerade; counter masquerade random; }
+}
 END";
 
 struct Machine {
@@ -115,6 +118,7 @@ fn what_is_broken_is_found_and_the_printed_commands_mend_it() {
         find(&findings, "broken", "plat0 has an MTU of 1200"),
         find(&findings, "broken", "table inet wall, chain forward (hook forward) drops"),
         find(&findings, "broken", "table inet wall, chain input (hook input) drops tunnel packets that come in (GRE) by a rule"),
+        find(&findings, "warning", "table ip nat, chain POSTROUTING (hook postrouting) may translate what goes out to eni0"),
     ];
     assert!(remedies[1].contains(r#"nft insert rule inet wall forward 'iifname "pw-*" accept'"#), "{}", remedies[1]);
     let text = String::from_utf8(machine.doctor(&[]).stdout).expect("text");

@@ -43,7 +43,7 @@ fn sample() -> State {
     state.routes.insert(route(0x70002, "10.70.0.0/24", 0), through("pw-2", Some("192.0.2.7"), None));
     state.routes.insert(route(0x70002, "0.0.0.0/0", 5), through("pw-2", None, Some(1280)));
     for interface in ["pw-1", "pw-2"] {
-        state.sysctls.extend(SysctlKey::ALL.map(|key| (Sysctl { interface: name(interface), key }, "1".to_owned())));
+        state.sysctls.extend(SysctlKey::OF_INTERFACE.map(|key| (Sysctl { interface: name(interface), key }, "1".to_owned())));
     }
     state.rules.insert(rule(7000, 0, 0x3fff, RuleAction::Goto(7999)));
     state.rules.insert(rule(7100, 0, 0x3000, RuleAction::Goto(7200)));

@@ -1,6 +1,7 @@
 //! `portway gateway` and `portway host`.
 
 use crate::config::{self, Config};
+use crate::daemon::reconcile::Role;
 use crate::{daemon, gateway, host};
 use anyhow::{anyhow, bail};
 use std::path::{Path, PathBuf};
@@ -19,7 +20,7 @@ pub struct Args {
 impl Args {
     pub fn gateway(self) -> anyhow::Result<ExitCode> {
         match load(&self.config)? {
-            Config::Gateway(config) if self.teardown => teardown(&config.runtime_dir, "gateway"),
+            Config::Gateway(config) if self.teardown => teardown::<gateway::Node>(&config.runtime_dir),
             Config::Gateway(config) => run(gateway::run(self.config, config)),
             Config::Host(_) => bail!("{} configures a function host: run `portway host`", self.config.display()),
         }
@@ -27,7 +28,7 @@ impl Args {
 
     pub fn host(self) -> anyhow::Result<ExitCode> {
         match load(&self.config)? {
-            Config::Host(config) if self.teardown => teardown(&config.runtime_dir, "host"),
+            Config::Host(config) if self.teardown => teardown::<host::Node>(&config.runtime_dir),
             Config::Host(config) => run(host::run(self.config, config)),
             Config::Gateway(_) => bail!("{} configures a gateway: run `portway gateway`", self.config.display()),
         }
@@ -43,6 +44,6 @@ fn run(task: impl Future<Output = anyhow::Result<ExitCode>>) -> anyhow::Result<E
     tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?.block_on(task)
 }
 
-fn teardown(runtime_dir: &Path, role: &str) -> anyhow::Result<ExitCode> {
-    super::block_on(daemon::teardown(runtime_dir, role))
+fn teardown<R: Role>(runtime_dir: &Path) -> anyhow::Result<ExitCode> {
+    super::block_on(daemon::teardown::<R>(runtime_dir))
 }

@@ -14,11 +14,14 @@ pub trait Role: Send + 'static {
     /// `gateway` or `host`: names sockets and files.
     const NAME: &'static str;
 
-    /// Begin, with what a predecessor left; what is used of it is taken out. From its return on, traffic that the
-    /// predecessor carried is carried by us.
+    /// What callers ask of it, and where that is kept under `RUNTIME_DIR`.
+    const KEEPS: &'static str;
+
     /// Kernel tunnels or this process, as configured and as the kernel can.
     fn choose_carrier(&mut self, kernel: &Kernel) -> impl Future<Output = anyhow::Result<()>> + Send;
 
+    /// Begin, with what a predecessor left; what is used of it is taken out. From its return on, traffic that the
+    /// predecessor carried is carried by us.
     fn start(&mut self, kernel: &Kernel, inherited: &mut BTreeMap<String, OwnedFd>) -> impl Future<Output = anyhow::Result<()>> + Send;
 
     /// Settings of interfaces that are not ours whose values the plan needs to know.

@@ -3,6 +3,7 @@
 //! this too.
 
 use serde::{Serialize, de::DeserializeOwned};
+use std::ffi::OsStr;
 use std::marker::PhantomData;
 use std::path::{Path, PathBuf};
 use std::{fs, io};
@@ -26,6 +27,17 @@ impl<T: Serialize + DeserializeOwned> Store<T> {
         Ok(Self { dir, of: PhantomData })
     }
 
+    /// Forgets all of them, those that cannot be read too: how many there were.
+    pub fn clear(runtime_dir: &Path, kind: &str) -> io::Result<usize> {
+        let dir = runtime_dir.join(kind);
+        let entries = match fs::read_dir(&dir) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(0),
+            entries => entries?.collect::<io::Result<Vec<_>>>()?,
+        };
+        fs::remove_dir_all(&dir)?;
+        Ok(entries.iter().filter(|entry| !is_unfinished(&entry.file_name())).count())
+    }
+
     pub fn save(&self, name: &str, value: &T) -> io::Result<()> {
         let unfinished = self.dir.join(format!(".new.{name}"));
         fs::write(&unfinished, serde_json::to_vec(value)?)?;
@@ -44,7 +56,7 @@ impl<T: Serialize + DeserializeOwned> Store<T> {
         let (mut good, mut bad) = (Vec::new(), Vec::new());
         for entry in fs::read_dir(&self.dir)? {
             let path = entry?.path();
-            if path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b".")) {
+            if path.file_name().is_some_and(is_unfinished) {
                 continue;
             }
             match fs::read(&path).map_err(|e| e.to_string()).and_then(|text| serde_json::from_slice(&text).map_err(|e| e.to_string())) {
@@ -53,5 +65,29 @@ impl<T: Serialize + DeserializeOwned> Store<T> {
             }
         }
         Ok((good, bad))
+    }
+}
+
+fn is_unfinished(name: &OsStr) -> bool {
+    name.as_encoded_bytes().starts_with(b".")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_cleared_is_gone_and_nothing_beside_it() {
+        let place = tempfile::tempdir().unwrap();
+        assert_eq!(Store::<u8>::clear(place.path(), "attachments").unwrap(), 0, "there was never anything");
+        let [store, peers] = ["attachments", "peers"].map(|kind| Store::<u8>::open(place.path(), kind).unwrap());
+        store.save("a", &1).unwrap();
+        store.save("b", &2).unwrap();
+        peers.save("a", &3).unwrap();
+        fs::write(place.path().join("attachments/broken"), "{").unwrap();
+        fs::write(place.path().join("attachments/.new.c"), "{").unwrap();
+        assert_eq!(Store::<u8>::clear(place.path(), "attachments").unwrap(), 3);
+        assert!(!place.path().join("attachments").exists());
+        assert_eq!(peers.load().unwrap().0, [3]);
     }
 }

@@ -1,4 +1,4 @@
-//! Which rules of others would drop what Portway sends, receives or forwards.
+//! Which rules of others would drop what Portway sends, receives or forwards, or translate it in Portway's place.
 //!
 //! Each packet that Portway depends on is led through every foreign base chain on its way, as nft describes them
 //! (libnftables-json(5)). Of such a packet some things are known and others not, so a match holds, does not, or may.
@@ -11,6 +11,9 @@ use std::net::IpAddr;
 
 /// Chains call each other no deeper (`NFT_JUMP_STACK_SIZE`).
 const DEPTH: usize = 16;
+
+/// The priority `srcnat`, which Portway's translation has. Of two chains with the same, the one that was loaded last comes first.
+const SRCNAT: i64 = 100;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Side {
@@ -48,29 +51,35 @@ enum End {
     Through,
     Accepted,
     Dropped,
+    /// Its source address was replaced, which ends the chain as an `accept` does.
+    Translated,
 }
 
-/// One finding for each foreign chain that stands in the way of a packet.
+/// The rules' statements, by family, table and chain.
+type Rules<'a> = BTreeMap<[&'a str; 3], Vec<&'a Value>>;
+
+/// One finding for each foreign chain that stands in the way of a packet, and one for each that translates it.
 pub fn findings(ruleset: &Value, packets: &[Packet]) -> Vec<Finding> {
     let items = || ruleset["nftables"].as_array().into_iter().flatten();
     let foreign = |chain: &&Value| {
         let portway = chain["table"] == "portway" && matches!(text(&chain["family"]), "inet" | "netdev");
         matches!(text(&chain["family"]), "ip" | "inet") && !portway && chain["hook"].is_string()
     };
-    let mut rules: BTreeMap<[&str; 3], Vec<&Value>> = BTreeMap::new();
+    let mut rules = Rules::new();
     for rule in items().map(|item| &item["rule"]).filter(|rule| rule.is_object()) {
         rules.entry([text(&rule["family"]), text(&rule["table"]), text(&rule["chain"])]).or_default().push(&rule["expr"]);
     }
-    items().map(|item| &item["chain"]).filter(foreign).filter_map(|chain| judge(chain, &rules, packets)).collect()
+    let judged = |chain| [dropping(chain, &rules, packets), translating(chain, &rules, packets)];
+    items().map(|item| &item["chain"]).filter(foreign).flat_map(judged).flatten().collect()
 }
 
-fn judge(chain: &Value, rules: &BTreeMap<[&str; 3], Vec<&Value>>, packets: &[Packet]) -> Option<Finding> {
+fn dropping(chain: &Value, rules: &Rules, packets: &[Packet]) -> Option<Finding> {
     let [family, table, name] = [text(&chain["family"]), text(&chain["table"]), text(&chain["name"])];
     let (mut severity, mut whats, mut passes, mut by_policy) = (Severity::Warning, Vec::new(), Vec::new(), true);
     for packet in packets.iter().filter(|packet| chain["hook"] == packet.hook) {
         let mut walk = Walk { family, table, rules, packet, spared: false };
         let dropped = match walk.chain(name, true, 0) {
-            End::Accepted => false,
+            End::Accepted | End::Translated => false,
             End::Dropped => {
                 by_policy = false;
                 true
@@ -89,9 +98,32 @@ fn judge(chain: &Value, rules: &BTreeMap<[&str; 3], Vec<&Value>>, packets: &[Pac
     passes.dedup();
     (!whats.is_empty()).then(|| {
         let what = format!("table {family} {table}, chain {name} (hook {}) {verb} {} {by}", text(&chain["hook"]), whats.join(", and "));
-        let commands: Vec<String> = passes.iter().map(|pass| format!("nft insert rule {family} {table} {name} '{pass}'")).collect();
-        Finding { severity, what, remedy: Some(commands.join(" && ")) }
+        Finding { severity, what, remedy: Some(exceptions(chain, &passes)) }
     })
+}
+
+/// Only a connection's first packet is translated, and what Portway keeps out of connection tracking never is.
+fn translating(chain: &Value, rules: &Rules, packets: &[Packet]) -> Option<Finding> {
+    let [family, table, name] = [text(&chain["family"]), text(&chain["table"]), text(&chain["name"])];
+    let first = chain["type"] == "nat" && chain["hook"] == "postrouting" && chain["prio"].as_i64().is_none_or(|prio| prio <= SRCNAT);
+    let translated = |packet: &&Packet| {
+        let mut walk = Walk { family, table, rules, packet, spared: false };
+        packet.hook == "postrouting" && packet.state == "new" && matches!(walk.chain(name, true, 0), End::Translated)
+    };
+    let caught: Vec<&Packet> = packets.iter().filter(|_| first).filter(translated).collect();
+    let whats: Vec<&str> = caught.iter().map(|packet| packet.what.as_str()).collect();
+    let passes: Vec<&str> = caught.iter().map(|packet| packet.pass.as_str()).collect();
+    (!caught.is_empty()).then(|| {
+        let caught = whats.join(", and ");
+        let what = format!("table {family} {table}, chain {name} (hook postrouting) may translate {caught} in Portway's place");
+        Finding::warning(what, exceptions(chain, &passes))
+    })
+}
+
+/// The commands that let packets past a chain.
+fn exceptions(chain: &Value, passes: &[&str]) -> String {
+    let [family, table, name] = [text(&chain["family"]), text(&chain["table"]), text(&chain["name"])];
+    passes.iter().map(|pass| format!("nft insert rule {family} {table} {name} '{pass}'")).collect::<Vec<_>>().join(" && ")
 }
 
 fn text(value: &Value) -> &str {
@@ -102,7 +134,7 @@ fn text(value: &Value) -> &str {
 struct Walk<'a> {
     family: &'a str,
     table: &'a str,
-    rules: &'a BTreeMap<[&'a str; 3], Vec<&'a Value>>,
+    rules: &'a Rules<'a>,
     packet: &'a Packet,
     /// A rule may have accepted it, or led it around the rest.
     spared: bool,
@@ -137,7 +169,10 @@ impl Walk<'_> {
             ("accept", Truth::Yes) => return Some(End::Accepted),
             ("drop" | "reject", Truth::Yes) => return Some(End::Dropped),
             ("return", Truth::Yes) => return Some(End::Through),
-            ("accept" | "return" | "queue", _) => self.spared = true,
+            ("masquerade", Truth::Yes) => return Some(End::Translated),
+            // To an address; a map may have none for this packet.
+            ("snat", Truth::Yes) if value["addr"].is_string() => return Some(End::Translated),
+            ("accept" | "return" | "queue" | "masquerade" | "snat", _) => self.spared = true,
             ("jump" | "goto", now) => match self.chain(text(&value["target"]), now == Truth::Yes, depth + 1) {
                 End::Through if kind == "goto" && now == Truth::Yes => return Some(End::Through),
                 End::Through => self.spared |= kind == "goto",
@@ -146,6 +181,9 @@ impl Walk<'_> {
             // iptables-nft: what has no form of nft's own.
             ("xt", now) if value["type"] == "target" && matches!(text(&value["name"]), "REJECT" | "DROP") => {
                 return (now == Truth::Yes).then_some(End::Dropped);
+            }
+            ("xt", Truth::Yes) if value["type"] == "target" && matches!(text(&value["name"]), "MASQUERADE" | "SNAT") => {
+                return Some(End::Translated);
             }
             ("xt", _) if value["type"] == "target" => {}
             ("limit" | "quota" | "xt" | "ct count" | "connlimit" | "last", _) => *holds = (*holds).min(Truth::Maybe),

@@ -7,9 +7,7 @@ use crate::plan::facts::{Facts, LinkFacts};
 use crate::plan::{Link, LinkKind};
 use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL};
 use netlink_packet_route::RouteNetlinkMessage;
-use netlink_packet_route::link::{
-    AfSpecInet6, AfSpecUnspec, GreIOFlags, In6AddrGenMode, InfoData, InfoGre, InfoKind, LinkAttribute, LinkFlags, LinkInfo, LinkMessage,
-};
+use netlink_packet_route::link::{GreIOFlags, InfoData, InfoGre, InfoKind, LinkAttribute, LinkFlags, LinkInfo, LinkMessage};
 use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -42,7 +40,7 @@ pub fn add(netlink: &mut Netlink, name: &IfName, link: &Link) -> Answer {
         LinkKind::Tun => {}
         LinkKind::Other(kind) => return Err(unsupported(&format!("an interface of kind {kind}"))),
     }
-    quiet(netlink, name);
+    quiet(name);
     change(netlink, name, link)
 }
 
@@ -248,12 +246,13 @@ fn tun_kind(data: &[netlink_packet_route::link::InfoTun]) -> Option<LinkKind> {
     AS_MADE.iter().all(|(kind, value)| byte(*kind) == Some(*value)).then_some(LinkKind::Tun)
 }
 
-/// No link-local IPv6 address, and so no router solicitations into a tunnel. Without IPv6 there is nothing to set.
-fn quiet(netlink: &mut Netlink, name: &IfName) {
-    let mut message = named(name);
-    message.attributes.push(LinkAttribute::AfSpecUnspec(vec![AfSpecUnspec::Inet6(vec![AfSpecInet6::AddrGenMode(In6AddrGenMode::None)])]));
-    if let Err(error) = one(netlink, Request::route(RouteNetlinkMessage::NewLink(message), 0)) {
-        tracing::debug!(interface = %name, %error, "link-local addresses stay as the system makes them");
+/// No IPv6 on a tunnel, before it is up for the first time: its solicitations and listener reports would go into it. Where
+/// the kernel has no IPv6 there is nothing to set.
+fn quiet(name: &IfName) {
+    if let Err(error) = std::fs::write(format!("/proc/sys/net/ipv6/conf/{name}/disable_ipv6"), "1")
+        && error.kind() != std::io::ErrorKind::NotFound
+    {
+        tracing::warn!(interface = %name, %error, "IPv6 stays on: what it sends is dropped and counted");
     }
 }
 

@@ -1,10 +1,10 @@
-//! Per-interface settings, and what they were before us.
+//! Settings of interfaces and of the namespace, and what they were before us.
 
 use super::KernelError;
 use super::former::{Former, FormerValues};
 use crate::plan::Sysctl;
 use std::io::ErrorKind::NotFound;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::{fs, io};
 
 /// The value that a setting has; none if there is no such interface.
@@ -49,5 +49,5 @@ fn write(sysctl: &Sysctl, value: &str) -> Result<(), KernelError> {
 }
 
 fn path(sysctl: &Sysctl) -> PathBuf {
-    ["/proc/sys/net/ipv4/conf", sysctl.interface.as_str(), sysctl.key.as_str()].iter().collect()
+    Path::new("/proc/sys").join(sysctl.path())
 }

@@ -85,6 +85,11 @@ impl IfName {
         self.0.starts_with(Self::OURS)
     }
 
+    /// What stands for all interfaces among the kernel's settings.
+    pub fn all() -> IfName {
+        IfName("all".to_owned())
+    }
+
     /// The tunnel interface of a slot.
     pub fn tunnel(slot: super::Slot) -> IfName {
         IfName(format!("{}{slot}", Self::OURS))

@@ -55,6 +55,7 @@ pub fn desired(inputs: &Inputs) -> State {
     let mut state = State {
         tables: [(NftTable::Inet, Ruleset::new(ruleset::body(inputs, &tenants)))].into(),
         rules: rule_tree(tenants.iter().map(|(slot, _)| *slot)),
+        sysctls: [(Sysctl::fwmark_reflect(), "1".to_owned())].into(),
         ..State::default()
     };
     let present = tenants.iter().filter(|(_, tenant)| inputs.facts.links.contains_key(&tenant.interface));
@@ -94,12 +95,10 @@ impl Inputs<'_> {
             Carrier::Userspace => LinkKind::Tun,
         };
         let link = Link { kind, mtu: self.tunnel_mtu(), alias: alias(&shard_of(&tenant.name)), group: IfName::GROUP, up: true };
-        let setting = |interface: &IfName, key| (Sysctl { interface: interface.clone(), key }, "1".to_owned());
+        let settings =
+            |interface: &IfName| SysctlKey::OF_INTERFACE.map(|key| (Sysctl { interface: interface.clone(), key }, "1".to_owned()));
         State {
-            sysctls: [&tunnel, &tenant.interface]
-                .into_iter()
-                .flat_map(|interface| [setting(interface, SysctlKey::Forwarding), setting(interface, SysctlKey::SrcValidMark)])
-                .collect(),
+            sysctls: [&tunnel, &tenant.interface].into_iter().flat_map(settings).collect(),
             links: [(tunnel, link)].into(),
             addresses: self.snat_address(tenant).map(|address| (tenant.interface.clone(), address.into())).into_iter().collect(),
             routes: self.tenant_routes(slot, tenant),

@@ -5,7 +5,7 @@ mod ruleset;
 use super::facts::Facts;
 use super::gateway::{Carrier, GRE_OVERHEAD, LAST_RESORT};
 use super::slots::{Slots, alias};
-use super::{Element, Link, LinkKind, NftTable, Route, RouteKey, Ruleset, SetName, State, Sysctl, SysctlKey, rule_tree};
+use super::{Element, FLOW_TABLE, Link, LinkKind, NftTable, Route, RouteKey, Ruleset, SetName, State, Sysctl, SysctlKey, rule_tree};
 use crate::config::{Host, HostShard, HostTenant};
 use crate::model::{IfName, Mark, Slot, TenantShard, Who};
 use ipnet::IpNet;
@@ -13,6 +13,14 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 pub use ruleset::DROPS;
+
+/// Interfaces that a host's flow table may have: the kernel tells all of them in one message of a page (`NLMSG_GOODSIZE`).
+const FLOW_DEVICES: usize = 128;
+
+/// Whether this many tunnels and attachments can have the short way. With more of them, none has.
+pub fn short_way_fits(tunnels: usize, attachments: usize) -> bool {
+    tunnels + attachments <= FLOW_DEVICES
+}
 
 /// All that the desired state of a function host depends on.
 #[derive(Debug)]
@@ -60,6 +68,12 @@ impl Attached {
         slots.get(&self.to).map(|slot| Mark::new(Some(self.who), Some(slot)))
     }
 
+    /// Whether packets of its established connections may go past the look-up of whose they are, until it is detached. What
+    /// shares its interface with others may not: a neighbour with a false source would go along.
+    pub fn takes_short_way(&self) -> bool {
+        !self.port && self.source.is_none()
+    }
+
     /// The setting without which the kernel would not forward what comes out of this interface. A bridge's port does
     /// not need it: what it sends is routed as the bridge's.
     pub fn sysctl(&self) -> Option<(Sysctl, String)> {
@@ -92,6 +106,11 @@ pub fn desired(inputs: &Inputs) -> State {
     let ports: BTreeMap<u32, &IfName> = inputs.attachments.iter().filter(|a| a.port).map(|a| (a.index, &a.interface)).collect();
     if !ports.is_empty() {
         state.tables.insert(NftTable::Netdev, Ruleset::new(ruleset::netdev(&ports)));
+    }
+    if inputs.facts.flow_tables && short_way_fits(tunnels.len(), inputs.attachments.len()) {
+        state.flow_devices.extend(tunnels.iter().map(|(slot, ..)| IfName::tunnel(*slot)));
+        let attached = inputs.attachments.iter().filter(|a| a.takes_short_way() && a.mark(inputs.slots).is_some());
+        state.flow_devices.extend(attached.map(|a| a.interface.clone()));
     }
     for (slot, tenant, shard) in tunnels {
         state.merge(inputs.tunnel(slot, tenant, shard));

@@ -7,6 +7,11 @@ use sha2::{Digest, Sha256};
 /// The flow table of `table inet portway`, where a ruleset declares one.
 pub const FLOW_TABLE: &str = "fast";
 
+/// An ICMP error of a router that the tenant's table does not lead to counts as coming from the host that the packet it
+/// quotes was for: the reverse path filter would drop it.
+pub(super) const FROM_A_ROUTER: &str =
+    "icmp type { destination-unreachable, time-exceeded, parameter-problem } fib saddr . mark . iif oif missing ip saddr set @th,192,32";
+
 /// The expression that a packet came in at this interface: by its index where it is known, which costs less than its name.
 pub(super) fn came_in_at(interface: &IfName, facts: &Facts) -> String {
     match facts.link(interface) {

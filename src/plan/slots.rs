@@ -122,6 +122,11 @@ impl Slots {
         self.0.get(of).and_then(|n| Slot::try_from(n).ok())
     }
 
+    /// How many there are.
+    pub fn count(&self) -> usize {
+        self.0.iter().count()
+    }
+
     pub fn iter(&self) -> impl Iterator<Item = (&TenantShard, Slot)> {
         self.0.iter().filter_map(|(key, n)| Slot::try_from(n).ok().map(|slot| (key, slot)))
     }

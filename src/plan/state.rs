@@ -3,13 +3,14 @@
 //! Ownership (what `observe` reads, and what a removal may touch):
 //! interfaces named `pw-*` and the addresses, neighbours and routes on them; routes with [`ROUTE_PROTOCOL`] in tables
 //! 0x70000-0x7ffff; rules with priorities 7000-7999; the nftables tables named `portway`; the sysctls of the
-//! interfaces that the configuration names, whose former values are kept and given back.
+//! interfaces that the configuration names and `fwmark_reflect`, whose former values are kept and given back.
 
 use crate::model::{GreKey, IfName, Mark};
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::path::PathBuf;
 
 use super::Ruleset;
 
@@ -51,11 +52,30 @@ impl NftTable {
     }
 }
 
-/// A per-interface IPv4 setting: `/proc/sys/net/ipv4/conf/INTERFACE/KEY` (Documentation/networking/ip-sysctl.rst).
+/// An IPv4 setting (Documentation/networking/ip-sysctl.rst), of one interface or of the whole network namespace.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Sysctl {
+    /// `all` where it is the whole namespace's.
     pub interface: IfName,
     pub key: SysctlKey,
+}
+
+impl Sysctl {
+    /// Packets that the kernel makes in answer to another, ICMP errors above all, get that one's mark, and so the routes
+    /// of its tenant: without this, nobody hears from a gateway that a packet was too big.
+    pub fn fwmark_reflect() -> Self {
+        Self { interface: IfName::all(), key: SysctlKey::FwmarkReflect }
+    }
+
+    /// Below `/proc/sys`.
+    pub fn path(&self) -> PathBuf {
+        match self.key {
+            SysctlKey::FwmarkReflect => ["net/ipv4", self.key.as_str()].iter().collect(),
+            SysctlKey::Forwarding | SysctlKey::SrcValidMark => {
+                ["net/ipv4/conf", self.interface.as_str(), self.key.as_str()].iter().collect()
+            }
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -63,15 +83,18 @@ pub struct Sysctl {
 pub enum SysctlKey {
     Forwarding,
     SrcValidMark,
+    FwmarkReflect,
 }
 
 impl SysctlKey {
-    pub const ALL: [SysctlKey; 2] = [SysctlKey::Forwarding, SysctlKey::SrcValidMark];
+    /// What every interface of ours has.
+    pub const OF_INTERFACE: [SysctlKey; 2] = [SysctlKey::Forwarding, SysctlKey::SrcValidMark];
 
     pub fn as_str(self) -> &'static str {
         match self {
             SysctlKey::Forwarding => "forwarding",
             SysctlKey::SrcValidMark => "src_valid_mark",
+            SysctlKey::FwmarkReflect => "fwmark_reflect",
         }
     }
 }

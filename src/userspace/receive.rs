@@ -5,12 +5,12 @@ use super::counters::DropReason;
 use super::raw::{self, BATCH, Buffers};
 use super::shared::{Device, Shared};
 use super::table::Table;
-use crate::wire::{ecn, gre, ipv4, nested};
+use crate::wire::{ecn, gre, icmp, ipv4, nested};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::eventfd::EventFd;
 use std::io::IoSlice;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::ops::Range;
 use std::os::fd::AsFd;
 use std::sync::Arc;
@@ -124,11 +124,23 @@ fn accept(
     if nested::is_nested(packet.inner, &ip) {
         return Err(DropReason::Nested);
     }
-    let (source, destination) = (IpAddr::from(ip.source), IpAddr::from(ip.destination));
-    let (id, device) = table.decapsulate(outer.source.into(), packet.key, source, destination)?;
+    let (outer_source, key) = (IpAddr::from(outer.source), packet.key);
+    let from = |source: Ipv4Addr| table.decapsulate(outer_source, key, source.into(), ip.destination.into());
+    let (source, (id, device)) = match from(ip.source) {
+        Ok(found) => (ip.source, found),
+        Err(DropReason::SpoofedInner) => {
+            let source = reporting(packet.inner, &ip).ok_or(DropReason::SpoofedInner)?;
+            (source, from(source)?)
+        }
+        Err(reason) => return Err(reason),
+    };
     let start = outer.header_len + gre::HEADER_LEN;
     let range = start..start + ip.total_len;
     let class = ecn::decapsulate(outer.traffic_class, ip.traffic_class).ok_or(DropReason::Congestion)?;
+    if source != ip.source {
+        ipv4::set_source(&mut bytes[start..start + ip.header_len], source);
+    }
+    let ip = ipv4::Header { source, ..ip };
     let ip = if class == ip.traffic_class {
         ip
     } else {
@@ -145,3 +157,15 @@ fn accept(
     });
     Ok((range, ip, at))
 }
+
+/// As whose an ICMP error counts that comes from a router on the way: as that of the host which the packet that it
+/// quotes was for. It goes on with this source, as the true one may be any, which no check could tell from a forgery and for
+/// which the reverse path filter finds no route. Who gets the error does not look at it (RFC 1191); which connection it
+/// belongs to, if any, conntrack finds by what is quoted.
+fn reporting(packet: &[u8], ip: &ipv4::Header) -> Option<Ipv4Addr> {
+    icmp::quoted(packet, ip).filter(|quoted| quoted.source == ip.destination).map(|quoted| quoted.destination)
+}
+
+#[cfg(test)]
+#[path = "receive_tests.rs"]
+mod tests;

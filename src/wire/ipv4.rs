@@ -112,6 +112,17 @@ pub fn set_total_len(header: &mut [u8], total_len: u16) {
     header[10..12].copy_from_slice(&sum.to_be_bytes());
 }
 
+/// Gives a header another source. A header that was intact is intact afterwards, and one that was not is not (RFC 1624).
+/// `header` holds at least 20 bytes.
+pub fn set_source(header: &mut [u8], source: Ipv4Addr) {
+    let sum = u16::from_be_bytes([header[10], header[11]]);
+    let mut former = [0; 4];
+    former.copy_from_slice(&header[12..16]);
+    let sum = Sum::default().word(!sum).with(&former.map(|byte| !byte)).with(&source.octets()).finish();
+    header[10..12].copy_from_slice(&sum.to_be_bytes());
+    header[12..16].copy_from_slice(&source.octets());
+}
+
 /// The outer header of a tunnel packet: 20 bytes, do not fragment, TTL 64 (RFC 1700), protocol 47. The checksum is
 /// left to the kernel (raw(7), IP_HDRINCL).
 pub fn outer(source: Ipv4Addr, destination: Ipv4Addr, traffic_class: u8, total_len: u16, id: u16) -> [u8; HEADER_LEN] {
@@ -157,6 +168,19 @@ mod tests {
             if let Ok(h) = Header::parse(&bytes) {
                 prop_assert!(HEADER_LEN <= h.header_len && h.header_len <= h.total_len && h.total_len <= bytes.len());
             }
+        }
+
+        #[test]
+        fn another_source_mends_no_checksum_and_breaks_none(src: [u8; 4], new: [u8; 4], len in 20u16.., flip in 0usize..160, intact: bool) {
+            let mut h = outer(src.into(), [172, 16, 0, 10].into(), 0, len, 7).to_vec();
+            set_total_len(&mut h, len);
+            if !intact {
+                h[flip / 8] ^= 1 << (flip % 8);
+            }
+            // The source itself is overwritten: a fault in it is carried on by the checksum.
+            set_source(&mut h, new.into());
+            prop_assert_eq!(checksum_is_right(&h), intact);
+            prop_assert_eq!(&h[12..16], &new[..]);
         }
 
         #[test]

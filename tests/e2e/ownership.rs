@@ -29,7 +29,7 @@ fn everything(lab: &Lab, node: &str) -> String {
         node,
         "ip -d link show | sed 's/^[0-9]*: //'; ip -o addr | sed 's/^[0-9]*: //'; ip route show table all; ip rule; ip neigh show nud permanent
          nft -s list ruleset
-         cd /proc/sys/net/ipv4; grep -r . conf ip_forward | sort",
+         cd /proc/sys/net/ipv4; grep -r . conf ip_forward fwmark_reflect | sort",
     )
 }
 
@@ -86,6 +86,13 @@ fn planned_applied_torn_down_and_everybody_elses_things_stand() {
     lab.start_daemons(program(), Backend::Auto).unwrap();
     lab.attach_all().unwrap();
     fetches(&lab, "fn-1a").unwrap();
+    let late = json!({"outer": "10.9.0.150", "inner": {"acme": ["10.64.0.150"]}}).to_string();
+    assert_eq!(call(&mut lab, "gw-acme", "PUT", "/v1/peers/host-late", Some(&late)).0, 201);
+    let kept = |lab: &Lab| {
+        let names = ["host-1/attachments", "gw-acme/peers"].map(|at| at.split_once('/').expect("as written"));
+        names.map(|(node, kept)| std::fs::read_dir(lab.dir().runtime(node).join(kept)).map_or(0, Iterator::count))
+    };
+    assert_eq!(kept(&lab), [1, 1]);
     for (node, _) in nodes {
         assert_eq!(plan(&lab, node), (0, vec![]), "{node}");
         assert_eq!(portway(&lab, node, &["plan", "--json", "--config", lab.dir().config(node).to_str().unwrap()]).out, "{\"steps\":[]}\n");
@@ -109,10 +116,13 @@ fn planned_applied_torn_down_and_everybody_elses_things_stand() {
         assert_eq!((again.code, again.out.as_str()), (0, "removed 0 of 0 things\n"));
         assert_eq!(plan(&lab, node).0, 2, "{node}");
     }
-    // And up again.
+    assert_eq!(kept(&lab), [0, 0]);
+    // And up again: nobody is attached, nobody was added.
     for (node, _) in nodes {
         lab.daemon(node).unwrap().start_again().unwrap();
     }
-    let _ = call(&mut lab, "host-1", "PUT", "/v1/attachments/fn-1a", Some(&json!({"tenant": "acme", "interface": "fn1a"}).to_string()));
+    assert_eq!(call(&mut lab, "host-1", "GET", "/v1/attachments", None).1, json!([]));
+    assert_eq!(call(&mut lab, "gw-acme", "GET", "/v1/status", None).1["peers"], 1);
+    attach(&mut lab, "host-1", "fn-1a", &json!({"tenant": "acme", "interface": "fn1a"}));
     fetches(&lab, "fn-1a").unwrap();
 }

@@ -1,6 +1,7 @@
 //! Foreign chains, written as `nft -j list ruleset` prints them.
 
 use super::*;
+use proptest::prelude::*;
 
 /// A ruleset of one base chain `c` and one ordinary chain `sub` in `table FAMILY t`.
 fn ruleset(family: &str, hook: &str, policy: &str, rules: &[Value], sub: &[Value]) -> Value {
@@ -162,6 +163,132 @@ fn verdicts_are_followed_through_jumps_and_maps() {
     assert_eq!(severity("input", "drop", &[map("untracked", json!({ "accept": null }))], &[]), Severity::Ok);
     assert_eq!(severity("input", "drop", &[map("established", json!({ "accept": null }))], &[]), Broken);
     assert_eq!(severity("input", "accept", &[map("untracked", json!({ "jump": { "target": "sub" } }))], &[drop]), Broken);
+}
+
+/// A foreign `nat` chain at this priority with these rules, on a gateway.
+fn translation(prio: i64, rules: &[Value]) -> Option<Finding> {
+    let text = ruleset("ip", "postrouting", "accept", rules, &[]).to_string();
+    let text = text.replace("\"type\":\"filter\"", "\"type\":\"nat\"").replace("\"prio\":0", &format!("\"prio\":{prio}"));
+    let facts = Facts { ruleset: Ok(serde_json::from_str(&text).expect("JSON")), ..well() };
+    let mut found = complaints(&facts, Some(&config("")));
+    assert!(found.len() <= 1, "{found:#?}");
+    found.pop()
+}
+
+#[test]
+fn a_translation_that_spares_nothing_of_ours_is_a_warning_with_its_exception() {
+    let masquerade = json!([{ "counter": { "packets": 0, "bytes": 0 } }, { "masquerade": null }]);
+    let finding = translation(100, std::slice::from_ref(&masquerade)).expect("a finding");
+    assert_eq!(
+        finding,
+        Finding::warning(
+            "table ip t, chain c (hook postrouting) may translate what goes out to eni0 in Portway's place",
+            r#"nft insert rule ip t c 'oifname "eni0" accept'"#
+        )
+    );
+    let to = json!([{ "snat": { "addr": "192.0.2.7" } }]);
+    let legacy = json!([{ "xt": { "type": "target", "name": "MASQUERADE" } }]);
+    let ours = meta("oifname", "eni0", "masquerade");
+    for rule in [&to, &legacy, &ours] {
+        assert!(translation(-5, std::slice::from_ref(rule)).is_some(), "{rule}");
+        assert!(translation(101, std::slice::from_ref(rule)).is_none(), "{rule}: Portway comes first");
+    }
+    let pass = meta("oifname", "eni0", "accept");
+    assert!(translation(100, &[pass, masquerade]).is_none());
+}
+
+#[test]
+fn a_translation_of_others_is_no_finding() {
+    for rule in [
+        meta("oifname", "wan0", "masquerade"),
+        address("saddr", json!({ "prefix": { "addr": "172.17.0.0", "len": 16 } }), "masquerade"),
+        meta("mark", 0x4000, "masquerade"),
+        meta("l4proto", "gre", "masquerade"),
+        json!([{ "snat": { "addr": { "map": { "key": 1, "data": "@m" } } } }]),
+        json!([{ "limit": { "rate": 9 } }, { "masquerade": null }]),
+    ] {
+        // What is not said about the protocol of a packet may be anything.
+        assert!(translation(100, std::slice::from_ref(&rule)).is_none(), "{rule}");
+    }
+}
+
+fn any_json() -> impl Strategy<Value = Value> {
+    let word = prop::sample::select(
+        [
+            "nftables",
+            "rule",
+            "chain",
+            "expr",
+            "family",
+            "table",
+            "name",
+            "type",
+            "hook",
+            "prio",
+            "policy",
+            "nat",
+            "inet",
+            "ip",
+            "t",
+            "c",
+            "match",
+            "op",
+            "left",
+            "right",
+            "meta",
+            "key",
+            "set",
+            "elem",
+            "val",
+            "prefix",
+            "range",
+            "vmap",
+            "data",
+            "jump",
+            "goto",
+            "target",
+            "drop",
+            "forward",
+            "postrouting",
+            "masquerade",
+            "snat",
+            "xt",
+            "iifname",
+            "ct",
+            "state",
+            "payload",
+            "protocol",
+            "field",
+            "pw-*",
+            "",
+        ]
+        .as_slice(),
+    );
+    let leaf = prop_oneof![
+        Just(Value::Null),
+        any::<bool>().prop_map(Value::from),
+        any::<i64>().prop_map(Value::from),
+        word.clone().prop_map(Value::from)
+    ];
+    leaf.prop_recursive(5, 60, 6, move |inner| {
+        let object = prop::collection::vec((word.clone(), inner.clone()), 0..6);
+        prop_oneof![
+            prop::collection::vec(inner, 0..6).prop_map(Value::from),
+            object.prop_map(|fields| fields.into_iter().map(|(name, value)| (name.to_owned(), value)).collect::<Value>()),
+        ]
+    })
+}
+
+proptest! {
+    /// Another version of nft may print what this one does not.
+    #[test]
+    fn any_json_is_judged_without_a_panic(whole in any_json(), statements in prop::collection::vec(any_json(), 0..4), chain in any_json()) {
+        let mut framed = ruleset("inet", "forward", "drop", &[Value::from(statements.clone())], &statements);
+        framed["nftables"].as_array_mut().expect("as made").push(json!({ "chain": chain }));
+        for ruleset in [whole.clone(), json!({ "nftables": whole }), framed] {
+            let _ = examine(&Facts { ruleset: Ok(ruleset), ..well() }, Some(&config("")));
+        }
+    }
 }
 
 #[test]

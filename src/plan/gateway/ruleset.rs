@@ -3,7 +3,7 @@
 use super::{Carrier, FLOW_TABLE, GatewayTenant, Inputs, Slot, Snat};
 use crate::config::Allow;
 use crate::model::{IfName, PortRange};
-use crate::plan::ruleset::came_in_at;
+use crate::plan::ruleset::{FROM_A_ROUTER, came_in_at};
 use std::fmt::Write;
 
 pub const PEERS: &str = "peers";
@@ -140,6 +140,7 @@ fn from_tenant(out: &mut String, slot: Slot, tenant: &GatewayTenant) {
         Snat::Masquerade { .. } => line(out, format_args!("fib daddr type != local return")),
     }
     line(out, format_args!("meta mark set {:#x}", slot.bits()));
+    line(out, format_args!("{FROM_A_ROUTER}"));
     line(out, format_args!("ct zone set {}", slot.zone()));
     line(out, format_args!("}}"));
 }
@@ -201,6 +202,17 @@ fn join(ports: &[PortRange]) -> String {
 
 fn hooks(out: &mut String, inputs: &Inputs, tenants: &[(Slot, &GatewayTenant)]) {
     let platform = &inputs.config.platform;
+    line(out, format_args!("chain rejected {{ type filter hook prerouting priority mangle; policy accept;"));
+    // What the tenant's table has no way for is rejected by its last route, where no rule sees it.
+    line(
+        out,
+        format_args!(
+            "iifgroup {} ct state new fib daddr . mark oif missing fib daddr type != local counter name drop_policy",
+            IfName::GROUP
+        ),
+    );
+    line(out, format_args!("}}"));
+
     line(out, format_args!("chain forward {{ type filter hook forward priority filter; policy accept;"));
     dispatch(out, "iifname", "goto", tenants.iter().map(|(slot, _)| (IfName::tunnel(*slot), format!("to_tenant_{slot}"))));
     dispatch(out, "oifname", "goto", tenants.iter().map(|(slot, _)| (IfName::tunnel(*slot), format!("to_tunnel_{slot}"))));

@@ -1,8 +1,8 @@
 //! The function host's nftables tables: whose packet is this, and under which inner address does it leave.
 
-use super::{HostShard, HostTenant, Inputs, Slot};
+use super::{FLOW_TABLE, HostShard, HostTenant, Inputs, Slot};
 use crate::model::IfName;
-use crate::plan::ruleset::came_in_at;
+use crate::plan::ruleset::{FROM_A_ROUTER, came_in_at};
 use std::collections::BTreeMap;
 use std::fmt::{Display, Write};
 
@@ -35,6 +35,9 @@ pub fn inet(inputs: &Inputs, tunnels: &[(Slot, &HostTenant, &HostShard)]) -> Str
     line(out, "map attached_src { type iface_index . ipv4_addr : mark; }");
     line(out, "map attached_net { type iface_index . ipv4_addr : mark; flags interval; }");
 
+    if inputs.facts.flow_tables {
+        line(out, format_args!("flowtable {FLOW_TABLE} {{ hook ingress priority 0; }}"));
+    }
     line(out, "chain clamp {");
     // What fits the tunnel; the route may say less.
     line(out, format_args!("tcp option maxseg size set {}", inputs.tunnel_mtu().saturating_sub(40)));
@@ -48,6 +51,7 @@ pub fn inet(inputs: &Inputs, tunnels: &[(Slot, &HostTenant, &HostShard)]) -> Str
         );
         // An answer: its slot makes the reverse path check look at the tenant's table.
         line(out, format_args!("meta mark set iifname map {marks}"));
+        line(out, FROM_A_ROUTER);
         line(out, format_args!("ct zone set iifname map {zones}"));
     }
     line(out, "}");
@@ -88,6 +92,10 @@ pub fn inet(inputs: &Inputs, tunnels: &[(Slot, &HostTenant, &HostShard)]) -> Str
     line(out, "}");
     line(out, "chain into_tunnel {");
     // A connection has a zone by its mark, and was let in below when it was new.
+    if inputs.facts.flow_tables {
+        // Only what has an interface to itself; to find it there once more sets the mark that it has.
+        line(out, format_args!("ct state established meta mark set iif map @attached flow add @{FLOW_TABLE}"));
+    }
     line(out, "ct state established,related meta mark & 0x2000 != 0 accept");
     line(out, "tcp flags syn / syn,rst jump clamp");
     if tunnels.is_empty() {
