@@ -6,3 +6,4 @@ pub mod gre;
 pub mod ipv4;
 pub mod nested;
 pub mod tcp;
+pub mod vrrp;
