@@ -117,7 +117,7 @@ impl Instance {
             Input::Undrain => self.drained = false,
             Input::Fault => self.fault = true,
             Input::Mended => self.fault = false,
-            Input::Start => self.started = true,
+            Input::Start | Input::Resume => self.started = true,
             Input::Shutdown => self.started = false,
             Input::Timeout => {}
         }
@@ -158,6 +158,7 @@ impl Instance {
         use Phase as P;
         match (phase, input) {
             (P::Initialize, I::Start | I::Mended) => self.enter(now),
+            (P::Initialize, I::Resume) => self.resume(now),
             (P::Initialize, I::Advertisement(_)) => self.discard(Discard::NotRunning, phase),
             (P::Initialize, I::Shutdown | I::Drain | I::Undrain | I::Timeout | I::Priority(_) | I::Fault | I::InSync(_)) => phase,
 
@@ -169,7 +170,7 @@ impl Instance {
             (P::Backup(watch), I::Priority(_) | I::InSync(_) | I::Drain) => P::Backup(self.reconsider(watch)),
             (P::Backup(_), I::Shutdown) => self.change(now, P::Initialize, Why::Shutdown),
             (P::Backup(_), I::Fault) => self.change(now, P::Initialize, Why::Fault),
-            (P::Backup(_), I::Timeout | I::Start | I::Undrain | I::Mended) => phase,
+            (P::Backup(_), I::Timeout | I::Start | I::Resume | I::Undrain | I::Mended) => phase,
 
             (P::Active(reign), I::Advertisement(heard)) => self.defend(now, reign, &heard),
             (P::Active(reign), I::Timeout) => P::Active(self.rule(now, reign)),
@@ -177,7 +178,7 @@ impl Instance {
             (P::Active(reign), I::Shutdown) => self.hand_over(now, reign, Purpose::Shutdown),
             (P::Active(reign), I::Drain) => self.hand_over(now, reign, Purpose::Drain),
             (P::Active(_), I::Fault) => self.resign(now, P::Initialize, Why::Fault),
-            (P::Active(_), I::Start | I::Mended | I::InSync(_)) => phase,
+            (P::Active(_), I::Start | I::Resume | I::Mended | I::InSync(_)) => phase,
 
             (P::Offering(offer), I::Advertisement(heard)) => self.await_successor(now, offer, &heard),
             (P::Offering(offer), I::Timeout) => self.offer_again(now, offer),
@@ -190,7 +191,7 @@ impl Instance {
                 Purpose::Shutdown => self.let_go(now, P::Initialize, Why::Shutdown),
             },
             (P::Offering(_), I::Fault) => self.let_go(now, P::Initialize, Why::Fault),
-            (P::Offering(_), I::Start | I::Mended | I::Drain | I::Priority(_) | I::InSync(_)) => phase,
+            (P::Offering(_), I::Start | I::Resume | I::Mended | I::Drain | I::Priority(_) | I::InSync(_)) => phase,
 
             (P::Releasing(release), I::Advertisement(heard)) => {
                 let (advertisement, successor) = (heard.advertisement, release.successor);
@@ -204,7 +205,7 @@ impl Instance {
                 Purpose::Shutdown => self.let_go(now, P::Initialize, Why::Shutdown),
             },
             (P::Releasing(_), I::Fault) => self.let_go(now, P::Initialize, Why::Fault),
-            (P::Releasing(_), I::Start | I::Mended | I::Drain | I::Undrain | I::Priority(_) | I::InSync(_)) => phase,
+            (P::Releasing(_), I::Start | I::Resume | I::Mended | I::Drain | I::Undrain | I::Priority(_) | I::InSync(_)) => phase,
         }
     }
 

@@ -22,7 +22,21 @@ impl Instance {
         self.change(now, Phase::Active(reign), why)
     }
 
-    /// Section 6.4.3, an advertisement.
+    /// The addresses are here and have been announced: a process before us was Active.
+    pub(super) fn resume(&mut self, now: Instant) -> Phase {
+        if self.fault {
+            return self.resign(now, Phase::Initialize, Why::Fault);
+        }
+        let priority = self.priority();
+        self.effects.push_back(Effect::SendAdvertisement { priority });
+        self.effects.push_back(Effect::TakeAddresses { accept: self.config.accept || priority.is_owner() });
+        let announce = Some((now + self.config.announcements.repeat_after, true));
+        let reign = Reign { adver: now + self.config.interval.duration(), sent: now, announce, rival_quiet: None };
+        self.change(now, Phase::Active(reign), Why::Resumed)
+    }
+
+    /// Section 6.4.3, an advertisement. Version 2 would drop an inferior one in silence (RFC 3768 section 6.4.3); an answer hurts nobody.
+    /// An owner listens like anybody else (erratum 8298): of two, which is a mistake, one gives way.
     pub(super) fn defend(&mut self, now: Instant, reign: Reign, heard: &Heard<'_>) -> Phase {
         let (by, advertisement, ours) = (heard.from, &heard.advertisement, self.priority());
         let (priority, interval) = (advertisement.priority, advertisement.interval);
@@ -35,11 +49,6 @@ impl Instance {
         if now >= reign.sent + self.config.interval.duration() * SILENT_INTERVALS {
             // Not in the RFC: our lease is over, and so is what we know of the flows.
             return self.yield_to(now, interval, Why::Overtaken { by, priority });
-        }
-        if ours.is_owner() {
-            // Section 7.1: not even looked at. But neighbours may have believed it.
-            let reign = self.contest(now, reign, interval);
-            return self.discard(Discard::Owner, Phase::Active(reign));
         }
         if priority > ours || (priority == ours && by > self.config.address) {
             return self.yield_to(now, interval, Why::Outranked { by, priority });

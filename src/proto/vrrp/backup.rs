@@ -11,10 +11,7 @@ impl Instance {
         if advertisement.priority.is_release() {
             return Phase::Backup(watch.released(now));
         }
-        let may_at = match self.may_preempt(advertisement.priority) {
-            Some(delay) => Some(watch.preempt_at.unwrap_or(now + delay)),
-            None => None,
-        };
+        let may_at = self.may_preempt(advertisement.priority).map(|delay| watch.preempt_at.unwrap_or(now + delay));
         let watch = Watch { preempt_at: may_at, ..watch };
         if may_at.is_some_and(|at| now >= at) {
             // The timer runs on, and when it fires we are Active.
@@ -23,10 +20,10 @@ impl Instance {
         Phase::Backup(watch.follow(advertisement.interval, now))
     }
 
-    /// Whether an Active of this priority is to be preempted, and after which delay.
+    /// Whether an Active of this priority is to be preempted, and after which delay. (A drained node has the lowest priority: never.)
     pub(super) fn may_preempt(&self, active: Priority) -> Option<Duration> {
         match self.config.preempt {
-            Preempt::After(delay) if active < self.priority() && self.in_sync && !self.drained => Some(delay),
+            Preempt::After(delay) if active < self.priority() && self.in_sync => Some(delay),
             Preempt::After(_) | Preempt::Never => None,
         }
     }

@@ -1,6 +1,6 @@
 //! What an instance is configured with.
 
-use crate::model::{AddressList, AdvertInterval, Priority, Vrid, VrrpVersion};
+use crate::model::{AddressList, AdvertInterval, Invalid, Priority, Vrid, VrrpVersion};
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -26,6 +26,36 @@ pub struct Config {
     pub accept: bool,
     pub announcements: Announcements,
     pub handover: Handover,
+}
+
+impl Config {
+    /// Whether an instance can run with it, and what would have to change.
+    pub fn check(&self) -> Result<(), Invalid> {
+        let (v4, first) = (self.address.is_ipv4(), self.addresses.as_addresses());
+        if v4 != first.is_ipv4() {
+            return Err(Invalid(format!("{} cannot advertise [{first}]: an instance has addresses of one family", self.address)));
+        }
+        if self.version == VrrpVersion::V2 && !v4 {
+            return Err(Invalid("VRRP version 2 knows no IPv6: use version 3".into()));
+        }
+        if !self.interval.fits(self.version) {
+            let range = match self.version {
+                VrrpVersion::V2 => "whole seconds, 1s to 255s",
+                VrrpVersion::V3 => "10ms to 40.95s",
+            };
+            return Err(Invalid(format!("VRRP version {} cannot write an interval of {}: use {range}", self.version, self.interval)));
+        }
+        if self.priority.is_release() {
+            return Err(Invalid("priority 0 means letting go: use 1 to 255".into()));
+        }
+        match self.handover {
+            Handover::MakeBeforeBreak { successor_within, .. } if successor_within <= self.interval.duration() => {
+                let interval = self.interval;
+                Err(Invalid(format!("nobody takes over within {successor_within:?}: Backups wait for up to an interval, {interval}")))
+            }
+            Handover::MakeBeforeBreak { .. } | Handover::AtOnce => Ok(()),
+        }
+    }
 }
 
 /// Whether a Backup takes the addresses from an Active of lower priority (Preempt_Mode, section 6.1). It does so only while its flows are in

@@ -10,6 +10,9 @@ use std::net::IpAddr;
 pub enum Input<'a> {
     /// RFC 9568's Startup event.
     Start,
+    /// Instead of Start, when a process before this one was Active on this node until now, and its addresses and lease stand: nobody shall
+    /// notice.
+    Resume,
     /// RFC 9568's Shutdown event; while a handover is under way: do not wait for it.
     Shutdown,
     /// Hand over and take over only as the last resort, until `Undrain`.
@@ -89,6 +92,8 @@ pub enum Why {
     Started,
     /// Started with priority 255.
     Owner,
+    /// Went on where the process before it left off.
+    Resumed,
     /// Nothing heard for Active_Down_Interval.
     ActiveSilent,
     /// Priority 0 heard, and Skew_Time is over.
@@ -178,6 +183,7 @@ impl Why {
         match self {
             Why::Started => "started",
             Why::Owner => "owner",
+            Why::Resumed => "resumed",
             Why::ActiveSilent => "active_silent",
             Why::ActiveReleased => "active_released",
             Why::Preempted { .. } => "preempted",
@@ -224,6 +230,7 @@ impl fmt::Display for Why {
         match self {
             Why::Started => f.write_str("started"),
             Why::Owner => f.write_str("started as the owner of the addresses"),
+            Why::Resumed => f.write_str("went on where the process before left off"),
             Why::ActiveSilent => f.write_str("nothing heard of an Active"),
             Why::ActiveReleased => f.write_str("the Active let go"),
             Why::Preempted { active, priority } => write!(f, "{active} is Active with priority {priority}, lower than ours"),

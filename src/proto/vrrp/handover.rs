@@ -4,6 +4,10 @@ use super::phase::{Offer, Phase, Purpose, Reign, Release, Watch};
 use super::{Effect, Handover, Heard, Instance, Priority, Why};
 use std::time::Instant;
 
+/// Priority 0 is repeated after so many intervals. After one, a Backup of priority 1 would set its timer anew, to Skew_Time of 255/256 of an
+/// interval, just before it fires, if its clock is a little slow: again and again.
+const REPEAT_INTERVALS: u32 = 2;
+
 impl Instance {
     pub(super) fn hand_over(&mut self, now: Instant, reign: Reign, purpose: Purpose) -> Phase {
         let (next, why) = match purpose {
@@ -14,7 +18,7 @@ impl Instance {
             Handover::AtOnce => self.resign(now, next, why),
             Handover::MakeBeforeBreak { successor_within, forward_for } => {
                 self.effects.push_back(Effect::SendAdvertisement { priority: Priority::RELEASE });
-                let reign = Reign { adver: now + self.config.interval.duration(), sent: now, ..reign };
+                let reign = Reign { adver: now + self.config.interval.duration() * REPEAT_INTERVALS, sent: now, ..reign };
                 self.change(now, Phase::Offering(Offer { purpose, reign, deadline: now + successor_within, forward_for }), why)
             }
         }
@@ -55,7 +59,7 @@ impl Instance {
         }
         if now >= offer.reign.adver {
             self.effects.push_back(Effect::SendAdvertisement { priority: Priority::RELEASE });
-            offer.reign.adver = self.after(offer.reign.adver, now);
+            offer.reign.adver = now + self.config.interval.duration() * REPEAT_INTERVALS;
         }
         Phase::Offering(offer)
     }

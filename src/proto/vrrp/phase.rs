@@ -116,9 +116,13 @@ impl Watch {
         Watch { interval, armed: now, wait: Wait::Down, preempt_at: self.preempt_at }
     }
 
-    /// Priority 0 was heard: the timer is set to Skew_Time.
+    /// Priority 0 was heard: the timer is set to Skew_Time. (Once. The RFC sets it anew each time, and waits for ever if priority 0 is repeated
+    /// quickly.)
     pub fn released(self, now: Instant) -> Watch {
-        Watch { armed: now, wait: Wait::Skew, ..self }
+        match self.wait {
+            Wait::Down => Watch { armed: now, wait: Wait::Skew, ..self },
+            Wait::Skew => self,
+        }
     }
 
     /// When Active_Down_Timer fires for a node of this priority.

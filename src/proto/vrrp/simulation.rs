@@ -85,6 +85,17 @@ fn gather((mut failed, mut whys): Gathered, (seed, outcome): (u64, network::Outc
 }
 
 #[test]
+fn a_planned_handover_leaves_no_moment_without_an_answer() {
+    let mut handovers = 0;
+    for seed in 0..2000 {
+        let outcome = network::run(&Schedule::planned(seed), false);
+        assert_eq!(outcome.result, Ok(()), "seed {seed}");
+        handovers += usize::from(outcome.whys.contains("handed_over"));
+    }
+    assert!(handovers > 1000, "{handovers} of 2000 runs had one");
+}
+
+#[test]
 fn a_schedule_is_the_same_every_time() {
     let twice = [(); 2].map(|()| network::run(&Schedule::new(4711), true).log);
     assert!(!twice[0].is_empty());

@@ -67,8 +67,6 @@ discards! {
     OwnAddress = "own_address",
     /// Version 2: not the interval configured here (RFC 3768 section 7.1).
     IntervalMismatch = "interval_mismatch",
-    /// We own the addresses, nobody can take them (RFC 9568 section 7.1).
-    Owner = "owner",
     /// Its sender ranks below us, who are Active or about to preempt (sections 6.4.2, 6.4.3).
     LowerPriority = "lower_priority",
     /// The instance is not running: not started, or at fault.

@@ -38,7 +38,7 @@ impl Sequence {
     /// How far apart in time.
     pub fn distance(self, other: Sequence) -> Duration {
         let apart = self.0.wrapping_sub(other.0).cast_signed().unsigned_abs();
-        let fraction = (apart & 0xffff_ffff) * 1_000_000_000 >> 32;
+        let fraction = ((apart & 0xffff_ffff) * 1_000_000_000) >> 32;
         Duration::from_secs(apart >> 32) + Duration::from_nanos(fraction)
     }
 

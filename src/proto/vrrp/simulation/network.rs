@@ -1,7 +1,7 @@
 //! The run: a queue of what is to happen, and what is asserted.
 
 use super::node::{Message, Node};
-use super::schedule::{DISORDER, END, Event, Random, SETTLE, Schedule, Time};
+use super::schedule::{END, Event, Random, Schedule, Time};
 use crate::model::Priority;
 use crate::proto::vrrp::{Input, Preempt, State};
 use std::cmp::Reverse;
@@ -139,6 +139,9 @@ impl Network<'_> {
     }
 
     fn arrive(&mut self, now: Time, message: Message, to: usize) -> Result<(), String> {
+        if self.schedule.authenticated && !self.nodes[to].is_in_order(message) {
+            return Ok(());
+        }
         let (interval, mut sent) = (self.schedule.nodes[message.from].config.interval, vec![]);
         self.nodes[to].hear(now, message, interval, &mut sent)?;
         self.after(now, to, &sent)
@@ -153,7 +156,7 @@ impl Network<'_> {
     /// Sends what is to be sent, and looks when the node wants to be woken.
     fn after(&mut self, now: Time, n: usize, sent: &[Priority]) -> Result<(), String> {
         for priority in sent {
-            self.in_flight.push(Message { from: n, priority: *priority });
+            self.in_flight.push(Message { from: n, priority: *priority, sequence: self.in_flight.len() + 1 });
             for to in (0..self.nodes.len()).filter(|to| *to != n) {
                 if self.parted(n, to) || self.random.below(100) < self.loss {
                     self.disturb(now, n, to);
@@ -267,7 +270,7 @@ impl Network<'_> {
                 }
             }
         }
-        if now >= (DISORDER + SETTLE) * interval && !self.nodes.iter().any(Node::serves) {
+        if now >= self.schedule.served_from && !self.nodes.iter().any(Node::serves) {
             return Err(format!("nobody is Active after {} intervals", now as f64 / interval as f64));
         }
         Ok(())

@@ -2,7 +2,7 @@
 
 use super::schedule::{Machine, Time};
 use crate::model::{Addresses, AdvertInterval, Priority, Vrid, VrrpVersion};
-use crate::proto::vrrp::{Effect, Heard, Input, Instance, State};
+use crate::proto::vrrp::{Effect, Heard, Input, Instance, State, Warning, Why};
 use crate::wire::vrrp::Advertisement;
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 pub struct Message {
     pub from: usize,
     pub priority: Priority,
+    pub sequence: usize,
 }
 
 pub struct Node<'a> {
@@ -22,6 +23,8 @@ pub struct Node<'a> {
     pub frozen: bool,
     /// What came while it stood still.
     pub queue: Vec<Message>,
+    /// The last sequence number of each sender.
+    heard: [usize; 5],
     /// Shutting down: gone when it reaches Initialize.
     pub leaving: bool,
     pub in_sync: bool,
@@ -44,6 +47,7 @@ impl<'a> Node<'a> {
             instance: None,
             frozen: false,
             queue: vec![],
+            heard: [0; 5],
             leaving: false,
             in_sync,
             priority,
@@ -56,6 +60,7 @@ impl<'a> Node<'a> {
 
     pub fn boot(&mut self, now: Time) {
         (self.state, self.holding, self.answering, self.leaving) = (State::Initialize, false, false, false);
+        self.heard = [0; 5];
         self.instance = Some(Instance::new(self.machine.config.clone(), self.local(now)));
     }
 
@@ -82,6 +87,14 @@ impl<'a> Node<'a> {
     /// Whether somebody serves: also while it offers.
     pub fn serves(&self) -> bool {
         !self.frozen && self.instance.is_some() && matches!(self.state, State::Active | State::Offering)
+    }
+
+    /// Whether no later packet of the same sender has come before.
+    pub fn is_in_order(&mut self, message: Message) -> bool {
+        let last = &mut self.heard[message.from];
+        let in_order = message.sequence > *last;
+        *last = message.sequence.max(*last);
+        in_order
     }
 
     pub fn hear(&mut self, now: Time, message: Message, interval: AdvertInterval, sent: &mut Vec<Priority>) -> Result<(), String> {
@@ -111,9 +124,10 @@ impl<'a> Node<'a> {
                 Effect::Announce { .. } => self.holding && self.answering,
                 Effect::Changed { from, to, why } => {
                     self.whys.insert(why.label());
-                    std::mem::replace(&mut self.state, *to) == *from
+                    let preempted = matches!(why, Why::Preempted { .. });
+                    std::mem::replace(&mut self.state, *to) == *from && (self.in_sync || !preempted)
                 }
-                Effect::Warn(_) => false,
+                Effect::Warn(warning) => matches!(warning, Warning::TwoOwners { .. }),
                 Effect::Discarded(_) => true,
             };
             if !right {

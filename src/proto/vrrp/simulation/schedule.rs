@@ -20,6 +20,10 @@ pub struct Schedule {
     /// The longest way of a packet.
     pub delay: Time,
     pub events: Vec<(Time, Event)>,
+    /// Whether packets have sequence numbers, so that those that were overtaken are dropped.
+    pub authenticated: bool,
+    /// From when on there must always be somebody who answers.
+    pub served_from: Time,
     /// No packet ever arrives, and nobody says so: for the test of the test.
     pub deaf: bool,
 }
@@ -81,9 +85,10 @@ impl Schedule {
         let preempt = [Some(0), Some(random.below(10)), None][random.below(3) as usize];
         let preempt = preempt.map_or(Preempt::Never, |n| Preempt::After(Duration::from_nanos(n * interval)));
         let count = 2 + random.below(4);
-        let owner = random.below(4) == 0;
+        // Two are a mistake, and happen.
+        let owners = random.below(6).saturating_sub(3);
         let machine = |n: u64, random: &mut Random| {
-            let priority = if owner && n == 0 { 255 } else { [1 + random.below(254) as u8, 100, 101][random.below(3) as usize] };
+            let priority = if n < owners { 255 } else { [1 + random.below(254) as u8, 100, 101][random.below(3) as usize] };
             let config = Config {
                 vrid: Vrid::try_from(7).expect("a VRID"),
                 version: VrrpVersion::V3,
@@ -130,6 +135,31 @@ impl Schedule {
         for n in 0..count as usize {
             events.extend([Event::Thaw(n), Event::Mend(n), Event::Undrain(n), Event::Boot(n), Event::InSync(n, true)].map(|e| (mended, e)));
         }
-        Schedule { seed, interval, nodes, delay, events, deaf: false }
+        let served_from = (DISORDER + SETTLE) * interval;
+        Schedule { seed, interval, nodes, delay, events, authenticated: random.below(2) == 0, served_from, deaf: false }
+    }
+
+    /// Nothing but planned handovers, one after the other: there must always be somebody who answers.
+    pub fn planned(seed: u64) -> Schedule {
+        let mut schedule = Schedule::new(seed);
+        let (mut random, interval) = (Random(seed ^ 0x5ca1_ab1e), schedule.interval);
+        for machine in &mut schedule.nodes {
+            (machine.starts, machine.in_sync) = (0, true);
+            let (successor_within, forward_for) = (Duration::from_nanos(interval * 5), Duration::from_nanos(interval * 4));
+            machine.config.handover = Handover::MakeBeforeBreak { successor_within, forward_for };
+        }
+        schedule.events.clear();
+        for k in 0..3 {
+            let (at, node) = ((10 + 18 * k) * interval + random.below(interval), random.below(schedule.nodes.len() as u64) as usize);
+            let pair = match random.below(2) {
+                0 => [Event::Drain(node), Event::Undrain(node)],
+                _ => [Event::Shutdown(node), Event::Boot(node)],
+            };
+            schedule.events.extend([(at, pair[0]), (at + interval * 12, pair[1])]);
+        }
+        // Without, an advertisement that arrives behind the priority 0 that was sent after it calls a successor back.
+        schedule.authenticated = true;
+        schedule.served_from = SETTLE * interval;
+        schedule
     }
 }

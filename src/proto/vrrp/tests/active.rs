@@ -48,7 +48,7 @@ fn whoever_does_not_is_told_at_once(#[case] from: [u8; 4], #[case] priority: u8)
     let discard = Effect::Discarded(Discard::LowerPriority);
     assert_eq!(node.at(400.0, heard(from, priority)), [send(100), announce(Announced::Contested), discard.clone()]);
     assert_eq!(node.timeout(), Some((461.0, "advertise")), "Adver_Timer runs on");
-    assert_eq!(node.at(405.0, heard(from, priority)), [discard.clone()], "a flood is not answered by a flood");
+    assert_eq!(node.at(405.0, heard(from, priority)), std::slice::from_ref(&discard), "a flood is not answered by a flood");
     assert_eq!(node.at(411.0, heard(from, priority)), [send(100), discard]);
 }
 
@@ -75,13 +75,15 @@ fn priority_0_of_another_is_answered_by_an_advertisement() {
 }
 
 #[test]
-fn an_owner_listens_to_nobody() {
+fn an_owner_gives_way_to_nobody_but_a_second_owner() {
     let mut node = Node::new(|c| c.priority = Priority::OWNER);
     node.at(0.0, Input::Start);
-    let discard = Effect::Discarded(Discard::Owner);
-    assert_eq!(node.at(50.0, heard(HIGHER, 254)), [announce(Announced::Contested), discard.clone()]);
-    assert_eq!(node.at(60.0, heard(HIGHER, 254)), [discard]);
-    assert_eq!(node.state(), State::Active);
+    let discard = Effect::Discarded(Discard::LowerPriority);
+    assert_eq!(node.at(50.0, heard(HIGHER, 254)), [send(255), announce(Announced::Contested), discard.clone()]);
+    assert_eq!(node.at(60.0, heard(LOWER, 255))[1..], [send(255), discard]);
+    let why = Why::Outranked { by: HIGHER.into(), priority: Priority::OWNER };
+    let effects = node.at(70.0, heard(HIGHER, 255));
+    assert_eq!(effects[1..], [Effect::ReleaseAddresses, changed(State::Active, State::Backup, why)]);
 }
 
 #[rstest]
@@ -123,7 +125,7 @@ fn a_fault_lets_go_at_once() {
 
 #[test]
 fn what_means_nothing_to_an_active_changes_nothing() {
-    for input in [Input::Start, Input::Mended, Input::InSync(true), Input::InSync(false), Input::Priority(Priority(100))] {
+    for input in [Input::Start, Input::Resume, Input::Mended, Input::InSync(true), Input::InSync(false), Input::Priority(Priority(100))] {
         let mut node = Node::active(|_| ());
         assert_eq!(node.at(400.0, input), [], "{input:?}");
         assert_eq!((node.state(), node.timeout()), (State::Active, Some((461.0, "advertise"))), "{input:?}");

@@ -93,6 +93,14 @@ fn priority_0_sets_the_timer_to_skew_time() {
 }
 
 #[test]
+fn repeated_priority_0_does_not_put_it_off() {
+    let mut node = Node::backup(|_| ());
+    node.at(200.0, heard(HIGHER, 0));
+    assert_eq!(node.at(250.0, heard(HIGHER, 0)), []);
+    assert_eq!(node.timeout(), Some((200.0 + SKEW, "skew")));
+}
+
+#[test]
 fn after_priority_0_the_successor_is_followed() {
     let mut node = Node::backup(|_| ());
     node.at(200.0, heard(HIGHER, 0));
@@ -130,7 +138,7 @@ fn a_drained_backup_takes_over_as_the_last_resort() {
 
 #[test]
 fn what_means_nothing_to_a_backup_changes_nothing() {
-    for input in [Input::Start, Input::Undrain, Input::Mended, Input::InSync(true), Input::Priority(Priority(100))] {
+    for input in [Input::Start, Input::Resume, Input::Undrain, Input::Mended, Input::InSync(true), Input::Priority(Priority(100))] {
         let mut node = Node::backup(|_| ());
         assert_eq!(node.at(100.0, input), [], "{input:?}");
         assert_eq!((node.state(), node.timeout()), (State::Backup, Some((DOWN, "active_down"))), "{input:?}");

@@ -5,7 +5,7 @@ fn offering(input: Input<'static>) -> Node {
     let mut node = Node::active(|_| ());
     let why = if input == Input::Drain { Why::Drain } else { Why::Shutdown };
     assert_eq!(node.at(400.0, input), [send(0), changed(State::Active, State::Offering, why)]);
-    assert_eq!(node.timeout(), Some((500.0, "advertise")));
+    assert_eq!(node.timeout(), Some((600.0, "advertise")));
     node
 }
 
@@ -31,9 +31,9 @@ fn as_the_rfc_has_it_everything_goes_at_once() {
 #[test]
 fn priority_0_is_repeated_until_somebody_advertises() {
     let mut node = offering(Input::Drain);
-    assert_eq!(node.at(500.0, Input::Timeout), [send(0)]);
-    assert_eq!(node.at(550.0, heard(LOWER, 0)), [], "another that lets go is no successor");
     assert_eq!(node.at(600.0, Input::Timeout), [send(0)]);
+    assert_eq!(node.at(650.0, heard(LOWER, 0)), [], "another that lets go is no successor");
+    assert_eq!(node.at(800.0, Input::Timeout), [send(0)]);
     assert_eq!(node.state(), State::Offering);
 }
 
@@ -139,7 +139,7 @@ fn a_fault_ends_a_handover() {
 
 #[test]
 fn what_means_nothing_to_a_handover_changes_nothing() {
-    for input in [Input::Start, Input::Mended, Input::Drain, Input::Priority(Priority(9)), Input::InSync(false)] {
+    for input in [Input::Start, Input::Resume, Input::Mended, Input::Drain, Input::Priority(Priority(9)), Input::InSync(false)] {
         for mut node in [offering(Input::Shutdown), releasing(Input::Shutdown)] {
             let before = (node.state(), node.timeout());
             assert_eq!(node.at(480.0, input), [], "{input:?}");

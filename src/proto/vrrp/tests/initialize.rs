@@ -68,3 +68,21 @@ fn priority_0_is_taken_as_the_lowest() {
     node.at(0.0, Input::Priority(Priority::RELEASE));
     assert_eq!(node.instance.status().priority, Priority::LOWEST);
 }
+
+#[test]
+fn a_process_that_follows_an_active_one_goes_on_in_silence() {
+    let mut node = Node::new(|_| ());
+    let change = changed(State::Initialize, State::Active, Why::Resumed);
+    assert_eq!(node.at(0.0, Input::Resume), [send(100), Effect::TakeAddresses { accept: false }, change]);
+    assert_eq!(node.timeout(), Some((100.0, "advertise")));
+    assert_eq!(node.at(1000.0, Input::Timeout), [send(100), announce(Announced::Repeated)]);
+}
+
+#[test]
+fn a_process_at_fault_that_follows_an_active_one_lets_go() {
+    let mut node = Node::new(|_| ());
+    node.at(0.0, Input::Fault);
+    let change = changed(State::Initialize, State::Initialize, Why::Fault);
+    assert_eq!(node.at(0.0, Input::Resume), [send(0), Effect::ReleaseAddresses, change]);
+    assert_eq!(node.at(1.0, Input::Mended), [changed(State::Initialize, State::Backup, Why::Started)]);
+}
