@@ -1,14 +1,16 @@
 //! VRRP packets: version 3 (RFC 9568) over IPv4 and IPv6, version 2 (RFC 3768) for old peers, and the authentication trailer.
 //!
-//! A received packet goes through [`Packet::parse`] (form and checksum), [`Keyring::verify`] (trailer), [`Replay::accept`] (not heard
-//! before); each says a [`Discard`] or hands on.
+//! A received packet goes through [`Packet::parse`] (form and checksum) and [`Gate::admit`] (trailer, not heard before); each says a
+//! [`Discard`] or hands on. One to be sent is [`Advertisement::encode`]d with [`Gate::seal`].
 
 mod auth;
 mod discard;
+mod gate;
 mod replay;
 
 pub use auth::{Key, Keyring, TRAILER_LEN};
 pub use discard::Discard;
+pub use gate::Gate;
 pub use replay::{Freshness, Replay, Sequence};
 
 use crate::model::{Addresses, AdvertInterval, ChecksumForm, Priority, Vrid, VrrpVersion};
