@@ -69,11 +69,8 @@ fn keys_are_changed_without_a_moment_of_silence() {
     for (ours, others) in [(1, None), (1, Some(2)), (2, Some(1)), (2, None)] {
         // First one node, then the other.
         for node in 0..2 {
-            if node == 0 {
-                a.set_keys(ring(ours, others))
-            } else {
-                b.set_keys(ring(ours, others))
-            }
+            let gate = if node == 0 { &mut a } else { &mut b };
+            gate.set_keys(ring(ours, others));
             clock += Duration::from_millis(10);
             let (from_a, from_b) = (sent(&mut a, 1, clock), sent(&mut b, 2, clock));
             assert_eq!(admit(&mut b, 1, &from_a, clock), Ok(()));
