@@ -6,7 +6,7 @@ use portway::wire::checksum::Sum;
 use portway::wire::vrrp::{Envelope, HOP_LIMIT, Key, Keyring, Packet, Sequence};
 use std::time::Duration;
 
-/// The first byte says over which IP, and whether to make the checksum right: a fuzzer finds none by itself.
+// The first byte says over which IP, and whether to make the checksum right: a fuzzer finds none by itself.
 fuzz_target!(|bytes: &[u8]| {
     let [how, rest @ ..] = bytes else { return };
     let ip = match how & 1 {

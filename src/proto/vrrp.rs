@@ -12,7 +12,7 @@ pub use effect::{Announced, Effect, Heard, Input, State, Warning, Why};
 
 use crate::model::{AdvertInterval, Priority, VrrpVersion};
 use crate::wire::vrrp::Discard;
-use phase::{Phase, Purpose, Release, Watch};
+use phase::{Offer, Phase, Purpose, Release, Watch};
 use std::collections::VecDeque;
 use std::net::IpAddr;
 use std::time::Instant;
@@ -23,7 +23,7 @@ const WARNINGS_REMEMBERED: usize = 32;
 /// One virtual router on one node.
 ///
 /// ```text
-///                          Start, Mended: priority 255
+///                     Start, Mended: priority 255;  Resume
 ///           +-----------------------------------------------------+
 ///           |                                                     v
 ///   +--------------+  Start,   +------------+  timer fires  +------------+
@@ -47,6 +47,8 @@ const WARNINGS_REMEMBERED: usize = 32;
 /// Contract: feed every [`Input`] to [`Instance::handle`], then take all of [`Instance::poll_effect`], then ask
 /// [`Instance::poll_timeout`], which may have changed. A `Timeout` that comes early does nothing; one that comes late does what was due. **Read
 /// what waits in the sockets before giving a late `Timeout`**: a process that stood still must hear who took over before it advertises.
+/// Packets of one sender must come in the order in which they were sent, or be dropped (`wire::vrrp::Gate` does): an advertisement that
+/// arrives behind the priority 0 that followed it would make a successor let go again.
 #[derive(Debug)]
 pub struct Instance {
     config: Config,
@@ -133,6 +135,19 @@ impl Instance {
     pub fn poll_timeout(&self) -> Option<(Instant, &'static str)> {
         let timers = self.phase.timers(self.config.version, self.priority());
         timers.into_iter().flatten().min_by_key(|(at, _)| *at).map(|(at, timer)| (at, timer.label()))
+    }
+
+    /// Until when the addresses may be answered and sent from if nothing more is heard of this process: the dead man's switch. Look after every
+    /// input, and move the lease when it has changed. None: end it.
+    ///
+    /// It lapses 2.5 intervals after the last advertisement, before the first Backup takes over (3 and more); after a handover with the
+    /// handover.
+    pub fn lease_ends(&self) -> Option<Instant> {
+        match &self.phase {
+            Phase::Initialize | Phase::Backup(_) => None,
+            Phase::Active(reign) | Phase::Offering(Offer { reign, .. }) => Some(reign.sent + self.config.interval.duration() * 5 / 2),
+            Phase::Releasing(release) => Some(release.until),
+        }
     }
 
     pub fn state(&self) -> State {

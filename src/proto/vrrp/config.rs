@@ -8,6 +8,9 @@ use std::time::Duration;
 /// milliseconds, but a cloud's own tables take longer.
 pub const FORWARD_AFTER_HANDOVER: Duration = Duration::from_secs(1);
 
+/// The longest of the times that can be configured.
+const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
+
 /// One virtual router on one node: one address family (RFC 9568 section 1.4: the families are independent).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {
@@ -48,6 +51,10 @@ impl Config {
         if self.priority.is_release() {
             return Err(Invalid("priority 0 means letting go: use 1 to 255".into()));
         }
+        let longest = self.durations().into_iter().max().unwrap_or_default();
+        if longest > LONGEST {
+            return Err(Invalid(format!("{longest:?} is too long to wait for anything here: at most {LONGEST:?}")));
+        }
         match self.handover {
             Handover::MakeBeforeBreak { successor_within, .. } if successor_within <= self.interval.duration() => {
                 let interval = self.interval;
@@ -55,6 +62,20 @@ impl Config {
             }
             Handover::MakeBeforeBreak { .. } | Handover::AtOnce => Ok(()),
         }
+    }
+}
+
+impl Config {
+    fn durations(&self) -> [Duration; 5] {
+        let preempt = match self.preempt {
+            Preempt::Never => Duration::ZERO,
+            Preempt::After(delay) => delay,
+        };
+        let [successor_within, forward_for] = match self.handover {
+            Handover::AtOnce => [Duration::ZERO; 2],
+            Handover::MakeBeforeBreak { successor_within, forward_for } => [successor_within, forward_for],
+        };
+        [preempt, successor_within, forward_for, self.announcements.repeat_after, self.announcements.refresh.unwrap_or_default()]
     }
 }
 

@@ -41,7 +41,7 @@ pub struct Heard<'a> {
 /// What the shell is to do, in this order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Effect {
-    /// To all peers, or the group. A priority other than 0 also renews the lease.
+    /// To all peers, or the group. It moves the lease ([`super::Instance::lease_ends`]).
     SendAdvertisement { priority: Priority },
     /// Commit the tail of the synced flows, then add the addresses, answer ARP and neighbour solicitations for them, and forward.
     /// `accept`: take packets for the addresses themselves too. Addresses that are still there stay (a handover that

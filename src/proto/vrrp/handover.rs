@@ -59,6 +59,7 @@ impl Instance {
         }
         if now >= offer.reign.adver {
             self.effects.push_back(Effect::SendAdvertisement { priority: Priority::RELEASE });
+            offer.reign.sent = now;
             offer.reign.adver = now + self.config.interval.duration() * REPEAT_INTERVALS;
         }
         Phase::Offering(offer)

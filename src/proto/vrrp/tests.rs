@@ -222,6 +222,7 @@ fn a_configuration_that_cannot_work_is_refused() {
     assert!(refused(|c| c.interval = AdvertInterval::MAX).contains("40.95s"));
     assert!(refused(|c| c.priority = Priority::RELEASE).contains("1 to 255"));
     assert!(refused(|c| c.interval = interval(100)).contains("nobody takes over"));
+    assert!(refused(|c| c.preempt = Preempt::After(Duration::MAX)).contains("too long"));
     let v6 = |c: &mut Config| {
         c.version = VrrpVersion::V2;
         c.address = "fe80::1".parse().expect("an address");

@@ -139,6 +139,9 @@ impl<'a> Node<'a> {
         if state != self.state || self.holding != state.holds_addresses() || self.answering != answers {
             return Err(format!("{state:?}, but reported {:?}, holds {}, answers {}", self.state, self.holding, self.answering));
         }
+        if instance.lease_ends().is_some_and(|ends| ends > local) != state.holds_addresses() && input == Input::Timeout {
+            return Err(format!("{state:?}, but the lease ends {:?}", instance.lease_ends()));
+        }
         if input == Input::Timeout && instance.poll_timeout().is_some_and(|(at, _)| at <= local) {
             return Err(format!("{:?} is due again at once", instance.poll_timeout()));
         }

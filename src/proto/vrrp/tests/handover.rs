@@ -157,3 +157,22 @@ fn the_planned_handover_is_patient_and_forwards_for_a_second() {
     assert_eq!(patience(1), (1000, FORWARD_AFTER_HANDOVER));
     assert_eq!(patience(100), (5000, FORWARD_AFTER_HANDOVER));
 }
+
+#[test]
+fn the_lease_lapses_before_anybody_takes_over_and_lasts_through_a_handover() {
+    let lease = |node: &Node| node.instance.lease_ends().map(|at| ms(at - node.epoch));
+    assert_eq!(lease(&Node::backup(|_| ())), None);
+    let mut node = Node::active(|_| ());
+    assert_eq!(lease(&node), Some(361.0 + 250.0));
+    node.at(461.0, Input::Timeout);
+    assert_eq!(lease(&node), Some(461.0 + 250.0));
+    let mut node = offering(Input::Drain);
+    assert_eq!(lease(&node), Some(400.0 + 250.0));
+    node.at(600.0, Input::Timeout);
+    assert_eq!(lease(&node), Some(600.0 + 250.0));
+    let mut node = releasing(Input::Drain);
+    assert_eq!(lease(&node), Some(1470.0));
+    node.at(1400.0, heard(LOWER, 90));
+    node.at(1470.0, Input::Timeout);
+    assert_eq!(lease(&node), None);
+}
