@@ -2,13 +2,19 @@
 //!
 //! Nothing here does I/O or knows of the other modules.
 
+mod addresses;
 mod mark;
 mod name;
 mod port;
+mod secret;
+mod vrrp;
 
+pub use addresses::{AddressList, Addresses};
 pub use mark::{MARK_MASK, Mark, SLOT_MASK, SLOT_PRESENT, Slot, WHO_MASK, Who};
 pub use name::{AttachmentName, IfName, NodeName, TenantName};
 pub use port::PortRange;
+pub use secret::{KeyId, Secret};
+pub use vrrp::{AdvertInterval, ChecksumForm, Priority, Vrid, VrrpVersion};
 
 use serde::{Deserialize, Serialize};
 use std::fmt;

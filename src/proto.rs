@@ -1,0 +1,3 @@
+//! State machines: events and the time go in, effects come out. No I/O, no clock, no randomness; a shell carries the effects out.
+
+pub mod vrrp;

@@ -1,0 +1,50 @@
+//! Backup: RFC 9568 section 6.4.2.
+
+use super::phase::{Phase, Wait, Watch};
+use super::{Discard, Heard, Instance, Preempt, Priority, Why};
+use std::time::{Duration, Instant};
+
+impl Instance {
+    /// Section 6.4.2, an advertisement.
+    pub(super) fn listen(&mut self, now: Instant, watch: Watch, heard: &Heard<'_>) -> Phase {
+        let advertisement = &heard.advertisement;
+        if advertisement.priority.is_release() {
+            return Phase::Backup(watch.released(now));
+        }
+        let may_at = self.may_preempt(advertisement.priority).map(|delay| watch.preempt_at.unwrap_or(now + delay));
+        let watch = Watch { preempt_at: may_at, ..watch };
+        if may_at.is_some_and(|at| now >= at) {
+            // The timer runs on, and when it fires we are Active.
+            return self.discard(Discard::LowerPriority, Phase::Backup(watch));
+        }
+        Phase::Backup(watch.follow(advertisement.interval, now))
+    }
+
+    /// Whether an Active of this priority is to be preempted, and after which delay. (A drained node has the lowest priority: never.)
+    pub(super) fn may_preempt(&self, active: Priority) -> Option<Duration> {
+        match self.config.preempt {
+            Preempt::After(delay) if active < self.priority() && self.in_sync => Some(delay),
+            Preempt::After(_) | Preempt::Never => None,
+        }
+    }
+
+    /// A preemption under way ends if it is no longer allowed; what was heard meanwhile counts again.
+    pub(super) fn reconsider(&self, watch: Watch) -> Watch {
+        match (watch.preempt_at, self.heard) {
+            (Some(_), Some(heard)) if self.may_preempt(heard.priority).is_none() => {
+                Watch { armed: watch.armed.max(heard.at), preempt_at: None, ..watch }
+            }
+            (Some(_) | None, Some(_) | None) => watch,
+        }
+    }
+
+    pub(super) fn why_promoted(&self, now: Instant, watch: &Watch) -> Why {
+        match (watch.wait, self.heard) {
+            (Wait::Skew, _) => Why::ActiveReleased,
+            (Wait::Down, Some(heard)) if heard.at > watch.armed && watch.preempt_at.is_some_and(|at| now >= at) => {
+                Why::Preempted { active: heard.from, priority: heard.priority }
+            }
+            (Wait::Down, Some(_) | None) => Why::ActiveSilent,
+        }
+    }
+}
