@@ -2,10 +2,12 @@
 //!
 //! Nothing here does I/O or knows of the other modules.
 
+mod flow;
 mod mark;
 mod name;
 mod port;
 
+pub use flow::{Flow, FlowChange, FlowKey, FlowProtocol, FlowStatus, NatSource, TcpState};
 pub use mark::{MARK_MASK, Mark, SLOT_MASK, SLOT_PRESENT, Slot, WHO_MASK, Who};
 pub use name::{AttachmentName, IfName, NodeName, TenantName};
 pub use port::PortRange;
