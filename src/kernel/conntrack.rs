@@ -36,14 +36,15 @@ impl Filter {
     }
 
     /// Kernels that know less of this list more; each entry is looked at again anyhow.
-    fn write(&self, payload: &mut Vec<u8>) {
+    fn list(&self) -> Request {
+        let mut payload = message::header(libc::AF_UNSPEC);
         if self.mask != 0 {
-            attr::put(payload, message::CTA_MARK, &self.mark.0.to_be_bytes());
-            attr::put(payload, message::CTA_MARK_MASK, &self.mask.to_be_bytes());
+            message::write_mark(&mut payload, self.mark, self.mask);
         }
         if let Some(zone) = self.zone {
-            attr::put(payload, message::CTA_ZONE, &zone.to_be_bytes());
+            attr::put(&mut payload, message::CTA_ZONE, &zone.to_be_bytes());
         }
+        Request::new(number(message::GET), 0, &payload)
     }
 }
 
@@ -114,9 +115,11 @@ impl Conntrack {
     ///
     /// By name, because kernels before 6.8 do not know a zone in the message that deletes many, and would delete everything.
     pub fn delete_all(&mut self, filter: Filter) -> Result<usize, KernelError> {
-        let (mut dump, mut keys) = (FlowDump::start(filter)?, Vec::new());
-        while dump.next_keys(|key| keys.push(key))? {}
-        self.delete(&keys)
+        self.netlink.start_dump(filter.list()).map_err(open_failed)?;
+        let mut keys = Vec::new();
+        let mut take = |payload: &[u8]| keys.extend(message::read_key(payload).filter(|(key, mark)| filter.takes(key, *mark)));
+        while self.netlink.next_entries(&mut take).map_err(|refused| KernelError::read("connections", refused))? {}
+        self.delete(keys.iter().map(|(key, _)| key))
     }
 
     /// The flow that stands under this key, with the state that it has here.
@@ -188,9 +191,7 @@ pub struct FlowDump {
 impl FlowDump {
     pub fn start(filter: Filter) -> Result<Self, KernelError> {
         let mut netlink = Netlink::open(libc::NETLINK_NETFILTER).map_err(open_failed)?;
-        let mut payload = message::header(libc::AF_UNSPEC);
-        filter.write(&mut payload);
-        netlink.start_dump(Request::new(number(message::GET), 0, &payload)).map_err(open_failed)?;
+        netlink.start_dump(filter.list()).map_err(open_failed)?;
         Ok(Self { netlink, filter })
     }
 
@@ -198,24 +199,11 @@ impl FlowDump {
     /// kinds of translation.
     pub fn next(&mut self, mut take: impl FnMut(Flow)) -> Result<bool, KernelError> {
         let filter = self.filter;
-        self.entries(|payload| {
+        let take = |payload: &[u8]| {
             if let Some(flow) = message::read(payload).filter(|flow| filter.takes(&flow.key, flow.mark)) {
                 take(flow);
             }
-        })
-    }
-
-    /// The same by key alone: whatever the translation.
-    fn next_keys(&mut self, mut take: impl FnMut(FlowKey)) -> Result<bool, KernelError> {
-        let filter = self.filter;
-        self.entries(|payload| {
-            if let Some((key, _)) = message::read_key(payload).filter(|(key, mark)| filter.takes(key, *mark)) {
-                take(key);
-            }
-        })
-    }
-
-    fn entries(&mut self, take: impl FnMut(&[u8])) -> Result<bool, KernelError> {
+        };
         self.netlink.next_entries(take).map_err(|refused| KernelError::read("connections", refused))
     }
 }
@@ -224,7 +212,7 @@ impl FlowDump {
 /// kernel walks its table.
 pub(super) fn delete_by_mark(netlink: &mut Netlink, mark: u32, mask: u32) -> Answer {
     let mut payload = message::header(libc::AF_UNSPEC);
-    Filter { zone: None, mark: Mark(mark), mask }.write(&mut payload);
+    message::write_mark(&mut payload, Mark(mark), mask);
     netlink.execute(vec![Request::new(number(message::DELETE), 0, &payload)]).pop().unwrap_or(Ok(()))
 }
 

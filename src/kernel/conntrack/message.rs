@@ -14,9 +14,9 @@ const CTA_STATUS: u16 = 3;
 const CTA_PROTOINFO: u16 = 4;
 const CTA_NAT_SRC: u16 = 6;
 const CTA_TIMEOUT: u16 = 7;
-pub const CTA_MARK: u16 = 8;
+const CTA_MARK: u16 = 8;
 pub const CTA_ZONE: u16 = 18;
-pub const CTA_MARK_MASK: u16 = 21;
+const CTA_MARK_MASK: u16 = 21;
 
 const CTA_TUPLE_IP: u16 = 1;
 const CTA_TUPLE_PROTO: u16 = 2;
@@ -73,6 +73,12 @@ pub fn header(family: i32) -> Vec<u8> {
 
 fn nfgenmsg(family: i32) -> [u8; 4] {
     [family as u8, 0, 0, 0]
+}
+
+/// Which marks are meant, under a mask.
+pub fn write_mark(payload: &mut Vec<u8>, mark: Mark, mask: u32) {
+    attr::put(payload, CTA_MARK, &mark.0.to_be_bytes());
+    attr::put(payload, CTA_MARK_MASK, &mask.to_be_bytes());
 }
 
 /// What names an entry.
