@@ -5,4 +5,6 @@ pub mod ecn;
 pub mod gre;
 pub mod ipv4;
 pub mod nested;
+pub mod seal;
+pub mod sync;
 pub mod tcp;
