@@ -18,5 +18,6 @@ pub mod lab;
 pub mod metrics;
 pub mod model;
 pub mod plan;
+pub mod proto;
 pub mod userspace;
 pub mod wire;

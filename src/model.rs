@@ -7,7 +7,7 @@ mod mark;
 mod name;
 mod port;
 
-pub use flow::{Flow, FlowChange, FlowKey, FlowProtocol, FlowStatus, NatSource, TcpState};
+pub use flow::{Flow, FlowChange, FlowKey, FlowProtocol, FlowStatus, FlowStep, NatSource, TcpState};
 pub use mark::{MARK_MASK, Mark, SLOT_MASK, SLOT_PRESENT, Slot, WHO_MASK, Who};
 pub use name::{AttachmentName, IfName, NodeName, TenantName};
 pub use port::PortRange;

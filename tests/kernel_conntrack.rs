@@ -5,9 +5,9 @@ mod conntrack_support;
 
 use conntrack_support::{MARK, SERVER, TRANSLATED, Topology, ZONE, sh, until};
 use nix::poll::{PollFd, PollFlags, poll};
-use portway::kernel::conntrack::{Conntrack, Filter, FlowDump, FlowWatch, Notices};
+use portway::kernel::conntrack::{Conntrack, Filter, FlowDump, FlowWatch, Notices, Written};
 use portway::lab::Netns;
-use portway::model::{Flow, FlowChange, FlowKey, FlowProtocol, FlowStatus, Mark, NatSource, TcpState};
+use portway::model::{Flow, FlowChange, FlowKey, FlowProtocol, FlowStatus, FlowStep, Mark, NatSource, TcpState};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Shutdown, TcpListener, TcpStream, UdpSocket};
@@ -29,6 +29,10 @@ fn timeless(flows: impl IntoIterator<Item = Flow>) -> Vec<Flow> {
 
 fn open(gateway: &Netns) -> Conntrack {
     gateway.run(|| Conntrack::open().unwrap())
+}
+
+fn create(conntrack: &mut Conntrack, flows: &[Flow]) -> Written {
+    conntrack.apply(&flows.iter().copied().map(FlowStep::Create).collect::<Vec<_>>()).unwrap()
 }
 
 /// A client and a server that have spoken once.
@@ -113,7 +117,7 @@ fn flows_of_real_traffic_stand_the_same_in_another_kernel() {
         assert_eq!(flow.tcp, matches!(flow.key.protocol, FlowProtocol::Tcp { .. }).then_some(TcpState::Established));
     }
 
-    let written = open(&topology.gateways[1]).create(&flows).unwrap();
+    let written = create(&mut open(&topology.gateways[1]), &flows);
     assert_eq!((written.created, written.updated, written.refused.len()), (6, 0, 0), "{:?}", written.refused);
     let (here, there) = (topology.seen(0), topology.seen(1));
     assert_eq!(here, there);
@@ -157,36 +161,41 @@ fn writing_is_idempotent_and_follows_the_state() {
     let gateway = Netns::create().expect("these tests make network namespaces: run them as root");
     let mut conntrack = open(&gateway);
     let first = sample(1000, 20000);
-    let mut count = |flows: &[Flow], create: bool| {
-        let written = if create { conntrack.create(flows) } else { conntrack.update(flows) }.unwrap();
+    let mut count = |step: FlowStep| {
+        let written = conntrack.apply(&[step]).unwrap();
         assert!(written.refused.is_empty(), "{:?}", written.refused);
         (written.created, written.updated)
     };
-    assert_eq!(count(&[first], true), (1, 0));
-    assert_eq!(count(&[first], true), (0, 1), "again");
+    assert_eq!(count(FlowStep::Create(first)), (1, 0));
+    assert_eq!(count(FlowStep::Create(first)), (0, 1), "again");
     let established =
         Flow { tcp: Some(TcpState::Established), status: FlowStatus { seen_reply: true, assured: true }, timeout: 432_000, ..first };
-    assert_eq!(count(&[established], false), (0, 1));
+    assert_eq!(count(FlowStep::Update(established)), (0, 1));
     let standing = dump(&gateway, Filter::default());
     assert_eq!(timeless(standing.clone()), timeless([established]));
     assert!(standing[0].timeout > 431_990, "{standing:?}");
-    assert_eq!(count(&[first], true), (0, 1), "assured is never taken back");
+    assert_eq!(count(FlowStep::Create(first)), (0, 1), "assured is never taken back");
     assert_eq!(dump(&gateway, Filter::default())[0].status, established.status);
     let untold = Flow { tcp: None, ..first };
-    assert_eq!(count(&[untold], false), (0, 1), "a state that is not told stays");
+    assert_eq!(count(FlowStep::Update(untold)), (0, 1), "a state that is not told stays");
     assert_eq!(dump(&gateway, Filter::default())[0].tcp, Some(TcpState::SynReceived));
     let moved = Flow { nat: Some(NatSource { port: 20001, ..first.nat.unwrap() }), ..first };
-    assert_eq!(count(&[moved], true), (1, 0), "another translation replaces");
+    assert_eq!(count(FlowStep::Create(moved)), (1, 0), "another translation replaces");
     assert_eq!(timeless(dump(&gateway, Filter::default())), timeless([moved]));
     let other = sample(1001, 20002);
-    assert_eq!(count(&[other], false), (1, 0), "an update of what is gone creates");
+    assert_eq!(count(FlowStep::Update(other)), (1, 0), "an update of what is gone creates");
 
     let mut all = dump(&gateway, Filter::default());
     all.sort_by_key(|flow| flow.key);
     assert_eq!(timeless(all), timeless([moved, other]));
     assert_eq!(timeless(conntrack.find(&other.key).unwrap()), timeless([other]));
-    assert_eq!(conntrack.delete([&other.key, &other.key]).unwrap(), 1, "deleting is idempotent too");
+    let twice = conntrack.apply(&[FlowStep::Delete(other.key), FlowStep::Delete(other.key)]).unwrap();
+    assert_eq!((twice.deleted, twice.refused.len()), (1, 0), "deleting is idempotent too");
     assert_eq!(conntrack.find(&other.key).unwrap(), None);
+
+    // What was believed wrongly does not undo what comes after it.
+    conntrack.apply(&[FlowStep::Create(moved), FlowStep::Delete(moved.key), FlowStep::Update(other), FlowStep::Delete(other.key)]).unwrap();
+    assert_eq!(dump(&gateway, Filter::default()), []);
 }
 
 #[test]
@@ -198,7 +207,7 @@ fn a_zone_or_a_mark_goes_and_nothing_else() {
         Flow { key: FlowKey { zone, ..flow.key }, mark: Mark(mark), ..flow }
     };
     let flows = [in_zone(1, 0, 0), in_zone(2, 0x2001, 0x1_2001), in_zone(3, 0x2001, 0x2_2001), in_zone(4, 0x2002, 0x1_2002)];
-    assert_eq!(conntrack.create(&flows).unwrap().created, 4);
+    assert_eq!(create(&mut conntrack, &flows).created, 4);
     let left = |filter| {
         let ports = dump(&gateway, filter).into_iter().map(|flow| match flow.key.protocol {
             FlowProtocol::Tcp { source, .. } => source,
@@ -255,7 +264,7 @@ fn live_connections_survive_the_move_of_the_address() {
     reached_half.recv_timeout(Duration::from_secs(20)).unwrap();
 
     let flows = dump(&topology.gateways[0], Filter::zone(ZONE));
-    let written = open(&topology.gateways[1]).create(&flows).unwrap();
+    let written = create(&mut open(&topology.gateways[1]), &flows);
     assert_eq!((written.created, written.refused.len()), (4, 0));
     assert!(!received.is_finished(), "the transfer is in the middle");
     topology.move_addresses(0, 1);
@@ -301,7 +310,7 @@ fn we_write_what_conntrackd_writes() {
         topology.seen(1).len() == 6 && topology.seen(1).iter().filter(|f| f.contains("ESTABLISHED")).count() == 3
     });
     let flows = dump(&topology.gateways[0], Filter::zone(ZONE));
-    let written = open(&topology.gateways[2]).create(&flows).unwrap();
+    let written = create(&mut open(&topology.gateways[2]), &flows);
     assert_eq!((written.created, written.refused.len()), (6, 0));
     assert_eq!(topology.seen(2), topology.seen(1));
     assert_eq!(topology.seen(2), topology.seen(0));
@@ -318,7 +327,7 @@ fn lost_notices_are_told_and_a_dump_makes_up_for_them() {
     let gateway = Netns::create().expect("these tests make network namespaces: run them as root");
     let mut watch = gateway.run(|| FlowWatch::open(Filter::zone(ZONE), 64 << 10).unwrap());
     let flows: Vec<Flow> = (0..5000).map(|n| sample(n + 1, 20000 + n)).collect();
-    assert_eq!(open(&gateway).create(&flows).unwrap().created, 5000);
+    assert_eq!(create(&mut open(&gateway), &flows).created, 5000);
     let (mut told, mut overflows) = (0, 0);
     loop {
         match watch.read(|_| told += 1).unwrap() {
@@ -327,10 +336,10 @@ fn lost_notices_are_told_and_a_dump_makes_up_for_them() {
             Notices::Drained => break,
         }
     }
-    assert!(overflows > 0 && watch.overflows == overflows && told < 5000, "{overflows} overflows, {told} told");
+    assert!(overflows > 0 && watch.overflows >= overflows && (1..5000).contains(&told), "{overflows} overflows, {told} told");
     assert_eq!(dump(&gateway, Filter::zone(ZONE)).len(), 5000);
     // And the watch goes on.
-    open(&gateway).delete([&flows[0].key]).unwrap();
+    open(&gateway).apply(&[FlowStep::Delete(flows[0].key)]).unwrap();
     let mut fds = [PollFd::new(watch.as_fd(), PollFlags::POLLIN)];
     assert_eq!(poll(&mut fds, 5000u16).unwrap(), 1);
     let mut last = None;
@@ -358,9 +367,11 @@ fn serial_many_flows_are_written_quickly() {
         println!("{what}: {rate} flows/s");
         rate
     };
-    let created = rate("create", &mut || assert_eq!(conntrack.create(&flows).unwrap().created, flows.len()));
-    rate("update", &mut || assert_eq!(conntrack.update(&flows).unwrap().updated, flows.len()));
+    let steps = |step: fn(Flow) -> FlowStep| flows.iter().copied().map(step).collect::<Vec<_>>();
+    let (create, update, delete) = (steps(FlowStep::Create), steps(FlowStep::Update), steps(|flow| FlowStep::Delete(flow.key)));
+    let created = rate("create", &mut || assert_eq!(conntrack.apply(&create).unwrap().created, flows.len()));
+    rate("update", &mut || assert_eq!(conntrack.apply(&update).unwrap().updated, flows.len()));
     rate("dump", &mut || assert_eq!(dump(&gateway, Filter::zone(ZONE)).len(), flows.len()));
-    rate("delete", &mut || assert_eq!(conntrack.delete(flows.iter().map(|flow| &flow.key)).unwrap(), flows.len()));
+    rate("delete", &mut || assert_eq!(conntrack.apply(&delete).unwrap().deleted, flows.len()));
     assert!(created > 20_000, "{created}");
 }

@@ -1,7 +1,7 @@
 //! Connection tracking entries: read, told of, copied from another node, deleted.
 //!
 //! ```text
-//!  kernel of the Active --FlowWatch, FlowDump--> Flow ==proto::sync==> Flow --Conntrack::create, update, delete--> kernel of a Backup
+//!  kernel of the Active --FlowWatch, FlowDump--> Flow ==proto::sync==> FlowStep --Conntrack::apply--> kernel of a Backup
 //! ```
 
 mod message;
@@ -12,7 +12,7 @@ pub use watch::{FlowWatch, Notices};
 use super::attr;
 use super::netlink::{Answer, Batch, Netlink, Request};
 use super::{KernelError, Refused};
-use crate::model::{Flow, FlowKey, Mark};
+use crate::model::{Flow, FlowKey, FlowStep, Mark};
 use message::{Shape, number};
 use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL};
 
@@ -48,12 +48,23 @@ impl Filter {
     }
 }
 
-/// What became of flows that were to be written.
+/// What became of steps.
 #[derive(Debug, Default)]
 pub struct Written {
     pub created: usize,
     pub updated: usize,
+    pub deleted: usize,
     pub refused: Vec<(FlowKey, Refused)>,
+}
+
+impl Written {
+    fn of(&mut self, step: &FlowStep) -> &mut usize {
+        match step {
+            FlowStep::Create(_) => &mut self.created,
+            FlowStep::Update(_) => &mut self.updated,
+            FlowStep::Delete(_) => &mut self.deleted,
+        }
+    }
 }
 
 /// Writes to the conntrack table of the network namespace in which it was opened.
@@ -69,46 +80,34 @@ impl Conntrack {
         Ok(Self { netlink, batch: Batch::default() })
     }
 
-    /// Writes flows that are believed to be new. One that stands already is brought to the given state, replaced if it has another
-    /// translation.
-    pub fn create(&mut self, flows: &[Flow]) -> Result<Written, KernelError> {
-        let mut written = Written { created: flows.len(), ..Written::default() };
-        for (flow, why) in self.write(flows, Shape::New, NLM_F_CREATE | NLM_F_EXCL)? {
-            written.created -= 1;
-            match why.errno {
-                libc::EEXIST => self.settle(flow, &mut written)?,
-                _ => written.refused.push((flow.key, why)),
-            }
-        }
-        Ok(written)
-    }
-
-    /// Writes flows that are believed to stand with the same translation. One that does not stand is created.
-    pub fn update(&mut self, flows: &[Flow]) -> Result<Written, KernelError> {
-        let mut written = Written { updated: flows.len(), ..Written::default() };
-        for (flow, _) in self.write(flows, Shape::Standing, 0)? {
-            written.updated -= 1;
-            self.settle(flow, &mut written)?;
-        }
-        Ok(written)
-    }
-
-    /// Deletes flows, or finds them gone: how many there were.
-    pub fn delete<'k>(&mut self, keys: impl IntoIterator<Item = &'k FlowKey>) -> Result<usize, KernelError> {
-        let (mut deleted, mut keys) = (0, keys.into_iter().peekable());
-        while keys.peek().is_some() {
+    /// Carries steps out in order. A flow to create that stands already is brought to the given state, replaced if it has another
+    /// translation; one to update that does not stand is created; one to delete may be gone.
+    pub fn apply(&mut self, steps: &[FlowStep]) -> Result<Written, KernelError> {
+        let (mut written, mut rest) = (Written::default(), steps);
+        while !rest.is_empty() {
             let mut count = 0;
-            while let Some(key) = keys.next_if(|_| !self.batch.is_full()) {
-                self.batch.push(number(message::DELETE), 0, |payload| message::write_key(payload, key));
+            while let Some(step) = rest.get(count).filter(|_| !self.batch.is_full()) {
+                self.push(step);
                 count += 1;
             }
-            let refused = self.pour()?;
-            deleted += count - refused.len();
-            if let Some((_, why)) = refused.into_iter().find(|(_, why)| why.errno != libc::ENOENT) {
-                return Err(why.into());
+            let (piece, later) = rest.split_at(count);
+            rest = later;
+            piece.iter().for_each(|step| *written.of(step) += 1);
+            for (place, why) in self.pour()? {
+                let step = &piece[place];
+                *written.of(step) -= 1;
+                match (step, why.errno) {
+                    (FlowStep::Delete(_), libc::ENOENT) => {}
+                    // Whatever comes later for the same flow has been done already.
+                    (_, libc::EEXIST | libc::ENOENT | libc::EBUSY) if piece[place + 1..].iter().any(|after| after.key() == step.key()) => {}
+                    (FlowStep::Create(flow), libc::EEXIST) | (FlowStep::Update(flow), libc::ENOENT | libc::EBUSY) => {
+                        self.settle(flow, &mut written)?;
+                    }
+                    _ => written.refused.push((*step.key(), why)),
+                }
             }
         }
-        Ok(deleted)
+        Ok(written)
     }
 
     /// Deletes every flow that the filter takes: how many there were.
@@ -119,7 +118,8 @@ impl Conntrack {
         let mut keys = Vec::new();
         let mut take = |payload: &[u8]| keys.extend(message::read_key(payload).filter(|(key, mark)| filter.takes(key, *mark)));
         while self.netlink.next_entries(&mut take).map_err(|refused| KernelError::read("connections", refused))? {}
-        self.delete(keys.iter().map(|(key, _)| key))
+        let steps: Vec<FlowStep> = keys.into_iter().map(|(key, _)| FlowStep::Delete(key)).collect();
+        Ok(self.apply(&steps)?.deleted)
     }
 
     /// The flow that stands under this key, with the state that it has here.
@@ -133,44 +133,35 @@ impl Conntrack {
         }
     }
 
-    /// What was refused, with the reason.
-    fn write<'f>(&mut self, flows: &'f [Flow], shape: Shape, flags: u16) -> Result<Vec<(&'f Flow, Refused)>, KernelError> {
-        let (mut refused, mut rest) = (Vec::new(), flows);
-        while !rest.is_empty() {
-            let mut count = 0;
-            while let Some(flow) = rest.get(count).filter(|_| !self.batch.is_full()) {
-                self.batch.push(number(message::NEW), flags, |payload| message::write(payload, flow, shape));
-                count += 1;
-            }
-            refused.extend(self.pour()?.into_iter().map(|(place, why)| (&rest[place], why)));
-            rest = &rest[count..];
+    fn push(&mut self, step: &FlowStep) {
+        let (new, delete) = (number(message::NEW), number(message::DELETE));
+        match step {
+            FlowStep::Create(flow) => self.batch.push(new, NLM_F_CREATE | NLM_F_EXCL, |p| message::write(p, flow, Shape::New)),
+            FlowStep::Update(flow) => self.batch.push(new, 0, |payload| message::write(payload, flow, Shape::Standing)),
+            FlowStep::Delete(key) => self.batch.push(delete, 0, |payload| message::write_key(payload, key)),
         }
-        Ok(refused)
     }
 
     /// One flow whose entry is not as was believed: looks, and makes it right.
     fn settle(&mut self, flow: &Flow, written: &mut Written) -> Result<(), KernelError> {
-        let standing = self.find(&flow.key)?;
-        let result = match standing {
+        let mut flow = *flow;
+        let step = match self.find(&flow.key)? {
             Some(standing) if standing.key == flow.key && standing.nat == flow.nat => {
                 // These two bits can be set and never cleared.
-                let mut merged = *flow;
-                merged.status.seen_reply |= standing.status.seen_reply;
-                merged.status.assured |= standing.status.assured;
-                written.updated += 1;
-                self.write(&[merged], Shape::Standing, 0)?.pop().map(|(_, why)| why)
+                flow.status.seen_reply |= standing.status.seen_reply;
+                flow.status.assured |= standing.status.assured;
+                FlowStep::Update(flow)
             }
-            other => {
-                if other.is_some() {
-                    self.delete([&flow.key])?;
-                }
-                written.created += 1;
-                self.write(&[*flow], Shape::New, NLM_F_CREATE | NLM_F_EXCL)?.pop().map(|(_, why)| why)
+            Some(_) => {
+                self.push(&FlowStep::Delete(flow.key));
+                FlowStep::Create(flow)
             }
+            None => FlowStep::Create(flow),
         };
-        if let Some(why) = result {
-            *(if standing.is_some_and(|s| s.nat == flow.nat) { &mut written.updated } else { &mut written.created }) -= 1;
-            written.refused.push((flow.key, why));
+        self.push(&step);
+        match self.pour()?.pop() {
+            Some((_, why)) => written.refused.push((flow.key, why)),
+            None => *written.of(&step) += 1,
         }
         Ok(())
     }

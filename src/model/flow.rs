@@ -88,6 +88,25 @@ pub enum FlowChange {
     Destroy(FlowKey),
 }
 
+/// What is to be done to a copy of a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FlowStep {
+    /// It is believed to be new.
+    Create(Flow),
+    /// It is believed to stand, with the same translation.
+    Update(Flow),
+    Delete(FlowKey),
+}
+
+impl FlowStep {
+    pub fn key(&self) -> &FlowKey {
+        match self {
+            FlowStep::Create(flow) | FlowStep::Update(flow) => &flow.key,
+            FlowStep::Delete(key) => key,
+        }
+    }
+}
+
 impl Flow {
     /// Traffic in UDP, ICMP or an established TCP connection renews its timeout without a notice, so the copy on another node must
     /// hold out until it is told anew (proto/sync.rs does so well within this time). In seconds.

@@ -13,6 +13,8 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 const GROUPS: [u32; 3] = [1, 2, 3];
 /// Notices read before the caller gets its turn again.
 const READ_AT_ONCE: usize = 1024;
+/// Bytes of the buffer that a notice takes at least (an skb and its data).
+const NOTICE_MIN: usize = 512;
 
 /// How a reading of notices ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,7 +23,7 @@ pub enum Notices {
     Drained,
     /// There may be more.
     More,
-    /// The kernel threw some away: start a [`super::FlowDump`].
+    /// The kernel threw some away, and whatever it told before that has been read: start a [`super::FlowDump`].
     Overflow,
 }
 
@@ -32,6 +34,8 @@ pub struct FlowWatch {
     socket: Socket,
     buffer: Vec<u8>,
     filter: Filter,
+    /// Notices were lost, and so many may be waiting that are older.
+    older: Option<usize>,
     /// How often notices were lost.
     pub overflows: u64,
     /// Notices that were about something else than what the filter takes, or that cannot be copied.
@@ -50,7 +54,7 @@ impl FlowWatch {
             GROUPS.iter().try_for_each(|group| socket.add_membership(*group))?;
             Ok(socket)
         };
-        Ok(Self { socket: open().map_err(open_failed)?, buffer: Vec::new(), filter, overflows: 0, passed_over: 0 })
+        Ok(Self { socket: open().map_err(open_failed)?, buffer: Vec::new(), filter, older: None, overflows: 0, passed_over: 0 })
     }
 
     /// Bytes that the receive buffer really has, by the kernel's own account (twice what was asked for).
@@ -61,6 +65,10 @@ impl FlowWatch {
     /// Reads notices without waiting, oldest first.
     pub fn read(&mut self, mut take: impl FnMut(FlowChange)) -> Result<Notices, KernelError> {
         for _ in 0..READ_AT_ONCE {
+            if self.older == Some(0) {
+                self.older = None;
+                return Ok(Notices::Overflow);
+            }
             match receive(&self.socket, &mut self.buffer, 0) {
                 Ok(datagram) => {
                     for notice in messages(datagram) {
@@ -69,11 +77,15 @@ impl FlowWatch {
                             None => self.passed_over += 1,
                         }
                     }
+                    self.older = self.older.map(|left| left.saturating_sub(1));
                 }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(Notices::Drained),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    return Ok(self.older.take().map_or(Notices::Drained, |_| Notices::Overflow));
+                }
+                // The kernel says so before it gives out what is in the buffer.
                 Err(error) if error.raw_os_error() == Some(libc::ENOBUFS) => {
                     self.overflows += 1;
-                    return Ok(Notices::Overflow);
+                    self.older = Some(self.buffer_size() / NOTICE_MIN);
                 }
                 Err(error) => return Err(open_failed(error)),
             }
