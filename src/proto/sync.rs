@@ -24,11 +24,13 @@
 //! **Order between list and changes.** A list is no picture of one moment: it may hold a flow whose end is told before the entry
 //! arrives. While a list runs, what was told of a flow stands against what the list says of it.
 
+mod copies;
 mod receiver;
 mod sender;
+mod stream;
 
 pub use receiver::{Receiver, ReceiverConfig, ReceiverCounters, ReceiverEffect};
-pub use sender::{ListId, Sender, SenderConfig, SenderCounters, SenderEffect};
+pub use sender::{Sender, SenderConfig, SenderCounters, SenderEffect};
 
 use crate::wire::seal::Seal;
 use crate::wire::sync::{Header, Kind, MAX};
@@ -93,6 +95,10 @@ impl Lags {
         self.counts[place.unwrap_or(Self::BOUNDS.len())] += 1;
     }
 }
+
+/// Tells one list of all flows from another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ListId(u64);
 
 /// Why something stands in the list of deadlines.
 pub type Deadline = (Instant, &'static str);

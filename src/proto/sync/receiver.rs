@@ -1,12 +1,12 @@
 //! The side that keeps the copies.
 
+use super::copies::Copies;
 use super::{Deadline, Lags, Refusals, Tuning, datagram, earliest, micros, opened};
 use crate::model::{Flow, FlowKey, FlowStep, Mark};
 use crate::wire::seal::Seal;
 use crate::wire::sync::{self as wire, Gap, Header, Kind, Record};
 use bytes::Bytes;
-use std::collections::hash_map::Entry as Slot;
-use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
 
 #[derive(Debug, Clone)]
@@ -62,7 +62,12 @@ const EARLY: u64 = 1024;
 /// For how long the least transit time is remembered: long enough to be met again, short against the drift of clocks.
 const LEAST_TRANSIT: Duration = Duration::from_secs(60);
 
-/// Keeps what the sender has told, to know new from known and to find what a list leaves out.
+/// ```text
+///  no session --data with the nonce on offer--> following --begin--> a list runs --end--> complete
+///                                                  ^ |                    ^ |                |
+///                                                  | +- the same, a new session (nonce) -----+
+///                                                  +-- begin, lossy: complete no more -------+
+/// ```
 #[derive(Debug)]
 pub struct Receiver {
     config: ReceiverConfig,
@@ -70,25 +75,9 @@ pub struct Receiver {
     /// For the next session.
     offered: u64,
     session: Option<Session>,
-    table: HashMap<FlowKey, Copied>,
-    /// Counts lists; the running one, or the last.
-    list: u64,
-    /// Of flows that ended while a list runs. None: no list runs.
-    ended: Option<HashSet<FlowKey>>,
-    complete: bool,
+    copies: Copies,
     effects: VecDeque<ReceiverEffect>,
     pub counters: ReceiverCounters,
-}
-
-#[derive(Debug)]
-struct Copied {
-    flow: Flow,
-    /// When the kernel would forget it.
-    until: Instant,
-    /// The list that ran when it was last told or listed.
-    seen: u64,
-    /// The list that ran when it was last told.
-    told: u64,
 }
 
 #[derive(Debug)]
@@ -124,10 +113,7 @@ impl Receiver {
             offered: config.nonce,
             config,
             session: None,
-            table: HashMap::new(),
-            list: 0,
-            ended: None,
-            complete: false,
+            copies: Copies::default(),
             effects: VecDeque::new(),
             counters: ReceiverCounters::default(),
         }
@@ -135,8 +121,7 @@ impl Receiver {
 
     /// A flow that stands in the kernel already, at a start: the first list will keep it or sweep it.
     pub fn adopt(&mut self, now: Instant, flow: Flow) {
-        let until = now + Duration::from_secs(flow.timeout.into());
-        self.table.insert(flow.key, Copied { flow, until, seen: 0, told: 0 });
+        self.copies.adopt(now, flow);
     }
 
     /// The next thing to do; none: wait for a datagram or the deadline.
@@ -222,12 +207,12 @@ impl Receiver {
         let current = |s: &Session| {
             s.received == s.highest && now.saturating_duration_since(s.heard) <= tuning.heartbeat_idle * 3 && s.transit.lag <= tuning.lag
         };
-        self.complete && self.session.as_ref().is_some_and(current)
+        self.copies.complete && self.session.as_ref().is_some_and(current)
     }
 
     /// Whether a whole list has been received since changes were last missed.
     pub fn is_complete(&self) -> bool {
-        self.complete
+        self.copies.complete
     }
 
     /// How late the last datagram was; see [`ReceiverCounters::lag`].
@@ -242,17 +227,17 @@ impl Receiver {
 
     /// Copies held.
     pub fn flows(&self) -> usize {
-        self.table.len()
+        self.copies.len()
     }
 
     pub fn flow(&self, key: &FlowKey) -> Option<&Flow> {
-        self.table.get(key).map(|copied| &copied.flow)
+        self.copies.get(key)
     }
 
     fn begin(&mut self, now: Instant, header: Header) {
         self.counters.sessions += 1;
         self.offered = self.offered.wrapping_add(1);
-        (self.complete, self.ended) = (false, None);
+        self.copies.interrupt();
         self.session = Some(Session {
             number: header.session,
             nonce: header.nonce,
@@ -269,114 +254,37 @@ impl Receiver {
     }
 
     fn records(&mut self, now: Instant, body: &[u8]) {
+        let Self { config, copies, effects, counters, .. } = self;
+        let own_key = |key| FlowKey { zone: config.zone, ..key };
+        let own = |flow: Flow| Flow { key: own_key(flow.key), mark: config.mark, ..flow };
+        let mut apply = |step| effects.push_back(ReceiverEffect::Apply(step));
         for record in wire::records(body) {
             match record {
                 Ok(Record::Upsert(flow)) => {
-                    self.counters.changes += 1;
-                    self.told(now, flow);
+                    counters.changes += 1;
+                    copies.told(now, own(flow), &mut apply);
                 }
                 Ok(Record::Listed(flow)) => {
-                    self.counters.listed += 1;
-                    self.listed(now, flow);
+                    counters.listed += 1;
+                    copies.listed(now, own(flow), &mut apply);
                 }
                 Ok(Record::Destroy(key)) => {
-                    self.counters.changes += 1;
-                    self.destroyed(FlowKey { zone: self.config.zone, ..key });
+                    counters.changes += 1;
+                    copies.destroyed(own_key(key), &mut apply);
                 }
-                Ok(Record::Begin { lossy }) => {
-                    self.list += 1;
-                    self.ended = Some(HashSet::new());
-                    self.complete &= !lossy;
+                Ok(Record::Begin { lossy }) => copies.begin(lossy),
+                Ok(Record::End) => {
+                    if let Some(swept) = copies.end(&mut apply) {
+                        counters.lists += 1;
+                        counters.swept += swept;
+                    }
                 }
-                Ok(Record::End) => self.sweep(),
                 Err(_) => {
-                    self.counters.unreadable += 1;
-                    self.complete = false;
+                    counters.unreadable += 1;
+                    copies.complete = false;
                 }
             }
         }
-    }
-
-    fn told(&mut self, now: Instant, flow: Flow) {
-        let flow = self.own(flow);
-        if let Some(ended) = &mut self.ended {
-            ended.remove(&flow.key);
-        }
-        self.write(now, flow, true);
-    }
-
-    /// What was told since the list began is newer than the list.
-    fn listed(&mut self, now: Instant, flow: Flow) {
-        let flow = self.own(flow);
-        let told = self.table.get(&flow.key).is_some_and(|copied| copied.told == self.list);
-        if !told && self.ended.as_ref().is_none_or(|ended| !ended.contains(&flow.key)) {
-            self.write(now, flow, false);
-        }
-    }
-
-    fn destroyed(&mut self, key: FlowKey) {
-        if let Some(ended) = &mut self.ended {
-            ended.insert(key);
-        }
-        if self.table.remove(&key).is_some() {
-            self.effects.push_back(ReceiverEffect::Apply(FlowStep::Delete(key)));
-        }
-    }
-
-    fn own(&self, flow: Flow) -> Flow {
-        Flow { key: FlowKey { zone: self.config.zone, ..flow.key }, mark: self.config.mark, ..flow }
-    }
-
-    fn write(&mut self, now: Instant, flow: Flow, told: bool) {
-        let held = Duration::from_secs(flow.held().into());
-        let (seen, until) = (self.list, now + held);
-        let mut apply = |step| self.effects.push_back(ReceiverEffect::Apply(step));
-        match self.table.entry(flow.key) {
-            Slot::Vacant(vacant) => {
-                vacant.insert(Copied { flow, until, seen, told: if told { seen } else { 0 } });
-                apply(FlowStep::Create(flow));
-            }
-            Slot::Occupied(mut occupied) => {
-                let copied = occupied.get_mut();
-                copied.seen = seen;
-                if told {
-                    copied.told = seen;
-                }
-                if copied.flow.nat != flow.nat {
-                    apply(FlowStep::Delete(flow.key));
-                    apply(FlowStep::Create(flow));
-                    (copied.flow, copied.until) = (flow, until);
-                    return;
-                }
-                let mut merged = Flow { tcp: flow.tcp.or(copied.flow.tcp), ..flow };
-                merged.status.seen_reply |= copied.flow.status.seen_reply;
-                merged.status.assured |= copied.flow.status.assured;
-                let same = (merged.tcp, merged.status) == (copied.flow.tcp, copied.flow.status);
-                // Nothing new but the time, of which there is enough left.
-                if !same || copied.until.saturating_duration_since(now) < Duration::from_secs(merged.held().into()) / 2 {
-                    copied.until = now + Duration::from_secs(merged.held().into());
-                    apply(FlowStep::Update(merged));
-                }
-                copied.flow = merged;
-            }
-        }
-    }
-
-    fn sweep(&mut self) {
-        if self.ended.take().is_none() {
-            return;
-        }
-        let (list, effects, counters) = (self.list, &mut self.effects, &mut self.counters);
-        self.table.retain(|key, copied| {
-            let stays = copied.seen == list;
-            if !stays {
-                counters.swept += 1;
-                effects.push_back(ReceiverEffect::Apply(FlowStep::Delete(*key)));
-            }
-            stays
-        });
-        counters.lists += 1;
-        self.complete = true;
     }
 
     fn acknowledge(&mut self, now: Instant) {

@@ -1,6 +1,7 @@
 //! The side that has the flows.
 
-use super::{Deadline, Lags, Refusals, Tuning, datagram, earliest, micros, opened};
+use super::stream::{List, Sent, Stream, Synced};
+use super::{Deadline, Lags, ListId, Refusals, Tuning, datagram, earliest, micros, opened};
 use crate::model::{Flow, FlowChange};
 use crate::wire::seal::Seal;
 use crate::wire::sync::{self as wire, Header, Kind, MAX, Record};
@@ -17,10 +18,6 @@ pub struct SenderConfig {
     pub session: u64,
     pub tuning: Tuning,
 }
-
-/// Tells one list of all flows from another.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct ListId(u64);
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SenderEffect {
@@ -85,54 +82,6 @@ pub struct Sender {
 enum Link {
     Seeking { hello: u64, next: Instant },
     Up(Box<Stream>),
-}
-
-#[derive(Debug)]
-struct Stream {
-    nonce: u64,
-    /// Of the datagram that is being filled.
-    sequence: u64,
-    batch: Vec<u8>,
-    /// When the first record was put into the batch; none: it is empty.
-    since: Option<Instant>,
-    /// Sent and not acknowledged, oldest first, without a gap.
-    ring: VecDeque<Sent>,
-    heartbeat: Instant,
-    heard: Instant,
-    list: List,
-    synced: Synced,
-    /// Flows that may be listed now; below zero after a large piece.
-    tokens: i64,
-    refilled: Instant,
-    round_trip: Option<Duration>,
-}
-
-#[derive(Debug)]
-struct Sent {
-    bytes: Bytes,
-    /// When its first record was put in.
-    since: Instant,
-    again: Instant,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum List {
-    Running {
-        id: ListId,
-        /// Notices were lost since it began: another one must follow.
-        again: bool,
-    },
-    Resting {
-        until: Instant,
-    },
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Synced {
-    No,
-    /// When this sequence is acknowledged.
-    With(u64),
-    Yes,
 }
 
 impl Sender {
@@ -425,29 +374,5 @@ impl Sender {
                 effects.push_back(SenderEffect::Send(sent.bytes.clone()));
             }
         }
-    }
-}
-
-impl Stream {
-    fn refill(&mut self, now: Instant, tuning: &Tuning) {
-        let gained = now.saturating_duration_since(self.refilled).as_micros() as i64 * i64::from(tuning.list_rate) / 1_000_000;
-        if gained > 0 {
-            self.tokens = (self.tokens + gained).min(tuning.burst());
-            self.refilled = now;
-        }
-    }
-
-    /// When there is something to spend again; none: there is, or the window is what the list waits for.
-    fn tokens_at(&self, tuning: &Tuning) -> Option<Instant> {
-        let missing = tuning.burst() / 2 - self.tokens;
-        let wait = Duration::from_micros((missing.max(0) * 1_000_000 / i64::from(tuning.list_rate.max(1))) as u64);
-        (self.ring.len() < tuning.window).then(|| self.refilled + wait.max(Duration::from_micros(1)))
-    }
-}
-
-impl Tuning {
-    /// Flows that may be listed in one go: what ten milliseconds allow.
-    fn burst(&self) -> i64 {
-        i64::from(self.list_rate / 100).max(1)
     }
 }

@@ -89,7 +89,7 @@ impl World {
         let states = [Some(TcpState::SynReceived), Some(TcpState::Established), Some(TcpState::FinWait)];
         for _ in 0..self.random.next(20) {
             let number = self.random.next(FLOWS) as u32;
-            let state = if number % 3 == 0 { None } else { states[self.random.next(3) as usize] };
+            let state = if number.is_multiple_of(3) { None } else { states[self.random.next(3) as usize] };
             let mut flow = flow(number, state);
             if self.random.percent(30) {
                 if self.here.remove(&flow.key).is_some() {
@@ -197,9 +197,9 @@ impl World {
             while let Some(entry) = self.wire.first_entry().filter(|entry| entry.key().0 <= self.now) {
                 let (to_receiver, bytes) = entry.remove();
                 if to_receiver {
-                    self.receiver.handle(self.now, &bytes)
+                    self.receiver.handle(self.now, &bytes);
                 } else {
-                    self.sender.handle(self.now, &bytes)
+                    self.sender.handle(self.now, &bytes);
                 }
                 self.effects();
             }

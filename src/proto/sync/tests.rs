@@ -1,6 +1,7 @@
 use super::*;
 use crate::model::{Flow, FlowChange, FlowKey, FlowProtocol, FlowStatus, FlowStep, Mark, NatSource, TcpState};
 use bytes::Bytes;
+use proptest::prelude::*;
 use std::net::{IpAddr, Ipv4Addr};
 
 pub const ZONE: u16 = 0x2005;
@@ -376,9 +377,9 @@ fn datagrams_played_again_change_nothing() {
     assert!(seen.len() > 30, "{}", seen.len());
     for (to_receiver, bytes) in seen {
         if to_receiver {
-            pair.receiver.handle(pair.now, &bytes)
+            pair.receiver.handle(pair.now, &bytes);
         } else {
-            pair.sender.handle(pair.now, &bytes)
+            pair.sender.handle(pair.now, &bytes);
         }
         // Not even back to where it came from.
         if to_receiver { pair.sender.handle(pair.now, &bytes) } else { pair.receiver.handle(pair.now, &bytes) }
@@ -407,6 +408,25 @@ fn forged_and_foreign_datagrams_are_counted_and_answered_by_nothing() {
         assert_eq!((machine.forged, machine.misfit), (1, 1));
     }
     assert_eq!((pair.receiver.next_effect(), pair.sender.next_effect()), (None, None));
+}
+
+proptest! {
+    /// A peer that has the key and not its wits.
+    #[test]
+    fn nothing_that_is_said_makes_a_machine_panic(talk: Vec<(u8, u8, u8, Vec<u8>)>) {
+        let mut pair = Pair::synced(&[tcp(1)]);
+        for (kind, sequence, time, body) in talk {
+            let kind = [Kind::Hello, Kind::Welcome, Kind::Data, Kind::Heartbeat, Kind::Ack][usize::from(kind % 5)];
+            let sequence = u64::from(sequence) << (sequence % 60);
+            let header = Header { kind, stream: 77, session: 1000, nonce: 5000, sequence, time: u64::from(time) << 56 };
+            let mut bytes = datagram(header);
+            bytes.extend_from_slice(&body);
+            seal().close(&mut bytes);
+            pair.receiver.handle(pair.now, &bytes);
+            pair.sender.handle(pair.now, &bytes);
+            pair.run();
+        }
+    }
 }
 
 #[test]
