@@ -233,7 +233,7 @@ fn live_connections_survive_the_move_of_the_address() {
     let mut connections: Vec<Connection> = (0..4).map(|_| Connection::new(&topology, &listener)).collect();
     let [client_first, server_first, idle, transfer] = &mut connections[..] else { unreachable!() };
 
-    const LENGTH: usize = 256 << 20;
+    const LENGTH: usize = 128 << 20;
     let byte = |at: usize| (at.wrapping_mul(2_654_435_761) >> 13) as u8;
     let pattern: Vec<u8> = (0..1 << 16).map(byte).collect();
     let (mut sender, mut receiver) = (transfer.server.try_clone().unwrap(), transfer.client.try_clone().unwrap());

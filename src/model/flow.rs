@@ -112,6 +112,12 @@ impl Flow {
     /// hold out until it is told anew (proto/sync.rs does so well within this time). In seconds.
     pub const HELD: u32 = 600;
 
+    /// Whether it is a TCP connection that nobody has answered yet. Such a one is not worth a copy: it loses nothing by beginning
+    /// anew, and a scan or a flood of SYNs consists of nothing else.
+    pub fn is_tentative(&self) -> bool {
+        matches!(self.key.protocol, FlowProtocol::Tcp { .. }) && !self.status.seen_reply
+    }
+
     /// How long a copy of this connection is kept, in seconds.
     pub fn held(&self) -> u32 {
         match self.tcp {

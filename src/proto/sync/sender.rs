@@ -34,6 +34,8 @@ pub struct SenderCounters {
     pub changes: u64,
     /// Changes while nobody listened: the next list holds them.
     pub unheard: u64,
+    /// TCP connections that nobody had answered yet, in changes and lists: not sent ([`Flow::is_tentative`]).
+    pub tentative: u64,
     /// Flows sent in lists.
     pub listed: u64,
     /// Flows between addresses of two families.
@@ -150,6 +152,10 @@ impl Sender {
             self.counters.unheard += 1;
             return;
         }
+        if matches!(change, FlowChange::Upsert(flow) if flow.is_tentative()) {
+            self.counters.tentative += 1;
+            return;
+        }
         self.counters.changes += 1;
         self.put(
             now,
@@ -186,6 +192,10 @@ impl Sender {
     /// A flow of a list. Of one that is not the running list it is ignored.
     pub fn listed(&mut self, now: Instant, list: ListId, flow: &Flow) {
         let Some(stream) = self.stream().filter(|stream| matches!(stream.list, List::Running { id, .. } if id == list)) else { return };
+        if flow.is_tentative() {
+            self.counters.tentative += 1;
+            return;
+        }
         stream.tokens -= 1;
         self.counters.listed += 1;
         self.put(now, &Record::Listed(*flow));

@@ -173,9 +173,29 @@ fn another_translation_is_another_connection() {
 }
 
 #[test]
+fn connections_that_nobody_answered_are_not_copied() {
+    let mut pair = Pair::synced(&[]);
+    let young = |number| Flow { tcp: Some(TcpState::SynSent), status: FlowStatus::default(), ..tcp(number) };
+    pair.tell(FlowChange::Upsert(young(1)));
+    pair.tell(FlowChange::Destroy(young(1).key));
+    let udp = Flow { status: FlowStatus::default(), ..flow(3, None) };
+    pair.tell(FlowChange::Upsert(udp));
+    pair.sender.overflow(pair.now);
+    pair.run();
+    let list = pair.list.take().unwrap();
+    pair.sender.listed(pair.now, list, &young(2));
+    pair.sender.listed(pair.now, list, &udp);
+    pair.sender.list_ended(pair.now, list);
+    pair.run();
+    assert_eq!(pair.take_applied(), [FlowStep::Create(udp)]);
+    assert_eq!(pair.sender.counters.tentative, 2);
+}
+
+#[test]
 fn a_state_that_is_not_told_stays_and_status_only_grows() {
     let mut pair = Pair::synced(&[tcp(1)]);
-    pair.tell(FlowChange::Upsert(Flow { tcp: None, status: FlowStatus::default(), ..tcp(1) }));
+    let replied = FlowStatus { seen_reply: true, assured: false };
+    pair.tell(FlowChange::Upsert(Flow { tcp: None, status: replied, ..tcp(1) }));
     pair.run();
     assert_eq!(pair.take_applied(), []);
     assert_eq!(pair.receiver.flow(&tcp(1).key), Some(&tcp(1)));
