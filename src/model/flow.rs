@@ -1,11 +1,12 @@
 //! A tracked connection, as one gateway tells it to another: what must be known to go on with it elsewhere.
 
 use super::Mark;
+use std::hash::{Hash, Hasher};
 use std::net::IpAddr;
 
 /// What identifies a connection within one node: its conntrack zone and the tuple of its first packet, before any translation.
 /// Both addresses are of one family.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct FlowKey {
     /// A node's own numbering ([`super::Slot::zone`]): it means nothing on another node.
     pub zone: u16,
@@ -96,6 +97,24 @@ pub enum FlowStep {
     /// It is believed to stand, with the same translation.
     Update(Flow),
     Delete(FlowKey),
+}
+
+/// In few words, because tables of some 100,000 connections are searched for every change.
+impl Hash for FlowKey {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        let (protocol, a, b) = match self.protocol {
+            FlowProtocol::Tcp { source, destination } => (0, source, destination),
+            FlowProtocol::Udp { source, destination } => (1, source, destination),
+            FlowProtocol::Icmp { id, kind, code } => (2, id, u16::from_be_bytes([kind, code])),
+        };
+        state.write_u64(u64::from(self.zone) << 48 | protocol << 32 | u64::from(a) << 16 | u64::from(b));
+        match (self.source, self.destination) {
+            (IpAddr::V4(source), IpAddr::V4(destination)) => {
+                state.write_u64(u64::from(source.to_bits()) << 32 | u64::from(destination.to_bits()));
+            }
+            (source, destination) => (source, destination).hash(state),
+        }
+    }
 }
 
 impl FlowStep {
