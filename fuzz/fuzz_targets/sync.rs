@@ -6,7 +6,7 @@ use portway::wire::seal::Seal;
 use portway::wire::sync::{Header, Kind, gaps, records};
 use std::time::{Duration, Instant};
 
-/// First as they are, then sealed, as a peer that has the key but not its wits might send them.
+// First as they are, then sealed, as a peer that has the key but not its wits might send them.
 fuzz_target!(|bytes: &[u8]| {
     if let Ok((header, body)) = Header::parse(bytes) {
         let mut again = vec![];

@@ -122,7 +122,10 @@ impl Topology {
         let mut command: Command = self.gateways[gateway].command("conntrackd");
         command.arg("-C").arg(&file);
         let process = Process::spawn("conntrackd", command, &directory.join(format!("{gateway}.out")), Life::WithLab).expect("conntrackd");
-        until("conntrackd listens", || control.exists());
+        // Its socket is there before it listens to the kernel; it answers when it does.
+        let answers =
+            || self.gateways[gateway].command("conntrackd").arg("-C").arg(&file).arg("-s").output().is_ok_and(|out| out.status.success());
+        until("conntrackd listens", || control.exists() && answers());
         process
     }
 }
