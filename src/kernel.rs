@@ -5,7 +5,7 @@
 
 mod address;
 mod attr;
-mod conntrack;
+pub mod conntrack;
 mod element;
 mod flow_table;
 mod former;

@@ -3,6 +3,7 @@
 //! Nothing here does I/O or knows of the other modules.
 
 mod addresses;
+mod flow;
 mod mark;
 mod name;
 mod port;
@@ -10,6 +11,7 @@ mod secret;
 mod vrrp;
 
 pub use addresses::{AddressList, Addresses};
+pub use flow::{Flow, FlowChange, FlowKey, FlowProtocol, FlowStatus, FlowStep, NatSource, TcpState};
 pub use mark::{MARK_MASK, Mark, SLOT_MASK, SLOT_PRESENT, Slot, WHO_MASK, Who};
 pub use name::{AttachmentName, IfName, NodeName, TenantName};
 pub use port::PortRange;

@@ -1,3 +1,5 @@
-//! State machines: events and the time go in, effects come out. No I/O, no clock, no randomness; a shell carries the effects out.
+//! State machines of protocols: events and the time go in, effects come out. No I/O, no clock, no randomness; a shell carries
+//! the effects out.
 
+pub mod sync;
 pub mod vrrp;

@@ -6,5 +6,7 @@ pub mod gre;
 pub mod icmp;
 pub mod ipv4;
 pub mod nested;
+pub mod seal;
+pub mod sync;
 pub mod tcp;
 pub mod vrrp;

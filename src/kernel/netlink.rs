@@ -83,6 +83,35 @@ impl Request {
     }
 }
 
+/// Many requests in one datagram, written in place: for hundreds of thousands of them, of which only the refused are answered.
+#[derive(Debug, Default)]
+pub struct Batch {
+    bytes: Vec<u8>,
+    count: u32,
+}
+
+impl Batch {
+    /// Whether it is time to send it.
+    pub fn is_full(&self) -> bool {
+        self.bytes.len() >= DATAGRAM - 1024
+    }
+
+    /// Adds a request whose payload is at most 1 KiB.
+    pub fn push(&mut self, kind: u16, flags: u16, fill: impl FnOnce(&mut Vec<u8>)) {
+        let start = self.bytes.len();
+        self.bytes.extend_from_slice(&[0; HEADER]);
+        fill(&mut self.bytes);
+        let length = (self.bytes.len() - start) as u32;
+        self.bytes.resize(self.bytes.len().next_multiple_of(4), 0);
+        let header = &mut self.bytes[start..start + HEADER];
+        header[..4].copy_from_slice(&length.to_ne_bytes());
+        header[4..6].copy_from_slice(&kind.to_ne_bytes());
+        header[6..8].copy_from_slice(&(flags | NLM_F_REQUEST).to_ne_bytes());
+        header[8..12].copy_from_slice(&self.count.to_ne_bytes());
+        self.count += 1;
+    }
+}
+
 /// One message out of a datagram.
 #[derive(Debug, Clone, Copy)]
 pub struct Message<'a> {
@@ -189,6 +218,47 @@ impl Netlink {
         });
         let lost = result.err().map_or(Refused { errno: libc::EIO, text: None }, Refused::from);
         answers.into_iter().map(|answer| answer.unwrap_or_else(|| Err(lost.clone()))).collect()
+    }
+
+    /// Carries a batch out and empties it: what was refused, by its place in the batch. On return all of it is done.
+    pub fn pour(&mut self, batch: &mut Batch) -> io::Result<Vec<(usize, Refused)>> {
+        let mut refused = Vec::new();
+        let sent = if batch.count == 0 { Ok(()) } else { self.send(&batch.bytes) };
+        let count = batch.count;
+        batch.bytes.clear();
+        batch.count = 0;
+        sent?;
+        loop {
+            match receive(&self.socket, &mut self.buffer, libc::MSG_DONTWAIT) {
+                Ok(datagram) => {
+                    for message in messages(datagram).filter(|m| m.kind == NLMSG_ERROR && m.sequence < count) {
+                        refused.extend(message.answer().err().map(|why| (message.sequence as usize, why)));
+                    }
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(refused),
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Begins to list, for [`Netlink::next_entries`]; until that is over, the socket is good for nothing else.
+    pub fn start_dump(&mut self, mut request: Request) -> io::Result<()> {
+        self.sequence = self.sequence.wrapping_add(1);
+        request.flag(NLM_F_DUMP);
+        request.number(self.sequence);
+        self.send(&request.0)
+    }
+
+    /// The next entries of the list, as many as the kernel gives at once (up to 32 KiB). False: that was the end.
+    pub fn next_entries(&mut self, mut take: impl FnMut(&[u8])) -> Result<bool, Refused> {
+        for message in messages(receive(&self.socket, &mut self.buffer, 0)?).filter(|m| m.sequence == self.sequence) {
+            match message.kind {
+                NLMSG_DONE => return Ok(false),
+                NLMSG_ERROR => message.answer()?,
+                _ => take(message.payload),
+            }
+        }
+        Ok(true)
     }
 
     /// Asks for one thing: the payload of the answer.

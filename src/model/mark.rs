@@ -101,7 +101,7 @@ impl From<Who> for u16 {
 }
 
 /// A whole mark as it stands on a packet or a conntrack entry.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Mark(pub u32);
 

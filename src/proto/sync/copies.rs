@@ -1,0 +1,134 @@
+//! What the receiver has been told: to know new from known, and to find what a list leaves out.
+
+use crate::model::{Flow, FlowKey, FlowStep};
+use std::collections::hash_map::Entry;
+use std::collections::{HashMap, HashSet};
+use std::time::{Duration, Instant};
+
+#[derive(Debug, Default)]
+pub struct Copies {
+    table: HashMap<FlowKey, Known>,
+    /// Counts lists; the running one, or the last.
+    list: u64,
+    /// Flows that ended while a list runs. None: no list runs.
+    ended: Option<HashSet<FlowKey>>,
+    /// A whole list was received since changes were last missed.
+    pub complete: bool,
+}
+
+#[derive(Debug)]
+struct Known {
+    flow: Flow,
+    /// When the kernel would forget it.
+    until: Instant,
+    /// The list that ran when it was last told or listed.
+    seen: u64,
+    /// The list that ran when it was last told.
+    told: u64,
+}
+
+impl Copies {
+    pub fn len(&self) -> usize {
+        self.table.len()
+    }
+
+    pub fn get(&self, key: &FlowKey) -> Option<&Flow> {
+        self.table.get(key).map(|known| &known.flow)
+    }
+
+    /// A flow that stands in the kernel without our doing.
+    pub fn adopt(&mut self, now: Instant, flow: Flow) {
+        let until = now + Duration::from_secs(flow.timeout.into());
+        self.table.insert(flow.key, Known { flow, until, seen: 0, told: 0 });
+    }
+
+    /// Changes may be missed from here on, until a list is complete.
+    pub fn interrupt(&mut self) {
+        (self.complete, self.ended) = (false, None);
+    }
+
+    pub fn begin(&mut self, lossy: bool) {
+        self.list += 1;
+        self.ended = Some(HashSet::new());
+        self.complete &= !lossy;
+    }
+
+    /// What was neither listed nor told since the list began is gone: how many. None: no list ran.
+    pub fn end(&mut self, apply: &mut impl FnMut(FlowStep)) -> Option<u64> {
+        self.ended.take()?;
+        let before = self.table.len();
+        self.table.retain(|key, known| {
+            let stays = known.seen == self.list;
+            if !stays {
+                apply(FlowStep::Delete(*key));
+            }
+            stays
+        });
+        self.complete = true;
+        Some((before - self.table.len()) as u64)
+    }
+
+    pub fn told(&mut self, now: Instant, flow: Flow, apply: &mut impl FnMut(FlowStep)) {
+        if let Some(ended) = &mut self.ended {
+            ended.remove(&flow.key);
+        }
+        self.write(now, flow, apply).told = self.list;
+    }
+
+    /// What was told since the list began is newer than the list.
+    pub fn listed(&mut self, now: Instant, flow: Flow, apply: &mut impl FnMut(FlowStep)) {
+        let told = self.table.get(&flow.key).is_some_and(|known| known.told == self.list);
+        if !told && self.ended.as_ref().is_none_or(|ended| !ended.contains(&flow.key)) {
+            self.write(now, flow, apply);
+        }
+    }
+
+    pub fn destroyed(&mut self, key: FlowKey, apply: &mut impl FnMut(FlowStep)) {
+        if let Some(ended) = &mut self.ended {
+            ended.insert(key);
+        }
+        if self.table.remove(&key).is_some() {
+            apply(FlowStep::Delete(key));
+        }
+    }
+
+    fn write(&mut self, now: Instant, flow: Flow, apply: &mut impl FnMut(FlowStep)) -> &mut Known {
+        let until = |flow: &Flow| now + Duration::from_secs(flow.held().into());
+        let known = match self.table.entry(flow.key) {
+            Entry::Vacant(vacant) => {
+                apply(FlowStep::Create(flow));
+                vacant.insert(Known { flow, until: until(&flow), seen: 0, told: 0 })
+            }
+            Entry::Occupied(occupied) => {
+                let known = occupied.into_mut();
+                if known.flow.nat == flow.nat {
+                    known.renew(now, flow, apply);
+                } else {
+                    apply(FlowStep::Delete(flow.key));
+                    apply(FlowStep::Create(flow));
+                    (known.flow, known.until) = (flow, until(&flow));
+                }
+                known
+            }
+        };
+        known.seen = self.list;
+        known
+    }
+}
+
+impl Known {
+    /// The same connection, perhaps in another state.
+    fn renew(&mut self, now: Instant, flow: Flow, apply: &mut impl FnMut(FlowStep)) {
+        let mut merged = Flow { tcp: flow.tcp.or(self.flow.tcp), ..flow };
+        merged.status.seen_reply |= self.flow.status.seen_reply;
+        merged.status.assured |= self.flow.status.assured;
+        let changed = (merged.tcp, merged.status) != (self.flow.tcp, self.flow.status);
+        let held = Duration::from_secs(merged.held().into());
+        // If only time has passed, it is enough that half of it is left.
+        if changed || self.until.saturating_duration_since(now) < held / 2 {
+            self.until = now + held;
+            apply(FlowStep::Update(merged));
+        }
+        self.flow = merged;
+    }
+}
