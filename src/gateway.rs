@@ -42,6 +42,8 @@ pub struct Node {
     mtu: u32,
     /// Marks and masks of connections that belong to nobody any more.
     over: Vec<(Mark, u32)>,
+    /// How often peers or the configuration changed.
+    revision: u64,
 }
 
 /// Runs until a signal or a successor ends it.
@@ -71,6 +73,7 @@ impl Node {
             path: Path::default(),
             mtu: 0,
             over: Vec::new(),
+            revision: 0,
         })
     }
 
@@ -100,6 +103,10 @@ impl Role for Node {
         self.desired(&facts, &observed)?;
         self.path = Path::start(self.carrier, self.config.platform.address, inherited, &self.tunnels())?;
         Ok(())
+    }
+
+    fn revision(&self) -> u64 {
+        self.revision
     }
 
     fn interest(&self) -> BTreeSet<Sysctl> {
@@ -137,6 +144,7 @@ impl Role for Node {
                 let added = self.peers.iter().filter(|(_, configured)| !configured).map(|(peer, _)| peer.clone()).collect();
                 self.peers = known(&mut new, added);
                 self.config = new;
+                self.revision += 1;
                 Ok(())
             }
             Ok(Config::Host(_)) => Err(format!("{} has become a function host's configuration", self.file.display())),

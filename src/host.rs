@@ -39,6 +39,8 @@ pub struct Node {
     mtu: u32,
     /// Marks and masks of connections that belong to nobody any more.
     over: Vec<(Mark, u32)>,
+    /// How often attachments or the configuration changed.
+    revision: u64,
     /// Whether the kernel has flow tables.
     flow_tables: bool,
     /// Attachments found without their interface, to be forgotten when the kernel has.
@@ -71,6 +73,7 @@ impl Node {
             path: Path::default(),
             mtu: 0,
             over: Vec::new(),
+            revision: 0,
             flow_tables: false,
             lost: Vec::new(),
         })
@@ -93,6 +96,7 @@ impl Node {
         let (set, element) = attached.element();
         self.store.save(attachment.name.as_str(), &attachment).context("cannot store the attachment: is `runtime_dir` writable?")?;
         self.attachments.insert(attachment.clone());
+        self.revision += 1;
         let made = if attached.port {
             // A bridge's port needs a hook of its own, which is a matter of the whole table.
             self.settle(kernel).await
@@ -140,6 +144,7 @@ impl Node {
         if let Err(error) = self.store.remove(name.as_str()) {
             tracing::error!("cannot remove the stored attachment {name}: {error}");
         }
+        self.revision += 1;
         self.attachments.remove(name)
     }
 
@@ -173,6 +178,10 @@ impl Role for Node {
         self.desired(&facts, &observed)?;
         self.path = Path::start(self.carrier, self.config.platform.address, inherited, &self.tunnels())?;
         Ok(())
+    }
+
+    fn revision(&self) -> u64 {
+        self.revision
     }
 
     fn interest(&self) -> BTreeSet<Sysctl> {
@@ -216,6 +225,7 @@ impl Role for Node {
                     return Err("`platform`, `backend`, `runtime_dir` and `admin` are taken up at a start: start the daemon again, which loses nothing".into());
                 }
                 self.config = new;
+                self.revision += 1;
                 Ok(())
             }
             Ok(Config::Gateway(_)) => Err(format!("{} has become a gateway's configuration", self.file.display())),

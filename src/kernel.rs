@@ -82,6 +82,8 @@ pub struct Kernel {
     elements: Mutex<Netlink>,
     tables: tokio::sync::Mutex<nft::KnownTables>,
     sysctls: Mutex<former::FormerValues>,
+    /// Neighbours that we take away (interface, address): the notices of that have no sender (`neigh_cleanup_and_release`).
+    leaving: watch::Leaving,
     /// Whether the kernel has them, asked once.
     flow_tables: OnceCell<bool>,
 }
@@ -97,6 +99,7 @@ impl Kernel {
             elements: Mutex::new(open(libc::NETLINK_NETFILTER, "for nftables")?),
             tables: tokio::sync::Mutex::new(store::Store::open(state_dir, "nft.json")?),
             sysctls: Mutex::new(former::FormerValues::open(state_dir)?),
+            leaving: watch::Leaving::default(),
             flow_tables: OnceCell::new(),
         })
     }
@@ -216,7 +219,7 @@ impl Kernel {
     /// Starts to watch. What changed before is not told: observe after this, not before.
     pub async fn watch(&self) -> Result<Watch, KernelError> {
         let own: HashSet<u32> = [lock(&self.route).port(), lock(&self.elements).port()].into();
-        Watch::open(own, || link::list(&mut lock(&self.route)))
+        Watch::open(own, self.leaving.clone(), || link::list(&mut lock(&self.route)))
     }
 
     /// Whether this kernel has GRE devices.
@@ -330,7 +333,11 @@ impl Kernel {
             // What hung on an interface went with it.
             Step::RemoveAddress(name, _) | Step::RemoveNeighbour(name, _) if indices.or_zero(netlink, name)? == 0 => return Ok(None),
             Step::RemoveAddress(name, address) => address::remove(indices.get(netlink, name)?, *address),
-            Step::RemoveNeighbour(name, hop) => neighbour::remove(indices.get(netlink, name)?, *hop),
+            Step::RemoveNeighbour(name, hop) => {
+                let index = indices.get(netlink, name)?;
+                lock(&self.leaving).insert((index, *hop));
+                neighbour::remove(index, *hop)
+            }
             Step::SetRoute(key, route) => {
                 let index = match route {
                     Route::Unicast { interface, .. } => Some(indices.get(netlink, interface)?),

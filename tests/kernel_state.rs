@@ -327,10 +327,13 @@ fn what_others_change_is_told_and_what_we_change_is_not() {
         told("echo 0 > /proc/sys/net/ipv4/conf/pw-5/forwarding", &|c| *c == Change::Forwarding).await;
         told("nft add table inet other", &|c| *c == Change::Nft).await;
         told("ip link del pw-1", &|c| matches!(c, Change::Link { name: Some(n), gone: true, .. } if n.as_str() == "pw-1")).await;
+        run("ip neigh add 10.0.0.7 lladdr 02:00:00:00:00:01 dev pw-5 nud permanent");
         // Only what we do ourselves from here on: nothing of it is told before the last command's notice.
         while tokio::time::timeout(Duration::from_millis(50), watch.next()).await.is_ok() {}
         world.apply(&[Step::SetRoute(route(0x70002, "10.71.0.0/24", 0), through("pw-2", None, None))]).await;
         world.apply(&[Step::AddRule(rule(7999, 0, 0, RuleAction::Nop))]).await;
+        world.apply(&[Step::RemoveNeighbour(name("pw-5"), "10.0.0.7".parse().unwrap())]).await;
+        assert!(!run("ip neigh show dev pw-5").contains("10.0.0.7"));
         run("nft add table inet another");
         assert_eq!(watch.next().await.unwrap(), Change::Nft);
     });

@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
+use tokio::sync::Mutex;
 
 /// What a role adds to the common daemon.
 pub trait Role: Send + 'static {
@@ -23,6 +24,9 @@ pub trait Role: Send + 'static {
     /// Begin, with what a predecessor left; what is used of it is taken out. From its return on, traffic that the
     /// predecessor carried is carried by us.
     fn start(&mut self, kernel: &Kernel, inherited: &mut BTreeMap<String, OwnedFd>) -> impl Future<Output = anyhow::Result<()>> + Send;
+
+    /// A number that grows whenever somebody changes what is desired, beside the passes.
+    fn revision(&self) -> u64;
 
     /// Settings of interfaces that are not ours whose values the plan needs to know.
     fn interest(&self) -> BTreeSet<Sysctl>;
@@ -67,20 +71,49 @@ impl Report {
 /// A long plan is summed up: nobody reads ten thousand lines.
 const STEPS_TOLD: usize = 50;
 
-/// One pass.
+/// What there is, all of it: with ten thousand function hosts the longest part of a pass.
+struct Seen {
+    facts: Facts,
+    observed: State,
+}
+
+impl Seen {
+    async fn look(kernel: &Kernel, interest: &BTreeSet<Sysctl>) -> anyhow::Result<Self> {
+        Ok(Self { facts: kernel.facts().await?, observed: kernel.observe(interest).await? })
+    }
+}
+
+/// One pass by whoever has the role to itself.
 pub async fn pass<R: Role>(role: &mut R, kernel: &Kernel) -> Report {
     let begun = Instant::now();
+    let seen = Seen::look(kernel, &role.interest()).await;
+    conclude(role, kernel, seen, begun).await
+}
+
+/// One pass that leaves the role to others while it looks. What it saw counts for nothing if somebody changed what is
+/// desired meanwhile: an interface that was attached since then would be missed as gone.
+pub async fn pass_beside<R: Role>(role: &Mutex<R>, kernel: &Kernel) -> Report {
+    let begun = Instant::now();
+    let (interest, revision) = {
+        let role = role.lock().await;
+        (role.interest(), role.revision())
+    };
+    let seen = Seen::look(kernel, &interest).await;
+    let mut role = role.lock().await;
+    if role.revision() == revision { conclude(&mut *role, kernel, seen, begun).await } else { pass(&mut *role, kernel).await }
+}
+
+async fn conclude<R: Role>(role: &mut R, kernel: &Kernel, seen: anyhow::Result<Seen>, begun: Instant) -> Report {
     let mut report = Report::default();
-    if let Err(error) = try_pass(role, kernel, &mut report).await {
+    if let Err(error) = carry_out(role, kernel, seen, &mut report).await {
         report.failures.push(format!("{error:#}"));
     }
     report.took = begun.elapsed();
     report
 }
 
-async fn try_pass<R: Role>(role: &mut R, kernel: &Kernel, report: &mut Report) -> anyhow::Result<()> {
-    let facts = kernel.facts().await?;
-    let observed = kernel.observe(&role.interest()).await?;
+async fn carry_out<R: Role>(role: &mut R, kernel: &Kernel, seen: anyhow::Result<Seen>, report: &mut Report) -> anyhow::Result<()> {
+    let Seen { facts, observed } = seen?;
     let desired = role.desired(&facts, &observed)?;
     let steps = plan(&desired, &observed).steps;
     report.steps = steps.iter().take(STEPS_TOLD).map(ToString::to_string).collect();

@@ -1,6 +1,6 @@
 //! The HTTP faces that every daemon has: `/healthz`, `/readyz`, `/metrics`, `/v1/status`.
 
-use super::reconcile::{Report, Role, pass};
+use super::reconcile::{Report, Role, pass_beside};
 use crate::kernel::Kernel;
 use crate::metrics::Page;
 use axum::extract::State as Extract;
@@ -30,7 +30,7 @@ impl<R: Role> Shared<R> {
 
     /// Brings the kernel to what it should hold.
     pub async fn reconcile(&self) -> Report {
-        let report = pass(&mut *self.role.lock().await, &self.kernel).await;
+        let report = pass_beside(&self.role, &self.kernel).await;
         self.passes.fetch_add(1, Relaxed);
         self.repairs.fetch_add(u64::from(!report.steps.is_empty()), Relaxed);
         report.log();

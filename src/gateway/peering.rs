@@ -23,6 +23,7 @@ impl Node {
             return Ok(false);
         }
         self.numbers.of(&peer.outer).map_err(|_| Refusal::Full)?;
+        self.revision += 1;
         if let Err(error) = self.admit(kernel, &peer).await {
             let _ = self.expel(kernel, &peer).await;
             self.numbers.release(&peer.outer);
@@ -35,6 +36,7 @@ impl Node {
     /// Lets a function host that was added by the API send no more.
     pub async fn remove_peer(&mut self, kernel: &Kernel, name: &NodeName) -> Result<(), Failed> {
         let peer = self.peers.remove(name)?;
+        self.revision += 1;
         let expelled = self.expel(kernel, &peer).await;
         self.numbers.release(&peer.outer);
         Ok(expelled.context("the peer could not be removed altogether; the next pass tries again")?)

@@ -7,6 +7,7 @@ use crate::model::IfName;
 use crate::plan::PRIORITIES;
 use futures::FutureExt;
 use netlink_packet_route::link::LinkAttribute;
+use netlink_packet_route::neighbour::{NeighbourAddress, NeighbourAttribute};
 use netlink_packet_route::route::RouteAttribute;
 use netlink_packet_route::rule::RuleAttribute;
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
@@ -14,6 +15,8 @@ use netlink_sys::{Socket, SocketAddr};
 use nix::sys::socket::{setsockopt, sockopt};
 use std::collections::{HashSet, VecDeque};
 use std::io;
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex};
 use tokio::io::unix::AsyncFd;
 
 /// What changed. Changes that this process made through its [`super::Kernel`] are not told, those of a ruleset excepted.
@@ -37,6 +40,9 @@ pub enum Change {
     Overflow,
 }
 
+/// Neighbours that this process takes away, by interface and address.
+pub(super) type Leaving = Arc<Mutex<HashSet<(u32, IpAddr)>>>;
+
 // Multicast groups: include/uapi/linux/rtnetlink.h, netfilter/nfnetlink.h
 const ROUTE_GROUPS: [u32; 6] = [1, 3, 5, 7, 8, 24];
 const NETFILTER_GROUPS: [u32; 1] = [7];
@@ -46,6 +52,7 @@ pub struct Watch {
     netfilter: AsyncFd<Socket>,
     /// The ports of our own sockets.
     own: HashSet<u32>,
+    leaving: Leaving,
     /// The indices of our interfaces: a notice of a neighbour has no name, and no longer says that it was permanent.
     tunnels: HashSet<u32>,
     buffer: Vec<u8>,
@@ -54,13 +61,13 @@ pub struct Watch {
 
 impl Watch {
     /// Must be called within a tokio runtime. `links` lists the interfaces, after the subscription.
-    pub(super) fn open(own: HashSet<u32>, links: impl FnOnce() -> Result<Links, Refused>) -> Result<Self, KernelError> {
+    pub(super) fn open(own: HashSet<u32>, leaving: Leaving, links: impl FnOnce() -> Result<Links, Refused>) -> Result<Self, KernelError> {
         let open = |source| KernelError::Open { what: "for notices", source };
         let route = subscribe(libc::NETLINK_ROUTE, &ROUTE_GROUPS).map_err(open)?;
         let netfilter = subscribe(libc::NETLINK_NETFILTER, &NETFILTER_GROUPS).map_err(open)?;
         let names = links().map_err(|refused| KernelError::read("interfaces", refused))?.names;
         let tunnels = names.into_iter().filter(|(_, name)| name.is_ours()).map(|(index, _)| index).collect();
-        Ok(Self { route, netfilter, own, tunnels, buffer: Vec::new(), ready: VecDeque::new() })
+        Ok(Self { route, netfilter, own, leaving, tunnels, buffer: Vec::new(), ready: VecDeque::new() })
     }
 
     /// Waits for the next change. Cancel-safe.
@@ -69,10 +76,10 @@ impl Watch {
             if let Some(change) = self.ready.pop_front() {
                 return Ok(change);
             }
-            let Self { route, netfilter, own, tunnels, buffer, ready } = self;
+            let Self { route, netfilter, own, leaving, tunnels, buffer, ready } = self;
             let read = |source| KernelError::Open { what: "for notices", source };
             tokio::select! {
-                socket = route.readable() => drain(socket.map_err(read)?, buffer, own, ready, |m| route_change(tunnels, m)).map_err(read)?,
+                socket = route.readable() => drain(socket.map_err(read)?, buffer, own, ready, |m| route_change(tunnels, leaving, m)).map_err(read)?,
                 socket = netfilter.readable() => drain(socket.map_err(read)?, buffer, own, ready, |_| Some(Change::Nft)).map_err(read)?,
             }
         }
@@ -127,7 +134,7 @@ fn drain(
     }
 }
 
-fn route_change(tunnels: &mut HashSet<u32>, message: Message<'_>) -> Option<Change> {
+fn route_change(tunnels: &mut HashSet<u32>, leaving: &Leaving, message: Message<'_>) -> Option<Change> {
     const RTM_DELLINK: u16 = 17;
     const RTM_NEWNETCONF: u16 = 80;
     if message.kind == RTM_NEWNETCONF {
@@ -154,7 +161,15 @@ fn route_change(tunnels: &mut HashSet<u32>, message: Message<'_>) -> Option<Chan
             let ours = r.attributes.iter().any(|a| matches!(a, RuleAttribute::Priority(p) if PRIORITIES.contains(p)));
             ours.then_some(Change::Rule)
         }
-        RouteNetlinkMessage::DelNeighbour(n) => tunnels.contains(&n.header.ifindex).then_some(Change::Neighbour),
+        RouteNetlinkMessage::DelNeighbour(n) => {
+            let hop = n.attributes.iter().find_map(|a| match a {
+                NeighbourAttribute::Destination(NeighbourAddress::Inet(ip)) => Some(IpAddr::V4(*ip)),
+                NeighbourAttribute::Destination(NeighbourAddress::Inet6(ip)) => Some(IpAddr::V6(*ip)),
+                _ => None,
+            });
+            let expected = hop.is_some_and(|hop| super::lock(leaving).remove(&(n.header.ifindex, hop)));
+            (!expected && tunnels.contains(&n.header.ifindex)).then_some(Change::Neighbour)
+        }
         _ => None,
     }
 }
