@@ -28,6 +28,8 @@ pub struct Options {
     backend: String,
     /// Rounds of each comparison; none: as many as the benchmark itself thinks right.
     rounds: Option<usize>,
+    /// Within the virtual machine, where a time is an order of magnitude longer and means little by itself.
+    emulated: bool,
 }
 
 struct Bench {
@@ -59,7 +61,7 @@ fn main() -> ExitCode {
 
 /// Whether every bar was held.
 fn run() -> anyhow::Result<bool> {
-    let mut options = Options { backend: "userspace".into(), rounds: None };
+    let mut options = Options { backend: "userspace".into(), rounds: None, emulated: false };
     let mut names = Vec::new();
     let mut arguments = std::env::args().skip(1);
     while let Some(argument) = arguments.next() {
@@ -67,6 +69,7 @@ fn run() -> anyhow::Result<bool> {
             // Cargo says so to every benchmark.
             "--bench" => {}
             "--backend" => options.backend = arguments.next().context("--backend needs `userspace` or `kernel`")?,
+            EMULATED => options.emulated = true,
             "--rounds" => options.rounds = Some(arguments.next().context("--rounds needs a number")?.parse()?),
             name if BENCHES.iter().any(|bench| bench.name == name) => names.push(argument),
             other => bail!("{other:?} is no benchmark: there are {}", BENCHES.map(|bench| bench.name).join(", ")),
@@ -96,11 +99,19 @@ fn has_gre() -> anyhow::Result<bool> {
     Ok(nodes::Node::new()?.sh("ip link add probe type gre local 127.0.0.1 key 1 2>&1").is_ok())
 }
 
+/// Says to this program that it runs in the virtual machine.
+const EMULATED: &str = "--emulated";
+
 /// This very program in the virtual machine.
 fn elsewhere(name: &str, options: &Options) -> anyhow::Result<bool> {
     let results = figures::directory()?;
     let mut command = Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/vm"));
-    command.args(["--timeout", VM_SECONDS, "--memory", "4096", "--share"]).arg(results).arg("--").arg(std::env::current_exe()?).arg(name);
+    command
+        .args(["--timeout", VM_SECONDS, "--memory", "4096", "--share"])
+        .arg(results)
+        .arg("--")
+        .arg(std::env::current_exe()?)
+        .args([name, EMULATED]);
     command.args(options.rounds.iter().flat_map(|rounds| ["--rounds".to_owned(), rounds.to_string()]));
     match command.status().context("cannot run scripts/vm")?.code() {
         Some(0) => Ok(true),
