@@ -74,8 +74,9 @@ pub async fn run<R: Role>(mut role: R, place: Place, routes: impl Fn(Arc<Shared<
     let mut heirs = server.sockets.heirs()?;
     let mut ready = false;
     loop {
-        let serving = server.sockets.serve(shared.clone(), routes(shared.clone()))?;
+        // Whoever calls earlier waits: there is nothing yet to attach to.
         server.settle().await?;
+        let serving = server.sockets.serve(shared.clone(), routes(shared.clone()))?;
         if !std::mem::replace(&mut ready, true) {
             let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
         }

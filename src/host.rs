@@ -15,9 +15,9 @@ use crate::metrics::Page;
 use crate::model::{AttachmentName, IfName, Mark, SLOT_MASK, TenantShard, WHO_MASK};
 use crate::plan::facts::Facts;
 use crate::plan::gateway::Carrier;
-use crate::plan::host::{Inputs, desired, shards, short_way_fits};
+use crate::plan::host::{Attached, Inputs, desired, shards};
 use crate::plan::slots::Slots;
-use crate::plan::{State, Step, Sysctl};
+use crate::plan::{State, Step, Sysctl, flow_devices_fit};
 use anyhow::Context;
 use attachments::{Attach, Attachment, Attachments, Refusal, Spec};
 use serde_json::json;
@@ -102,13 +102,22 @@ impl Node {
             self.settle(kernel).await
         } else {
             let setting = attached.sysctl().map(|(sysctl, value)| Step::SetSysctl(sysctl, value));
-            let fits = self.flow_tables && short_way_fits(self.slots.count(), self.attachments.len());
+            let fits = self.flow_tables && flow_devices_fit(self.slots.count() + self.attachments.len());
             let short_way = (fits && attached.takes_short_way()).then(|| Step::AddFlowDevice(attached.interface.clone()));
-            let steps: Vec<Step> = setting.into_iter().chain([Step::SetElement(set, element, Some(mark))]).chain(short_way).collect();
-            kernel.apply(&steps).await.pop().map_or(Ok(()), |failure| Err(failure.into()))
+            let steps: Vec<Step> = setting.into_iter().chain([Step::SetElement(set, element, Some(mark))]).collect();
+            let made = kernel.apply(&steps).await.pop().map_or(Ok(()), |failure| Err(failure.into()));
+            if made.is_ok() {
+                // It does without until the next pass.
+                kernel.apply(short_way.as_slice()).await.iter().for_each(|failure| tracing::warn!("{failure}"));
+            }
+            made
         };
         if let Err(error) = made {
-            self.forget(&name);
+            if let Some(gone) = self.forget(&name)
+                && let Err(error) = self.undo(kernel, &gone.attached).await
+            {
+                tracing::error!("what was done of the attachment {name} is left to the next pass: {error:#}");
+            }
             return Err(error.context("the kernel refused the attachment").into());
         }
         Ok((true, attachment))
@@ -117,26 +126,36 @@ impl Node {
     /// Ends an attachment: from now on its packets are nobody's, and its connections are gone.
     pub async fn detach(&mut self, kernel: &Kernel, name: &AttachmentName) -> Result<(), api::Failed> {
         let Some(gone) = self.forget(name) else { return Err(Refusal::Unknown(name.clone()).into()) };
-        let attached = &gone.attached;
-        let (set, element) = attached.element();
+        Ok(self.undo(kernel, &gone.attached).await.context("the attachment is not altogether undone, the next pass goes on with it")?)
+    }
+
+    /// Takes out of the kernel what an attachment had there. What fails does not keep the rest, and is left to the next pass.
+    async fn undo(&mut self, kernel: &Kernel, attached: &Attached) -> anyhow::Result<()> {
+        self.over.push((Mark::new(Some(attached.who), None), WHO_MASK));
+        let mut failures: Vec<anyhow::Error> = Vec::new();
         if attached.port {
-            self.settle(kernel).await?;
+            failures.extend(self.settle(kernel).await.err());
         } else {
-            if self.flow_tables && attached.takes_short_way() {
-                let failed = kernel.apply(&[Step::RemoveFlowDevice(attached.interface.clone())]).await.pop();
-                failed.map_or(Ok(()), |failure| Err(anyhow::Error::from(failure).context("cannot close the attachment's short way")))?;
-            }
-            kernel.remove_element(&set, &element).context("cannot remove the attachment from the kernel")?;
-            if !self.attachments.uses(attached.index)
-                && let Some((sysctl, _)) = attached.sysctl()
-                && let Some(failure) = kernel.apply(&[Step::RestoreSysctl(sysctl)]).await.pop()
-            {
-                return Err(anyhow::Error::from(failure).context("cannot restore the interface's settings").into());
-            }
+            let (set, element) = attached.element();
+            let short_way = (self.flow_tables && attached.takes_short_way()).then(|| Step::RemoveFlowDevice(attached.interface.clone()));
+            let setting = attached.sysctl().filter(|_| !self.attachments.uses(attached.index));
+            let steps: Vec<Step> = short_way
+                .into_iter()
+                .chain([Step::RemoveElement(set, element)])
+                .chain(setting.map(|(sysctl, _)| Step::RestoreSysctl(sysctl)))
+                .collect();
+            failures.extend(kernel.apply(&steps).await.into_iter().map(anyhow::Error::from));
         }
-        kernel
-            .delete_conntrack_by_mark(Mark::new(Some(attached.who), None), WHO_MASK)
-            .context("cannot delete the attachment's connections")?;
+        failures.extend(self.end_connections(kernel).err());
+        failures.into_iter().next().map_or(Ok(()), Err)
+    }
+
+    /// Deletes the connections of all that is over; what cannot be deleted now stays on the list.
+    fn end_connections(&mut self, kernel: &Kernel) -> anyhow::Result<()> {
+        while let Some((mark, mask)) = self.over.last() {
+            kernel.delete_conntrack_by_mark(*mark, *mask).context("cannot delete the connections of what is over")?;
+            self.over.pop();
+        }
         Ok(())
     }
 
@@ -210,9 +229,7 @@ impl Role for Node {
                 self.over.push((Mark::new(Some(gone.attached.who), None), WHO_MASK));
             }
         }
-        for (mark, mask) in self.over.drain(..) {
-            kernel.delete_conntrack_by_mark(mark, mask)?;
-        }
+        self.end_connections(kernel)?;
         let tunnels = self.tunnels();
         self.path.follow(&tunnels, kernel).await
     }

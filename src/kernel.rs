@@ -76,6 +76,8 @@ pub struct Failure {
 #[derive(Debug)]
 pub struct Kernel {
     route: Mutex<Netlink>,
+    /// The same for lists, for which no change on the hot path should wait.
+    lists: Mutex<Netlink>,
     /// For lists, so that a long one does not delay a change on the hot path.
     netfilter: tokio::sync::Mutex<Netlink>,
     /// For changes.
@@ -95,6 +97,7 @@ impl Kernel {
         let open = |family, what| Netlink::open(family).map_err(|source| KernelError::Open { what, source });
         Ok(Self {
             route: Mutex::new(open(libc::NETLINK_ROUTE, "for routes")?),
+            lists: Mutex::new(open(libc::NETLINK_ROUTE, "for routes")?),
             netfilter: tokio::sync::Mutex::new(open(libc::NETLINK_NETFILTER, "for nftables")?),
             elements: Mutex::new(open(libc::NETLINK_NETFILTER, "for nftables")?),
             tables: tokio::sync::Mutex::new(store::Store::open(state_dir, "nft.json")?),
@@ -122,7 +125,7 @@ impl Kernel {
                 }
             }
         }
-        let mut netlink = lock(&self.route);
+        let mut netlink = lock(&self.lists);
         let links = link::list(&mut netlink).map_err(|e| KernelError::read("interfaces", e))?;
         let ours = |index: &u32| links.names.get(index).filter(|name| name.is_ours()).cloned();
         let addresses = address::list(&mut netlink).map_err(|e| KernelError::read("addresses", e))?;
@@ -152,7 +155,7 @@ impl Kernel {
     /// Reads the world that is not ours: interfaces and their IPv4 addresses.
     pub async fn facts(&self) -> Result<Facts, KernelError> {
         let flow_tables = *self.flow_tables.get_or_try_init(nft::has_flow_tables).await?;
-        Ok(Facts { flow_tables, ..survey::facts(&mut lock(&self.route))? })
+        Ok(Facts { flow_tables, ..survey::facts(&mut lock(&self.lists))? })
     }
 
     /// One interface, without its addresses.

@@ -83,6 +83,9 @@ impl Seen {
     }
 }
 
+/// Looks beside the role before one is taken that nobody can spoil.
+const LOOKS: u32 = 5;
+
 /// One pass by whoever has the role to itself.
 pub async fn pass<R: Role>(role: &mut R, kernel: &Kernel) -> Report {
     let begun = Instant::now();
@@ -94,13 +97,18 @@ pub async fn pass<R: Role>(role: &mut R, kernel: &Kernel) -> Report {
 /// desired meanwhile: an interface that was attached since then would be missed as gone.
 pub async fn pass_beside<R: Role>(role: &Mutex<R>, kernel: &Kernel) -> Report {
     let begun = Instant::now();
-    let (interest, revision) = {
-        let role = role.lock().await;
-        (role.interest(), role.revision())
-    };
-    let seen = Seen::look(kernel, &interest).await;
-    let mut role = role.lock().await;
-    if role.revision() == revision { conclude(&mut *role, kernel, seen, begun).await } else { pass(&mut *role, kernel).await }
+    for _ in 0..LOOKS {
+        let (interest, revision) = {
+            let role = role.lock().await;
+            (role.interest(), role.revision())
+        };
+        let seen = Seen::look(kernel, &interest).await;
+        let mut role = role.lock().await;
+        if role.revision() == revision {
+            return conclude(&mut *role, kernel, seen, begun).await;
+        }
+    }
+    pass(&mut *role.lock().await, kernel).await
 }
 
 async fn conclude<R: Role>(role: &mut R, kernel: &Kernel, seen: anyhow::Result<Seen>, begun: Instant) -> Report {

@@ -284,8 +284,12 @@ impl Netlink {
         loop {
             tries += 1;
             let (entries, interrupted) = self.dump_once(&mut request)?;
-            if !interrupted || tries == DUMP_TRIES {
+            if !interrupted {
                 return Ok(entries);
+            }
+            if tries == DUMP_TRIES {
+                // Half a list would say that things are gone which stand.
+                return Err(Refused { errno: libc::EAGAIN, text: Some("it kept changing while it was read".into()) });
             }
         }
     }

@@ -79,8 +79,8 @@ impl Watch {
             let Self { route, netfilter, own, leaving, tunnels, buffer, ready } = self;
             let read = |source| KernelError::Open { what: "for notices", source };
             tokio::select! {
-                socket = route.readable() => drain(socket.map_err(read)?, buffer, own, ready, |m| route_change(tunnels, leaving, m)).map_err(read)?,
-                socket = netfilter.readable() => drain(socket.map_err(read)?, buffer, own, ready, |_| Some(Change::Nft)).map_err(read)?,
+                socket = route.readable() => drain(socket.map_err(read)?, buffer, own, leaving, ready, |m| route_change(tunnels, leaving, m)).map_err(read)?,
+                socket = netfilter.readable() => drain(socket.map_err(read)?, buffer, own, leaving, ready, |_| Some(Change::Nft)).map_err(read)?,
             }
         }
     }
@@ -112,6 +112,7 @@ fn drain(
     mut guard: tokio::io::unix::AsyncFdReadyGuard<'_, Socket>,
     buffer: &mut Vec<u8>,
     own: &HashSet<u32>,
+    leaving: &Leaving,
     ready: &mut VecDeque<Change>,
     mut change: impl FnMut(Message<'_>) -> Option<Change>,
 ) -> io::Result<()> {
@@ -126,6 +127,8 @@ fn drain(
             Ok(())
         }
         Ok(Err(error)) if error.raw_os_error() == Some(libc::ENOBUFS) => {
+            // Notices of what we took away may be among the lost ones.
+            super::lock(leaving).clear();
             ready.push_back(Change::Overflow);
             Ok(())
         }

@@ -4,7 +4,9 @@ mod ruleset;
 
 use super::facts::Facts;
 use super::slots::{Numbers, Slots, alias};
-use super::{Element, FLOW_TABLE, Link, LinkKind, NftTable, Route, RouteKey, Ruleset, SetName, State, Sysctl, SysctlKey, rule_tree};
+use super::{
+    Element, FLOW_TABLE, Link, LinkKind, NftTable, Route, RouteKey, Ruleset, SetName, State, Sysctl, SysctlKey, flow_devices_fit, rule_tree,
+};
 use crate::config::{Gateway, GatewayTenant, Snat, StaticPeer};
 use crate::model::{IfName, Mark, ShardId, Slot, TenantName, TenantShard, Who};
 use ipnet::{IpNet, Ipv4Net};
@@ -69,7 +71,7 @@ pub fn desired(inputs: &Inputs) -> State {
     for peer in inputs.hosts {
         state.merge(inputs.peer(peer));
     }
-    if inputs.facts.flow_tables {
+    if inputs.facts.flow_tables && flow_devices_fit(2 * tenants.len()) {
         state.flow_devices.extend(tenants.iter().map(|(slot, _)| IfName::tunnel(*slot)));
         state.flow_devices.extend(asked.iter().map(|(_, interface)| (*interface).clone()));
     }

@@ -5,7 +5,9 @@ mod ruleset;
 use super::facts::Facts;
 use super::gateway::{Carrier, GRE_OVERHEAD, LAST_RESORT};
 use super::slots::{Slots, alias};
-use super::{Element, FLOW_TABLE, Link, LinkKind, NftTable, Route, RouteKey, Ruleset, SetName, State, Sysctl, SysctlKey, rule_tree};
+use super::{
+    Element, FLOW_TABLE, Link, LinkKind, NftTable, Route, RouteKey, Ruleset, SetName, State, Sysctl, SysctlKey, flow_devices_fit, rule_tree,
+};
 use crate::config::{Host, HostShard, HostTenant};
 use crate::model::{IfName, Mark, Slot, TenantShard, Who};
 use ipnet::IpNet;
@@ -13,14 +15,6 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 pub use ruleset::DROPS;
-
-/// Interfaces that a host's flow table may have: the kernel tells all of them in one message of a page (`NLMSG_GOODSIZE`).
-const FLOW_DEVICES: usize = 128;
-
-/// Whether this many tunnels and attachments can have the short way. With more of them, none has.
-pub fn short_way_fits(tunnels: usize, attachments: usize) -> bool {
-    tunnels + attachments <= FLOW_DEVICES
-}
 
 /// All that the desired state of a function host depends on.
 #[derive(Debug)]
@@ -107,7 +101,7 @@ pub fn desired(inputs: &Inputs) -> State {
     if !ports.is_empty() {
         state.tables.insert(NftTable::Netdev, Ruleset::new(ruleset::netdev(&ports)));
     }
-    if inputs.facts.flow_tables && short_way_fits(tunnels.len(), inputs.attachments.len()) {
+    if inputs.facts.flow_tables && flow_devices_fit(tunnels.len() + inputs.attachments.len()) {
         state.flow_devices.extend(tunnels.iter().map(|(slot, ..)| IfName::tunnel(*slot)));
         let attached = inputs.attachments.iter().filter(|a| a.takes_short_way() && a.mark(inputs.slots).is_some());
         state.flow_devices.extend(attached.map(|a| a.interface.clone()));

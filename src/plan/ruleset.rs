@@ -12,6 +12,14 @@ pub const FLOW_TABLE: &str = "fast";
 pub(super) const FROM_A_ROUTER: &str =
     "icmp type { destination-unreachable, time-exceeded, parameter-problem } fib saddr . mark . iif oif missing ip saddr set @th,192,32";
 
+/// Interfaces that a flow table may have: the kernel tells all of them in one message of a page (`NLMSG_GOODSIZE`), or not at all.
+const FLOW_DEVICES: usize = 128;
+
+/// Whether a flow table can have so many interfaces. One that cannot have all has none.
+pub fn flow_devices_fit(devices: usize) -> bool {
+    devices <= FLOW_DEVICES
+}
+
 /// The expression that a packet came in at this interface: by its index where it is known, which costs less than its name.
 pub(super) fn came_in_at(interface: &IfName, facts: &Facts) -> String {
     match facts.link(interface) {

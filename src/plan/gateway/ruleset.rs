@@ -11,7 +11,8 @@ pub const SENDERS: &str = "senders";
 pub const SENDERS_NET: &str = "senders_net";
 
 /// Named counters, and what each one counts.
-pub const DROPS: [(&str, &str); 9] = [
+pub const DROPS: [(&str, &str); 11] = [
+    ("drop_wrong_interface", "tunnel packets that came in elsewhere than at the platform's interface"),
     ("drop_gre_header", "outer packets whose GRE header is not version 0 with a key and nothing else"),
     ("drop_gre_protocol", "outer packets that carry something other than IPv4"),
     ("drop_gre_key", "outer packets with a key of no tenant"),
@@ -19,6 +20,7 @@ pub const DROPS: [(&str, &str); 9] = [
     ("drop_spoofed_inner", "inner packets whose source is not the sending host's in this tenant"),
     ("drop_nested", "inner packets that are tunnels themselves"),
     ("drop_policy", "inner packets to a destination or port that the tenant's configuration does not allow"),
+    ("drop_invalid", "packets of no connection's state (conntrack's `invalid`), which would leave untranslated"),
     ("drop_unsolicited", "packets from a tenant's network that answer nothing"),
     ("drop_to_node", "inner packets to an address of the gateway itself"),
 ];
@@ -87,6 +89,8 @@ fn before_routing(out: &mut String, inputs: &Inputs, tenants: &[(Slot, &GatewayT
     let platform = &inputs.config.platform;
     line(out, format_args!("chain before_routing {{ type filter hook prerouting priority raw; policy accept;"));
     line(out, format_args!("{} ip protocol gre ip daddr {} goto outer", came_in_at(&platform.interface, inputs.facts), platform.address));
+    // The kernel takes what is for its address at any interface, and so would whoever unwraps it.
+    line(out, format_args!("ip protocol gre ip daddr {} counter name drop_wrong_interface drop", platform.address));
     let tunnels = tenants.iter().map(|(slot, _)| (IfName::tunnel(*slot), format!("from_tunnel_{slot}")));
     let networks = tenants.iter().map(|(slot, tenant)| (tenant.interface.clone(), format!("from_tenant_{slot}")));
     dispatch(out, "iifname", "goto", tunnels.chain(networks));
@@ -158,6 +162,7 @@ fn policy(out: &mut String, slot: Slot, tenant: &GatewayTenant, inputs: &Inputs)
     };
     line(out, format_args!("chain to_tenant_{slot} {{"));
     established(out, &format!("oifname \"{interface}\""));
+    line(out, format_args!("ct state invalid counter name drop_invalid drop"));
     clamped(out);
     line(out, format_args!("oifname != \"{interface}\" counter name drop_policy drop"));
     line(out, format_args!("ip daddr {NEVER} counter name drop_policy drop"));
@@ -218,6 +223,12 @@ fn hooks(out: &mut String, inputs: &Inputs, tenants: &[(Slot, &GatewayTenant)]) 
     dispatch(out, "oifname", "goto", tenants.iter().map(|(slot, _)| (IfName::tunnel(*slot), format!("to_tunnel_{slot}"))));
     line(out, format_args!("iifgroup {} counter name drop_policy drop", IfName::GROUP));
     line(out, format_args!("oifgroup {} counter name drop_unsolicited drop", IfName::GROUP));
+    // Tenants' interfaces forward because we said so: between tunnel and tenant, and nowhere else.
+    let networks: Vec<String> = tenants.iter().map(|(_, tenant)| format!("\"{}\"", tenant.interface)).collect();
+    if !networks.is_empty() {
+        line(out, format_args!("iifname {{ {} }} counter name drop_unsolicited drop", networks.join(", ")));
+        line(out, format_args!("oifname {{ {} }} counter name drop_policy drop", networks.join(", ")));
+    }
     line(out, format_args!("}}"));
 
     line(out, format_args!("chain input {{ type filter hook input priority filter; policy accept;"));

@@ -7,7 +7,10 @@ use std::collections::BTreeMap;
 use std::fmt::{Display, Write};
 
 /// Named counters, and what each one counts.
-pub const DROPS: [(&str, &str); 2] = [
+pub const DROPS: [(&str, &str); 5] = [
+    ("drop_wrong_interface", "tunnel packets that came in elsewhere than at the platform's interface"),
+    ("drop_nested", "attachments' packets that are tunnels themselves"),
+    ("drop_invalid", "packets of no connection's state (conntrack's `invalid`), which would leave untranslated"),
     ("drop_unsolicited", "packets out of a tunnel that answer nothing"),
     ("drop_unattached", "packets into a tunnel that no attachment of its tenant sent"),
 ];
@@ -61,12 +64,16 @@ pub fn inet(inputs: &Inputs, tunnels: &[(Slot, &HostTenant, &HostShard)]) -> Str
         out,
         format_args!("{} ip protocol gre ip daddr {} notrack accept", came_in_at(&platform.interface, inputs.facts), platform.address),
     );
+    // The kernel takes what is for its address at any interface, and so would whoever unwraps it.
+    line(out, format_args!("ip protocol gre ip daddr {} counter name drop_wrong_interface drop", platform.address));
     line(out, "meta nfproto != ipv4 return");
     line(out, format_args!("iifgroup {} goto out_of_tunnel", IfName::GROUP));
     // A bridge's port has been looked up at its ingress already. Of several matches the narrowest counts: it comes last.
     line(out, "meta mark set iif map @attached");
     line(out, "meta mark set iif . ip saddr map @attached_net");
     line(out, "meta mark set iif . ip saddr map @attached_src");
+    // Sent on to a gateway, it would pass for this host's, or with a false source for another's.
+    line(out, "ip protocol gre meta mark & 0x2000 != 0 counter name drop_nested drop");
     if !tunnels.is_empty() {
         line(
             out,
@@ -97,6 +104,7 @@ pub fn inet(inputs: &Inputs, tunnels: &[(Slot, &HostTenant, &HostShard)]) -> Str
         line(out, format_args!("ct state established meta mark set iif map @attached flow add @{FLOW_TABLE}"));
     }
     line(out, "ct state established,related meta mark & 0x2000 != 0 accept");
+    line(out, "ct state invalid counter name drop_invalid drop");
     line(out, "tcp flags syn / syn,rst jump clamp");
     if tunnels.is_empty() {
         line(out, "counter name drop_unattached drop");
