@@ -136,6 +136,7 @@ impl<R: Role> Server<R> {
                     tokio::time::sleep(SETTLE).await;
                     self.watch.forget();
                 }
+                () = self.shared.again.notified() => {}
                 () = tokio::time::sleep_until(self.due.into()) => {}
             }
             self.settle().await?;

@@ -11,7 +11,7 @@ use axum::{Json, Router};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, Notify};
 
 /// What the loop and the HTTP handlers share.
 #[derive(Debug)]
@@ -19,13 +19,22 @@ pub struct Shared<R> {
     pub role: Mutex<R>,
     pub kernel: Kernel,
     last: std::sync::Mutex<Option<Report>>,
+    /// Something was left half done: look again soon.
+    pub again: Notify,
     passes: AtomicU64,
     repairs: AtomicU64,
 }
 
 impl<R: Role> Shared<R> {
     pub fn new(role: R, kernel: Kernel) -> Self {
-        Self { role: Mutex::new(role), kernel, last: std::sync::Mutex::new(None), passes: AtomicU64::new(0), repairs: AtomicU64::new(0) }
+        Self {
+            role: Mutex::new(role),
+            kernel,
+            last: std::sync::Mutex::new(None),
+            again: Notify::new(),
+            passes: AtomicU64::new(0),
+            repairs: AtomicU64::new(0),
+        }
     }
 
     /// Brings the kernel to what it should hold.

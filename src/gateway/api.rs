@@ -40,14 +40,14 @@ async fn add(State(shared): Node_, Path(name): Path<String>, body: Bytes) -> Res
         Refusal::Invalid(format!("the body is not a peer: {error}; write {{\"outer\": ADDRESS, \"inner\": {{TENANT: [PREFIX]}}}}"))
     })?;
     let peer = StaticPeer { host, outer, inner };
-    let added = shared.role.lock().await.add_peer(&shared.kernel, peer.clone()).await?;
+    let added = shared.role.lock().await.add_peer(&shared.kernel, peer.clone()).await.inspect_err(|_| shared.again.notify_one())?;
     let status = if added { StatusCode::CREATED } else { StatusCode::OK };
     Ok((status, Json(json!({ "host": peer.host, "outer": peer.outer, "inner": peer.inner }))).into_response())
 }
 
 async fn remove(State(shared): Node_, Path(name): Path<String>) -> Result<Response, Failed> {
     let name = parse_name(&name)?;
-    shared.role.lock().await.remove_peer(&shared.kernel, &name).await?;
+    shared.role.lock().await.remove_peer(&shared.kernel, &name).await.inspect_err(|_| shared.again.notify_one())?;
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 

@@ -59,7 +59,7 @@ async fn attach(State(shared): Node_, Path(name): Path<String>, body: Bytes) -> 
         Refusal::Invalid(format!("the body is not an attachment: {error}; write {{\"tenant\": NAME, \"interface\": NAME}}, optionally with \"source\" or \"shard\""))
     })?;
     let mut role = shared.role.lock().await;
-    let (made, attachment) = role.attach(&shared.kernel, name, spec).await?;
+    let (made, attachment) = role.attach(&shared.kernel, name, spec).await.inspect_err(|_| shared.again.notify_one())?;
     let status = if made { StatusCode::CREATED } else { StatusCode::OK };
     Ok((status, Json(view(&attachment))).into_response())
 }
@@ -67,7 +67,7 @@ async fn attach(State(shared): Node_, Path(name): Path<String>, body: Bytes) -> 
 async fn detach(State(shared): Node_, Path(name): Path<String>) -> Result<Response, Failed> {
     let name = parse_name(&name)?;
     let mut role = shared.role.lock().await;
-    role.detach(&shared.kernel, &name).await?;
+    role.detach(&shared.kernel, &name).await.inspect_err(|_| shared.again.notify_one())?;
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 

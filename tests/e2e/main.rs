@@ -3,6 +3,7 @@
 
 mod api;
 mod attachments;
+mod borders;
 mod drift;
 mod faces;
 mod icmp;

@@ -105,6 +105,9 @@ fn established_connections_take_the_short_way_where_the_kernel_has_one() {
     assert_eq!(with.flow_devices.iter().map(IfName::as_str).collect::<Vec<_>>(), ["eni0", "pw-1"]);
     let body = &with.tables[&NftTable::Inet].body;
     assert_eq!(body.matches("flow add @fast").count(), 2, "{body}");
+    let names: Vec<String> = (0..200).map(|n| format!("t{n}")).collect();
+    let many = state(&gateway(&names.iter().map(String::as_str).collect::<Vec<_>>(), 1), Carrier::Kernel);
+    assert!(many.flow_devices.is_empty(), "more than the kernel can tell of");
     let without = state_with(&config, Carrier::Kernel, &Facts { flow_tables: false, ..facts() });
     assert!(without.flow_devices.is_empty() && !without.tables[&NftTable::Inet].body.contains("fast"));
 }

@@ -62,6 +62,23 @@ fn an_attachment_is_one_element_and_nothing_else_changes() {
 }
 
 #[test]
+fn only_what_has_an_interface_to_itself_takes_the_short_way() {
+    let config = host(2, 1);
+    let mut slots = Slots::default();
+    slots.assign(&shards(&config)).unwrap();
+    let facts = Facts { flow_tables: true, ..Facts::default() };
+    let devices = |attachments: &[Attached]| {
+        let state = desired(&Inputs { config: &config, carrier: Carrier::Kernel, facts: &facts, slots: &slots, attachments });
+        state.flow_devices.iter().map(ToString::to_string).collect::<Vec<_>>()
+    };
+    let three = [attached(1, None, false), attached(2, Some("10.88.0.7/32"), false), attached(3, None, true)];
+    assert_eq!(devices(&three), ["pw-1", "pw-2", "veth1"]);
+    let many: Vec<Attached> = (1..=127).map(|n| attached(n, None, false)).collect();
+    assert_eq!(devices(&many[..126]).len(), 128);
+    assert!(devices(&many).is_empty(), "more than the kernel can tell of");
+}
+
+#[test]
 fn a_bridge_port_is_matched_before_the_bridge() {
     let state = state(&host(1, 1), &[attached(1, None, true)]);
     assert!(state.tables[&NftTable::Netdev].body.contains("device \"veth1\""));
