@@ -101,7 +101,9 @@ fn forwarding(facts: &Facts) -> Finding {
         return Finding::broken(format!("settings below /proc/sys/net cannot be written ({why})"), remedy);
     }
     match facts.number("ipv4/ip_forward") {
-        Some(0) => Finding::note("net.ipv4.ip_forward is 0, which may stay so: Portway switches forwarding on only for the interfaces that it forwards between: its own, those of tenants and of attachments"),
+        Some(0) => Finding::note(
+            "net.ipv4.ip_forward is 0, which may stay so: Portway switches forwarding on only for the interfaces that it forwards between: its own, those of tenants and of attachments",
+        ),
         _ => Finding::ok("IPv4 forwarding"),
     }
 }
