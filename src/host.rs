@@ -2,6 +2,7 @@
 
 pub mod api;
 pub mod attachments;
+mod local;
 mod resolve;
 mod tunnels;
 
@@ -17,7 +18,7 @@ use crate::plan::facts::Facts;
 use crate::plan::gateway::Carrier;
 use crate::plan::host::{Attached, Inputs, desired, shards};
 use crate::plan::slots::Slots;
-use crate::plan::{State, Step, Sysctl, flow_devices_fit};
+use crate::plan::{RouteKey, State, Step, Sysctl, flow_devices_fit};
 use anyhow::Context;
 use attachments::{Attach, Attachment, Attachments, Refusal, Spec};
 use serde_json::json;
@@ -43,6 +44,8 @@ pub struct Node {
     revision: u64,
     /// Whether the kernel has flow tables.
     flow_tables: bool,
+    /// The `throw` routes of the last pass.
+    thrown: BTreeSet<RouteKey>,
     /// Attachments found without their interface, to be forgotten when the kernel has.
     lost: Vec<AttachmentName>,
 }
@@ -75,6 +78,7 @@ impl Node {
             over: Vec::new(),
             revision: 0,
             flow_tables: false,
+            thrown: BTreeSet::new(),
             lost: Vec::new(),
         })
     }
@@ -94,11 +98,13 @@ impl Node {
         let attached = &attachment.attached;
         let mark = attached.mark(&self.slots).ok_or_else(|| Refusal::UnknownShard(attached.to.clone()))?;
         let (set, element) = attached.element();
+        let whole = attached.port || self.lacks_throw(kernel, attached)?;
         self.store.save(attachment.name.as_str(), &attachment).context("cannot store the attachment: is `runtime_dir` writable?")?;
         self.attachments.insert(attachment.clone());
         self.revision += 1;
-        let made = if attached.port {
-            // A bridge's port needs a hook of its own, which is a matter of the whole table.
+        let made = if whole {
+            // A bridge's port needs a hook of its own, which is a matter of the whole table; a container whose address lies
+            // in the tenant's network, routes.
             self.settle(kernel).await
         } else {
             let setting = attached.sysctl().map(|(sysctl, value)| Step::SetSysctl(sysctl, value));
@@ -219,7 +225,9 @@ impl Role for Node {
         let attached: Vec<_> = self.attachments.iter().filter(|a| !lost.contains(&a.name)).map(|a| a.attached.clone()).collect();
         let inputs = Inputs { config: &self.config, carrier: self.carrier, facts, slots: &self.slots, attachments: &attached };
         self.mtu = inputs.tunnel_mtu();
-        Ok(desired(&inputs))
+        let state = desired(&inputs);
+        self.thrown = local::thrown(&state);
+        Ok(state)
     }
 
     async fn follow(&mut self, kernel: &Kernel) -> anyhow::Result<()> {

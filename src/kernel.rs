@@ -27,8 +27,9 @@ pub use survey::Survey;
 pub use watch::{Change, Watch};
 
 use crate::model::{IfName, Mark};
-use crate::plan::facts::{Facts, LinkFacts};
+use crate::plan::facts::{Facts, LinkFacts, on_link};
 use crate::plan::{Element, NftTable, Route, RouteKey, SetName, State, Step, Sysctl, SysctlKey};
+use ipnet::IpNet;
 use netlink::{Answer, Netlink, Request};
 use netlink_packet_core::{NetlinkDeserializable, NetlinkHeader};
 use netlink_packet_route::RouteNetlinkMessage;
@@ -170,6 +171,12 @@ impl Kernel {
         Ok(found.map(|(_, link)| link))
     }
 
+    /// The networks that are on the link of an interface, as [`Facts::connected`] tells them.
+    pub fn connected(&self, index: u32) -> Result<Vec<IpNet>, KernelError> {
+        let standing = address::list_at(&mut lock(&self.route), index).map_err(|e| KernelError::read("an interface's addresses", e))?;
+        Ok(on_link(standing.iter().filter(|standing| !standing.ours).map(|standing| &standing.address)).collect())
+    }
+
     /// The number under which this namespace knows another one (rtnetlink's nsid), if it has one.
     pub fn namespace_number(&self, namespace: BorrowedFd<'_>) -> Result<Option<i32>, KernelError> {
         namespace::number(&mut lock(&self.route), namespace).map_err(|e| KernelError::read("a network namespace", e))
@@ -209,7 +216,7 @@ impl Kernel {
                 0 => return Ok(()),
                 index => Some(index),
             },
-            Route::Unreachable => None,
+            Route::Unreachable | Route::Throw => None,
         };
         Ok(route::remove_one(&mut netlink, key, route, index)?)
     }
@@ -344,7 +351,7 @@ impl Kernel {
             Step::SetRoute(key, route) => {
                 let index = match route {
                     Route::Unicast { interface, .. } => Some(indices.get(netlink, interface)?),
-                    Route::Unreachable => None,
+                    Route::Unreachable | Route::Throw => None,
                 };
                 route::set(key, route, index)
             }

@@ -40,6 +40,7 @@ fn sample() -> State {
     state.addresses.insert((name("pw-2"), "10.64.1.9/24".parse().unwrap()));
     state.routes.insert(route(0x70001, "172.16.0.0/16", 0), through("pw-1", None, None));
     state.routes.insert(route(0x70001, "172.16.0.0/16", 4278198272), Route::Unreachable);
+    state.routes.insert(route(0x70001, "172.16.88.0/24", 0), Route::Throw);
     state.routes.insert(route(0x70002, "10.70.0.0/24", 0), through("pw-2", Some("192.0.2.7"), None));
     state.routes.insert(route(0x70002, "0.0.0.0/0", 5), through("pw-2", None, Some(1280)));
     for interface in ["pw-1", "pw-2"] {
@@ -78,6 +79,7 @@ fn what_was_applied_is_observed_and_the_next_plan_is_empty() {
             "inet 10.64.1.9/24 scope global pw-2",
             "172.16.0.0/16 dev pw-1 proto 112 scope link",
             "unreachable 172.16.0.0/16 proto 112 metric 4278198272",
+            "throw 172.16.88.0/24 proto 112",
             "10.70.0.0/24 via 192.0.2.7 dev pw-2 proto 112 onlink",
             "default dev pw-2 proto 112 scope link metric 5 mtu 1280",
             "7000:\tfrom all fwmark 0/0x3fff goto 7999",
@@ -103,6 +105,7 @@ fn changes_replace_what_stands() {
         desired.links.get_mut(&name("pw-1")).unwrap().mtu = 1380;
         desired.links.get_mut(&name("pw-1")).unwrap().alias = "portway green/3".into();
         desired.routes.insert(route(0x70001, "172.16.0.0/16", 0), Route::Unreachable);
+        desired.routes.insert(route(0x70001, "172.16.88.0/24", 0), through("pw-1", None, None));
         desired.routes.insert(route(0x70002, "10.70.0.0/24", 0), through("pw-2", Some("192.0.2.8"), Some(1200)));
         world.apply(&plan(&desired, &world.observe().await).steps).await;
         assert_eq!(world.observe().await, desired);

@@ -44,6 +44,19 @@ pub fn list(netlink: &mut Netlink) -> Result<Vec<Standing>, Refused> {
     Ok(entries.iter().filter_map(|(kind, payload)| read(*kind, payload)).collect())
 }
 
+/// The IPv4 addresses of one interface.
+pub fn list_at(netlink: &mut Netlink, index: u32) -> Result<Vec<Standing>, Refused> {
+    let mut of = AddressMessage::default();
+    of.header.family = AddressFamily::Inet;
+    of.header.index = index;
+    let entries = match netlink.dump(Request::route(RouteNetlinkMessage::GetAddress(of), 0)) {
+        Err(Refused { errno: libc::ENODEV, .. }) => Vec::new(),
+        answer => answer?,
+    };
+    // A kernel without strict checking of requests (before Linux 4.20) tells all of them.
+    Ok(entries.iter().filter_map(|(kind, payload)| read(*kind, payload)).filter(|standing| standing.index == index).collect())
+}
+
 fn read(kind: u16, payload: &[u8]) -> Option<Standing> {
     let RouteNetlinkMessage::NewAddress(message) = super::route_message(kind, payload)? else { return None };
     // On a point-to-point interface `Address` is the peer's, and `Local` ours.

@@ -52,6 +52,7 @@ fn message(key: &RouteKey, route: &Route, index: Option<u32>) -> RouteMessage {
     ];
     match route {
         Route::Unreachable => message.header.kind = RouteType::Unreachable,
+        Route::Throw => message.header.kind = RouteType::Throw,
         Route::Unicast { via, mtu, .. } => {
             message.header.kind = RouteType::Unicast;
             message.attributes.extend(index.map(RouteAttribute::Oif));
@@ -139,6 +140,7 @@ fn read(kind: u16, payload: &[u8], names: &HashMap<u32, IfName>) -> Option<(Rout
     let destination = IpNet::new(network, message.header.destination_prefix_length).ok()?;
     let route = match (message.header.kind, interface) {
         (RouteType::Unreachable, _) => Route::Unreachable,
+        (RouteType::Throw, _) => Route::Throw,
         (_, Some(interface)) => Route::Unicast { interface, via, mtu },
         // An interface that went while we were reading took the route with it.
         _ => return None,

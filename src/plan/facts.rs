@@ -40,11 +40,11 @@ impl Facts {
 
     /// The networks that are on the link of an interface.
     pub fn connected(&self, name: &IfName) -> impl Iterator<Item = IpNet> {
-        self.links
-            .get(name)
-            .into_iter()
-            .flat_map(|link| &link.addresses)
-            .map(|address| address.trunc())
-            .filter(|net| net.prefix_len() < net.max_prefix_len())
+        on_link(self.links.get(name).into_iter().flat_map(|link| &link.addresses))
     }
+}
+
+/// The networks that addresses put on the link of their interface; an address by itself puts none there.
+pub fn on_link<'a>(addresses: impl Iterator<Item = &'a IpNet>) -> impl Iterator<Item = IpNet> {
+    addresses.map(IpNet::trunc).filter(|net| net.prefix_len() < net.max_prefix_len())
 }

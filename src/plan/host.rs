@@ -1,5 +1,6 @@
 //! What a function host's kernel should hold.
 
+mod local;
 mod ruleset;
 
 use super::facts::Facts;
@@ -14,6 +15,7 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
+pub use local::is_thrown;
 pub use ruleset::DROPS;
 
 /// All that the desired state of a function host depends on.
@@ -106,9 +108,10 @@ pub fn desired(inputs: &Inputs) -> State {
         let attached = inputs.attachments.iter().filter(|a| a.takes_short_way() && a.mark(inputs.slots).is_some());
         state.flow_devices.extend(attached.map(|a| a.interface.clone()));
     }
-    for (slot, tenant, shard) in tunnels {
-        state.merge(inputs.tunnel(slot, tenant, shard));
+    for (slot, tenant, shard) in &tunnels {
+        state.merge(inputs.tunnel(*slot, tenant, shard));
     }
+    state.routes.extend(local::routes(inputs, &tunnels));
     for attachment in inputs.attachments {
         let Some(mark) = attachment.mark(inputs.slots) else { continue };
         let (set, element) = attachment.element();

@@ -139,6 +139,8 @@ pub enum Route {
         mtu: Option<u32>,
     },
     Unreachable,
+    /// As if this table had no route there: the look-up goes on with the next rule, down to the main table (`RTN_THROW`).
+    Throw,
 }
 
 /// A policy routing rule on the slot bits of the mark.

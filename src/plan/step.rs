@@ -114,6 +114,7 @@ impl fmt::Display for Route {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Route::Unreachable => write!(f, "unreachable"),
+            Route::Throw => write!(f, "throw"),
             Route::Unicast { interface, via, mtu } => {
                 write!(f, "dev {interface}")?;
                 via.iter().try_for_each(|via| write!(f, " via {via} onlink"))?;

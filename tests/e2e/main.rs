@@ -9,6 +9,7 @@ mod faces;
 mod icmp;
 mod mtu;
 mod nat;
+mod overlap;
 mod ownership;
 mod postgres;
 mod prerequisites;

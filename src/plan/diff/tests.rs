@@ -44,7 +44,8 @@ fn state() -> impl Strategy<Value = State> {
                     .iter()
                     .filter_map(|(n, d)| {
                         let key = RouteKey { table: 0x70001, destination: ip(*d).into(), metric: 0 };
-                        Some((key, Route::Unicast { interface: on(*n)?, via: None, mtu: None }))
+                        let throw = (*d == 3).then_some(Route::Throw);
+                        Some((key, throw.or_else(|| Some(Route::Unicast { interface: on(*n)?, via: None, mtu: None }))?))
                     })
                     .collect(),
                 rules: rule_tree(slots.into_iter().map(|n| Slot::try_from(n).unwrap())),

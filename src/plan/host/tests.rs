@@ -1,6 +1,7 @@
 use super::*;
 use crate::config::{Backend, Platform};
 use crate::model::{GreKey, ShardId};
+use crate::plan::facts::LinkFacts;
 
 fn host(tenants: u16, shards: u16) -> Host {
     let shard = |tenant: u16| {
@@ -41,6 +42,58 @@ fn state(config: &Host, attachments: &[Attached]) -> State {
     let mut slots = Slots::default();
     slots.assign(&shards(config)).unwrap();
     desired(&Inputs { config, carrier: Carrier::Userspace, facts: &Facts::default(), slots: &slots, attachments })
+}
+
+/// The `throw` routes for these attachments where the first tenant has these CIDRs. `veth1` has the address 10.88.1.1/24,
+/// `veth2` its own only; `veth3` is a port of a bridge with 10.88.3.1/24 and 10.99.3.1/24.
+fn thrown(cidrs: &[&str], attachments: &[Attached]) -> Vec<String> {
+    let mut config = host(2, 1);
+    config.tenants[0].cidrs = cidrs.iter().map(|net| net.parse().unwrap()).collect();
+    let mut slots = Slots::default();
+    slots.assign(&shards(&config)).unwrap();
+    let link = |index, master, addresses: &[&str]| LinkFacts {
+        index,
+        master,
+        addresses: addresses.iter().map(|net| net.parse().unwrap()).collect(),
+        ..LinkFacts::default()
+    };
+    let links = [
+        ("veth1", link(101, None, &["10.88.1.1/24"])),
+        ("veth2", link(102, None, &["10.88.2.1/32"])),
+        ("veth3", link(103, Some(99), &[])),
+        ("cni0", link(99, None, &["10.88.3.1/24", "10.99.3.1/24"])),
+    ];
+    let facts = Facts { links: links.map(|(name, link)| (name.parse().unwrap(), link)).into(), flow_tables: false };
+    let state = desired(&Inputs { config: &config, carrier: Carrier::Kernel, facts: &facts, slots: &slots, attachments });
+    let cidrs = &config.tenants[0].cidrs;
+    assert!(cidrs.iter().all(|cidr| {
+        let key = RouteKey { table: 0x70001, destination: *cidr, metric: 0 };
+        matches!(state.routes[&key], Route::Unicast { .. })
+    }));
+    let thrown = state.routes.iter().filter(|(_, route)| **route == Route::Throw);
+    thrown.map(|(key, _)| key.to_string()).collect()
+}
+
+#[test]
+fn what_is_local_and_lies_in_the_tenants_network_is_thrown() {
+    let in_slot_1 = |nets: &[&str]| nets.iter().map(|net| format!("{net} table 0x70001 metric 0")).collect::<Vec<_>>();
+    let sourced = |net| attached(2, Some(net), false);
+    for (cidrs, attachment, routes) in [
+        (&["172.16.0.0/16"][..], attached(1, None, false), &[][..]),
+        (&["10.0.0.0/8"], attached(1, None, false), &["10.88.1.0/24"]),
+        (&["172.16.0.0/16", "10.0.0.0/8"], attached(1, Some("10.88.1.7/32"), false), &["10.88.1.0/24", "10.88.1.7/32"]),
+        (&["10.0.0.0/8"], attached(2, None, false), &[]),
+        (&["10.0.0.0/8"], sourced("10.88.2.7/32"), &["10.88.2.7/32"]),
+        (&["10.0.0.0/8"], attached(3, None, true), &["10.88.3.0/24", "10.99.3.0/24"]),
+        (&["10.88.0.0/16"], attached(3, None, true), &["10.88.3.0/24"]),
+        // As wide as a CIDR, or wider: the source only.
+        (&["10.88.1.0/24"], attached(1, None, false), &[]),
+        (&["10.0.0.0/8", "10.88.1.0/24"], attached(1, None, false), &[]),
+        (&["10.88.1.0/25"], attached(1, Some("10.88.1.7/32"), false), &["10.88.1.7/32"]),
+        (&["10.88.2.7/32"], sourced("10.88.2.7/32"), &[]),
+    ] {
+        assert_eq!(thrown(cidrs, std::slice::from_ref(&attachment)), in_slot_1(routes), "{cidrs:?} {attachment:?}");
+    }
 }
 
 #[test]
