@@ -9,9 +9,10 @@ use crate::kernel::Kernel;
 use crate::metrics::Page;
 use crate::model::{IfName, Mark, SLOT_MASK, TenantShard};
 use crate::plan::facts::Facts;
+use crate::plan::flows::Terms;
 use crate::plan::gateway::{Carrier, Inputs, desired, recover_peers, shards};
 use crate::plan::slots::{Numbers, Slots};
-use crate::plan::{State, Sysctl, SysctlKey};
+use crate::plan::{NftTable, Ruleset, State, Sysctl, SysctlKey};
 use anyhow::Context;
 use peers::Peers;
 use serde_json::json;
@@ -22,6 +23,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 pub mod api;
+mod ending;
 mod peering;
 pub mod peers;
 mod tunnels;
@@ -42,6 +44,10 @@ pub struct Node {
     mtu: u32,
     /// Marks and masks of connections that belong to nobody any more.
     over: Vec<(Mark, u32)>,
+    /// What the connections of these zones have to comply with, not yet looked at.
+    terms: Vec<(u16, Terms)>,
+    /// The rules that should stand, without their text.
+    ruleset: Option<Ruleset>,
     /// How often peers or the configuration changed.
     revision: u64,
 }
@@ -73,6 +79,8 @@ impl Node {
             path: Path::default(),
             mtu: 0,
             over: Vec::new(),
+            terms: Vec::new(),
+            ruleset: None,
             revision: 0,
         })
     }
@@ -83,6 +91,7 @@ impl Node {
             self.slots = Slots::recover(observed.links.iter().map(|(name, link)| (name, link.alias.as_str())));
             self.numbers = recover_peers(observed);
             self.recovered = true;
+            self.terms.extend(self.terms_found());
         }
     }
 }
@@ -123,15 +132,18 @@ impl Role for Node {
         self.numbers.assign(hosts.iter().map(|peer| &peer.outer))?;
         let inputs = Inputs { config: &self.config, carrier: self.carrier, facts, hosts: &hosts, slots: &self.slots, peers: &self.numbers };
         self.mtu = inputs.tunnel_mtu();
-        Ok(desired(&inputs))
+        let desired = desired(&inputs);
+        self.ruleset = desired.tables.get(&NftTable::Inet).map(|ruleset| Ruleset::observed(ruleset.revision()));
+        Ok(desired)
     }
 
     async fn follow(&mut self, kernel: &Kernel) -> anyhow::Result<()> {
-        for (mark, mask) in self.over.drain(..) {
-            kernel.delete_conntrack_by_mark(mark, mask)?;
-        }
         let tunnels = self.tunnels();
-        self.path.follow(&tunnels, kernel).await
+        // Packets that the data path still lets through would only begin anew what ends here.
+        let followed = self.path.follow(&tunnels, kernel).await;
+        self.end_the_free(kernel)?;
+        followed?;
+        self.end_the_changed(kernel).await
     }
 
     fn reload(&mut self) -> Result<(), String> {
@@ -142,7 +154,9 @@ impl Role for Node {
                     return Err("`platform`, `backend`, `runtime_dir` and `admin` are taken up at a start: start the daemon again, which loses nothing".into());
                 }
                 let added = self.peers.iter().filter(|(_, configured)| !configured).map(|(peer, _)| peer.clone()).collect();
-                self.peers = known(&mut new, added);
+                let peers = known(&mut new, added);
+                self.terms.extend(self.terms_changed(&new, &peers));
+                self.peers = peers;
                 self.config = new;
                 self.revision += 1;
                 Ok(())

@@ -26,9 +26,10 @@ pub use netlink::Refused;
 pub use survey::Survey;
 pub use watch::{Change, Watch};
 
-use crate::model::{IfName, Mark};
+use crate::model::{FlowKey, IfName, Mark, NatSource};
 use crate::plan::facts::{Facts, LinkFacts, on_link};
-use crate::plan::{Element, NftTable, Route, RouteKey, SetName, State, Step, Sysctl, SysctlKey};
+use crate::plan::{Element, NftTable, Route, RouteKey, Ruleset, SetName, State, Step, Sysctl, SysctlKey};
+use conntrack::{Conntrack, Filter};
 use ipnet::IpNet;
 use netlink::{Answer, Netlink, Request};
 use netlink_packet_core::{NetlinkDeserializable, NetlinkHeader};
@@ -83,6 +84,8 @@ pub struct Kernel {
     netfilter: tokio::sync::Mutex<Netlink>,
     /// For changes.
     elements: Mutex<Netlink>,
+    /// For connections that end. None after a failure, which may have left a list half read.
+    conntrack: Mutex<Option<Conntrack>>,
     tables: tokio::sync::Mutex<nft::KnownTables>,
     sysctls: Mutex<former::FormerValues>,
     /// Neighbours that we take away (interface, address): the notices of that have no sender (`neigh_cleanup_and_release`).
@@ -101,6 +104,7 @@ impl Kernel {
             lists: Mutex::new(open(libc::NETLINK_ROUTE, "for routes")?),
             netfilter: tokio::sync::Mutex::new(open(libc::NETLINK_NETFILTER, "for nftables")?),
             elements: Mutex::new(open(libc::NETLINK_NETFILTER, "for nftables")?),
+            conntrack: Mutex::new(Some(Conntrack::open()?)),
             tables: tokio::sync::Mutex::new(store::Store::open(state_dir, "nft.json")?),
             sysctls: Mutex::new(former::FormerValues::open(state_dir)?),
             leaving: watch::Leaving::default(),
@@ -224,6 +228,26 @@ impl Kernel {
     /// Deletes every connection tracking entry whose mark has these bits under this mask.
     pub fn delete_conntrack_by_mark(&self, mark: Mark, mask: u32) -> Result<(), KernelError> {
         Ok(conntrack::delete_by_mark(&mut lock(&self.elements), mark.0, mask)?)
+    }
+
+    /// Deletes the connection tracking entries of some zones that `ends` names, in one walk over the table: how many there were.
+    pub fn end_flows(&self, zones: &BTreeSet<u16>, ends: impl Fn(&FlowKey, Option<NatSource>) -> bool) -> Result<usize, KernelError> {
+        let filter = match zones.iter().next() {
+            None => return Ok(0),
+            Some(zone) if zones.len() == 1 => Filter::zone(*zone),
+            Some(_) => Filter::default(),
+        };
+        let mut kept = lock(&self.conntrack);
+        let mut conntrack = kept.take().map_or_else(Conntrack::open, Ok)?;
+        let written = conntrack.delete_if(filter, |key, nat| zones.contains(&key.zone) && ends(key, nat))?;
+        *kept = Some(conntrack);
+        // Kernels before 6.4 do not let go of one that is in a flow table.
+        written.refused.into_iter().next().map_or(Ok(written.deleted), |(_, why)| Err(why.into()))
+    }
+
+    /// Whether this is the ruleset that was applied last.
+    pub async fn has_ruleset(&self, table: NftTable, ruleset: &Ruleset) -> bool {
+        nft::is_applied(&*self.tables.lock().await, table, ruleset)
     }
 
     /// Starts to watch. What changed before is not told: observe after this, not before.

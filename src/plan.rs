@@ -6,6 +6,7 @@
 
 mod diff;
 pub mod facts;
+pub mod flows;
 pub mod gateway;
 pub mod host;
 mod rules;

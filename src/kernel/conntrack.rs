@@ -12,7 +12,7 @@ pub use watch::{FlowWatch, Notices};
 use super::attr;
 use super::netlink::{Answer, Batch, Netlink, Request};
 use super::{KernelError, Refused};
-use crate::model::{Flow, FlowKey, FlowStep, Mark};
+use crate::model::{Flow, FlowKey, FlowStep, Mark, NatSource};
 use message::{Shape, number};
 use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL};
 
@@ -111,15 +111,25 @@ impl Conntrack {
     }
 
     /// Deletes every flow that the filter takes: how many there were.
+    pub fn delete_all(&mut self, filter: Filter) -> Result<usize, KernelError> {
+        Ok(self.delete_if(filter, |_, _| true)?.deleted)
+    }
+
+    /// Deletes the flows that the filter takes and `ends` names, by their key and the source that they are translated to.
     ///
     /// By name, because kernels before 6.8 do not know a zone in the message that deletes many, and would delete everything.
-    pub fn delete_all(&mut self, filter: Filter) -> Result<usize, KernelError> {
+    /// After an error open it anew: the kernel may not be done with the list.
+    pub fn delete_if(&mut self, filter: Filter, ends: impl Fn(&FlowKey, Option<NatSource>) -> bool) -> Result<Written, KernelError> {
         self.netlink.start_dump(filter.list()).map_err(open_failed)?;
-        let mut keys = Vec::new();
-        let mut take = |payload: &[u8]| keys.extend(message::read_key(payload).filter(|(key, mark)| filter.takes(key, *mark)));
+        let mut steps = Vec::new();
+        let mut take = |payload: &[u8]| {
+            let Some((key, _)) = message::read_key(payload).filter(|(key, mark)| filter.takes(key, *mark)) else { return };
+            if ends(&key, message::read(payload).and_then(|flow| flow.nat)) {
+                steps.push(FlowStep::Delete(key));
+            }
+        };
         while self.netlink.next_entries(&mut take).map_err(|refused| KernelError::read("connections", refused))? {}
-        let steps: Vec<FlowStep> = keys.into_iter().map(|(key, _)| FlowStep::Delete(key)).collect();
-        Ok(self.apply(&steps)?.deleted)
+        self.apply(&steps)
     }
 
     /// The flow that stands under this key, with the state that it has here.

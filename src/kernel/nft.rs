@@ -70,6 +70,11 @@ pub async fn replace(known: &mut KnownTables, netlink: &mut Netlink, table: NftT
     known.change(|all| drop(all.insert(table, Known { revision, listing: listing.hash, sets })))
 }
 
+/// Whether it was applied, and none after it.
+pub fn is_applied(known: &KnownTables, table: NftTable, ruleset: &Ruleset) -> bool {
+    known.get().get(&table).is_some_and(|known| known.revision == ruleset.revision())
+}
+
 pub async fn remove(known: &mut KnownTables, table: NftTable) -> Result<(), KernelError> {
     // Declared first, as deleting a table that is not there is refused.
     run(&format!("table {0} {TABLE} {{\n}}\ndelete table {0} {TABLE}\n", table.family())).await?;

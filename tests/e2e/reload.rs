@@ -3,10 +3,11 @@
 use super::support::*;
 use nix::sys::signal::Signal;
 use portway::config::Backend;
-use portway::lab::topology::port;
+use portway::lab::topology::{Wiring, port};
 use portway::lab::{Lab, Probe, Topology, Transfer, configs};
 use serde_json::json;
-use std::net::SocketAddr;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
 /// The configuration of `gw` or a host by a topology of one's own.
@@ -111,4 +112,104 @@ fn a_faulty_file_leaves_the_old_one_in_force_and_says_so() {
         wait("a word about it", SOON, || log(&lab, node).matches("configuration read anew").count() > told);
         fetches(&lab, "fn-1a").unwrap();
     }
+}
+
+/// What a configuration allows without HTTP.
+fn without_http(yaml: &str) -> String {
+    replaced(yaml, &format!("tcp: [{}, ", port::HTTP), "tcp: [")
+}
+
+/// An HTTP connection that has had one answer and stays open.
+fn opened(lab: &Lab) -> TcpStream {
+    let address = SocketAddr::from((SERVER, port::HTTP));
+    let mut stream = lab.node("fn-1a").unwrap().run(|| TcpStream::connect_timeout(&address, SOON)).unwrap();
+    stream.set_read_timeout(Some(SOON)).unwrap();
+    stream.write_all(b"GET / HTTP/1.1\r\nHost: first\r\n\r\n").unwrap();
+    let mut answer = [0; 1024];
+    let length = stream.read(&mut answer).unwrap();
+    assert!(answer[..length].starts_with(b"HTTP/1.1 200"), "{}", String::from_utf8_lossy(&answer[..length]));
+    stream
+}
+
+/// The tracked connections of a gateway, as `conntrack` tells them, that have all of these words.
+fn tracked(lab: &Lab, node: &str, words: &[&str]) -> Vec<String> {
+    let all = sh(lab, node, "conntrack -L 2>/dev/null");
+    all.lines().filter(|line| words.iter().all(|word| line.split_whitespace().any(|w| w == *word))).map(str::to_owned).collect()
+}
+
+/// Nothing more of a connection arrives at the server, while a transfer goes on as before.
+fn only_the_allowed_goes_on(lab: &Lab, mut forbidden: TcpStream, transfer: Transfer) {
+    wait("the connection's end", SOON, || tracked(lab, "gw-acme", &["dport=80"]).is_empty());
+    let capture = Capture::start(lab, "db-acme", "vpc0", "tcp");
+    forbidden.set_read_timeout(Some(SILENCE)).unwrap();
+    forbidden.write_all(b"GET / HTTP/1.1\r\nHost: second\r\n\r\n").unwrap();
+    assert!(forbidden.read(&mut [0; 64]).is_err(), "an answer on a connection that is no longer allowed");
+    let returned = transfer.returned();
+    wait("traffic", SOON, || transfer.returned() > returned + 1_000_000);
+    assert!(!capture.has(b"Host: second"), "the server got what is no longer allowed");
+    assert!(fetches(lab, "fn-1a").is_err());
+    let done = transfer.stop();
+    assert!(done.ok, "{done:?}");
+}
+
+#[test]
+fn what_is_no_longer_allowed_ends_and_the_rest_goes_on() {
+    let mut lab = simple();
+    let transfer = Transfer::start(lab.node("fn-1a").unwrap(), (SERVER, port::ECHO).into(), Some(4 << 20)).unwrap();
+    let forbidden = opened(&lab);
+    assert!(!tracked(&lab, "gw-acme", &["src=10.64.0.101", "dport=80", "[ASSURED]"]).is_empty());
+    let wide = std::fs::read_to_string(lab.daemon("gw-acme").unwrap().config()).unwrap();
+    reload(&mut lab, "gw-acme", &without_http(&wide));
+    only_the_allowed_goes_on(&lab, forbidden, transfer);
+}
+
+#[test]
+fn what_is_no_longer_allowed_after_a_restart_ends_too() {
+    let mut lab = simple();
+    let forbidden = opened(&lab);
+    let daemon = lab.daemon("gw-acme").unwrap();
+    daemon.stop().unwrap();
+    let narrow = without_http(&std::fs::read_to_string(daemon.config()).unwrap());
+    std::fs::write(daemon.config(), narrow).unwrap();
+    lab.daemon("gw-acme").unwrap().start_again().unwrap();
+    let transfer = Transfer::start(lab.node("fn-1a").unwrap(), (SERVER, port::ECHO).into(), Some(4 << 20)).unwrap();
+    only_the_allowed_goes_on(&lab, forbidden, transfer);
+}
+
+#[test]
+fn a_host_that_is_no_peer_any_more_leaves_no_connection_to_the_next_with_its_address() {
+    let topology = Topology::of(&["acme"], &[Wiring::Veth, Wiring::Veth]);
+    let without = |yaml: &str, host: &str| -> String {
+        let of = format!("- {{ host: {host},");
+        assert!(yaml.contains(&of), "{yaml}");
+        yaml.lines().filter(|line| !line.contains(&of)).map(|line| format!("{line}\n")).collect()
+    };
+    let mut lab = stand_edited(topology, |node, yaml| if node == "gw-acme" { without(&yaml, "host-2") } else { yaml });
+    let peer = |outer: &str| json!({"outer": outer, "inner": {"acme": ["10.64.0.102"]}}).to_string();
+    assert_eq!(call(&mut lab, "gw-acme", "PUT", "/v1/peers/host-2", Some(&peer("10.9.0.102"))).0, 201);
+    lab.attach_all().unwrap();
+    let echo = SocketAddr::from((SERVER, port::ECHO));
+    let start = |lab: &Lab, container: &str| Transfer::start(lab.node(container).unwrap(), echo, Some(1 << 20)).unwrap();
+    let (stays, goes) = (start(&lab, "fn-1a"), start(&lab, "fn-2a"));
+    wait("traffic", SOON, || stays.returned() > 100_000 && goes.returned() > 100_000);
+    let (first, second) = (["src=10.64.0.101", "dport=5202"], ["src=10.64.0.102"]);
+    assert!(!tracked(&lab, "gw-acme", &second).is_empty());
+
+    assert_eq!(call(&mut lab, "gw-acme", "DELETE", "/v1/peers/host-2", None).0, 204);
+    assert_eq!(tracked(&lab, "gw-acme", &second), [""; 0]);
+    assert_eq!(call(&mut lab, "gw-acme", "PUT", "/v1/peers/host-3", Some(&peer("10.9.0.150"))).0, 201);
+    assert_eq!(tracked(&lab, "gw-acme", &second), [""; 0]);
+    let returned = stays.returned();
+    wait("the other's traffic", SOON, || stays.returned() > returned + 100_000);
+    assert_eq!(tracked(&lab, "gw-acme", &first).len(), 1);
+
+    // One of the configuration file, with the same address for another host.
+    let yaml = std::fs::read_to_string(lab.daemon("gw-acme").unwrap().config()).unwrap();
+    let moved = replaced(
+        &without(&yaml, "host-1"),
+        "  static:\n",
+        "  static:\n    - { host: host-4, outer: 10.9.0.151, inner: { acme: [10.64.0.101] } }\n",
+    );
+    reload(&mut lab, "gw-acme", &moved);
+    wait("the end of its connections", SOON, || tracked(&lab, "gw-acme", &first).is_empty());
 }

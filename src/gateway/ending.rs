@@ -1,0 +1,82 @@
+//! Connections that end because the configuration or the peers have changed.
+
+use super::Node;
+use super::peers::Peers;
+use crate::config::{Gateway, StaticPeer};
+use crate::kernel::Kernel;
+use crate::model::{FlowKey, Slot, TenantName, TenantShard};
+use crate::plan::NftTable;
+use crate::plan::flows::{Owners, Terms};
+use anyhow::Context;
+use std::collections::{BTreeMap, BTreeSet};
+
+impl Node {
+    /// Of what an earlier process left.
+    pub(super) fn terms_found(&self) -> Vec<(u16, Terms)> {
+        let mut owners = Owners::of(self.peers.iter().map(|(peer, _)| peer));
+        let tenants = self.config.tenants.iter();
+        let found = tenants.filter_map(|tenant| {
+            let zone = self.zone(&tenant.name)?;
+            Some((zone, Terms::found(tenant, owners.remove(&tenant.name).unwrap_or_default())))
+        });
+        found.collect()
+    }
+
+    /// Of what differs between what is in force and what comes. The connections of a tenant that goes end altogether.
+    pub(super) fn terms_changed(&self, config: &Gateway, peers: &Peers) -> Vec<(u16, Terms)> {
+        let old: BTreeMap<_, _> = self.config.tenants.iter().map(|tenant| (&tenant.name, tenant)).collect();
+        let [mut before, mut after] = [&self.peers, peers].map(|peers| Owners::of(peers.iter().map(|(peer, _)| peer)));
+        let changed = config.tenants.iter().filter_map(|new| {
+            let [before, after] = [&mut before, &mut after].map(|owners| owners.remove(&new.name).unwrap_or_default());
+            Some((self.zone(&new.name)?, Terms::changed(old.get(&new.name)?, before, new, after)?))
+        });
+        changed.collect()
+    }
+
+    /// The connections of slots that nobody has any more.
+    pub(super) fn end_the_free(&mut self, kernel: &Kernel) -> anyhow::Result<()> {
+        while let Some((mark, mask)) = self.over.last() {
+            kernel.delete_conntrack_by_mark(*mark, *mask).context("cannot end the connections of a tenant that is gone")?;
+            self.over.pop();
+        }
+        Ok(())
+    }
+
+    /// The connections that do not comply with what has changed, once the rules that keep them from beginning anew are in force.
+    pub(super) async fn end_the_changed(&mut self, kernel: &Kernel) -> anyhow::Result<()> {
+        let Some(ruleset) = &self.ruleset else { return Ok(()) };
+        if self.terms.is_empty() || !kernel.has_ruleset(NftTable::Inet, ruleset).await {
+            return Ok(());
+        }
+        end(kernel, &self.terms)?;
+        self.terms.clear();
+        Ok(())
+    }
+
+    /// The connections of a host that is no peer any more. If that fails, the next pass tries again.
+    pub(super) fn end_those_of(&mut self, kernel: &Kernel, peer: &StaticPeer) -> anyhow::Result<()> {
+        let mut owners = Owners::of([peer]);
+        let tenants = self.config.tenants.iter();
+        let gone = tenants.filter_map(|tenant| Some((self.zone(&tenant.name)?, Terms::without(tenant, owners.remove(&tenant.name)?))));
+        let terms: Vec<(u16, Terms)> = gone.collect();
+        end(kernel, &terms).inspect_err(|_| self.terms.extend(terms))
+    }
+
+    fn zone(&self, tenant: &TenantName) -> Option<u16> {
+        self.slots.get(&TenantShard { tenant: tenant.clone(), shard: Default::default() }).map(Slot::zone)
+    }
+}
+
+fn end(kernel: &Kernel, terms: &[(u16, Terms)]) -> anyhow::Result<()> {
+    let mut of_zone: BTreeMap<u16, Vec<&Terms>> = BTreeMap::new();
+    for (zone, terms) in terms {
+        of_zone.entry(*zone).or_default().push(terms);
+    }
+    let zones: BTreeSet<u16> = of_zone.keys().copied().collect();
+    let ends = |key: &FlowKey, nat| of_zone.get(&key.zone).is_some_and(|terms| terms.iter().any(|terms| terms.end(key, nat)));
+    let ended = kernel.end_flows(&zones, ends).context("cannot end connections that are no longer allowed")?;
+    if ended > 0 {
+        tracing::info!(ended, "connections ended that are no longer allowed");
+    }
+    Ok(())
+}
