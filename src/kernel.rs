@@ -26,10 +26,10 @@ pub use netlink::Refused;
 pub use survey::Survey;
 pub use watch::{Change, Watch};
 
-use crate::model::{FlowKey, IfName, Mark, NatSource};
+use crate::model::{IfName, Mark};
 use crate::plan::facts::{Facts, LinkFacts, on_link};
 use crate::plan::{Element, NftTable, Route, RouteKey, Ruleset, SetName, State, Step, Sysctl, SysctlKey};
-use conntrack::{Conntrack, Filter};
+use conntrack::Conntrack;
 use ipnet::IpNet;
 use netlink::{Answer, Netlink, Request};
 use netlink_packet_core::{NetlinkDeserializable, NetlinkHeader};
@@ -228,21 +228,6 @@ impl Kernel {
     /// Deletes every connection tracking entry whose mark has these bits under this mask.
     pub fn delete_conntrack_by_mark(&self, mark: Mark, mask: u32) -> Result<(), KernelError> {
         Ok(conntrack::delete_by_mark(&mut lock(&self.elements), mark.0, mask)?)
-    }
-
-    /// Deletes the connection tracking entries of some zones that `ends` names, in one walk over the table: how many there were.
-    pub fn end_flows(&self, zones: &BTreeSet<u16>, ends: impl Fn(&FlowKey, Option<NatSource>) -> bool) -> Result<usize, KernelError> {
-        let filter = match zones.iter().next() {
-            None => return Ok(0),
-            Some(zone) if zones.len() == 1 => Filter::zone(*zone),
-            Some(_) => Filter::default(),
-        };
-        let mut kept = lock(&self.conntrack);
-        let mut conntrack = kept.take().map_or_else(Conntrack::open, Ok)?;
-        let written = conntrack.delete_if(filter, |key, nat| zones.contains(&key.zone) && ends(key, nat))?;
-        *kept = Some(conntrack);
-        // Kernels before 6.4 do not let go of one that is in a flow table.
-        written.refused.into_iter().next().map_or(Ok(written.deleted), |(_, why)| Err(why.into()))
     }
 
     /// Whether this is the ruleset that was applied last.

@@ -11,10 +11,11 @@ pub use watch::{FlowWatch, Notices};
 
 use super::attr;
 use super::netlink::{Answer, Batch, Netlink, Request};
-use super::{KernelError, Refused};
+use super::{Kernel, KernelError, Refused, lock};
 use crate::model::{Flow, FlowKey, FlowStep, Mark, NatSource};
 use message::{Shape, number};
 use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL};
+use std::collections::BTreeSet;
 
 /// Which entries are meant: all conditions must hold.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -178,6 +179,23 @@ impl Conntrack {
 
     fn pour(&mut self) -> Result<Vec<(usize, Refused)>, KernelError> {
         self.netlink.pour(&mut self.batch).map_err(|error| KernelError::Refused(error.into()))
+    }
+}
+
+impl Kernel {
+    /// Deletes the connection tracking entries of some zones that `ends` names, in one walk over the table: how many there were.
+    pub fn end_flows(&self, zones: &BTreeSet<u16>, ends: impl Fn(&FlowKey, Option<NatSource>) -> bool) -> Result<usize, KernelError> {
+        let filter = match zones.iter().next() {
+            None => return Ok(0),
+            Some(zone) if zones.len() == 1 => Filter::zone(*zone),
+            Some(_) => Filter::default(),
+        };
+        let mut kept = lock(&self.conntrack);
+        let mut conntrack = kept.take().map_or_else(Conntrack::open, Ok)?;
+        let written = conntrack.delete_if(filter, |key, nat| zones.contains(&key.zone) && ends(key, nat))?;
+        *kept = Some(conntrack);
+        // Kernels before 6.4 do not let go of one that is in a flow table.
+        written.refused.into_iter().next().map_or(Ok(written.deleted), |(_, why)| Err(why.into()))
     }
 }
 
