@@ -61,8 +61,8 @@ impl Node {
             kernel.remove_route(&key, &route)?;
         }
         carry_out(kernel, &plan(&State::default(), &fragment).steps).await?;
-        self.end_those_of(kernel, peer)?;
-        self.store.remove(peer.host.as_str()).context("cannot remove what is stored of it")
+        self.store.remove(peer.host.as_str()).context("cannot remove what is stored of it")?;
+        self.end_those_of(kernel, peer)
     }
 
     /// What the kernel holds for this peer alone.
