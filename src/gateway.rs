@@ -141,7 +141,7 @@ impl Role for Node {
         let tunnels = self.tunnels();
         // Packets that the data path still lets through would only begin anew what ends here.
         let followed = self.path.follow(&tunnels, kernel).await;
-        self.end_the_free(kernel)?;
+        self.end_the_free(kernel).await?;
         followed?;
         self.end_the_changed(kernel).await
     }

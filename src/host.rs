@@ -152,14 +152,14 @@ impl Node {
                 .collect();
             failures.extend(kernel.apply(&steps).await.into_iter().map(anyhow::Error::from));
         }
-        failures.extend(self.end_connections(kernel).err());
+        failures.extend(self.end_connections(kernel).await.err());
         failures.into_iter().next().map_or(Ok(()), Err)
     }
 
     /// Deletes the connections of all that is over; what cannot be deleted now stays on the list.
-    fn end_connections(&mut self, kernel: &Kernel) -> anyhow::Result<()> {
+    async fn end_connections(&mut self, kernel: &Kernel) -> anyhow::Result<()> {
         while let Some((mark, mask)) = self.over.last() {
-            kernel.delete_conntrack_by_mark(*mark, *mask).context("cannot delete the connections of what is over")?;
+            kernel.delete_conntrack_by_mark(*mark, *mask).await.context("cannot delete the connections of what is over")?;
             self.over.pop();
         }
         Ok(())
@@ -237,7 +237,7 @@ impl Role for Node {
                 self.over.push((Mark::new(Some(gone.attached.who), None), WHO_MASK));
             }
         }
-        self.end_connections(kernel)?;
+        self.end_connections(kernel).await?;
         let tunnels = self.tunnels();
         self.path.follow(&tunnels, kernel).await
     }

@@ -26,7 +26,7 @@ pub use netlink::Refused;
 pub use survey::Survey;
 pub use watch::{Change, Watch};
 
-use crate::model::{IfName, Mark};
+use crate::model::{FlowKey, IfName, Mark, NatSource};
 use crate::plan::facts::{Facts, LinkFacts, on_link};
 use crate::plan::{Element, NftTable, Route, RouteKey, Ruleset, SetName, State, Step, Sysctl, SysctlKey};
 use conntrack::Conntrack;
@@ -226,8 +226,25 @@ impl Kernel {
     }
 
     /// Deletes every connection tracking entry whose mark has these bits under this mask.
-    pub fn delete_conntrack_by_mark(&self, mark: Mark, mask: u32) -> Result<(), KernelError> {
+    pub async fn delete_conntrack_by_mark(&self, mark: Mark, mask: u32) -> Result<(), KernelError> {
+        self.empty_flow_table().await?;
         Ok(conntrack::delete_by_mark(&mut lock(&self.elements), mark.0, mask)?)
+    }
+
+    /// Deletes the connections of these zones that `ends` names, and says how many there were.
+    pub async fn end_flows(&self, zones: &BTreeSet<u16>, ends: impl Fn(&FlowKey, Option<NatSource>) -> bool) -> Result<usize, KernelError> {
+        self.empty_flow_table().await?;
+        self.delete_flows(zones, ends)
+    }
+
+    /// Kernels before 6.4 do not delete a connection that is in a flow table (ctnetlink_del_conntrack, ctnetlink_flush_iterate):
+    /// there all of them are taken out before.
+    async fn empty_flow_table(&self) -> Result<(), KernelError> {
+        let flow_tables = *self.flow_tables.get_or_try_init(nft::has_flow_tables).await?;
+        if flow_tables && !flow_table::entries_can_be_deleted() {
+            nft::renew(&mut *self.netfilter.lock().await, NftTable::Inet).await?;
+        }
+        Ok(())
     }
 
     /// Whether this is the ruleset that was applied last.

@@ -292,11 +292,11 @@ fn connections_of_one_who_are_deleted_in_every_zone() {
                 "conntrack -I -p tcp -s 10.0.0.1 -d 10.0.0.2 --sport {port} --dport 80 --state ESTABLISHED -t 100 --mark {mark} -w {zone}"
             ));
         }
-        world.kernel.delete_conntrack_by_mark(Mark(0x0001_0000), 0xffff_0000).unwrap();
+        world.kernel.delete_conntrack_by_mark(Mark(0x0001_0000), 0xffff_0000).await.unwrap();
         let left = run("conntrack -L -o extended 2>/dev/null");
         let ports: Vec<_> = left.lines().filter_map(|line| line.split_whitespace().find_map(|word| word.strip_prefix("sport="))).collect();
         assert_eq!(BTreeSet::from_iter(ports.iter().filter(|port| **port != "80")), BTreeSet::from([&"3", &"4"]), "{left}");
-        world.kernel.delete_conntrack_by_mark(Mark(0x0009_0000), 0xffff_0000).unwrap();
+        world.kernel.delete_conntrack_by_mark(Mark(0x0009_0000), 0xffff_0000).await.unwrap();
     });
 }
 

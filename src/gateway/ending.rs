@@ -34,9 +34,9 @@ impl Node {
     }
 
     /// The connections of slots that nobody has any more.
-    pub(super) fn end_the_free(&mut self, kernel: &Kernel) -> anyhow::Result<()> {
+    pub(super) async fn end_the_free(&mut self, kernel: &Kernel) -> anyhow::Result<()> {
         while let Some((mark, mask)) = self.over.last() {
-            kernel.delete_conntrack_by_mark(*mark, *mask).context("cannot end the connections of a tenant that is gone")?;
+            kernel.delete_conntrack_by_mark(*mark, *mask).await.context("cannot end the connections of a tenant that is gone")?;
             self.over.pop();
         }
         Ok(())
@@ -48,18 +48,18 @@ impl Node {
         if self.terms.is_empty() || !kernel.has_ruleset(NftTable::Inet, ruleset).await {
             return Ok(());
         }
-        end(kernel, &self.terms)?;
+        end(kernel, &self.terms).await?;
         self.terms.clear();
         Ok(())
     }
 
     /// The connections of a host that is no peer any more. If that fails, the next pass tries again.
-    pub(super) fn end_those_of(&mut self, kernel: &Kernel, peer: &StaticPeer) -> anyhow::Result<()> {
+    pub(super) async fn end_those_of(&mut self, kernel: &Kernel, peer: &StaticPeer) -> anyhow::Result<()> {
         let mut owners = Owners::of([peer]);
         let tenants = self.config.tenants.iter();
         let gone = tenants.filter_map(|tenant| Some((self.zone(&tenant.name)?, Terms::without(tenant, owners.remove(&tenant.name)?))));
         let terms: Vec<(u16, Terms)> = gone.collect();
-        end(kernel, &terms).inspect_err(|_| self.terms.extend(terms))
+        end(kernel, &terms).await.inspect_err(|_| self.terms.extend(terms))
     }
 
     fn zone(&self, tenant: &TenantName) -> Option<u16> {
@@ -67,14 +67,14 @@ impl Node {
     }
 }
 
-fn end(kernel: &Kernel, terms: &[(u16, Terms)]) -> anyhow::Result<()> {
+async fn end(kernel: &Kernel, terms: &[(u16, Terms)]) -> anyhow::Result<()> {
     let mut of_zone: BTreeMap<u16, Vec<&Terms>> = BTreeMap::new();
     for (zone, terms) in terms {
         of_zone.entry(*zone).or_default().push(terms);
     }
     let zones: BTreeSet<u16> = of_zone.keys().copied().collect();
     let ends = |key: &FlowKey, nat| of_zone.get(&key.zone).is_some_and(|terms| terms.iter().any(|terms| terms.end(key, nat)));
-    let ended = kernel.end_flows(&zones, ends).context("cannot end connections that are no longer allowed")?;
+    let ended = kernel.end_flows(&zones, ends).await.context("cannot end connections that are no longer allowed")?;
     if ended > 0 {
         tracing::info!(ended, "connections ended that are no longer allowed");
     }

@@ -62,7 +62,7 @@ impl Node {
         }
         carry_out(kernel, &plan(&State::default(), &fragment).steps).await?;
         self.store.remove(peer.host.as_str()).context("cannot remove what is stored of it")?;
-        self.end_those_of(kernel, peer)
+        self.end_those_of(kernel, peer).await
     }
 
     /// What the kernel holds for this peer alone.

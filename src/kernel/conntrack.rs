@@ -184,7 +184,11 @@ impl Conntrack {
 
 impl Kernel {
     /// Deletes the connection tracking entries of some zones that `ends` names, in one walk over the table: how many there were.
-    pub fn end_flows(&self, zones: &BTreeSet<u16>, ends: impl Fn(&FlowKey, Option<NatSource>) -> bool) -> Result<usize, KernelError> {
+    pub(super) fn delete_flows(
+        &self,
+        zones: &BTreeSet<u16>,
+        ends: impl Fn(&FlowKey, Option<NatSource>) -> bool,
+    ) -> Result<usize, KernelError> {
         let filter = match zones.iter().next() {
             None => return Ok(0),
             Some(zone) if zones.len() == 1 => Filter::zone(*zone),
@@ -194,7 +198,7 @@ impl Kernel {
         let mut conntrack = kept.take().map_or_else(Conntrack::open, Ok)?;
         let written = conntrack.delete_if(filter, |key, nat| zones.contains(&key.zone) && ends(key, nat))?;
         *kept = Some(conntrack);
-        // Kernels before 6.4 do not let go of one that is in a flow table.
+        // On a kernel before 6.4: one that found its way back into the flow table meanwhile.
         written.refused.into_iter().next().map_or(Ok(written.deleted), |(_, why)| Err(why.into()))
     }
 }

@@ -25,6 +25,13 @@ mod nf {
     pub const INGRESS: u32 = 0;
 }
 
+/// Whether ctnetlink deletes connections that are in a flow table: since Linux 6.4.
+pub fn entries_can_be_deleted() -> bool {
+    let release = nix::sys::utsname::uname().map(|name| name.release().to_string_lossy().into_owned()).unwrap_or_default();
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(|part| part.parse::<u32>().unwrap_or(0));
+    (numbers.next(), numbers.next()) >= (Some(6), Some(4))
+}
+
 /// Where packets are looked up; none if there is no such flow table.
 pub fn devices(netlink: &mut Netlink, table: NftTable) -> Result<BTreeSet<IfName>, Refused> {
     let payload = naming(table);

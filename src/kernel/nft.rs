@@ -75,6 +75,19 @@ pub fn is_applied(known: &KnownTables, table: NftTable, ruleset: &Ruleset) -> bo
     known.get().get(&table).is_some_and(|known| known.revision == ruleset.revision())
 }
 
+/// The table as it stands, made anew in one transaction: what was in its flow table is out, and finds the way back by itself.
+pub async fn renew(netlink: &mut Netlink, table: NftTable) -> Result<(), KernelError> {
+    if !element::table_exists(netlink, table).map_err(|refused| KernelError::read("nftables tables", refused))? {
+        return Ok(());
+    }
+    let (family, attempt) = (table.family(), "list a table");
+    let output = nft(&["list", "table", family, TABLE], "").await?;
+    if !output.status.success() {
+        return Err(KernelError::Nft { attempt, complaint: String::from_utf8_lossy(&output.stderr).trim().to_owned() });
+    }
+    run(&format!("delete table {family} {TABLE}\n{}", String::from_utf8_lossy(&output.stdout))).await
+}
+
 pub async fn remove(known: &mut KnownTables, table: NftTable) -> Result<(), KernelError> {
     // Declared first, as deleting a table that is not there is refused.
     run(&format!("table {0} {TABLE} {{\n}}\ndelete table {0} {TABLE}\n", table.family())).await?;
