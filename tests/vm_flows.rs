@@ -4,7 +4,7 @@ mod vm_support;
 
 use portway::config::Backend;
 use portway::lab::topology::{Container, Wiring};
-use portway::lab::{ETHERTYPE_IPV4, Lab, Topology, gre, ipv4, poll_until};
+use portway::lab::{ETHERTYPE_IPV4, Lab, Topology, checksum, gre, ipv4, poll_until, tcp};
 use socket2::{Domain, Protocol, Socket, Type};
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpListener, TcpStream};
@@ -137,15 +137,11 @@ fn detaching_ends_an_offloaded_connection_at_once() {
 
 /// A segment in the middle of a connection, in an IPv4 packet that [`count_by_hand`] counts.
 fn segment(from: (Ipv4Addr, u16), to: (Ipv4Addr, u16)) -> Vec<u8> {
-    let mut tcp: Vec<u8> = [from.1, to.1, 0, 1, 0, 1].into_iter().flat_map(u16::to_be_bytes).collect();
-    // RFC 9293: a header of five words, PSH and ACK, a window; the checksum, which only ends look at, is left out.
-    tcp.extend([0x50, 0x18, 0xff, 0xff, 0, 0, 0, 0]);
-    tcp.extend(b"forged");
-    let mut packet = ipv4(from.0, to.0, 6, &tcp);
+    // PSH and ACK.
+    let mut packet = ipv4(from.0, to.0, 6, &tcp(from, to, 0x18, b"forged"));
     packet[1] = BY_HAND << 2;
-    // RFC 1624, with one word that was nothing but its first byte.
-    let sum = u32::from(!u16::from_be_bytes([packet[10], packet[11]])) + u32::from(BY_HAND << 2);
-    let sum = !((sum & 0xffff) + (sum >> 16)) as u16;
+    packet[10..12].fill(0);
+    let sum = checksum(&packet[..20]);
     packet[10..12].copy_from_slice(&sum.to_be_bytes());
     packet
 }
