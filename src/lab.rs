@@ -49,7 +49,7 @@ pub use error::{Error, Result};
 pub use http::{Answer, get, unix, unix_ok};
 pub use measure::*;
 pub use netns::Netns;
-pub use packet::{ETHERTYPE_IPV4, gre, icmp_echo, ipv4};
+pub use packet::{ETHERTYPE_IPV4, checksum, gre, icmp_echo, ipv4, tcp};
 pub use ping::{Probe, Probed, answers, round_trips};
 pub use process::{Life, Process, poll_until};
 pub use serve::{Seen, Servers};

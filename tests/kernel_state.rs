@@ -7,7 +7,7 @@ use portway::kernel::{Change, tun};
 use portway::model::{GreKey, IfName, Mark};
 use portway::plan::{Link, LinkKind, Route, RouteKey, Rule, RuleAction, State, Step, Sysctl, SysctlKey, plan};
 use std::collections::BTreeSet;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 fn tun_link() -> Link {
     Link { kind: LinkKind::Tun, mtu: 1400, alias: "portway blue/0".into(), group: IfName::GROUP, up: true }
@@ -27,6 +27,16 @@ fn through(interface: &str, via: Option<&str>, mtu: Option<u32>) -> Route {
 
 fn rule(priority: u32, mark: u32, mask: u32, action: RuleAction) -> Rule {
     Rule { priority, mark, mask, action }
+}
+
+/// Until an interface is up: the kernel finds its carrier when it comes round to it, and then changes what `ip` tells of its routes.
+fn carrier(interface: &str) {
+    let begun = Instant::now();
+    let up = || run(&format!("ip link show {interface}")).contains("state UP") && !run("ip -4 route show table all").contains("linkdown");
+    while !up() {
+        assert!(begun.elapsed() < Duration::from_secs(20), "{interface} does not get up");
+        std::thread::sleep(Duration::from_millis(10));
+    }
 }
 
 /// One of everything that this kernel can have, without tables.
@@ -116,14 +126,15 @@ fn changes_replace_what_stands() {
 fn what_is_not_ours_stays_and_is_not_seen() {
     in_namespace(async || {
         let world = World::new().await;
-        run("ip link add eth0 type veth peer name eth1; ip link set eth0 up; ip addr add 192.0.2.1/24 dev eth0
+        run("ip link add eth0 type veth peer name eth1; ip link set eth0 up; ip link set eth1 up; ip addr add 192.0.2.1/24 dev eth0
              ip route add 10.9.0.0/16 dev eth0 table 0x70001; ip route add 10.8.0.0/16 dev eth0 proto 112
              ip rule add pref 6999 fwmark 1 lookup 100; ip rule add pref 8000 fwmark 1 lookup 100");
         assert_eq!(world.observe().await, State::default());
-        let before = run("ip rule; ip route show table all; ip addr show eth0");
+        carrier("eth0");
+        let before = run("ip rule; ip -4 route show table all; ip -4 addr show eth0");
         world.apply(&plan(&sample(), &State::default()).steps).await;
         world.apply(&plan(&State::default(), &world.observe().await).steps).await;
-        assert_eq!(run("ip rule; ip route show table all; ip addr show eth0"), before);
+        assert_eq!(run("ip rule; ip -4 route show table all; ip -4 addr show eth0"), before);
     });
 }
 

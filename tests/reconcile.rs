@@ -7,11 +7,11 @@ use portway::config::{Allow, Backend, Gateway, GatewayTenant, Host, HostShard, H
 use portway::daemon::reconcile::{Role, pass};
 use portway::host::attachments::Spec;
 use portway::model::{GreKey, PortRange, ShardId};
-use portway::plan::{State, plan};
+use portway::plan::{LinkKind, NftTable, SetName, State, plan};
 use portway::{gateway, host};
 use std::collections::BTreeSet;
 use std::net::IpAddr;
-use std::path::Path;
+use std::sync::OnceLock;
 
 const FOREIGN: &str = "
     ip link add foreign0 type veth peer name foreign1 && ip link set foreign0 up && ip addr add 192.0.2.1/24 dev foreign0
@@ -21,6 +21,30 @@ const FOREIGN: &str = "
     ip rule add from 192.0.2.0/24 lookup 100 priority 8000
     nft add table inet foreign && nft add chain inet foreign c '{ type filter hook forward priority 10; }' && nft add rule inet foreign c counter
     nft add table ip portway && nft add set ip portway s '{ type ipv4_addr; }'";
+
+/// Set where there must be kernel GRE: nothing of it may be left out then.
+const MUST_HAVE_GRE: &str = "PORTWAY_TEST_KERNEL_GRE";
+
+/// Every backend that this kernel has, the one that needs its GRE only where there is any. It is asked before anything else is done,
+/// for that loads a module, which puts devices of its own into every namespace.
+fn backends() -> &'static [Backend] {
+    static HAS_GRE: OnceLock<bool> = OnceLock::new();
+    let has_gre = HAS_GRE.get_or_init(|| {
+        let (answer, asked) = std::sync::mpsc::channel();
+        in_namespace(async move || answer.send(World::new().await.kernel.has_gre().await).unwrap());
+        asked.recv().unwrap()
+    });
+    assert!(*has_gre || std::env::var_os(MUST_HAVE_GRE).is_none(), "this kernel has no GRE");
+    if *has_gre { &[Backend::Userspace, Backend::Kernel] } else { &[Backend::Userspace] }
+}
+
+/// Runs a test for each backend, in a namespace each.
+fn for_each_backend<F: Future<Output = ()>>(test: impl Fn(Backend) -> F + Copy + Send + 'static) {
+    for backend in backends() {
+        eprintln!("{backend:?}");
+        in_namespace(move || test(*backend));
+    }
+}
 
 /// What somebody planted, but for what the kernel changes by itself meanwhile (link states, a bridge's clocks, IPv6's addresses).
 fn everything() -> String {
@@ -40,7 +64,8 @@ fn interfaces(address: &str) {
     ));
 }
 
-fn gateway(dir: &Path) -> gateway::Node {
+async fn gateway(world: &World, backend: Backend) -> gateway::Node {
+    let dir = world.directory.path();
     let ports = PortRange::new(1024, 65535).unwrap();
     let tenant = |n: u8, snat| GatewayTenant {
         name: name(&format!("t{n}")),
@@ -55,40 +80,68 @@ fn gateway(dir: &Path) -> gateway::Node {
         inner: "10.64.0.0/16".parse().unwrap(),
     };
     let inner = |n: u8| [(name("t0"), vec![IpAddr::from([10, 64, 0, n]).into()]), (name("t1"), vec!["10.64.7.0/28".parse().unwrap()])];
-    gateway::Node::new(
+    let mut node = gateway::Node::new(
         dir.join("gateway.yaml"),
         Gateway {
             node: name("gw"),
             platform: platform([10, 9, 0, 1]),
-            backend: Backend::Userspace,
+            backend,
             runtime_dir: dir.into(),
             admin: "127.0.0.1:0".parse().unwrap(),
             tenants: vec![tenant(0, Snat::To { address: [172, 16, 101, 10].into(), ports }), tenant(1, Snat::Masquerade { ports })],
             peers: vec![StaticPeer { host: name("h"), outer: [10, 9, 0, 11].into(), inner: inner(9).into() }],
         },
     )
-    .unwrap()
+    .unwrap();
+    node.choose_carrier(&world.kernel).await.unwrap();
+    node
 }
 
-fn host(dir: &Path) -> host::Node {
+async fn host(world: &World, backend: Backend) -> host::Node {
+    let dir = world.directory.path();
     let tenant = |n: u8| HostTenant {
         name: name(&format!("t{n}")),
         key: GreKey(n.into()),
         cidrs: vec!["172.16.0.0/16".parse().unwrap()],
         shards: vec![HostShard { shard: ShardId(0), gateway: [10, 9, 0, n].into(), inner: [10, 64, n, 9].into() }],
     };
-    host::Node::new(
+    let mut node = host::Node::new(
         dir.join("host.yaml"),
         Host {
             node: name("h"),
             platform: platform([10, 9, 0, 11]),
-            backend: Backend::Userspace,
+            backend,
             runtime_dir: dir.into(),
             admin: "127.0.0.1:0".parse().unwrap(),
             tenants: vec![tenant(1), tenant(2)],
         },
     )
-    .unwrap()
+    .unwrap();
+    node.choose_carrier(&world.kernel).await.unwrap();
+    node
+}
+
+/// What stands is the backend's: with the kernel's tunnels, one for each tenant, to the gateway or to whoever is a neighbour.
+fn is_carried_by(backend: Backend, state: &State, is_host: bool) {
+    let kinds: Vec<_> = state.links.values().map(|link| &link.kind).collect();
+    let short_way = ["pw-1", "pw-2"].map(|tunnel| state.flow_devices.contains(&name(tunnel)));
+    if backend == Backend::Userspace {
+        assert!(kinds.iter().all(|kind| **kind == LinkKind::Tun) && state.neighbours.is_empty(), "{state:#?}");
+        return;
+    }
+    let gre = |kind: &LinkKind| matches!(kind, LinkKind::Gre { remote, .. } if remote.is_some() == is_host);
+    assert!(kinds.len() == 2 && kinds.into_iter().all(gre), "{:#?}", state.links);
+    assert_eq!(short_way, [true; 2], "{:?}", state.flow_devices);
+    if is_host {
+        assert!(state.flow_devices.contains(&name("fn1")), "{:?}", state.flow_devices);
+    } else {
+        let outer = IpAddr::from([10, 9, 0, 11]);
+        let neighbours = ["pw-1", "pw-2"].map(|tunnel| ((name(tunnel), outer), outer));
+        assert_eq!(state.neighbours, neighbours.into());
+        let count = |set: &str| state.elements[&SetName { table: NftTable::Inet, name: set.into() }].len();
+        assert_eq!((count("senders"), count("senders_net"), count("peers")), (1, 1, 1), "{:#?}", state.elements);
+        assert!(state.flow_devices.contains(&name("eni0")) && state.flow_devices.contains(&name("eni1")));
+    }
 }
 
 async fn settle(role: &mut impl Role, world: &World) -> usize {
@@ -104,18 +157,20 @@ async fn teardown(world: &World) {
 
 #[test]
 fn a_gateway_applied_twice_changes_nothing_and_torn_down_leaves_nothing() {
-    in_namespace(async || {
+    for_each_backend(async |backend| {
         let world = World::new().await;
         interfaces("10.9.0.1/24");
         run(FOREIGN);
         let before = everything();
-        let mut node = gateway(world.directory.path());
+        let mut node = gateway(&world, backend).await;
         assert!(settle(&mut node, &world).await > 20);
         assert_eq!(settle(&mut node, &world).await, 0);
         assert!(run("ip addr show dev eni0").contains("172.16.101.10/32"));
+        let stands = world.kernel.observe(&node.interest()).await.unwrap();
+        is_carried_by(backend, &stands, false);
         // A new process finds everything as it should be.
         let world = world.restarted().await;
-        assert_eq!(settle(&mut gateway(world.directory.path()), &world).await, 0);
+        assert_eq!(settle(&mut gateway(&world, backend).await, &world).await, 0);
         teardown(&world).await;
         assert_eq!(everything(), before);
     });
@@ -123,7 +178,7 @@ fn a_gateway_applied_twice_changes_nothing_and_torn_down_leaves_nothing() {
 
 #[test]
 fn a_host_applied_twice_changes_nothing_and_torn_down_leaves_nothing() {
-    in_namespace(async || {
+    for_each_backend(async |backend| {
         let world = World::new().await;
         interfaces("10.9.0.11/24");
         run(FOREIGN);
@@ -131,7 +186,7 @@ fn a_host_applied_twice_changes_nothing_and_torn_down_leaves_nothing() {
             "ip link add fn1 type veth peer name fn1p; ip link add br0 type bridge; ip link add fn2 type veth peer name fn2p; ip link set fn2 master br0",
         );
         let before = everything();
-        let mut node = host(world.directory.path());
+        let mut node = host(&world, backend).await;
         settle(&mut node, &world).await;
         let spec = |interface: &str, source: Option<&str>| Spec {
             tenant: name("t1"),
@@ -152,9 +207,10 @@ fn a_host_applied_twice_changes_nothing_and_torn_down_leaves_nothing() {
         }
         assert_eq!(settle(&mut node, &world).await, 0);
         let world = world.restarted().await;
-        let mut node = host(world.directory.path());
+        let mut node = host(&world, backend).await;
         assert_eq!(settle(&mut node, &world).await, 0);
         assert_eq!(node.attachments().len(), 5);
+        is_carried_by(backend, &world.kernel.observe(&node.interest()).await.unwrap(), true);
         for attachment in ["a", "b", "c", "d", "e"] {
             node.detach(&world.kernel, &name(attachment)).await.unwrap();
         }
@@ -166,16 +222,29 @@ fn a_host_applied_twice_changes_nothing_and_torn_down_leaves_nothing() {
 
 #[test]
 fn whatever_is_broken_from_outside_is_mended() {
-    in_namespace(async || {
+    for_each_backend(async |backend| {
         let world = World::new().await;
         interfaces("10.9.0.1/24");
-        let mut node = gateway(world.directory.path());
+        let mut node = gateway(&world, backend).await;
         settle(&mut node, &world).await;
         let whole = world.kernel.observe(&node.interest()).await.unwrap();
+        is_carried_by(backend, &whole, false);
+        let with_gre = [
+            "ip neigh del 10.9.0.11 dev pw-1",
+            "ip neigh replace 10.9.0.11 lladdr 10.9.0.12 dev pw-1 nud permanent",
+            "ip neigh add 10.9.0.13 lladdr 10.9.0.13 dev pw-1 nud permanent",
+            "nft flush map inet portway senders",
+            "nft flush map inet portway senders_net",
+            "nft delete element inet portway peers '{ 10.9.0.11 }'",
+            "nft delete flowtable inet portway fast '{ hook ingress priority 0; devices = { eni0 }; }'",
+            "nft delete flowtable inet portway fast '{ hook ingress priority 0; devices = { pw-1 }; }'",
+            "ip link del pw-2 && ip link add pw-2 type gre local 10.9.0.1 key 99 && ip link set pw-2 up",
+        ];
         for damage in [
             "ip link del pw-1",
             "ip link set pw-1 down",
             "ip link set pw-1 mtu 1300",
+            "ip link set pw-1 group 0",
             "ip route flush table 0x70001",
             "ip route del 10.64.0.9 table 0x70001",
             "ip route replace 10.64.0.9 dev eni0 table 0x70001 proto 0x70",
@@ -185,7 +254,10 @@ fn whatever_is_broken_from_outside_is_mended() {
             "nft flush chain inet portway forward",
             "nft insert rule inet portway forward accept",
             "echo 0 > /proc/sys/net/ipv4/conf/eni0/forwarding",
-        ] {
+        ]
+        .into_iter()
+        .chain(with_gre.into_iter().filter(|_| backend == Backend::Kernel))
+        {
             run(damage);
             assert!(settle(&mut node, &world).await > 0, "{damage}: not noticed");
             assert_eq!(world.kernel.observe(&node.interest()).await.unwrap(), whole, "{damage}");

@@ -32,6 +32,18 @@ pub fn ipv4(source: Ipv4Addr, destination: Ipv4Addr, protocol: u8, payload: &[u8
     packet
 }
 
+/// RFC 9293: a segment without options, with sequence numbers 1. `flags`: the eight bits, CWR first.
+pub fn tcp(source: (Ipv4Addr, u16), destination: (Ipv4Addr, u16), flags: u8, data: &[u8]) -> Vec<u8> {
+    let mut segment: Vec<u8> = [source.1, destination.1, 0, 1, 0, 1].into_iter().flat_map(u16::to_be_bytes).collect();
+    segment.extend([0x50, flags, 0xff, 0xff, 0, 0, 0, 0]);
+    segment.extend(data);
+    let length = u16::try_from(segment.len()).expect("a segment that fits 65,535 bytes");
+    let pseudo = [&source.0.octets()[..], &destination.0.octets(), &[0, 6], &length.to_be_bytes()].concat();
+    let sum = checksum(&[pseudo, segment.clone()].concat());
+    segment[16..18].copy_from_slice(&sum.to_be_bytes());
+    segment
+}
+
 /// RFC 2890 with a key and nothing else.
 pub fn gre(key: u32, protocol: u16, payload: &[u8]) -> Vec<u8> {
     let mut packet = vec![0x20, 0];

@@ -2,7 +2,7 @@
 
 use super::support::*;
 use portway::lab::topology::{Wiring, port};
-use portway::lab::{Lab, Topology, Transfer, answers, whoami};
+use portway::lab::{Lab, Topology, Transfer, answers, ipv4, tcp, whoami};
 use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, SocketAddr};
 
@@ -150,4 +150,23 @@ fn every_mode_of_the_reverse_path_check_lets_traffic_through() {
             assert!(answers(lab.node(container).unwrap(), SERVER, SOON).unwrap(), "rp_filter {mode}");
         }
     }
+}
+
+/// A packet of a tunnel that belongs to no connection and opens none has no translation either.
+#[test]
+fn what_cannot_be_translated_never_reaches_the_tenants_network() {
+    let lab = with_snat(SNAT);
+    let inner = Ipv4Addr::new(10, 64, 0, 101);
+    let capture = Capture::start(&lab, "db-acme", "vpc0", "ip");
+    // RFC 9293: the flags of an answer, and of the end of something that never was.
+    for flags in [0x12, 0x04, 0x14, 0x11] {
+        let segment = tcp((inner, 40000), (SERVER, port::HTTP), flags, b"");
+        let packet = ipv4(inner, SERVER, 6, &segment);
+        send(lab.node("host-1").unwrap(), Ipv4Addr::new(10, 9, 0, 1), GRE, &tunnelled(7, &packet));
+    }
+    assert_eq!(udp_echo(&lab, "fn-1a"), b"over udp");
+    capture.wait_for(b"over udp");
+    std::thread::sleep(SILENCE);
+    let seen = capture.read("ip.dst == 172.16.101.20 && ip.src != 172.16.101.10", &["ip.src", "tcp.flags"]);
+    assert!(seen.is_empty(), "untranslated: {seen:?}");
 }
