@@ -182,6 +182,13 @@ impl Conntrack {
     }
 }
 
+/// Whether there is a connection that the filter takes.
+pub(super) fn any(filter: Filter) -> Result<bool, KernelError> {
+    let (mut dump, mut found) = (FlowDump::start(filter)?, false);
+    while dump.next(&mut |_| found = true)? {}
+    Ok(found)
+}
+
 impl Kernel {
     /// Deletes the connection tracking entries of some zones that `ends` names, in one walk over the table: how many there were.
     pub(super) fn delete_flows(
