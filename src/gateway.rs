@@ -7,7 +7,7 @@ use crate::daemon::store::Store;
 use crate::daemon::{self, Place};
 use crate::kernel::Kernel;
 use crate::metrics::Page;
-use crate::model::{IfName, Mark, SLOT_MASK, TenantShard};
+use crate::model::{IfName, Mark, SLOT_MASK};
 use crate::plan::facts::Facts;
 use crate::plan::flows::Terms;
 use crate::plan::gateway::{Carrier, Inputs, desired, recover_peers, shards};
@@ -130,7 +130,8 @@ impl Role for Node {
         self.over.extend(freed.into_iter().map(|slot| (Mark::new(None, Some(slot)), SLOT_MASK)));
         let hosts: Vec<&StaticPeer> = self.peers.iter().map(|(peer, _)| peer).collect();
         self.numbers.assign(hosts.iter().map(|peer| &peer.outer))?;
-        let inputs = Inputs { config: &self.config, carrier: self.carrier, facts, hosts: &hosts, slots: &self.slots, peers: &self.numbers };
+        let (config, slots, holds) = (&self.config, &self.slots, BTreeSet::new());
+        let inputs = Inputs { config, carrier: self.carrier, facts, hosts: &hosts, slots, peers: &self.numbers, holds: &holds };
         self.mtu = inputs.tunnel_mtu();
         let desired = desired(&inputs);
         self.ruleset = desired.tables.get(&NftTable::Inet).map(|ruleset| Ruleset::observed(ruleset.revision()));
@@ -169,14 +170,14 @@ impl Role for Node {
     fn status(&self) -> serde_json::Value {
         let tenants: Vec<_> = self
             .config
-            .tenants
-            .iter()
-            .map(|tenant| {
-                let slot = self.slots.get(&TenantShard { tenant: tenant.name.clone(), shard: Default::default() });
-                let peers = self.peers.of_tenant(&tenant.name);
+            .served()
+            .map(|(tenant, shard)| {
+                let of = tenant.of(shard.shard);
+                let slot = self.slots.get(&of);
                 json!({
-                    "name": tenant.name, "slot": slot, "tunnel": slot.map(IfName::tunnel), "key": tenant.key,
-                    "interface": tenant.interface, "peers": peers, "allow": tenant.allow, "snat": snat(&tenant.snat),
+                    "name": tenant.name, "shard": shard.shard, "slot": slot, "tunnel": slot.map(IfName::tunnel), "key": tenant.key,
+                    "local": shard.local, "interface": tenant.interface, "peers": self.peers.of_shard(&of), "allow": tenant.allow,
+                    "snat": snat(&shard.snat),
                 })
             })
             .collect();

@@ -7,6 +7,7 @@ mod flow;
 mod mark;
 mod name;
 mod port;
+mod rendezvous;
 mod secret;
 mod vrrp;
 
@@ -15,6 +16,7 @@ pub use flow::{Flow, FlowChange, FlowKey, FlowProtocol, FlowStatus, FlowStep, Na
 pub use mark::{MARK_MASK, Mark, SLOT_MASK, SLOT_PRESENT, Slot, WHO_MASK, Who};
 pub use name::{AttachmentName, IfName, NodeName, TenantName};
 pub use port::PortRange;
+pub use rendezvous::rendezvous;
 pub use secret::{KeyId, Secret};
 pub use vrrp::{AdvertInterval, ChecksumForm, Priority, Vrid, VrrpVersion};
 
@@ -51,6 +53,7 @@ impl fmt::Display for ShardId {
 
 /// One shard of one tenant: what a tunnel, a mark and a route table belong to.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub struct TenantShard {
     pub tenant: TenantName,
     pub shard: ShardId,
@@ -62,11 +65,25 @@ impl fmt::Display for TenantShard {
     }
 }
 
+/// `acme/1`; a tenant alone means its shard 0.
 impl std::str::FromStr for TenantShard {
     type Err = Invalid;
     fn from_str(s: &str) -> Result<Self, Invalid> {
-        let shape = || Invalid(format!("{s:?} is not TENANT/SHARD"));
-        let (tenant, shard) = s.rsplit_once('/').ok_or_else(shape)?;
-        Ok(Self { tenant: tenant.parse()?, shard: ShardId(shard.parse().map_err(|_| shape())?) })
+        let Some((tenant, shard)) = s.rsplit_once('/') else { return Ok(Self { tenant: s.parse()?, shard: ShardId::default() }) };
+        let shard = shard.parse().map_err(|_| Invalid(format!("{s:?} is not TENANT or TENANT/SHARD, with a shard from 0 to 65535")))?;
+        Ok(Self { tenant: tenant.parse()?, shard: ShardId(shard) })
+    }
+}
+
+impl TryFrom<String> for TenantShard {
+    type Error = Invalid;
+    fn try_from(s: String) -> Result<Self, Invalid> {
+        s.parse()
+    }
+}
+
+impl From<TenantShard> for String {
+    fn from(of: TenantShard) -> String {
+        if of.shard == ShardId::default() { of.tenant.into() } else { of.to_string() }
     }
 }

@@ -28,7 +28,7 @@ fn the_gateway_example_means_what_it_says() {
     let ports: Vec<String> = acme.allow[0].tcp.iter().map(ToString::to_string).collect();
     assert_eq!(ports, ["5432", "8000-8099"]);
     assert_eq!(acme.allow[1].tcp[0].to_string(), "1-65535");
-    assert!(matches!(acme.snat, Snat::To { address, ports } if address.to_string() == "172.16.101.10" && ports.first == 1024));
+    assert!(matches!(acme.shards[0].snat, Snat::To { address, ports } if address.to_string() == "172.16.101.10" && ports.first == 1024));
     let inner = gateway.peers[0].inner.values().next().unwrap();
     assert_eq!(inner.iter().map(ToString::to_string).collect::<Vec<_>>(), ["10.64.0.9/32", "10.64.1.0/28"]);
 }

@@ -3,7 +3,7 @@
 mod kernel_support;
 
 use kernel_support::{World, in_namespace, name, run};
-use portway::config::{Allow, Backend, Gateway, GatewayTenant, Host, HostShard, HostTenant, Platform, Snat, StaticPeer};
+use portway::config::{Allow, Backend, Gateway, GatewayShard, GatewayTenant, Host, HostShard, HostTenant, Platform, Snat, StaticPeer};
 use portway::daemon::reconcile::{Role, pass};
 use portway::host::attachments::Spec;
 use portway::model::{GreKey, PortRange, ShardId};
@@ -76,7 +76,7 @@ async fn gateway(world: &World, backend: Backend) -> gateway::Node {
             Allow { to: "172.16.0.0/16".parse().unwrap(), tcp: vec![ports], udp: vec![PortRange::new(53, 53).unwrap()], icmp: true },
             Allow { to: "10.200.0.0/24".parse().unwrap(), tcp: vec![PortRange::new(80, 80).unwrap(), ports], udp: vec![], icmp: false },
         ],
-        snat,
+        shards: vec![GatewayShard { shard: ShardId(0), local: [10, 9, 0, 1].into(), snat, havip: None }],
         inner: "10.64.0.0/16".parse().unwrap(),
     };
     let inner = |n: u8| [(name("t0"), vec![IpAddr::from([10, 64, 0, n]).into()]), (name("t1"), vec!["10.64.7.0/28".parse().unwrap()])];
@@ -88,6 +88,7 @@ async fn gateway(world: &World, backend: Backend) -> gateway::Node {
             backend,
             runtime_dir: dir.into(),
             admin: "127.0.0.1:0".parse().unwrap(),
+            ha: None,
             tenants: vec![tenant(0, Snat::To { address: [172, 16, 101, 10].into(), ports }), tenant(1, Snat::Masquerade { ports })],
             peers: vec![StaticPeer { host: name("h"), outer: [10, 9, 0, 11].into(), inner: inner(9).into() }],
         },

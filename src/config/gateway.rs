@@ -5,8 +5,8 @@ use super::decode::{At, Decoder, Field, Shape, Table};
 use super::node::Node;
 use super::peers::Known;
 use super::space::{never_allowed, overlap};
-use super::{Allow, Gateway, GatewayTenant, Snat, StaticPeer};
-use crate::model::{GreKey, IfName, PortRange, Slot, TenantName};
+use super::{Allow, Gateway, GatewayShard, GatewayTenant, Snat, StaticPeer};
+use crate::model::{GreKey, IfName, PortRange, ShardId, Slot, TenantName};
 use ipnet::IpNet;
 use std::net::IpAddr;
 
@@ -84,6 +84,7 @@ impl Decoder {
             backend: backend?,
             runtime_dir: runtime_dir?,
             admin: admin?,
+            ha: None,
             tenants: tenants?,
             peers: peers?,
         })
@@ -122,8 +123,10 @@ impl Decoder {
             d.items(node, "`allow`", "- { to: 172.16.0.0/16, tcp: [5432] }", |d, item| d.allow(item, platform, inner.as_ref()))
         });
         let snat = self.field_or(&table, "snat", Snat::Masquerade { ports: DEFAULT_PORTS }, |d, node| d.snat(node, platform));
+        let alone = |snat| platform.address.map(|local| vec![GatewayShard { shard: ShardId::default(), local, snat, havip: None }]);
+        let shards = snat.and_then(alone);
         match &name {
-            Some(name) => known.add(name.value.clone(), inner, allow.as_deref().unwrap_or_default()),
+            Some(name) => known.add(name.value.clone(), inner, allow.as_deref().unwrap_or_default(), [ShardId::default()]),
             None => known.incomplete = true,
         }
         Some(GatewayTenant {
@@ -132,7 +135,7 @@ impl Decoder {
             interface: interface?.value,
             router: router?,
             allow: allow?,
-            snat: snat?,
+            shards: shards?,
             inner: inner?,
         })
     }

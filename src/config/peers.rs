@@ -6,9 +6,9 @@ use super::fault::Span;
 use super::node::{Kind, Node};
 use super::space::{Cover, overlaps};
 use super::{Allow, StaticPeer};
-use crate::model::{NodeName, TenantName};
+use crate::model::{NodeName, ShardId, TenantName, TenantShard};
 use ipnet::IpNet;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
 
 const PEERS: Shape = Shape {
@@ -30,6 +30,7 @@ const PEER: Shape = Shape {
 pub(super) struct Known {
     /// Tenants and, where they could be read, their inner ranges.
     tenants: BTreeMap<TenantName, Option<IpNet>>,
+    shards: BTreeSet<TenantShard>,
     /// What a tenant's routes lead into: no tunnel's other end can lie there.
     routed: Vec<(IpNet, TenantName)>,
     /// A tenant's name could not be read, so that an unknown tenant may be a known one.
@@ -37,7 +38,8 @@ pub(super) struct Known {
 }
 
 impl Known {
-    pub fn add(&mut self, name: TenantName, inner: Option<IpNet>, allow: &[Allow]) {
+    pub fn add(&mut self, name: TenantName, inner: Option<IpNet>, allow: &[Allow], shards: impl IntoIterator<Item = ShardId>) {
+        self.shards.extend(shards.into_iter().map(|shard| TenantShard { tenant: name.clone(), shard }));
         let nets = allow.iter().map(|allow| allow.to).chain(inner);
         self.routed.extend(nets.map(|net| (net, name.clone())));
         self.tenants.insert(name, inner);
@@ -107,7 +109,7 @@ impl Decoder {
         place: Span,
         host: Option<&At<NodeName>>,
         checks: &mut PeerChecks<'_>,
-    ) -> Option<BTreeMap<TenantName, Vec<IpNet>>> {
+    ) -> Option<BTreeMap<TenantShard, Vec<IpNet>>> {
         let example = "inner: { acme: [10.64.0.9, 10.64.1.0/28] }";
         let entries = match &node.kind {
             Kind::Map(entries) if !entries.is_empty() => entries,
@@ -122,15 +124,20 @@ impl Decoder {
         };
         let mut inner = BTreeMap::new();
         for (key, value) in entries {
-            let name = match key.text.parse::<TenantName>() {
-                Ok(name) if checks.known.tenants.contains_key(&name) => name,
-                Ok(name) if checks.known.incomplete => name,
+            let of = match key.text.parse::<TenantShard>() {
+                Ok(of) if checks.known.shards.contains(&of) || checks.known.incomplete => of,
+                Ok(of) if checks.known.tenants.contains_key(&of.tenant) => {
+                    let what = format!("tenant {} has no shard {} here", of.tenant, of.shard);
+                    self.fault(key.span, what, "add it to the tenant's `shards`, or write one of those");
+                    continue;
+                }
                 _ => {
                     self.unknown_tenant(&key.text, key.span, checks.known);
                     continue;
                 }
             };
-            let range = checks.known.tenants.get(&name).copied().flatten();
+            let name = &of.tenant;
+            let range = checks.known.tenants.get(name).copied().flatten();
             let what = format!("`inner` of {name}");
             let Some(nets) = self.items(value, &what, "acme: [10.64.0.9]", |d, item| d.network(item, "the inner prefix", true)) else {
                 continue;
@@ -143,7 +150,7 @@ impl Decoder {
             }
             let all = checks.inner.entry(name.clone()).or_default();
             all.extend(nets.iter().map(|net| (net.value, net.span, host.map(|host| host.value.clone()))));
-            if inner.insert(name, nets.into_iter().map(|net| net.value).collect()).is_some() {
+            if inner.insert(of, nets.into_iter().map(|net| net.value).collect()).is_some() {
                 self.fault(key.span, format!("tenant {} is given twice", key.text), "write all its prefixes in one list");
             }
         }

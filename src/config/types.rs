@@ -1,11 +1,15 @@
 //! The configuration as validated values. `load` makes them from YAML; nothing else does.
 
-use crate::model::{GreKey, IfName, NodeName, PortRange, ShardId, TenantName};
+use crate::model::{
+    AdvertInterval, ChecksumForm, GreKey, IfName, KeyId, NodeName, PortRange, Priority, ShardId, TenantName, TenantShard, Vrid,
+    VrrpVersion, rendezvous,
+};
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// Bytes that a tunnel adds to a packet: IPv4 header 20 (RFC 791), GRE header with a key 8 (RFC 2890 section 2).
 pub const TUNNEL_OVERHEAD: u32 = 20 + 8;
@@ -30,6 +34,8 @@ pub struct Gateway {
     pub runtime_dir: PathBuf,
     /// `/metrics`, `/healthz`, `/readyz`. Default 127.0.0.1:9470.
     pub admin: SocketAddr,
+    /// Unset: this node alone, with addresses of its own.
+    pub ha: Option<Ha>,
     pub tenants: Vec<GatewayTenant>,
     /// The function hosts that may send, when there is no directory (`peers: {static: [...]}`).
     pub peers: Vec<StaticPeer>,
@@ -65,9 +71,109 @@ pub struct GatewayTenant {
     /// The next hop toward allowed CIDRs outside the interface's own subnets; unset, they are on the link.
     pub router: Option<IpAddr>,
     pub allow: Vec<Allow>,
-    pub snat: Snat,
+    /// With `ha` all shards of the tenant, served here or not; without, one that is the node itself.
+    pub shards: Vec<GatewayShard>,
     /// Where this tenant's inner addresses come from; every peer's inner prefix for this tenant lies in it.
     pub inner: IpNet,
+}
+
+/// The unit that fails over: a pair of addresses and the connections through them.
+#[derive(Debug, Clone, PartialEq)]
+pub struct GatewayShard {
+    pub shard: ShardId,
+    /// The outer address of its tunnels: the platform HaVip; without `ha`, the node's own.
+    pub local: IpAddr,
+    /// To the tenant HaVip; without `ha`, as the tenant's `snat` says.
+    pub snat: Snat,
+    /// None without `ha`.
+    pub havip: Option<HaVip>,
+}
+
+/// How the two addresses of a shard are shared: [`GatewayShard::local`] and the address of its [`Snat::To`] move together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HaVip {
+    pub vrid: Vrid,
+    /// Of this node, 1 to 254 (255, an owner, never gives way). Unset: by the rank of this node among the shard's candidates.
+    pub priority: Option<Priority>,
+}
+
+/// `ha:` who shares the addresses with whom, and how (RFC 9568).
+#[derive(Debug, Clone, PartialEq)]
+pub struct Ha {
+    /// All gateways of the group, this one among them, with the addresses that they advertise from: their platform addresses.
+    pub nodes: BTreeMap<NodeName, IpAddr>,
+    /// Between advertisements, the same on all nodes. Default 100 ms.
+    pub interval: AdvertInterval,
+    pub version: VrrpVersion,
+    /// The form that is sent; all are taken.
+    pub checksum: ChecksumForm,
+    pub cast: Cast,
+    /// How long a node of higher priority waits, in sync, until it takes over; none: it never does. Default zero.
+    pub preempt: Option<Duration>,
+    /// Whether the machine itself answers (pings, say) at HaVips (RFC 9568 section 6.1, Accept_Mode). Default false.
+    pub accept: bool,
+    pub authentication: Authentication,
+    /// One or two; the first signs, both are taken.
+    pub keys: Vec<HaKey>,
+    /// The UDP port of state sync. Default 3790.
+    pub sync_port: u16,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Cast {
+    /// To each node of the group.
+    #[default]
+    Unicast,
+    /// To 224.0.0.18.
+    Multicast,
+}
+
+/// Of advertisements. State sync is always authenticated.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Authentication {
+    /// An HMAC-SHA256 trailer; what has none is dropped.
+    #[default]
+    Hmac,
+    /// For VRRP routers of other makes: whoever can send from a peer's address is believed.
+    None,
+}
+
+/// Where a key is: a file with 64 to 128 hexadecimal digits, as `openssl rand -hex 32` prints.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HaKey {
+    pub id: KeyId,
+    pub file: PathBuf,
+}
+
+impl Gateway {
+    /// The shards that this node is a candidate for.
+    pub fn served(&self) -> impl Iterator<Item = (&GatewayTenant, &GatewayShard)> {
+        let all = self.tenants.iter().flat_map(|tenant| tenant.shards.iter().map(move |shard| (tenant, shard)));
+        all.filter(|(tenant, shard)| match &self.ha {
+            None => true,
+            Some(ha) => ha.candidates(&tenant.of(shard.shard)).contains(&&self.node),
+        })
+    }
+}
+
+impl GatewayTenant {
+    pub fn of(&self, shard: ShardId) -> TenantShard {
+        TenantShard { tenant: self.name.clone(), shard }
+    }
+}
+
+impl Ha {
+    /// Clouds bind few machines to an address, and each more is one more copy of every flow.
+    pub const CANDIDATES: usize = 2;
+
+    /// Who may be Active for a shard, the preferred first. A node that comes or goes changes as few of these lists as can be.
+    pub fn candidates(&self, of: &TenantShard) -> Vec<&NodeName> {
+        let name = of.to_string();
+        let mut nodes: Vec<&NodeName> = self.nodes.keys().collect();
+        nodes.sort_by_cached_key(|node| std::cmp::Reverse(rendezvous(&name, node.as_str())));
+        nodes.truncate(Self::CANDIDATES);
+        nodes
+    }
 }
 
 /// Destinations that functions of a tenant may reach. What no entry allows is dropped.
@@ -94,8 +200,8 @@ pub struct StaticPeer {
     pub host: NodeName,
     /// The only source that this host's tunnel packets may have.
     pub outer: IpAddr,
-    /// The only inner sources, by tenant.
-    pub inner: BTreeMap<TenantName, Vec<IpNet>>,
+    /// The only inner sources, by shard: an inner address belongs to one.
+    pub inner: BTreeMap<TenantShard, Vec<IpNet>>,
 }
 
 /// `host:` a machine that runs functions of many tenants.

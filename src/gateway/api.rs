@@ -96,7 +96,7 @@ impl IntoResponse for Failed {
 fn status(refusal: &Refusal) -> StatusCode {
     match refusal {
         Refusal::Invalid(_) => StatusCode::BAD_REQUEST,
-        Refusal::UnknownTenant(_) | Refusal::Unknown(_) => StatusCode::NOT_FOUND,
+        Refusal::UnknownTenant(_) | Refusal::UnknownShard(_) | Refusal::Unknown(_) => StatusCode::NOT_FOUND,
         Refusal::Configured(_) | Refusal::Different(_) | Refusal::OuterTaken { .. } | Refusal::InnerTaken { .. } => StatusCode::CONFLICT,
         Refusal::Full => StatusCode::INSUFFICIENT_STORAGE,
     }

@@ -4,7 +4,7 @@ use super::Node;
 use super::peers::Peers;
 use crate::config::{Gateway, StaticPeer};
 use crate::kernel::Kernel;
-use crate::model::{FlowKey, Slot, TenantName, TenantShard};
+use crate::model::{FlowKey, Slot, TenantShard};
 use crate::plan::NftTable;
 use crate::plan::flows::{Owners, Terms};
 use anyhow::Context;
@@ -14,21 +14,21 @@ impl Node {
     /// Of what an earlier process left.
     pub(super) fn terms_found(&self) -> Vec<(u16, Terms)> {
         let mut owners = Owners::of(self.peers.iter().map(|(peer, _)| peer));
-        let tenants = self.config.tenants.iter();
-        let found = tenants.filter_map(|tenant| {
-            let zone = self.zone(&tenant.name)?;
-            Some((zone, Terms::found(tenant, owners.remove(&tenant.name).unwrap_or_default())))
+        let found = self.config.served().filter_map(|(tenant, shard)| {
+            let of = tenant.of(shard.shard);
+            Some((self.zone(&of)?, Terms::found((tenant, shard), owners.remove(&of).unwrap_or_default())))
         });
         found.collect()
     }
 
-    /// Of what differs between what is in force and what comes. The connections of a tenant that goes end altogether.
+    /// Of what differs between what is in force and what comes. The connections of a shard that goes end altogether.
     pub(super) fn terms_changed(&self, config: &Gateway, peers: &Peers) -> Vec<(u16, Terms)> {
-        let old: BTreeMap<_, _> = self.config.tenants.iter().map(|tenant| (&tenant.name, tenant)).collect();
+        let old: BTreeMap<_, _> = self.config.served().map(|(tenant, shard)| (tenant.of(shard.shard), (tenant, shard))).collect();
         let [mut before, mut after] = [&self.peers, peers].map(|peers| Owners::of(peers.iter().map(|(peer, _)| peer)));
-        let changed = config.tenants.iter().filter_map(|new| {
-            let [before, after] = [&mut before, &mut after].map(|owners| owners.remove(&new.name).unwrap_or_default());
-            Some((self.zone(&new.name)?, Terms::changed(old.get(&new.name)?, before, new, after)?))
+        let changed = config.served().filter_map(|new| {
+            let of = new.0.of(new.1.shard);
+            let [before, after] = [&mut before, &mut after].map(|owners| owners.remove(&of).unwrap_or_default());
+            Some((self.zone(&of)?, Terms::changed(*old.get(&of)?, before, new, after)?))
         });
         changed.collect()
     }
@@ -56,14 +56,16 @@ impl Node {
     /// The connections of a host that is no peer any more. If that fails, the next pass tries again.
     pub(super) async fn end_those_of(&mut self, kernel: &Kernel, peer: &StaticPeer) -> anyhow::Result<()> {
         let mut owners = Owners::of([peer]);
-        let tenants = self.config.tenants.iter();
-        let gone = tenants.filter_map(|tenant| Some((self.zone(&tenant.name)?, Terms::without(tenant, owners.remove(&tenant.name)?))));
+        let gone = self.config.served().filter_map(|(tenant, shard)| {
+            let of = tenant.of(shard.shard);
+            Some((self.zone(&of)?, Terms::without((tenant, shard), owners.remove(&of)?)))
+        });
         let terms: Vec<(u16, Terms)> = gone.collect();
         end(kernel, &terms).await.inspect_err(|_| self.terms.extend(terms))
     }
 
-    fn zone(&self, tenant: &TenantName) -> Option<u16> {
-        self.slots.get(&TenantShard { tenant: tenant.clone(), shard: Default::default() }).map(Slot::zone)
+    pub(super) fn zone(&self, of: &TenantShard) -> Option<u16> {
+        self.slots.get(of).map(Slot::zone)
     }
 }
 

@@ -6,11 +6,12 @@ use super::api::Failed;
 use super::peers::{Peers, Refusal};
 use crate::config::StaticPeer;
 use crate::kernel::Kernel;
-use crate::model::{IfName, NodeName, TenantShard};
+use crate::model::{IfName, NodeName};
 use crate::plan::facts::Facts;
 use crate::plan::gateway::Inputs;
 use crate::plan::{State, Step, plan};
 use anyhow::Context;
+use std::collections::BTreeSet;
 
 impl Node {
     pub fn peers(&self) -> &Peers {
@@ -67,14 +68,15 @@ impl Node {
 
     /// What the kernel holds for this peer alone.
     fn fragment(&self, peer: &StaticPeer) -> State {
-        let facts = Facts::default();
-        Inputs { config: &self.config, carrier: self.carrier, facts: &facts, hosts: &[], slots: &self.slots, peers: &self.numbers }
+        let (facts, holds) = (Facts::default(), BTreeSet::new());
+        let config = &self.config;
+        Inputs { config, carrier: self.carrier, facts: &facts, hosts: &[], slots: &self.slots, peers: &self.numbers, holds: &holds }
             .peer(peer)
     }
 
     fn tunnels_of<'p>(&self, peer: &'p StaticPeer) -> Vec<(IfName, &'p [ipnet::IpNet])> {
-        let slot = |tenant| self.slots.get(&TenantShard { tenant, shard: Default::default() });
-        peer.inner.iter().filter_map(|(tenant, prefixes)| Some((IfName::tunnel(slot(tenant.clone())?), prefixes.as_slice()))).collect()
+        let served = peer.inner.iter().filter_map(|(of, prefixes)| Some((IfName::tunnel(self.slots.get(of)?), prefixes.as_slice())));
+        served.collect()
     }
 }
 

@@ -3,7 +3,7 @@
 //! Those of the configuration file stand there alone; others come and go by the API.
 
 use crate::config::{Gateway, StaticPeer, UNUSABLE};
-use crate::model::{NodeName, TenantName};
+use crate::model::{NodeName, TenantName, TenantShard};
 use ipnet::IpNet;
 use serde::{Deserialize, Deserializer, Serialize};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -14,18 +14,18 @@ use std::net::IpAddr;
 #[serde(deny_unknown_fields)]
 pub struct Spec {
     pub outer: IpAddr,
-    /// By tenant. A bare address means itself.
+    /// By shard, `acme/1`; a tenant alone means its shard 0. A bare address means itself.
     #[serde(deserialize_with = "prefixes")]
-    pub inner: BTreeMap<TenantName, Vec<IpNet>>,
+    pub inner: BTreeMap<TenantShard, Vec<IpNet>>,
 }
 
-fn prefixes<'de, D: Deserializer<'de>>(d: D) -> Result<BTreeMap<TenantName, Vec<IpNet>>, D::Error> {
+fn prefixes<'de, D: Deserializer<'de>>(d: D) -> Result<BTreeMap<TenantShard, Vec<IpNet>>, D::Error> {
     let prefix = |text: &String| {
         let net = text.parse::<IpNet>().or_else(|_| text.parse::<IpAddr>().map(IpNet::from));
         net.map_err(|_| serde::de::Error::custom(format!("{text:?} is no inner prefix: write 10.64.0.9 or 10.64.1.0/28")))
     };
-    let given = BTreeMap::<TenantName, Vec<String>>::deserialize(d)?;
-    given.into_iter().map(|(tenant, texts)| Ok((tenant, texts.iter().map(prefix).collect::<Result<_, _>>()?))).collect()
+    let given = BTreeMap::<TenantShard, Vec<String>>::deserialize(d)?;
+    given.into_iter().map(|(of, texts)| Ok((of, texts.iter().map(prefix).collect::<Result<_, _>>()?))).collect()
 }
 
 /// Why a call was refused; each has its status code.
@@ -35,6 +35,8 @@ pub enum Refusal {
     Invalid(String),
     #[error("tenant {0} is not served here: add it to `tenants` in this gateway's configuration")]
     UnknownTenant(TenantName),
+    #[error("{} has no shard {}: add it to the tenant's `shards` in this gateway's configuration", .0.tenant, .0.shard)]
+    UnknownShard(TenantShard),
     #[error("there is no peer {0}")]
     Unknown(NodeName),
     #[error("peer {0} stands in the configuration file: change `peers` there and reload (SIGHUP)")]
@@ -101,8 +103,9 @@ impl Peers {
         if peer.inner.values().all(Vec::is_empty) {
             return Err(Refusal::Invalid("this peer serves no tenant: write `inner: {TENANT: [PREFIX]}`".into()));
         }
-        for (tenant, prefixes) in &peer.inner {
-            self.check_inner(config, tenant, prefixes)?;
+        let mut own: BTreeMap<&TenantName, BTreeSet<&IpNet>> = BTreeMap::new();
+        for (of, prefixes) in &peer.inner {
+            self.check_inner(config, of, prefixes, own.entry(&of.tenant).or_default())?;
         }
         if self.by_name.len() >= usize::from(u16::MAX) {
             return Err(Refusal::Full);
@@ -110,9 +113,19 @@ impl Peers {
         Ok(true)
     }
 
-    fn check_inner(&self, config: &Gateway, name: &TenantName, prefixes: &[IpNet]) -> Result<(), Refusal> {
+    /// `own`: what this peer has in other shards of the tenant.
+    fn check_inner<'p>(
+        &self,
+        config: &Gateway,
+        of: &TenantShard,
+        prefixes: &'p [IpNet],
+        own: &mut BTreeSet<&'p IpNet>,
+    ) -> Result<(), Refusal> {
+        let name = &of.tenant;
         let tenant = config.tenants.iter().find(|tenant| tenant.name == *name).ok_or_else(|| Refusal::UnknownTenant(name.clone()))?;
-        let mut own = BTreeSet::new();
+        if !tenant.shards.iter().any(|shard| shard.shard == of.shard) {
+            return Err(Refusal::UnknownShard(of.clone()));
+        }
         for prefix in prefixes {
             if prefix.trunc() != *prefix {
                 let (net, address) = (prefix.trunc(), IpNet::from(prefix.addr()));
@@ -143,8 +156,8 @@ impl Peers {
 
     fn insert(&mut self, peer: StaticPeer, configured: bool) {
         self.by_outer.insert(peer.outer, peer.host.clone());
-        for (tenant, prefixes) in &peer.inner {
-            let standing = self.inner.entry(tenant.clone()).or_default();
+        for (of, prefixes) in &peer.inner {
+            let standing = self.inner.entry(of.tenant.clone()).or_default();
             standing.extend(prefixes.iter().map(|prefix| (prefix.network(), (*prefix, peer.host.clone()))));
         }
         self.by_name.insert(peer.host.clone(), Known { peer, configured });
@@ -164,8 +177,8 @@ impl Peers {
         }
         let Known { peer, .. } = self.by_name.remove(name).ok_or_else(|| Refusal::Unknown(name.clone()))?;
         self.by_outer.remove(&peer.outer);
-        for (tenant, prefixes) in &peer.inner {
-            if let Some(standing) = self.inner.get_mut(tenant) {
+        for (of, prefixes) in &peer.inner {
+            if let Some(standing) = self.inner.get_mut(&of.tenant) {
                 prefixes.iter().for_each(|prefix| drop(standing.remove(&prefix.network())));
             }
         }
@@ -185,9 +198,9 @@ impl Peers {
         self.by_name.is_empty()
     }
 
-    /// How many serve this tenant.
-    pub fn of_tenant(&self, tenant: &TenantName) -> usize {
-        self.by_name.values().filter(|known| known.peer.inner.contains_key(tenant)).count()
+    /// How many use this shard.
+    pub fn of_shard(&self, of: &TenantShard) -> usize {
+        self.by_name.values().filter(|known| known.peer.inner.contains_key(of)).count()
     }
 }
 
@@ -199,8 +212,10 @@ fn check_outer(config: &Gateway, outer: IpAddr) -> Result<(), Refusal> {
     if let Some((_, kind)) = UNUSABLE.iter().find(|(net, _)| net.contains(&outer)) {
         return refuse(format!("is {kind}"));
     }
-    if outer == config.platform.address {
-        return refuse("is this gateway's own".into());
+    let own = |address: &IpAddr| *address == outer;
+    let mut locals = config.tenants.iter().flat_map(|tenant| &tenant.shards).map(|shard| &shard.local);
+    if own(&config.platform.address) || locals.any(own) || config.ha.as_ref().is_some_and(|ha| ha.nodes.values().any(own)) {
+        return refuse("is a gateway's own".into());
     }
     for tenant in &config.tenants {
         let mut routed = tenant.allow.iter().map(|allow| allow.to).chain([tenant.inner]);

@@ -2,19 +2,17 @@
 
 use super::Node;
 use crate::daemon::carrier::Carried;
-use crate::model::{IfName, TenantShard};
+use crate::model::IfName;
 use crate::userspace::{End, Tunnel};
 
 impl Node {
     pub(super) fn tunnels(&self) -> Vec<Carried> {
-        let tenants = self.config.tenants.iter();
-        tenants
-            .filter_map(|tenant| {
-                let slot = self.slots.get(&TenantShard { tenant: tenant.name.clone(), shard: Default::default() })?;
-                let tunnel = Tunnel { interface: IfName::tunnel(slot), key: tenant.key, end: End::Gateway };
-                let peers = self.peers.iter().filter_map(|(peer, _)| Some((peer.outer, peer.inner.get(&tenant.name)?.clone()))).collect();
-                Some(Carried { tunnel, peers })
-            })
-            .collect()
+        let carried = self.config.served().filter_map(|(tenant, shard)| {
+            let of = tenant.of(shard.shard);
+            let tunnel = Tunnel { interface: IfName::tunnel(self.slots.get(&of)?), key: tenant.key, end: End::Gateway };
+            let peers = self.peers.iter().filter_map(|(peer, _)| Some((peer.outer, peer.inner.get(&of)?.clone()))).collect();
+            Some(Carried { tunnel, peers })
+        });
+        carried.collect()
     }
 }

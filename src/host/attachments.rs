@@ -1,12 +1,11 @@
 //! Which containers are bound to which tenant. Pure: the shell resolves interfaces and carries out the effects.
 
 use crate::config::Host;
-use crate::model::{AttachmentName, IfName, Invalid, ShardId, TenantName, TenantShard, Who};
+use crate::model::{AttachmentName, IfName, Invalid, ShardId, TenantName, TenantShard, Who, rendezvous};
 use crate::plan::host::Attached;
 use crate::plan::{Element, SetName};
 use ipnet::IpNet;
 use serde::{Deserialize, Deserializer, Serialize};
-use sha2::{Digest, Sha256};
 use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
 
@@ -198,16 +197,10 @@ fn shard_for(config: &Host, name: &AttachmentName, spec: &Spec) -> Result<Tenant
     let served = || tenant.shards.iter().map(|shard| shard.shard);
     let shard = match spec.shard {
         Some(shard) => served().find(|one| *one == shard),
-        None => served().max_by_key(|shard| rendezvous(name, *shard)),
+        None => served().max_by_key(|shard| rendezvous(name.as_str(), shard.0.to_be_bytes())),
     };
     let wanted = TenantShard { tenant: spec.tenant.clone(), shard: shard.or(spec.shard).unwrap_or_default() };
     shard.map(|_| wanted.clone()).ok_or(Refusal::UnknownShard(wanted))
-}
-
-/// The weight of a shard for an attachment (highest random weight): a shard that comes or goes moves only the
-/// attachments that it gains or had.
-fn rendezvous(name: &AttachmentName, shard: ShardId) -> [u8; 32] {
-    Sha256::new().chain_update(name.as_str()).chain_update([0]).chain_update(shard.0.to_be_bytes()).finalize().into()
 }
 
 #[cfg(test)]

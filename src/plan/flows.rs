@@ -1,8 +1,8 @@
 //! Which standing connections of a gateway end because its configuration or its peers have changed. Rules look at the first packet
 //! of a connection only: what stands goes on until it is taken out of the kernel's table.
 
-use crate::config::{Allow, GatewayTenant, Snat, StaticPeer};
-use crate::model::{FlowKey, FlowProtocol, NatSource, NodeName, PortRange, TenantName};
+use crate::config::{Allow, GatewayShard, GatewayTenant, Snat, StaticPeer};
+use crate::model::{FlowKey, FlowProtocol, NatSource, NodeName, PortRange, TenantShard};
 use ipnet::IpNet;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -20,18 +20,18 @@ pub fn permits(allow: &[Allow], key: &FlowKey) -> bool {
     })
 }
 
-/// The function host of each inner prefix of one tenant. No two prefixes overlap.
+/// The function host of each inner prefix of one shard. No two prefixes overlap.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Owners(BTreeMap<IpAddr, (IpNet, NodeName)>);
 
 impl Owners {
-    /// By tenant.
-    pub fn of<'p>(peers: impl IntoIterator<Item = &'p StaticPeer>) -> BTreeMap<TenantName, Self> {
-        let mut owners: BTreeMap<TenantName, Self> = BTreeMap::new();
+    /// By shard.
+    pub fn of<'p>(peers: impl IntoIterator<Item = &'p StaticPeer>) -> BTreeMap<TenantShard, Self> {
+        let mut owners: BTreeMap<TenantShard, Self> = BTreeMap::new();
         for peer in peers {
-            for (tenant, prefixes) in &peer.inner {
+            for (of, prefixes) in &peer.inner {
                 let owned = prefixes.iter().map(|prefix| (prefix.network(), (*prefix, peer.host.clone())));
-                owners.entry(tenant.clone()).or_default().0.extend(owned);
+                owners.entry(of.clone()).or_default().0.extend(owned);
             }
         }
         owners
@@ -42,6 +42,9 @@ impl Owners {
         prefix.contains(&address).then_some(owner)
     }
 }
+
+/// A shard with the tenant that it is of.
+pub type Ruled<'c> = (&'c GatewayTenant, &'c GatewayShard);
 
 /// What the connections of a tenant's functions must comply with to go on.
 #[derive(Debug, Clone, PartialEq)]
@@ -58,33 +61,34 @@ pub struct Terms {
 
 impl Terms {
     /// Of a tenant that stands before and after a change; none if no connection can be concerned.
-    pub fn changed(old: &GatewayTenant, before: Owners, new: &GatewayTenant, after: Owners) -> Option<Self> {
-        let same = old.allow == new.allow && old.snat == new.snat && old.inner == new.inner && before == after;
+    pub fn changed(old: Ruled<'_>, before: Owners, new: Ruled<'_>, after: Owners) -> Option<Self> {
+        let ((old, former), (new, now)) = (old, new);
+        let same = old.allow == new.allow && former.snat == now.snat && old.inner == new.inner && before == after;
         (!same).then(|| Self {
             inner: [old.inner, new.inner],
             allow: new.allow.clone(),
-            former: old.snat.clone(),
-            snat: new.snat.clone(),
+            former: former.snat.clone(),
+            snat: now.snat.clone(),
             before: Some(before),
             after,
         })
     }
 
     /// Of a tenant whose connections an earlier process has left, by what configuration is not known.
-    pub fn found(tenant: &GatewayTenant, owners: Owners) -> Self {
+    pub fn found((tenant, shard): Ruled<'_>, owners: Owners) -> Self {
         Self {
             inner: [tenant.inner; 2],
             allow: tenant.allow.clone(),
-            former: tenant.snat.clone(),
-            snat: tenant.snat.clone(),
+            former: shard.snat.clone(),
+            snat: shard.snat.clone(),
             before: None,
             after: owners,
         }
     }
 
     /// Of a tenant whose peers with these prefixes go.
-    pub fn without(tenant: &GatewayTenant, gone: Owners) -> Self {
-        Self { before: Some(gone), ..Self::found(tenant, Owners::default()) }
+    pub fn without(ruled: Ruled<'_>, gone: Owners) -> Self {
+        Self { before: Some(gone), ..Self::found(ruled, Owners::default()) }
     }
 
     /// Whether a connection ends: its host no longer has the source, its destination is no longer allowed, or answers to the

@@ -1,5 +1,6 @@
 //! What a gateway node's kernel should hold.
 
+mod fence;
 mod ruleset;
 
 use super::facts::Facts;
@@ -7,10 +8,10 @@ use super::slots::{Numbers, Slots, alias};
 use super::{
     Element, FLOW_TABLE, Link, LinkKind, NftTable, Route, RouteKey, Ruleset, SetName, State, Sysctl, SysctlKey, flow_devices_fit, rule_tree,
 };
-use crate::config::{Gateway, GatewayTenant, Snat, StaticPeer};
-use crate::model::{IfName, Mark, ShardId, Slot, TenantName, TenantShard, Who};
+use crate::config::{Gateway, GatewayShard, GatewayTenant, Snat, StaticPeer};
+use crate::model::{IfName, Mark, Slot, TenantShard, Who};
 use ipnet::{IpNet, Ipv4Net};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 /// What an outer IPv4 header and a GRE header with a key add to a packet, in bytes (RFC 2784, RFC 2890).
@@ -39,48 +40,59 @@ pub struct Inputs<'a> {
     pub slots: &'a Slots,
     /// The number of each host, by its outer address.
     pub peers: &'a Numbers<IpAddr>,
+    /// The shards whose HaVips this node has.
+    pub holds: &'a BTreeSet<TenantShard>,
 }
 
 /// The (tenant, shard)s that a gateway needs slots for.
 pub fn shards(config: &Gateway) -> Vec<TenantShard> {
-    config.tenants.iter().map(|tenant| shard_of(&tenant.name)).collect()
+    config.served().map(|(tenant, shard)| tenant.of(shard.shard)).collect()
 }
 
-fn shard_of(tenant: &TenantName) -> TenantShard {
-    TenantShard { tenant: tenant.clone(), shard: ShardId(0) }
+/// A shard that this node is a candidate for.
+struct Served<'a> {
+    slot: Slot,
+    tenant: &'a GatewayTenant,
+    shard: &'a GatewayShard,
 }
 
 /// What the whole node should hold.
 pub fn desired(inputs: &Inputs) -> State {
-    let tenants: Vec<(Slot, &GatewayTenant)> =
-        inputs.config.tenants.iter().filter_map(|tenant| Some((inputs.slot(&tenant.name)?, tenant))).collect();
+    let served = inputs.served();
     let mut state = State {
-        tables: [(NftTable::Inet, Ruleset::new(ruleset::body(inputs, &tenants)))].into(),
-        rules: rule_tree(tenants.iter().map(|(slot, _)| *slot)),
+        tables: [(NftTable::Inet, Ruleset::new(ruleset::body(inputs, &served)))].into(),
+        rules: rule_tree(served.iter().map(|served| served.slot)),
         sysctls: [(Sysctl::fwmark_reflect(), "1".to_owned())].into(),
         ..State::default()
     };
-    let present = tenants.iter().filter(|(_, tenant)| inputs.facts.links.contains_key(&tenant.interface));
-    let asked: Vec<(Slot, &IfName)> = present.map(|(slot, tenant)| (*slot, &tenant.interface)).collect();
-    if asked.len() > 1 {
-        state.tables.insert(NftTable::Netdev, Ruleset::new(ruleset::netdev(&asked)));
-    }
-    for (slot, tenant) in &tenants {
-        state.merge(inputs.tenant(*slot, tenant));
+    let fence = fence::body(inputs, &served);
+    state.tables.extend(fence.map(|body| (NftTable::Netdev, Ruleset::new(body))));
+    for served in &served {
+        state.merge(inputs.shard(served));
     }
     for peer in inputs.hosts {
         state.merge(inputs.peer(peer));
     }
-    if inputs.facts.flow_tables && flow_devices_fit(2 * tenants.len()) {
-        state.flow_devices.extend(tenants.iter().map(|(slot, _)| IfName::tunnel(*slot)));
-        state.flow_devices.extend(asked.iter().map(|(_, interface)| (*interface).clone()));
+    let present = served.iter().map(|served| &served.tenant.interface).filter(|interface| inputs.facts.links.contains_key(interface));
+    let devices: BTreeSet<IfName> = served.iter().map(|served| IfName::tunnel(served.slot)).chain(present.cloned()).collect();
+    if inputs.facts.flow_tables && flow_devices_fit(devices.len()) {
+        state.flow_devices = devices;
     }
     state
 }
 
-impl Inputs<'_> {
-    fn slot(&self, tenant: &TenantName) -> Option<Slot> {
-        self.slots.get(&shard_of(tenant))
+impl<'a> Inputs<'a> {
+    fn served(&self) -> Vec<Served<'a>> {
+        let served = self.config.served();
+        served.filter_map(|(tenant, shard)| Some(Served { slot: self.slots.get(&tenant.of(shard.shard))?, tenant, shard })).collect()
+    }
+
+    /// The HaVips of a shard and the interfaces that they are on while this node is Active, unless somebody else has put them there.
+    pub fn havips(&self, of: &TenantShard) -> BTreeSet<(IfName, IpNet)> {
+        let shard = self.config.served().find(|(tenant, shard)| tenant.of(shard.shard) == *of);
+        let Some((tenant, shard)) = shard.filter(|(_, shard)| shard.havip.is_some()) else { return BTreeSet::new() };
+        let platform = self.absent(&self.config.platform.interface, shard.local);
+        platform.into_iter().chain(self.snat_address(tenant, shard)).map(|(interface, address)| (interface, address.into())).collect()
     }
 
     /// Bytes that an inner packet may have.
@@ -90,29 +102,40 @@ impl Inputs<'_> {
         outer.saturating_sub(GRE_OVERHEAD)
     }
 
-    fn tenant(&self, slot: Slot, tenant: &GatewayTenant) -> State {
-        let tunnel = IfName::tunnel(slot);
+    fn shard(&self, served: &Served) -> State {
+        let Served { slot, tenant, shard } = *served;
+        let (tunnel, of) = (IfName::tunnel(slot), tenant.of(shard.shard));
         let kind = match self.carrier {
-            Carrier::Kernel => LinkKind::Gre { local: self.config.platform.address, remote: None, key: tenant.key },
+            Carrier::Kernel => LinkKind::Gre { local: shard.local, remote: None, key: tenant.key },
             Carrier::Userspace => LinkKind::Tun,
         };
-        let link = Link { kind, mtu: self.tunnel_mtu(), alias: alias(&shard_of(&tenant.name)), group: IfName::GROUP, up: true };
+        let link = Link { kind, mtu: self.tunnel_mtu(), alias: alias(&of), group: IfName::GROUP, up: true };
         let settings =
             |interface: &IfName| SysctlKey::OF_INTERFACE.map(|key| (Sysctl { interface: interface.clone(), key }, "1".to_owned()));
+        let addresses = match shard.havip {
+            None => self.snat_address(tenant, shard).map(|(interface, address)| (interface, address.into())).into_iter().collect(),
+            Some(_) if self.holds.contains(&of) => self.havips(&of),
+            Some(_) => BTreeSet::new(),
+        };
         State {
             sysctls: [&tunnel, &tenant.interface].into_iter().flat_map(settings).collect(),
             links: [(tunnel, link)].into(),
-            addresses: self.snat_address(tenant).map(|address| (tenant.interface.clone(), address.into())).into_iter().collect(),
+            addresses,
             routes: self.tenant_routes(slot, tenant),
             ..State::default()
         }
     }
 
-    /// The address to translate to, unless somebody else has put it on the interface already.
-    fn snat_address(&self, tenant: &GatewayTenant) -> Option<IpAddr> {
-        let Snat::To { address, .. } = tenant.snat else { return None };
-        let there = self.facts.links.get(&tenant.interface).is_some_and(|link| link.addresses.iter().any(|net| net.addr() == address));
-        (!there).then_some(address)
+    /// The address to translate to.
+    fn snat_address(&self, tenant: &GatewayTenant, shard: &GatewayShard) -> Option<(IfName, IpAddr)> {
+        let Snat::To { address, .. } = shard.snat else { return None };
+        self.absent(&tenant.interface, address)
+    }
+
+    /// None if somebody else has put the address on the interface already.
+    fn absent(&self, interface: &IfName, address: IpAddr) -> Option<(IfName, IpAddr)> {
+        let there = self.facts.links.get(interface).is_some_and(|link| link.addresses.iter().any(|net| net.addr() == address));
+        (!there).then(|| (interface.clone(), address))
     }
 
     /// The tenant's side of its table: the VPC out of the ENI, and nothing else at all.
@@ -133,9 +156,9 @@ impl Inputs<'_> {
         let mut state = State::default();
         let who = self.peers.get(&peer.outer).and_then(|n| Who::try_from(n).ok());
         let outer = peer.outer;
-        for (name, prefixes) in &peer.inner {
-            let Some(key) = self.config.tenants.iter().find(|tenant| tenant.name == *name).map(|tenant| tenant.key) else { continue };
-            let Some(slot) = self.slot(name) else { continue };
+        for (of, prefixes) in &peer.inner {
+            let Some(key) = self.config.tenants.iter().find(|tenant| tenant.name == of.tenant).map(|tenant| tenant.key) else { continue };
+            let Some(slot) = self.slots.get(of) else { continue };
             let interface = IfName::tunnel(slot);
             let via = (self.carrier == Carrier::Kernel).then_some(outer);
             // The kernel looks its next hops up by interface and metric: with one metric for all of them every new route
@@ -171,8 +194,8 @@ pub fn recover_peers(observed: &State) -> Numbers<IpAddr> {
     Numbers::recover(u16::MAX, found)
 }
 
-/// The named counters of the ruleset, each a reason to drop.
-pub use ruleset::DROPS;
+/// The named counters of the rulesets, each a reason to drop.
+pub use {fence::FENCED, ruleset::DROPS};
 
 fn set_name(name: &str) -> SetName {
     SetName { table: NftTable::Inet, name: name.into() }

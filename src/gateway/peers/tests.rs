@@ -1,6 +1,6 @@
 use super::*;
-use crate::config::{Allow, Backend, GatewayTenant, Platform, Snat};
-use crate::model::{GreKey, PortRange};
+use crate::config::{Allow, Backend, GatewayShard, GatewayTenant, Platform, Snat};
+use crate::model::{GreKey, PortRange, ShardId};
 
 fn config() -> Gateway {
     let ports = PortRange::new(1024, 65535).unwrap();
@@ -10,7 +10,7 @@ fn config() -> Gateway {
         interface: format!("eni{n}").parse().unwrap(),
         router: None,
         allow: vec![Allow { to: "172.16.0.0/16".parse().unwrap(), tcp: vec![ports], udp: vec![], icmp: false }],
-        snat: Snat::Masquerade { ports },
+        shards: vec![GatewayShard { shard: ShardId(0), local: [10, 9, 0, 1].into(), snat: Snat::Masquerade { ports }, havip: None }],
         inner: "10.64.0.0/16".parse().unwrap(),
     };
     Gateway {
@@ -19,6 +19,7 @@ fn config() -> Gateway {
         backend: Backend::Auto,
         runtime_dir: "/run/portway".into(),
         admin: "127.0.0.1:9470".parse().unwrap(),
+        ha: None,
         tenants: vec![tenant(1), tenant(2)],
         peers: vec![peer("file", "10.9.0.11", "t1", &["10.64.0.0/28"])],
     }

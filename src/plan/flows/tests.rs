@@ -37,9 +37,13 @@ fn nat(address: &str) -> Option<NatSource> {
     Some(NatSource { address: address.parse().unwrap(), port: 2000 })
 }
 
+fn first(config: &Gateway) -> Ruled<'_> {
+    (&config.tenants[0], &config.tenants[0].shards[0])
+}
+
 fn changed(old: &Gateway, new: &Gateway) -> Option<Terms> {
     let owners = |config: &Gateway| Owners::of(&config.peers).into_values().next().unwrap_or_default();
-    Terms::changed(&old.tenants[0], owners(old), &new.tenants[0], owners(new))
+    Terms::changed(first(old), owners(old), first(new), owners(new))
 }
 
 /// Whether a connection of a source to port 80 ends.
@@ -119,15 +123,15 @@ fn a_prefix_that_a_host_loses_loses_its_connections() {
 #[test]
 fn a_host_that_goes_takes_its_connections_along_and_no_others() {
     let config = gateway(ALLOW, FIXED, PEERS);
-    let gone = Owners::of(&config.peers[..1]).remove(&config.tenants[0].name).unwrap();
-    let terms = Terms::without(&config.tenants[0], gone);
+    let gone = Owners::of(&config.peers[..1]).into_values().next().unwrap();
+    let terms = Terms::without(first(&config), gone);
     assert!(ends(&terms, "10.64.0.11") && ends(&terms, "10.64.1.15") && !ends(&terms, "10.64.0.12") && !ends(&terms, "10.64.1.16"));
 }
 
 #[test]
 fn what_an_earlier_process_left_goes_on_if_it_has_a_host_and_is_permitted() {
     let config = gateway(ALLOW, FIXED, PEERS);
-    let terms = Terms::found(&config.tenants[0], Owners::of(&config.peers).into_values().next().unwrap());
+    let terms = Terms::found(first(&config), Owners::of(&config.peers).into_values().next().unwrap());
     assert!(!ends(&terms, "10.64.0.11") && ends(&terms, "10.64.0.13") && !ends(&terms, "172.16.101.4"));
     assert!(terms.end(&key("10.64.0.11", "172.16.0.1", tcp(443)), nat("172.16.101.10")));
 }

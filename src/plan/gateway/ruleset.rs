@@ -1,10 +1,11 @@
 //! The gateway's nftables table: who may send, where to, and under which address.
 
-use super::{Carrier, FLOW_TABLE, GatewayTenant, Inputs, Slot, Snat};
+use super::{Carrier, FLOW_TABLE, GatewayTenant, Inputs, Served, Slot, Snat};
 use crate::config::Allow;
 use crate::model::{IfName, PortRange};
 use crate::plan::ruleset::{FROM_A_ROUTER, came_in_at};
-use std::fmt::Write;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::{Display, Write};
 
 pub const PEERS: &str = "peers";
 pub const SENDERS: &str = "senders";
@@ -38,7 +39,7 @@ const NESTED_PORTS: &str = "{ 4789, 4790, 5555, 6080, 6081, 8472 }";
 const SENDER: &str = "ip saddr . @th,0,32 . @th,32,32 . @th,160,32";
 
 /// Everything inside `table inet portway { ... }`.
-pub fn body(inputs: &Inputs, tenants: &[(Slot, &GatewayTenant)]) -> String {
+pub fn body(inputs: &Inputs, all: &[Served]) -> String {
     let mut text = String::new();
     let out = &mut text;
     for (counter, _) in DROPS {
@@ -51,62 +52,91 @@ pub fn body(inputs: &Inputs, tenants: &[(Slot, &GatewayTenant)]) -> String {
         line(out, format_args!("flowtable {FLOW_TABLE} {{ hook ingress priority 0; }}"));
     }
     clamp(out, inputs.tunnel_mtu() - 40);
-    before_routing(out, inputs, tenants);
-    for (slot, tenant) in tenants {
-        from_tunnel(out, *slot, inputs.carrier);
-        from_tenant(out, *slot, tenant);
-        policy(out, *slot, tenant, inputs);
+    before_routing(out, inputs, all);
+    for served in all {
+        from_tunnel(out, served.slot, inputs.carrier);
+        from_tenant(out, served);
+        policy(out, served.slot, served.tenant, inputs);
     }
-    hooks(out, inputs, tenants);
+    hooks(out, inputs, all);
     text
 }
 
-/// Everything inside `table netdev portway { ... }`, for several tenants. "Who has the translated address?" is a routing
-/// question too, and with equal subnets a strict reverse path check (rp_filter 1) finds the asker behind another tenant's
-/// interface: it must be looked up in its own tenant's table. Packets get their mark later; ARP passes here alone.
-pub fn netdev(interfaces: &[(Slot, &IfName)]) -> String {
-    let mut text = String::new();
-    for (slot, interface) in interfaces {
-        line(&mut text, format_args!("chain arp_{slot} {{ type filter hook ingress device \"{interface}\" priority -300; policy accept;"));
-        line(&mut text, format_args!("meta protocol arp meta mark set {:#x}", slot.bits()));
-        line(&mut text, format_args!("}}"));
-    }
-    text
+/// An anonymous set; of nothing it could not be written.
+pub(super) fn set<T: Ord + Display>(elements: impl Iterator<Item = T>) -> Option<String> {
+    let elements: BTreeSet<T> = elements.collect();
+    let elements: Vec<String> = elements.iter().map(ToString::to_string).collect();
+    (!elements.is_empty()).then(|| format!("{{ {} }}", elements.join(", ")))
 }
 
-fn line(out: &mut String, text: std::fmt::Arguments) {
+/// The outer addresses of our tunnels.
+fn locals(all: &[Served]) -> Option<String> {
+    set(all.iter().map(|served| served.shard.local))
+}
+
+fn networks(all: &[Served]) -> Option<String> {
+    set(all.iter().map(|served| format!("\"{}\"", served.tenant.interface)))
+}
+
+pub(super) fn line(out: &mut String, text: std::fmt::Arguments) {
     // Writing to a String cannot fail.
     let _ = writeln!(out, "{text}");
 }
 
-fn before_routing(out: &mut String, inputs: &Inputs, tenants: &[(Slot, &GatewayTenant)]) {
+fn before_routing(out: &mut String, inputs: &Inputs, all: &[Served]) {
     line(out, format_args!("chain outer {{"));
     match inputs.carrier {
-        Carrier::Kernel => outer(out, tenants),
+        Carrier::Kernel => outer(out, all),
         Carrier::Userspace => line(out, format_args!("notrack accept")),
     }
     line(out, format_args!("}}"));
+    // The shards of a tenant have one interface, and an address there each.
+    let mut at: BTreeMap<&IfName, Vec<&Served>> = BTreeMap::new();
+    all.iter().for_each(|served| at.entry(&served.tenant.interface).or_default().push(served));
+    for sharing in at.values().filter(|sharing| sharing.len() > 1) {
+        line(out, format_args!("chain from_tenant_{}_and_others {{", sharing[0].slot));
+        let to = |served: &&Served| match served.shard.snat {
+            Snat::To { address, .. } => Some(format!("{address} : goto from_tenant_{}", served.slot)),
+            Snat::Masquerade { .. } => None,
+        };
+        let entries: Vec<String> = sharing.iter().filter_map(to).collect();
+        line(out, format_args!("ip daddr vmap {{ {} }}", entries.join(", ")));
+        line(out, format_args!("}}"));
+    }
     let platform = &inputs.config.platform;
     line(out, format_args!("chain before_routing {{ type filter hook prerouting priority raw; policy accept;"));
-    line(out, format_args!("{} ip protocol gre ip daddr {} goto outer", came_in_at(&platform.interface, inputs.facts), platform.address));
-    // The kernel takes what is for its address at any interface, and so would whoever unwraps it.
-    line(out, format_args!("ip protocol gre ip daddr {} counter name drop_wrong_interface drop", platform.address));
-    let tunnels = tenants.iter().map(|(slot, _)| (IfName::tunnel(*slot), format!("from_tunnel_{slot}")));
-    let networks = tenants.iter().map(|(slot, tenant)| (tenant.interface.clone(), format!("from_tenant_{slot}")));
+    if let Some(locals) = locals(all) {
+        line(out, format_args!("{} ip protocol gre ip daddr {locals} goto outer", came_in_at(&platform.interface, inputs.facts)));
+        // The kernel takes what is for its address at any interface, and so would whoever unwraps it.
+        line(out, format_args!("ip protocol gre ip daddr {locals} counter name drop_wrong_interface drop"));
+    }
+    untracked(out, inputs, "daddr");
+    let tunnels = all.iter().map(|served| (IfName::tunnel(served.slot), format!("from_tunnel_{}", served.slot)));
+    let networks = at.iter().map(|(interface, sharing)| {
+        let others = if sharing.len() > 1 { "_and_others" } else { "" };
+        ((*interface).clone(), format!("from_tenant_{}{others}", sharing[0].slot))
+    });
     dispatch(out, "iifname", "goto", tunnels.chain(networks));
     line(out, format_args!("}}"));
 }
 
+/// What gateways tell each other is none of the connections that they tell each other of.
+fn untracked(out: &mut String, inputs: &Inputs, direction: &str) {
+    let Some(ha) = &inputs.config.ha else { return };
+    let (own, port) = (inputs.config.platform.address, ha.sync_port);
+    line(out, format_args!("ip protocol 112 notrack accept"));
+    line(out, format_args!("ip {direction} {own} udp sport {port} udp dport {port} notrack accept"));
+}
+
 /// A packet of a tunnel, still wrapped: does this function host have this inner address in the tenant of this key? One
 /// look-up says so, and whose the packet is; the kernel gives the mark to what it unwraps. The rest only names the reason.
-fn outer(out: &mut String, tenants: &[(Slot, &GatewayTenant)]) {
-    let keys: Vec<String> = tenants.iter().map(|(_, tenant)| tenant.key.to_string()).collect();
+fn outer(out: &mut String, all: &[Served]) {
     line(out, format_args!("meta mark set {SENDER} map @{SENDERS} notrack accept"));
     line(out, format_args!("meta mark set {SENDER} map @{SENDERS_NET} notrack accept"));
     line(out, format_args!("@th,0,16 != 0x2000 counter name drop_gre_header drop"));
     line(out, format_args!("@th,16,16 != 0x0800 counter name drop_gre_protocol drop"));
-    if !keys.is_empty() {
-        line(out, format_args!("@th,32,32 != {{ {} }} counter name drop_gre_key drop", keys.join(", ")));
+    if let Some(keys) = set(all.iter().map(|served| served.tenant.key.0)) {
+        line(out, format_args!("@th,32,32 != {keys} counter name drop_gre_key drop"));
     }
     line(out, format_args!("meta mark set 0"));
     line(out, format_args!("meta mark set ip saddr map @{PEERS}"));
@@ -135,11 +165,12 @@ fn from_tunnel(out: &mut String, slot: Slot, carrier: Carrier) {
 
 /// A packet from the tenant's network to the translated address. Only such a packet can be an answer; anything else
 /// that comes in there is the machine's own business.
-fn from_tenant(out: &mut String, slot: Slot, tenant: &GatewayTenant) {
+fn from_tenant(out: &mut String, served: &Served) {
+    let slot = served.slot;
     line(out, format_args!("chain from_tenant_{slot} {{"));
     // Never a tunnel's packet: with this mark it would pass for one that was looked up.
     line(out, format_args!("ip protocol gre return"));
-    match tenant.snat {
+    match served.shard.snat {
         Snat::To { address, .. } => line(out, format_args!("ip daddr != {address} return")),
         Snat::Masquerade { .. } => line(out, format_args!("fib daddr type != local return")),
     }
@@ -205,8 +236,19 @@ fn join(ports: &[PortRange]) -> String {
     ports.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }
 
-fn hooks(out: &mut String, inputs: &Inputs, tenants: &[(Slot, &GatewayTenant)]) {
-    let platform = &inputs.config.platform;
+/// What is for a translated address and is no connection's: never answered with a reset, which would end one that this node has yet to
+/// learn of. A HaVip is answered at all (pings) only if configured so (RFC 9568 section 6.1, Accept_Mode).
+fn to_the_machine(out: &mut String, inputs: &Inputs, served: &Served) {
+    let Snat::To { address, .. } = served.shard.snat else { return };
+    let accept = inputs.config.ha.as_ref().is_none_or(|ha| ha.accept);
+    let what = if accept { " meta l4proto { tcp, udp }" } else { "" };
+    line(out, format_args!("ip daddr {address}{what} iifname \"{}\" counter name drop_unsolicited drop", served.tenant.interface));
+    if served.shard.havip.is_some() && !accept {
+        line(out, format_args!("ip daddr {} ip protocol != gre counter name drop_to_node drop", served.shard.local));
+    }
+}
+
+fn hooks(out: &mut String, inputs: &Inputs, all: &[Served]) {
     line(out, format_args!("chain rejected {{ type filter hook prerouting priority mangle; policy accept;"));
     // What the tenant's table has no way for is rejected by its last route, where no rule sees it.
     line(
@@ -219,40 +261,33 @@ fn hooks(out: &mut String, inputs: &Inputs, tenants: &[(Slot, &GatewayTenant)]) 
     line(out, format_args!("}}"));
 
     line(out, format_args!("chain forward {{ type filter hook forward priority filter; policy accept;"));
-    dispatch(out, "iifname", "goto", tenants.iter().map(|(slot, _)| (IfName::tunnel(*slot), format!("to_tenant_{slot}"))));
-    dispatch(out, "oifname", "goto", tenants.iter().map(|(slot, _)| (IfName::tunnel(*slot), format!("to_tunnel_{slot}"))));
+    dispatch(out, "iifname", "goto", all.iter().map(|served| (IfName::tunnel(served.slot), format!("to_tenant_{}", served.slot))));
+    dispatch(out, "oifname", "goto", all.iter().map(|served| (IfName::tunnel(served.slot), format!("to_tunnel_{}", served.slot))));
     line(out, format_args!("iifgroup {} counter name drop_policy drop", IfName::GROUP));
     line(out, format_args!("oifgroup {} counter name drop_unsolicited drop", IfName::GROUP));
     // Tenants' interfaces forward because we said so: between tunnel and tenant, and nowhere else.
-    let networks: Vec<String> = tenants.iter().map(|(_, tenant)| format!("\"{}\"", tenant.interface)).collect();
-    if !networks.is_empty() {
-        line(out, format_args!("iifname {{ {} }} counter name drop_unsolicited drop", networks.join(", ")));
-        line(out, format_args!("oifname {{ {} }} counter name drop_policy drop", networks.join(", ")));
+    if let Some(networks) = networks(all) {
+        line(out, format_args!("iifname {networks} counter name drop_unsolicited drop"));
+        line(out, format_args!("oifname {networks} counter name drop_policy drop"));
     }
     line(out, format_args!("}}"));
 
     line(out, format_args!("chain input {{ type filter hook input priority filter; policy accept;"));
     line(out, format_args!("iifgroup {} counter name drop_to_node drop", IfName::GROUP));
-    for (_, tenant) in tenants {
-        // The address is the connections' alone: a packet that belongs to none must not be answered with a reset.
-        if let Snat::To { address, .. } = tenant.snat {
-            line(
-                out,
-                format_args!(
-                    "ip daddr {address} meta l4proto {{ tcp, udp }} iifname \"{}\" counter name drop_unsolicited drop",
-                    tenant.interface
-                ),
-            );
-        }
+    for served in all {
+        to_the_machine(out, inputs, served);
     }
     line(out, format_args!("}}"));
 
     line(out, format_args!("chain output {{ type filter hook output priority raw; policy accept;"));
-    line(out, format_args!("ip saddr {} ip protocol gre notrack accept", platform.address));
+    if let Some(locals) = locals(all) {
+        line(out, format_args!("ip saddr {locals} ip protocol gre notrack accept"));
+    }
+    untracked(out, inputs, "saddr");
     // 'Protocol unreachable' for GRE, which the kernel answers while nobody listens: it would end a host's tunnel.
     line(out, format_args!("icmp type destination-unreachable icmp code prot-unreachable @th,136,8 47 drop"));
-    for (slot, tenant) in tenants {
-        if matches!(tenant.snat, Snat::Masquerade { .. }) {
+    for Served { slot, tenant, shard } in all {
+        if matches!(shard.snat, Snat::Masquerade { .. }) {
             // The interface's own address is in the tenant's zone, so what the node itself sends from there must be too.
             line(out, format_args!("oifname \"{}\" ct zone set {}", tenant.interface, slot.zone()));
         }
@@ -260,9 +295,9 @@ fn hooks(out: &mut String, inputs: &Inputs, tenants: &[(Slot, &GatewayTenant)]) 
     line(out, format_args!("}}"));
 
     line(out, format_args!("chain after_routing {{ type nat hook postrouting priority srcnat; policy accept;"));
-    for (slot, tenant) in tenants {
+    for Served { slot, tenant, shard } in all {
         let flow = format!("meta mark & 0x3fff == {:#x} oifname \"{}\"", slot.bits(), tenant.interface);
-        match tenant.snat {
+        match shard.snat {
             Snat::To { address, ports } => {
                 line(out, format_args!("{flow} meta l4proto {{ tcp, udp }} snat ip to {address}:{} fully-random", range(ports)));
                 line(out, format_args!("{flow} snat ip to {address}"));

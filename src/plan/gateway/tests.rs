@@ -1,11 +1,15 @@
 use super::*;
 use crate::config::{Allow, Backend, Platform};
-use crate::model::{GreKey, PortRange};
+use crate::model::{GreKey, PortRange, ShardId};
 use crate::plan::facts::LinkFacts;
 use crate::plan::plan;
 
 fn port(n: u16) -> PortRange {
     PortRange::new(n, n).unwrap()
+}
+
+fn to(address: [u8; 4]) -> Snat {
+    Snat::To { address: address.into(), ports: PortRange::new(1024, 65535).unwrap() }
 }
 
 pub fn gateway(tenants: &[&str], peers: u8) -> Gateway {
@@ -15,7 +19,7 @@ pub fn gateway(tenants: &[&str], peers: u8) -> Gateway {
         interface: format!("eni{n}").parse().unwrap(),
         router: None,
         allow: vec![Allow { to: "172.16.0.0/16".parse().unwrap(), tcp: vec![port(5432)], udp: vec![], icmp: true }],
-        snat: Snat::To { address: [172, 16, 101, 10].into(), ports: PortRange::new(1024, 65535).unwrap() },
+        shards: vec![GatewayShard { shard: ShardId(0), local: [10, 9, 0, 1].into(), snat: to([172, 16, 101, 10]), havip: None }],
         inner: "10.64.0.0/16".parse().unwrap(),
     };
     let peer = |n: u8| StaticPeer {
@@ -29,6 +33,7 @@ pub fn gateway(tenants: &[&str], peers: u8) -> Gateway {
         backend: Backend::Auto,
         runtime_dir: "/run/portway".into(),
         admin: "127.0.0.1:9470".parse().unwrap(),
+        ha: None,
         tenants: tenants.iter().enumerate().map(tenant).collect(),
         peers: (11..11 + peers).map(peer).collect(),
     }
@@ -56,7 +61,7 @@ fn state_with(config: &Gateway, carrier: Carrier, facts: &Facts) -> State {
     slots.assign(&shards(config)).unwrap();
     peers.assign(config.peers.iter().map(|peer| &peer.outer)).unwrap();
     let hosts: Vec<_> = config.peers.iter().collect();
-    desired(&Inputs { config, carrier, facts, hosts: &hosts, slots: &slots, peers: &peers })
+    desired(&Inputs { config, carrier, facts, hosts: &hosts, slots: &slots, peers: &peers, holds: &BTreeSet::new() })
 }
 
 #[test]
@@ -148,6 +153,6 @@ fn a_restarted_gateway_gives_every_host_the_number_it_had() {
 fn the_translated_address_is_added_unless_it_is_there() {
     let mut config = gateway(&["acme"], 0);
     assert!(state(&config, Carrier::Userspace).addresses.contains(&("eni0".parse().unwrap(), "172.16.101.10/32".parse().unwrap())));
-    config.tenants[0].snat = Snat::To { address: [172, 16, 101, 4].into(), ports: PortRange::new(1024, 65535).unwrap() };
+    config.tenants[0].shards[0].snat = to([172, 16, 101, 4]);
     assert!(state(&config, Carrier::Userspace).addresses.is_empty());
 }
