@@ -29,7 +29,7 @@ pub use watch::{Change, Watch};
 
 use crate::model::{FlowKey, IfName, Mark, NatSource};
 use crate::plan::facts::{Facts, LinkFacts, on_link};
-use crate::plan::{Element, NftTable, Route, RouteKey, Ruleset, SetName, State, Step, Sysctl, SysctlKey};
+use crate::plan::{NftTable, Route, RouteKey, Ruleset, State, Step, Sysctl, SysctlKey};
 use apply::{Indices, same_kind};
 use conntrack::Conntrack;
 use ipnet::IpNet;
@@ -202,16 +202,6 @@ impl Kernel {
             failures.extend(failed.map(|(step, error)| Failure { step: step.clone(), error }));
         }
         failures
-    }
-
-    /// Adds one element, or replaces its value. When this returns, the kernel acts on it.
-    pub fn set_element(&self, set: &SetName, element: &Element, value: Option<Mark>) -> Result<(), KernelError> {
-        Ok(element::set(&mut lock(&self.elements), set, element, value)?)
-    }
-
-    /// Removes one element, or finds it gone.
-    pub fn remove_element(&self, set: &SetName, element: &Element) -> Result<(), KernelError> {
-        Ok(element::remove(&mut lock(&self.elements), set, element)?)
     }
 
     /// Removes one route, or finds it gone, without a look at the others.
