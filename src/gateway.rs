@@ -2,12 +2,13 @@
 
 use crate::config::{self, Config, Gateway, StaticPeer};
 use crate::daemon::carrier::{self, Path};
+use crate::daemon::over::Over;
 use crate::daemon::reconcile::Role;
 use crate::daemon::store::Store;
 use crate::daemon::{self, Place};
 use crate::kernel::Kernel;
 use crate::metrics::Page;
-use crate::model::{IfName, Mark, SLOT_MASK};
+use crate::model::IfName;
 use crate::plan::facts::Facts;
 use crate::plan::flows::Terms;
 use crate::plan::gateway::{Carrier, Inputs, desired, recover_peers, shards};
@@ -42,8 +43,7 @@ pub struct Node {
     recovered: bool,
     path: Path,
     mtu: u32,
-    /// Marks and masks of connections that belong to nobody any more.
-    over: Vec<(Mark, u32)>,
+    over: Over,
     /// What the connections of these zones have to comply with, not yet looked at.
     terms: Vec<(u16, Terms)>,
     /// The rules that should stand, without their text.
@@ -78,7 +78,7 @@ impl Node {
             recovered: false,
             path: Path::default(),
             mtu: 0,
-            over: Vec::new(),
+            over: Over::default(),
             terms: Vec::new(),
             ruleset: None,
             revision: 0,
@@ -126,8 +126,7 @@ impl Role for Node {
 
     fn desired(&mut self, facts: &Facts, observed: &State) -> anyhow::Result<State> {
         self.recover(observed);
-        let freed = self.slots.assign(&shards(&self.config))?;
-        self.over.extend(freed.into_iter().map(|slot| (Mark::new(None, Some(slot)), SLOT_MASK)));
+        self.over.slots(self.slots.assign(&shards(&self.config))?);
         let hosts: Vec<&StaticPeer> = self.peers.iter().map(|(peer, _)| peer).collect();
         self.numbers.assign(hosts.iter().map(|peer| &peer.outer))?;
         let (config, slots, holds) = (&self.config, &self.slots, BTreeSet::new());
@@ -142,7 +141,7 @@ impl Role for Node {
         let tunnels = self.tunnels();
         // Packets that the data path still lets through would only begin anew what ends here.
         let followed = self.path.follow(&tunnels, kernel).await;
-        self.end_the_free(kernel).await?;
+        self.over.end(kernel).await?;
         followed?;
         self.end_the_changed(kernel).await
     }

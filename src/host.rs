@@ -8,12 +8,13 @@ mod tunnels;
 
 use crate::config::{self, Config, Host};
 use crate::daemon::carrier::{self, Path};
+use crate::daemon::over::Over;
 use crate::daemon::reconcile::Role;
 use crate::daemon::store::Store;
 use crate::daemon::{self, Place};
 use crate::kernel::Kernel;
 use crate::metrics::Page;
-use crate::model::{AttachmentName, IfName, Mark, SLOT_MASK, TenantShard, WHO_MASK};
+use crate::model::{AttachmentName, IfName, TenantShard};
 use crate::plan::facts::Facts;
 use crate::plan::gateway::Carrier;
 use crate::plan::host::{Attached, Inputs, desired, shards};
@@ -38,8 +39,7 @@ pub struct Node {
     store: Store<Attachment>,
     path: Path,
     mtu: u32,
-    /// Marks and masks of connections that belong to nobody any more.
-    over: Vec<(Mark, u32)>,
+    over: Over,
     /// How often attachments or the configuration changed.
     revision: u64,
     /// Whether the kernel has flow tables.
@@ -75,7 +75,7 @@ impl Node {
             store,
             path: Path::default(),
             mtu: 0,
-            over: Vec::new(),
+            over: Over::default(),
             revision: 0,
             flow_tables: false,
             thrown: BTreeSet::new(),
@@ -137,7 +137,7 @@ impl Node {
 
     /// Takes out of the kernel what an attachment had there. What fails does not keep the rest, and is left to the next pass.
     async fn undo(&mut self, kernel: &Kernel, attached: &Attached) -> anyhow::Result<()> {
-        self.over.push((Mark::new(Some(attached.who), None), WHO_MASK));
+        self.over.who(attached.who);
         let mut failures: Vec<anyhow::Error> = Vec::new();
         if attached.port {
             failures.extend(self.settle(kernel).await.err());
@@ -152,17 +152,8 @@ impl Node {
                 .collect();
             failures.extend(kernel.apply(&steps).await.into_iter().map(anyhow::Error::from));
         }
-        failures.extend(self.end_connections(kernel).await.err());
+        failures.extend(self.over.end(kernel).await.err());
         failures.into_iter().next().map_or(Ok(()), Err)
-    }
-
-    /// Deletes the connections of all that is over; what cannot be deleted now stays on the list.
-    async fn end_connections(&mut self, kernel: &Kernel) -> anyhow::Result<()> {
-        while let Some((mark, mask)) = self.over.last() {
-            kernel.delete_conntrack_by_mark(*mark, *mask).await.context("cannot delete the connections of what is over")?;
-            self.over.pop();
-        }
-        Ok(())
     }
 
     fn forget(&mut self, name: &AttachmentName) -> Option<Attachment> {
@@ -217,8 +208,7 @@ impl Role for Node {
         if self.slots == Slots::default() {
             self.slots = Slots::recover(observed.links.iter().map(|(name, link)| (name, link.alias.as_str())));
         }
-        let freed = self.slots.assign(&shards(&self.config))?;
-        self.over.extend(freed.into_iter().map(|slot| (Mark::new(None, Some(slot)), SLOT_MASK)));
+        self.over.slots(self.slots.assign(&shards(&self.config))?);
         self.flow_tables = facts.flow_tables;
         self.lost = self.find_lost(facts);
         let lost: BTreeSet<&AttachmentName> = self.lost.iter().collect();
@@ -234,10 +224,10 @@ impl Role for Node {
         for name in std::mem::take(&mut self.lost) {
             if let Some(gone) = self.forget(&name) {
                 tracing::info!("attachment {name} is over: interface {} has gone", gone.attached.interface);
-                self.over.push((Mark::new(Some(gone.attached.who), None), WHO_MASK));
+                self.over.who(gone.attached.who);
             }
         }
-        self.end_connections(kernel).await?;
+        self.over.end(kernel).await?;
         let tunnels = self.tunnels();
         self.path.follow(&tunnels, kernel).await
     }

@@ -27,9 +27,9 @@ pub use netlink::Refused;
 pub use survey::Survey;
 pub use watch::{Change, Watch};
 
-use crate::model::{FlowKey, IfName, Mark, NatSource};
+use crate::model::IfName;
 use crate::plan::facts::{Facts, LinkFacts, on_link};
-use crate::plan::{Element, NftTable, Route, RouteKey, Ruleset, SetName, State, Step, Sysctl, SysctlKey};
+use crate::plan::{NftTable, Route, RouteKey, Ruleset, State, Step, Sysctl, SysctlKey};
 use apply::{Indices, same_kind};
 use conntrack::Conntrack;
 use ipnet::IpNet;
@@ -204,16 +204,6 @@ impl Kernel {
         failures
     }
 
-    /// Adds one element, or replaces its value. When this returns, the kernel acts on it.
-    pub fn set_element(&self, set: &SetName, element: &Element, value: Option<Mark>) -> Result<(), KernelError> {
-        Ok(element::set(&mut lock(&self.elements), set, element, value)?)
-    }
-
-    /// Removes one element, or finds it gone.
-    pub fn remove_element(&self, set: &SetName, element: &Element) -> Result<(), KernelError> {
-        Ok(element::remove(&mut lock(&self.elements), set, element)?)
-    }
-
     /// Removes one route, or finds it gone, without a look at the others.
     pub fn remove_route(&self, key: &RouteKey, route: &Route) -> Result<(), KernelError> {
         let mut netlink = lock(&self.route);
@@ -225,38 +215,6 @@ impl Kernel {
             Route::Unreachable | Route::Throw => None,
         };
         Ok(route::remove_one(&mut netlink, key, route, index)?)
-    }
-
-    /// Deletes every connection tracking entry whose mark has these bits under this mask.
-    pub async fn delete_conntrack_by_mark(&self, mark: Mark, mask: u32) -> Result<(), KernelError> {
-        let delete = || conntrack::delete_by_mark(&mut lock(&self.elements), mark.0, mask);
-        delete()?;
-        if self.keeps_offloaded().await? && conntrack::any(conntrack::Filter { zone: None, mark, mask })? {
-            self.empty_flow_table().await?;
-            delete()?;
-        }
-        Ok(())
-    }
-
-    /// Deletes the connections of these zones that `ends` names, and says how many there were.
-    pub async fn end_flows(&self, zones: &BTreeSet<u16>, ends: impl Fn(&FlowKey, Option<NatSource>) -> bool) -> Result<usize, KernelError> {
-        match self.delete_flows(zones, &ends) {
-            Err(KernelError::Refused(Refused { errno: libc::EBUSY, .. })) => {
-                self.empty_flow_table().await?;
-                self.delete_flows(zones, &ends)
-            }
-            other => other,
-        }
-    }
-
-    /// Kernels before 6.4 do not delete a connection that is in a flow table (ctnetlink_del_conntrack, ctnetlink_flush_iterate).
-    async fn keeps_offloaded(&self) -> Result<bool, KernelError> {
-        Ok(*self.flow_tables.get_or_try_init(nft::has_flow_tables).await? && !flow_table::entries_can_be_deleted())
-    }
-
-    /// Takes all connections out of the flow table, to which those that go on find back by themselves.
-    async fn empty_flow_table(&self) -> Result<(), KernelError> {
-        nft::renew(&mut *self.netfilter.lock().await, NftTable::Inet).await
     }
 
     /// Whether this is the ruleset that was applied last.

@@ -98,9 +98,8 @@ fn a_prefix_within_another_is_refused_and_its_removal_leaves_the_other() {
         let world = World::new().await;
         world.apply(&plan(&sample(), &State::default()).steps).await;
         let narrower = Element::InterfacePrefix(77, "10.64.8.0/24".parse().unwrap());
-        let error = world.kernel.set_element(&set("attached_net"), &narrower, Some(Mark(1))).unwrap_err();
+        let error = world.attempt(Step::SetElement(set("attached_net"), narrower.clone(), Some(Mark(1)))).await.unwrap_err();
         assert!(matches!(&error, KernelError::Refused(refused) if [libc::EEXIST, libc::ENOTEMPTY].contains(&refused.errno)), "{error:?}");
-        world.kernel.remove_element(&set("attached_net"), &narrower).unwrap();
         world.apply(&[Step::RemoveElement(set("attached_net"), narrower)]).await;
         assert_eq!(world.observe().await, sample());
     });
@@ -168,12 +167,13 @@ fn packets_match_what_we_add() {
         };
         for (name, element, value) in &all {
             assert_eq!(counted(name), 0, "{name}");
-            world.kernel.set_element(&set(name), element, *value).unwrap();
+            world.apply(&[Step::SetElement(set(name), element.clone(), *value)]).await;
             assert_eq!(counted(name), 2, "{name}");
         }
         for (name, element, _) in &all {
-            world.kernel.remove_element(&set(name), element).unwrap();
-            world.kernel.remove_element(&set(name), element).unwrap();
+            let removal = [Step::RemoveElement(set(name), element.clone())];
+            world.apply(&removal).await;
+            world.apply(&removal).await;
         }
         assert!(world.observe().await.elements.is_empty());
     });

@@ -102,10 +102,12 @@ fn one_element_takes_microseconds_whatever_stands() {
             let mut times = Vec::new();
             for n in 0..2_000 {
                 let element = Element::Address(address([203, 0, 113, 0], n));
+                let (addition, removal) =
+                    ([Step::SetElement(set("peers"), element.clone(), Some(Mark(n << 16)))], [Step::RemoveElement(set("peers"), element)]);
                 let start = Instant::now();
-                world.kernel.set_element(&set("peers"), &element, Some(Mark(n << 16))).unwrap();
+                world.apply(&addition).await;
                 times.push(start.elapsed());
-                world.kernel.remove_element(&set("peers"), &element).unwrap();
+                world.apply(&removal).await;
             }
             times.sort();
             let (p50, p99) = (times[times.len() / 2], times[times.len() * 99 / 100]);
@@ -130,11 +132,8 @@ fn one_prefix_of_many() {
         timed("10,000 prefixes", Duration::from_secs(10), world.apply(&steps)).await;
         assert_eq!(world.observe().await.elements, desired.elements);
         let element = sender("172.16.0.0/16".parse().unwrap());
-        timed("one more prefix", Duration::from_secs(1), async {
-            world.kernel.set_element(&set("senders_net"), &element, Some(Mark(1 << 16)))
-        })
-        .await
-        .unwrap();
+        let addition = [Step::SetElement(set("senders_net"), element, Some(Mark(1 << 16)))];
+        timed("one more prefix", Duration::from_secs(1), world.apply(&addition)).await;
     });
 }
 

@@ -40,14 +40,14 @@ async fn add(State(shared): Node_, Path(name): Path<String>, body: Bytes) -> Res
         Refusal::Invalid(format!("the body is not a peer: {error}; write {{\"outer\": ADDRESS, \"inner\": {{TENANT: [PREFIX]}}}}"))
     })?;
     let peer = StaticPeer { host, outer, inner };
-    let added = shared.role.lock().await.add_peer(&shared.kernel, peer.clone()).await.inspect_err(|failed| failed.look_again(&shared))?;
+    let added = shared.role.lock().await.add_peer(&shared.kernel, peer.clone()).await?;
     let status = if added { StatusCode::CREATED } else { StatusCode::OK };
     Ok((status, Json(json!({ "host": peer.host, "outer": peer.outer, "inner": peer.inner }))).into_response())
 }
 
 async fn remove(State(shared): Node_, Path(name): Path<String>) -> Result<Response, Failed> {
     let name = parse_name(&name)?;
-    shared.role.lock().await.remove_peer(&shared.kernel, &name).await.inspect_err(|failed| failed.look_again(&shared))?;
+    shared.role.lock().await.remove_peer(&shared.kernel, &name).await?;
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 
@@ -60,15 +60,6 @@ fn parse_name(name: &str) -> Result<NodeName, Refusal> {
 pub enum Failed {
     Refused(Refusal),
     Kernel(anyhow::Error),
-}
-
-impl Failed {
-    /// What the kernel refused halfway is put right at once, not with the next look.
-    fn look_again(&self, shared: &Shared<Node>) {
-        if let Self::Kernel(_) = self {
-            shared.again.notify_one();
-        }
-    }
 }
 
 impl From<Refusal> for Failed {

@@ -33,15 +33,6 @@ impl Node {
         changed.collect()
     }
 
-    /// The connections of slots that nobody has any more.
-    pub(super) async fn end_the_free(&mut self, kernel: &Kernel) -> anyhow::Result<()> {
-        while let Some((mark, mask)) = self.over.last() {
-            kernel.delete_conntrack_by_mark(*mark, *mask).await.context("cannot end the connections of a tenant that is gone")?;
-            self.over.pop();
-        }
-        Ok(())
-    }
-
     /// The connections that do not comply with what has changed, once the rules that keep them from beginning anew are in force.
     pub(super) async fn end_the_changed(&mut self, kernel: &Kernel) -> anyhow::Result<()> {
         let Some(ruleset) = &self.ruleset else { return Ok(()) };

@@ -59,7 +59,7 @@ async fn attach(State(shared): Node_, Path(name): Path<String>, body: Bytes) -> 
         Refusal::Invalid(format!("the body is not an attachment: {error}; write {{\"tenant\": NAME, \"interface\": NAME}}, optionally with \"source\" or \"shard\""))
     })?;
     let mut role = shared.role.lock().await;
-    let (made, attachment) = role.attach(&shared.kernel, name, spec).await.inspect_err(|failed| failed.look_again(&shared))?;
+    let (made, attachment) = role.attach(&shared.kernel, name, spec).await?;
     let status = if made { StatusCode::CREATED } else { StatusCode::OK };
     Ok((status, Json(view(&attachment))).into_response())
 }
@@ -67,7 +67,7 @@ async fn attach(State(shared): Node_, Path(name): Path<String>, body: Bytes) -> 
 async fn detach(State(shared): Node_, Path(name): Path<String>) -> Result<Response, Failed> {
     let name = parse_name(&name)?;
     let mut role = shared.role.lock().await;
-    role.detach(&shared.kernel, &name).await.inspect_err(|failed| failed.look_again(&shared))?;
+    role.detach(&shared.kernel, &name).await?;
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 
@@ -80,15 +80,6 @@ fn parse_name(name: &str) -> Result<AttachmentName, Refusal> {
 pub enum Failed {
     Refused(Refusal),
     Kernel(String),
-}
-
-impl Failed {
-    /// What the kernel refused halfway is put right at once, not with the next look.
-    fn look_again(&self, shared: &Shared<Node>) {
-        if let Self::Kernel(_) = self {
-            shared.again.notify_one();
-        }
-    }
 }
 
 impl From<Refusal> for Failed {

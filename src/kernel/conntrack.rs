@@ -11,8 +11,9 @@ pub use watch::{FlowWatch, Notices};
 
 use super::attr;
 use super::netlink::{Answer, Batch, Netlink, Request};
-use super::{Kernel, KernelError, Refused, lock};
+use super::{Kernel, KernelError, Refused, flow_table, lock, nft};
 use crate::model::{Flow, FlowKey, FlowStep, Mark, NatSource};
+use crate::plan::NftTable;
 use message::{Shape, number};
 use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL};
 use std::collections::BTreeSet;
@@ -182,31 +183,50 @@ impl Conntrack {
     }
 }
 
-/// Whether there is a connection that the filter takes.
-pub(super) fn any(filter: Filter) -> Result<bool, KernelError> {
-    let (mut dump, mut found) = (FlowDump::start(filter)?, false);
-    while dump.next(&mut |_| found = true)? {}
-    Ok(found)
-}
-
 impl Kernel {
-    /// Deletes the connection tracking entries of some zones that `ends` names, in one walk over the table: how many there were.
-    pub(super) fn delete_flows(
-        &self,
-        zones: &BTreeSet<u16>,
-        ends: impl Fn(&FlowKey, Option<NatSource>) -> bool,
-    ) -> Result<usize, KernelError> {
+    /// Deletes every connection tracking entry whose mark has these bits under this mask.
+    pub async fn delete_conntrack_by_mark(&self, mark: Mark, mask: u32) -> Result<(), KernelError> {
+        delete_by_mark(&mut lock(&self.elements), mark, mask)?;
+        if self.keeps_offloaded().await? {
+            self.end(Filter { zone: None, mark, mask }, |_, _| true).await?;
+        }
+        Ok(())
+    }
+
+    /// Deletes the connections of these zones that `ends` names, in one walk over the table, and says how many there were.
+    pub async fn end_flows(&self, zones: &BTreeSet<u16>, ends: impl Fn(&FlowKey, Option<NatSource>) -> bool) -> Result<usize, KernelError> {
         let filter = match zones.iter().next() {
             None => return Ok(0),
             Some(zone) if zones.len() == 1 => Filter::zone(*zone),
             Some(_) => Filter::default(),
         };
+        self.end(filter, |key, nat| zones.contains(&key.zone) && ends(key, nat)).await
+    }
+
+    /// Deletes the connections that the filter takes and `ends` names, those in the flow table too.
+    async fn end(&self, filter: Filter, ends: impl Fn(&FlowKey, Option<NatSource>) -> bool) -> Result<usize, KernelError> {
+        match self.delete_flows(filter, &ends) {
+            Err(KernelError::Refused(Refused { errno: libc::EBUSY, .. })) => {
+                // All leave the flow table; those that go on find the way back by themselves.
+                nft::renew(&mut *self.netfilter.lock().await, NftTable::Inet).await?;
+                self.delete_flows(filter, &ends)
+            }
+            other => other,
+        }
+    }
+
+    fn delete_flows(&self, filter: Filter, ends: impl Fn(&FlowKey, Option<NatSource>) -> bool) -> Result<usize, KernelError> {
         let mut kept = lock(&self.conntrack);
         let mut conntrack = kept.take().map_or_else(Conntrack::open, Ok)?;
-        let written = conntrack.delete_if(filter, |key, nat| zones.contains(&key.zone) && ends(key, nat))?;
+        let written = conntrack.delete_if(filter, ends)?;
         *kept = Some(conntrack);
-        // On a kernel before 6.4: one that found its way back into the flow table meanwhile.
+        // On a kernel before 6.4: one that is in the flow table.
         written.refused.into_iter().next().map_or(Ok(written.deleted), |(_, why)| Err(why.into()))
+    }
+
+    /// Kernels before 6.4 do not delete a connection that is in a flow table (ctnetlink_del_conntrack, ctnetlink_flush_iterate).
+    async fn keeps_offloaded(&self) -> Result<bool, KernelError> {
+        Ok(*self.flow_tables.get_or_try_init(nft::has_flow_tables).await? && !flow_table::entries_can_be_deleted())
     }
 }
 
@@ -240,9 +260,9 @@ impl FlowDump {
 
 /// Deletes every entry, of any zone and address family, whose mark has these bits under this mask: one message, and the
 /// kernel walks its table.
-pub(super) fn delete_by_mark(netlink: &mut Netlink, mark: u32, mask: u32) -> Answer {
+fn delete_by_mark(netlink: &mut Netlink, mark: Mark, mask: u32) -> Answer {
     let mut payload = message::header(libc::AF_UNSPEC);
-    message::write_mark(&mut payload, Mark(mark), mask);
+    message::write_mark(&mut payload, mark, mask);
     netlink.execute(vec![Request::new(number(message::DELETE), 0, &payload)]).pop().unwrap_or(Ok(()))
 }
 

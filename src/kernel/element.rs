@@ -91,7 +91,7 @@ impl Set {
 
 /// Adds an element, or replaces the value of one that stands. On return it is in force. A prefix that overlaps another one
 /// of the same set is refused: `EEXIST`, `ENOTEMPTY`.
-pub fn set(netlink: &mut Netlink, set: &SetName, element: &Element, value: Option<Mark>) -> Answer {
+fn set(netlink: &mut Netlink, set: &SetName, element: &Element, value: Option<Mark>) -> Answer {
     let add = || message(nf::NEWSETELEM, set, &[(element, value)]);
     match commit(netlink, vec![add()]) {
         // The key is there with another value, which the kernel does not overwrite: take it out within the same transaction.
@@ -103,7 +103,7 @@ pub fn set(netlink: &mut Netlink, set: &SetName, element: &Element, value: Optio
 }
 
 /// Removes an element; one that is gone already, or whose set is, counts as removed.
-pub fn remove(netlink: &mut Netlink, set: &SetName, element: &Element) -> Answer {
+fn remove(netlink: &mut Netlink, set: &SetName, element: &Element) -> Answer {
     if is_prefix(element) && !stands(netlink, set, element)? {
         return Ok(());
     }

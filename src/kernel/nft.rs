@@ -80,12 +80,9 @@ pub async fn renew(netlink: &mut Netlink, table: NftTable) -> Result<(), KernelE
     if !element::table_exists(netlink, table).map_err(|refused| KernelError::read("nftables tables", refused))? {
         return Ok(());
     }
-    let (family, attempt) = (table.family(), "list a table");
-    let output = nft(&["list", "table", family, TABLE], "").await?;
-    if !output.status.success() {
-        return Err(KernelError::Nft { attempt, complaint: String::from_utf8_lossy(&output.stderr).trim().to_owned() });
-    }
-    run(&format!("delete table {family} {TABLE}\n{}", String::from_utf8_lossy(&output.stdout))).await
+    let family = table.family();
+    let text = successful("list a table", &["list", "table", family, TABLE], "").await?;
+    run(&format!("delete table {family} {TABLE}\n{}", String::from_utf8_lossy(&text))).await
 }
 
 pub async fn remove(known: &mut KnownTables, table: NftTable) -> Result<(), KernelError> {
@@ -174,16 +171,11 @@ async fn list(netlink: &mut Netlink, table: NftTable) -> Result<Option<Listing>,
     if !element::table_exists(netlink, table).map_err(read)? {
         return Ok(None);
     }
-    let output = nft(&["-j", "-s", "-t", "list", "table", table.family(), TABLE], "").await?;
-    if !output.status.success() {
+    let mut listing = match json("list a table", &["-j", "-s", "-t", "list", "table", table.family(), TABLE]).await {
         // It may have gone since.
-        if !element::table_exists(netlink, table).map_err(read)? {
-            return Ok(None);
-        }
-        return Err(KernelError::Nft { attempt: "list a table", complaint: String::from_utf8_lossy(&output.stderr).trim().to_owned() });
-    }
-    let complain = |error: serde_json::Error| KernelError::Nft { attempt: "list a table", complaint: error.to_string() };
-    let mut listing: Value = serde_json::from_slice(&output.stdout).map_err(complain)?;
+        Err(KernelError::Nft { .. }) if !element::table_exists(netlink, table).map_err(read)? => return Ok(None),
+        other => other?,
+    };
     forget_what_varies(&mut listing);
     let mut hash = Sha256::new();
     let mut objects = BTreeSet::new();
@@ -209,9 +201,7 @@ async fn list(netlink: &mut Netlink, table: NftTable) -> Result<Option<Listing>,
 
 /// The named counters of our tables: (family, name, packets).
 pub async fn counters() -> Result<Vec<(&'static str, String, u64)>, KernelError> {
-    let output = nft(&["-j", "list", "counters"], "").await?;
-    let complain = |error: serde_json::Error| KernelError::Nft { attempt: "list counters", complaint: error.to_string() };
-    let listing: Value = serde_json::from_slice(&output.stdout).map_err(complain)?;
+    let listing = json("list counters", &["-j", "list", "counters"]).await?;
     let counters =
         listing["nftables"].as_array().into_iter().flatten().map(|item| &item["counter"]).filter(|counter| counter["table"] == TABLE);
     Ok(counters
@@ -239,12 +229,7 @@ pub async fn has_flow_tables() -> Result<bool, KernelError> {
 
 /// Every table of this namespace, whoever made it; without the elements of sets.
 pub async fn ruleset_json() -> Result<Value, KernelError> {
-    let output = nft(&["-j", "-t", "list", "ruleset"], "").await?;
-    let complain = |complaint: String| KernelError::Nft { attempt: "list the ruleset", complaint };
-    if !output.status.success() {
-        return Err(complain(String::from_utf8_lossy(&output.stderr).trim().to_owned()));
-    }
-    serde_json::from_slice(&output.stdout).map_err(|error| complain(error.to_string()))
+    json("list the ruleset", &["-j", "-t", "list", "ruleset"]).await
 }
 
 /// Handles are numbers that the kernel hands out; counters count.
@@ -268,12 +253,23 @@ fn forget_what_varies(value: &mut Value) {
 
 /// Carries a script out as one transaction.
 async fn run(script: &str) -> Result<(), KernelError> {
-    let output = nft(&["-f", "-"], script).await?;
+    successful("replace a table", &["-f", "-"], script).await.map(drop)
+}
+
+/// What nft says in JSON.
+async fn json(attempt: &'static str, arguments: &[&str]) -> Result<Value, KernelError> {
+    let text = successful(attempt, arguments, "").await?;
+    serde_json::from_slice(&text).map_err(|error| KernelError::Nft { attempt, complaint: error.to_string() })
+}
+
+/// What nft printed, if it did what it was asked for.
+async fn successful(attempt: &'static str, arguments: &[&str], input: &str) -> Result<Vec<u8>, KernelError> {
+    let output = nft(arguments, input).await?;
     if output.status.success() {
-        return Ok(());
+        return Ok(output.stdout);
     }
-    tracing::debug!(script, "nft refused");
-    Err(KernelError::Nft { attempt: "replace a table", complaint: String::from_utf8_lossy(&output.stderr).trim().to_owned() })
+    tracing::debug!(?arguments, input, "nft refused");
+    Err(KernelError::Nft { attempt, complaint: String::from_utf8_lossy(&output.stderr).trim().to_owned() })
 }
 
 async fn nft(arguments: &[&str], input: &str) -> Result<Output, KernelError> {

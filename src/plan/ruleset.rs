@@ -3,6 +3,7 @@
 use super::facts::Facts;
 use crate::model::IfName;
 use sha2::{Digest, Sha256};
+use std::fmt::{Display, Write};
 
 /// The flow table of `table inet portway`, where a ruleset declares one.
 pub const FLOW_TABLE: &str = "fast";
@@ -20,8 +21,36 @@ pub fn flow_devices_fit(devices: usize) -> bool {
     devices <= FLOW_DEVICES
 }
 
+pub(super) fn line(out: &mut String, text: impl Display) {
+    // Writing to a String cannot fail.
+    let _ = writeln!(out, "{text}");
+}
+
+/// The chain to which a SYN jumps: it offers what fits the tunnel; the route may say less.
+pub(super) fn clamp(out: &mut String, tunnel_mtu: u32) {
+    line(out, "chain clamp {");
+    line(out, format_args!("tcp option maxseg size set {}", tunnel_mtu.saturating_sub(40)));
+    line(out, "tcp option maxseg size set rt mtu");
+    line(out, "}");
+}
+
+/// What happens to a tunnel's packets, still wrapped, that come in at the platform's interface for this address, or one of this set.
+pub(super) fn wrapped_in(out: &mut String, interface: &IfName, facts: &Facts, to: impl Display, verdict: &str) {
+    line(out, format_args!("{} ip protocol gre ip daddr {to} {verdict}", came_in_at(interface, facts)));
+    // The kernel takes what is for its address at any interface, and so would whoever unwraps it.
+    line(out, format_args!("ip protocol gre ip daddr {to} counter name drop_wrong_interface drop"));
+}
+
+/// A tunnel's packets, wrapped, that this node sends.
+pub(super) fn wrapped_out(out: &mut String, from: impl Display) {
+    line(out, format_args!("ip saddr {from} ip protocol gre notrack accept"));
+}
+
+/// 'Protocol unreachable' for GRE, which the kernel answers while nobody listens: it would end the other end's tunnel.
+pub(super) const NO_UNREACHABLE: &str = "icmp type destination-unreachable icmp code prot-unreachable @th,136,8 47 drop";
+
 /// The expression that a packet came in at this interface: by its index where it is known, which costs less than its name.
-pub(super) fn came_in_at(interface: &IfName, facts: &Facts) -> String {
+fn came_in_at(interface: &IfName, facts: &Facts) -> String {
     match facts.link(interface) {
         Some(link) => format!("iif {}", link.index),
         None => format!("iifname \"{interface}\""),

@@ -1,6 +1,6 @@
 //! One change to the kernel, and a list of them that prints itself.
 
-use super::{Element, Link, LinkKind, NftTable, Route, RouteKey, Rule, RuleAction, Ruleset, SetName, Sysctl, SysctlKey};
+use super::{Element, Link, LinkKind, NftTable, Route, RouteKey, Rule, RuleAction, Ruleset, SetName, Sysctl};
 use crate::model::{IfName, Mark};
 use ipnet::IpNet;
 use std::fmt;
@@ -85,10 +85,7 @@ impl fmt::Display for Step {
 
 impl fmt::Display for Sysctl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.key {
-            SysctlKey::FwmarkReflect => write!(f, "net.ipv4.{}", self.key.as_str()),
-            SysctlKey::Forwarding | SysctlKey::SrcValidMark => write!(f, "net.ipv4.conf.{}.{}", self.interface, self.key.as_str()),
-        }
+        f.write_str(&self.path().to_string_lossy().replace('/', "."))
     }
 }
 

@@ -15,14 +15,7 @@ pub struct Seal(Hmac<Sha256>);
 impl Seal {
     /// A secret of any length; less than 16 random bytes are no secret.
     pub fn new(secret: &[u8]) -> Self {
-        // By RFC 2104 section 2 longer keys than a block are their hash, shorter ones are padded.
-        let mut block = [0; 64];
-        if secret.len() > block.len() {
-            block[..32].copy_from_slice(&<Sha256 as sha2::Digest>::digest(secret));
-        } else {
-            block[..secret.len()].copy_from_slice(secret);
-        }
-        Self(Hmac::new(&block.into()))
+        Self(Hmac::new_from_slice(secret).expect("HMAC takes keys of every length"))
     }
 
     /// Appends the tag.

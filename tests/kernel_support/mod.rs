@@ -1,7 +1,7 @@
 //! A network namespace for each test, and other people's tools to look into it.
 #![allow(dead_code)]
 
-use portway::kernel::{Failure, Kernel};
+use portway::kernel::{Failure, Kernel, KernelError};
 use portway::plan::{State, Step};
 use std::collections::BTreeSet;
 use std::future::Future;
@@ -49,6 +49,11 @@ impl World {
     pub async fn apply(&self, steps: &[Step]) {
         let failures = self.kernel.apply(steps).await;
         assert!(failures.is_empty(), "{}", explain(&failures));
+    }
+
+    /// One step, and what the kernel says to it.
+    pub async fn attempt(&self, step: Step) -> Result<(), KernelError> {
+        self.kernel.apply(&[step]).await.pop().map_or(Ok(()), |failure| Err(failure.error))
     }
 }
 

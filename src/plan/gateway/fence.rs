@@ -4,8 +4,9 @@
 //! So a HaVip is received and sent from only while it stands in the set `live`, whose elements lapse unless the daemon renews
 //! them; and ARP for it is answered, or says it, only while it stands in `answers`. Both hooks see what a flow table sends past all other rules.
 
-use super::ruleset::{line, set};
+use super::ruleset::set;
 use super::{IfName, Inputs, Served, Slot, Snat};
+use crate::plan::ruleset::line;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 

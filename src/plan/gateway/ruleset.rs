@@ -3,9 +3,9 @@
 use super::{Carrier, FLOW_TABLE, GatewayTenant, Inputs, Served, Slot, Snat};
 use crate::config::Allow;
 use crate::model::{IfName, PortRange};
-use crate::plan::ruleset::{FROM_A_ROUTER, came_in_at};
+use crate::plan::ruleset::{FROM_A_ROUTER, NO_UNREACHABLE, clamp, line, wrapped_in, wrapped_out};
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt::{Display, Write};
+use std::fmt::Display;
 
 pub const PEERS: &str = "peers";
 pub const SENDERS: &str = "senders";
@@ -51,7 +51,7 @@ pub fn body(inputs: &Inputs, all: &[Served]) -> String {
     if inputs.facts.flow_tables {
         line(out, format_args!("flowtable {FLOW_TABLE} {{ hook ingress priority 0; }}"));
     }
-    clamp(out, inputs.tunnel_mtu() - 40);
+    clamp(out, inputs.tunnel_mtu());
     before_routing(out, inputs, all);
     for served in all {
         from_tunnel(out, served.slot, inputs.carrier);
@@ -78,11 +78,6 @@ fn networks(all: &[Served]) -> Option<String> {
     set(all.iter().map(|served| format!("\"{}\"", served.tenant.interface)))
 }
 
-pub(super) fn line(out: &mut String, text: std::fmt::Arguments) {
-    // Writing to a String cannot fail.
-    let _ = writeln!(out, "{text}");
-}
-
 fn before_routing(out: &mut String, inputs: &Inputs, all: &[Served]) {
     line(out, format_args!("chain outer {{"));
     match inputs.carrier {
@@ -103,12 +98,9 @@ fn before_routing(out: &mut String, inputs: &Inputs, all: &[Served]) {
         line(out, format_args!("ip daddr vmap {{ {} }}", entries.join(", ")));
         line(out, format_args!("}}"));
     }
-    let platform = &inputs.config.platform;
     line(out, format_args!("chain before_routing {{ type filter hook prerouting priority raw; policy accept;"));
     if let Some(locals) = locals(all) {
-        line(out, format_args!("{} ip protocol gre ip daddr {locals} goto outer", came_in_at(&platform.interface, inputs.facts)));
-        // The kernel takes what is for its address at any interface, and so would whoever unwraps it.
-        line(out, format_args!("ip protocol gre ip daddr {locals} counter name drop_wrong_interface drop"));
+        wrapped_in(out, &inputs.config.platform.interface, inputs.facts, locals, "goto outer");
     }
     untracked(out, inputs, "daddr");
     let tunnels = all.iter().map(|served| (IfName::tunnel(served.slot), format!("from_tunnel_{}", served.slot)));
@@ -224,14 +216,6 @@ fn policy(out: &mut String, slot: Slot, tenant: &GatewayTenant, inputs: &Inputs)
     line(out, format_args!("}}"));
 }
 
-/// `mss` is what fits the tunnel; the route may say less.
-fn clamp(out: &mut String, mss: u32) {
-    line(out, format_args!("chain clamp {{"));
-    line(out, format_args!("tcp option maxseg size set {mss}"));
-    line(out, format_args!("tcp option maxseg size set rt mtu"));
-    line(out, format_args!("}}"));
-}
-
 fn join(ports: &[PortRange]) -> String {
     ports.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }
@@ -281,11 +265,10 @@ fn hooks(out: &mut String, inputs: &Inputs, all: &[Served]) {
 
     line(out, format_args!("chain output {{ type filter hook output priority raw; policy accept;"));
     if let Some(locals) = locals(all) {
-        line(out, format_args!("ip saddr {locals} ip protocol gre notrack accept"));
+        wrapped_out(out, locals);
     }
     untracked(out, inputs, "saddr");
-    // 'Protocol unreachable' for GRE, which the kernel answers while nobody listens: it would end a host's tunnel.
-    line(out, format_args!("icmp type destination-unreachable icmp code prot-unreachable @th,136,8 47 drop"));
+    line(out, NO_UNREACHABLE);
     for Served { slot, tenant, shard } in all {
         if matches!(shard.snat, Snat::Masquerade { .. }) {
             // The interface's own address is in the tenant's zone, so what the node itself sends from there must be too.

@@ -2,9 +2,9 @@
 
 use super::{FLOW_TABLE, HostShard, HostTenant, Inputs, Slot};
 use crate::model::IfName;
-use crate::plan::ruleset::{FROM_A_ROUTER, came_in_at};
+use crate::plan::ruleset::{FROM_A_ROUTER, NO_UNREACHABLE, clamp, line, wrapped_in, wrapped_out};
 use std::collections::BTreeMap;
-use std::fmt::{Display, Write};
+use std::fmt::Display;
 
 /// Named counters, and what each one counts.
 pub const DROPS: [(&str, &str); 5] = [
@@ -14,11 +14,6 @@ pub const DROPS: [(&str, &str); 5] = [
     ("drop_unsolicited", "packets out of a tunnel that answer nothing"),
     ("drop_unattached", "packets into a tunnel that no attachment of its tenant sent"),
 ];
-
-fn line(out: &mut String, text: impl Display) {
-    // Writing to a String cannot fail.
-    let _ = writeln!(out, "{text}");
-}
 
 /// An anonymous map over the tunnels, as text.
 fn map<V: Display>(tunnels: &[(Slot, &HostTenant, &HostShard)], entry: impl Fn(Slot, &HostShard) -> V) -> String {
@@ -41,11 +36,7 @@ pub fn inet(inputs: &Inputs, tunnels: &[(Slot, &HostTenant, &HostShard)]) -> Str
     if inputs.facts.flow_tables {
         line(out, format_args!("flowtable {FLOW_TABLE} {{ hook ingress priority 0; }}"));
     }
-    line(out, "chain clamp {");
-    // What fits the tunnel; the route may say less.
-    line(out, format_args!("tcp option maxseg size set {}", inputs.tunnel_mtu().saturating_sub(40)));
-    line(out, "tcp option maxseg size set rt mtu");
-    line(out, "}");
+    clamp(out, inputs.tunnel_mtu());
     line(out, "chain out_of_tunnel {");
     if !tunnels.is_empty() {
         let (marks, zones) = (
@@ -60,12 +51,7 @@ pub fn inet(inputs: &Inputs, tunnels: &[(Slot, &HostTenant, &HostShard)]) -> Str
     line(out, "}");
 
     line(out, "chain before_routing { type filter hook prerouting priority raw; policy accept;");
-    line(
-        out,
-        format_args!("{} ip protocol gre ip daddr {} notrack accept", came_in_at(&platform.interface, inputs.facts), platform.address),
-    );
-    // The kernel takes what is for its address at any interface, and so would whoever unwraps it.
-    line(out, format_args!("ip protocol gre ip daddr {} counter name drop_wrong_interface drop", platform.address));
+    wrapped_in(out, &platform.interface, inputs.facts, platform.address, "notrack accept");
     line(out, "meta nfproto != ipv4 return");
     line(out, format_args!("iifgroup {} goto out_of_tunnel", IfName::GROUP));
     // A bridge's port has been looked up at its ingress already. Of several matches the narrowest counts: it comes last.
@@ -119,8 +105,8 @@ pub fn inet(inputs: &Inputs, tunnels: &[(Slot, &HostTenant, &HostShard)]) -> Str
     line(out, "}");
 
     line(out, "chain output { type filter hook output priority raw; policy accept;");
-    line(out, format_args!("ip saddr {} ip protocol gre notrack accept", platform.address));
-    line(out, "icmp type destination-unreachable icmp code prot-unreachable @th,136,8 47 drop");
+    wrapped_out(out, platform.address);
+    line(out, NO_UNREACHABLE);
     line(out, "}");
 
     line(out, "chain after_routing { type nat hook postrouting priority srcnat; policy accept;");
