@@ -10,6 +10,7 @@ pub mod conntrack;
 mod element;
 mod flow_table;
 mod former;
+pub mod lease;
 mod link;
 mod namespace;
 mod neighbour;
