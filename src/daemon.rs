@@ -10,6 +10,7 @@
 
 pub mod carrier;
 mod fdstore;
+pub mod realtime;
 pub mod reconcile;
 pub mod rights;
 pub mod serve;

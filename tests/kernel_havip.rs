@@ -3,12 +3,19 @@
 
 mod kernel_support;
 
-use kernel_support::{World, in_namespace, run};
+use kernel_support::{World, in_namespace, name, run};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use portway::kernel::KernelError;
+use portway::kernel::announce::Announcer;
+use portway::kernel::havip::HaVips;
 use portway::kernel::lease::Lease;
+use portway::kernel::vrrp_socket::{BATCH, Family, VrrpSocket};
 use portway::lab::{Netns, poll_until};
+use portway::model::IfName;
 use portway::plan::{ANSWERS, LIVE, NftTable, Ruleset, Step};
+use portway::wire::vrrp::Envelope;
 use std::net::{IpAddr, UdpSocket};
+use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
 const HAVIP: &str = "10.9.0.100";
@@ -62,7 +69,7 @@ impl Pair {
             netns.run(|| {
                 run("ip link set lo up");
                 run(&format!("ip addr add 10.9.0.{number}/24 dev eth0 && ip addr add fd00::{number}/64 dev eth0 nodad"));
-                run("ip link set eth0 up");
+                run(&format!("ip link set eth0 up && ip addr add fe80::{number}/64 dev eth0 nodad"));
             });
         }
         pair
@@ -272,4 +279,139 @@ fn a_lease_survives_a_change_of_the_rules_and_still_ends_in_time() {
         assert!(there - after <= millis(2100), "{:?}", there - after);
         assert!(gone - before + millis(40) >= millis(2000), "{:?}", gone - before);
     });
+}
+
+/// Waits for packets, and takes them.
+fn received(socket: &mut VrrpSocket) -> Vec<(Envelope, Vec<u8>)> {
+    let mut all = Vec::new();
+    let ready = poll(&mut [PollFd::new(socket.as_fd(), PollFlags::POLLIN)], PollTimeout::from(5000u16)).unwrap();
+    assert_eq!(ready, 1, "nothing came");
+    let count = socket.receive(|envelope, payload| all.push((*envelope, payload.to_vec()))).unwrap();
+    assert_eq!(count, all.len());
+    all
+}
+
+#[test]
+fn vrrp_packets_arrive_with_their_addresses_and_hop_limit() {
+    let pair = Pair::new();
+    let open = |netns: &Netns, family, group| netns.run(|| VrrpSocket::open(&name("eth0"), family, group).unwrap());
+    pair.neighbour.run(|| {
+        run("nft -f - <<'END'
+table inet seen { chain input { type filter hook input priority 0
+ip protocol 112 ip ttl 255 ip dscp cs6 ip hdrlength 5 counter comment \"v4\"
+ip6 nexthdr 112 ip6 hoplimit 255 ip6 dscp cs6 counter comment \"v6\"
+}
+}
+END");
+    });
+    let cases = [
+        (Family::V4, "10.9.0.1", "10.9.0.2", false),
+        (Family::V4, "10.9.0.1", "224.0.0.18", true),
+        (Family::V6, "fd00::1", "fd00::2", false),
+        (Family::V6, "fe80::1", "fe80::2", false),
+        (Family::V6, "fd00::1", "ff02::12", true),
+        (Family::V6, "fe80::1", "ff02::12", true),
+    ];
+    pair.node.run(|| run("ip addr add 10.9.0.77/32 dev eth0; ip addr add fd00::77/128 dev eth0 nodad"));
+    for (family, from, to, group) in cases {
+        let (mut near, mut far) = (open(&pair.node, family, true), open(&pair.neighbour, family, true));
+        let mut deaf = open(&pair.neighbour, family, false);
+        near.send(ip(from), ip(to), b"one").unwrap();
+        let envelope = Envelope { source: ip(from), destination: ip(to), hop_limit: 255 };
+        assert_eq!(received(&mut far), [(envelope, b"one".to_vec())]);
+        assert_eq!(near.receive(|_, _| ()).unwrap(), 0, "an echo of {to}");
+        let mut heard = 0;
+        deaf.receive(|_, _| heard += 1).unwrap();
+        assert_eq!(heard, usize::from(!group), "without joining the group, {to}");
+        let error = near.send(ip(if from == "10.9.0.1" { "10.9.0.99" } else { "fd00::99" }), ip(to), b"one").unwrap_err();
+        let not_here = [libc::EINVAL, libc::ENETUNREACH];
+        assert!(not_here.contains(&error.raw_os_error().unwrap()), "from an address that is not here: {error}");
+    }
+    let (near, mut far) = (open(&pair.node, Family::V4, false), open(&pair.neighbour, Family::V4, false));
+    // A source other than the one that the kernel would choose; more packets than one call takes; packets of other hop limits.
+    for n in 0..=BATCH {
+        near.send(ip("10.9.0.77"), ip("10.9.0.2"), &[u8::try_from(n).unwrap(); 40]).unwrap();
+    }
+    let mut got = received(&mut far);
+    assert_eq!(got.len(), BATCH);
+    got.append(&mut received(&mut far));
+    for (n, (envelope, payload)) in got.iter().enumerate() {
+        assert_eq!((envelope.source, payload[0] as usize, payload.len()), (ip("10.9.0.77"), n, 40));
+    }
+    pair.node.run(|| run("nft 'table ip lower { chain out { type filter hook output priority 0; ip ttl set 254; }; }'"));
+    near.send(ip("10.9.0.1"), ip("10.9.0.2"), b"far away").unwrap();
+    assert_eq!(received(&mut far)[0].0.hop_limit, 254);
+    assert_eq!(near.send(ip("fd00::1"), ip("10.9.0.2"), b"").unwrap_err().raw_os_error(), Some(libc::EAFNOSUPPORT));
+    assert!(matches!(pair.node.run(|| VrrpSocket::open(&name("eth7"), Family::V4, true)), Err(KernelError::NoInterface(_))));
+    let seen = pair.neighbour.run(|| run("nft list table inet seen"));
+    assert!(seen.contains(&format!("counter packets {} bytes", 2 + BATCH + 1)) && seen.contains("counter packets 4 "), "{seen}");
+}
+
+#[test]
+fn addresses_are_taken_and_released() {
+    let pair = Pair::new();
+    pair.node.run(|| {
+        let mut havips = HaVips::open().unwrap();
+        let (eth0, eth7) = (name::<IfName>("eth0"), name::<IfName>("eth7"));
+        let wanted = [(eth0.clone(), ip(HAVIP)), (eth7, ip(ANOTHER)), (eth0.clone(), ip("fd00::100"))];
+        for _ in 0..2 {
+            let results = havips.take(&wanted);
+            assert!(matches!(results.as_slice(), [Ok(()), Err(KernelError::NoInterface(_)), Ok(())]), "{results:?}");
+            let seen = run("ip -o addr show dev eth0");
+            assert!(seen.contains("inet 10.9.0.100/32 scope global proto 0x70 eth0"), "{seen}");
+            assert!(seen.contains("inet6 fd00::100/128 scope global nodad proto 0x70"), "{seen}");
+            assert!(!seen.contains("tentative"), "{seen}");
+        }
+        for _ in 0..2 {
+            let results = havips.release(&wanted);
+            assert!(results.iter().all(Result::is_ok), "{results:?}");
+            let seen = run("ip -o addr show dev eth0");
+            assert!(!seen.contains(HAVIP) && !seen.contains("fd00::100") && seen.contains("10.9.0.1/24"), "{seen}");
+        }
+        assert!(havips.take(&[]).is_empty());
+        // As another interface under the same name.
+        havips.take(&wanted);
+        run("ip link del eth0 && ip link add eth0 type veth peer name eth1 && ip link set eth0 up");
+        assert!(havips.take(&wanted)[0].is_ok());
+        assert!(run("ip -o addr show dev eth0").contains(HAVIP));
+    });
+}
+
+#[test]
+fn an_announcement_moves_what_the_neighbour_knows() {
+    let pair = Pair::new();
+    let eth0: IfName = name("eth0");
+    pair.node.run(|| put_guard("eth0"));
+    let own = pair.node.run(|| run("ip -br link show eth0 | awk '{print $3}'")).trim().to_owned();
+    let (mut announcer, mut lease) = pair.node.run(|| (Announcer::open().unwrap(), Lease::open().unwrap()));
+    pair.neighbour.run(|| {
+        run("nft -f - <<'END'
+table arp seen { chain input { type filter hook input priority 0
+arp operation request arp saddr ip 10.9.0.101 arp daddr ip 10.9.0.101 counter comment \"request\"
+arp operation reply arp saddr ip 10.9.0.101 arp daddr ip 10.9.0.101 counter comment \"reply\"
+}
+}
+END");
+        for address in [HAVIP, ANOTHER, "fd00::100"] {
+            run(&format!("ip neigh replace {address} lladdr 02:00:00:00:00:99 dev eth0 nud reachable"));
+        }
+    });
+    let knows = |address: &str| pair.neighbour.run(|| run(&format!("ip neigh show to {address} dev eth0"))).contains(&own);
+    let moves = |address: &str| poll_until("the neighbour's entry to move", millis(5000), || Ok(knows(address)));
+    lease.extend(&[(ANSWERS, &[ip(ANOTHER)])], millis(60_000)).unwrap();
+    assert!(announcer.announce(&eth0, ip(HAVIP), 2).is_err(), "without a lease");
+    announcer.announce(&eth0, ip(ANOTHER), 2).unwrap();
+    announcer.announce(&eth0, ip("fd00::100"), 2).unwrap();
+    moves(ANOTHER).unwrap();
+    moves("fd00::100").unwrap();
+    let seen = pair.neighbour.run(|| run("nft list table arp seen"));
+    assert_eq!(seen.matches("counter packets 2 ").count(), 2, "both forms: {seen}");
+    assert!(!knows(HAVIP), "announced without a lease");
+    lease.extend(&[(ANSWERS, &[ip(HAVIP)])], millis(60_000)).unwrap();
+    announcer.announce(&eth0, ip(HAVIP), 1).unwrap();
+    moves(HAVIP).unwrap();
+    assert!(matches!(announcer.announce(&name("eth7"), ip(HAVIP), 1), Err(KernelError::NoInterface(_))));
+    assert!(announcer.announce(&name("lo"), ip(HAVIP), 1).is_err());
+    pair.node.run(|| run("ip link set eth0 down"));
+    assert!(announcer.announce(&eth0, ip(HAVIP), 1).is_err());
 }
