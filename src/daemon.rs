@@ -11,6 +11,7 @@
 pub mod carrier;
 mod fdstore;
 pub mod over;
+pub mod realtime;
 pub mod reconcile;
 pub mod rights;
 pub mod serve;

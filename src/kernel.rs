@@ -4,12 +4,15 @@
 //! The netlink calls are made in place: the kernel answers within the call, most within microseconds.
 
 mod address;
+pub mod announce;
 mod apply;
 mod attr;
 pub mod conntrack;
 mod element;
 mod flow_table;
 mod former;
+pub mod havip;
+pub mod lease;
 mod link;
 mod namespace;
 mod neighbour;
@@ -21,6 +24,7 @@ mod store;
 mod survey;
 mod sysctl;
 pub mod tun;
+pub mod vrrp_socket;
 mod watch;
 
 pub use netlink::Refused;
@@ -47,6 +51,8 @@ use tokio::sync::OnceCell;
 pub enum KernelError {
     #[error("cannot use a netlink socket {what}")]
     Open { what: &'static str, source: io::Error },
+    #[error("cannot use a socket {what}")]
+    Socket { what: &'static str, source: io::Error },
     #[error("cannot read {what} from the kernel")]
     Read { what: &'static str, source: Refused },
     #[error("the kernel refused")]

@@ -1,10 +1,12 @@
 //! Bytes to values and back. No I/O, no time; nothing here panics, whatever the bytes.
 
+pub mod arp;
 pub mod checksum;
 pub mod ecn;
 pub mod gre;
 pub mod icmp;
 pub mod ipv4;
+pub mod ndp;
 pub mod nested;
 pub mod seal;
 pub mod sync;

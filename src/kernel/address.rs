@@ -4,7 +4,7 @@ use super::netlink::{Answer, Netlink, Refused, Request};
 use crate::plan::ROUTE_PROTOCOL;
 use ipnet::IpNet;
 use netlink_packet_core::{NLM_F_CREATE, NLM_F_REPLACE};
-use netlink_packet_route::address::{AddressAttribute, AddressMessage, AddressProtocol};
+use netlink_packet_route::address::{AddressAttribute, AddressHeaderFlags, AddressMessage, AddressProtocol};
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use std::net::IpAddr;
 
@@ -71,6 +71,10 @@ fn message(index: u32, address: IpNet) -> AddressMessage {
     message.header.family = family(address.addr());
     message.header.prefix_len = address.prefix_len();
     message.header.index = index;
+    if address.addr().is_ipv6() {
+        // Ours alone, or taken over from a node that may still have it: nothing to detect.
+        message.header.flags = AddressHeaderFlags::Nodad;
+    }
     message.attributes =
         vec![AddressAttribute::Local(address.addr()), AddressAttribute::Address(address.addr()), AddressAttribute::Protocol(OURS)];
     message

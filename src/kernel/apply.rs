@@ -164,7 +164,7 @@ impl Indices {
         Ok(index)
     }
 
-    fn get(&mut self, netlink: &mut Netlink, name: &IfName) -> Result<u32, KernelError> {
+    pub fn get(&mut self, netlink: &mut Netlink, name: &IfName) -> Result<u32, KernelError> {
         match self.or_zero(netlink, name)? {
             0 => Err(KernelError::NoInterface(name.clone())),
             index => Ok(index),

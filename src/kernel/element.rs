@@ -25,7 +25,7 @@ pub const IPV4_WITH_KEY: u32 = 0x2000_0800;
 pub type Entry = (Element, Option<Mark>);
 
 /// include/uapi/linux/netfilter/nf_tables.h, nfnetlink.h
-mod nf {
+pub(super) mod nf {
     pub const SUBSYSTEM: u16 = 10;
     pub const BATCH_BEGIN: u16 = 0x10;
     pub const BATCH_END: u16 = 0x11;
@@ -40,12 +40,15 @@ mod nf {
     pub const SET_FLAGS: u16 = 3;
     pub const SET_KEY_TYPE: u16 = 4;
     pub const SET_FLAG_ANONYMOUS: u32 = 1;
+    pub const SET_FLAG_TIMEOUT: u32 = 0x10;
     pub const LIST_TABLE: u16 = 1;
     pub const LIST_SET: u16 = 2;
     pub const LIST_ELEMENTS: u16 = 3;
     pub const LIST_ELEM: u16 = 1;
     pub const ELEM_KEY: u16 = 1;
     pub const ELEM_DATA: u16 = 2;
+    pub const ELEM_TIMEOUT: u16 = 4;
+    pub const ELEM_EXPIRATION: u16 = 5;
     pub const ELEM_KEY_END: u16 = 10;
     pub const DATA_VALUE: u16 = 1;
 }
@@ -80,9 +83,16 @@ impl Key {
 pub struct Set {
     pub name: String,
     key: Option<Key>,
+    /// Whether its elements end by themselves: they are leases (lease.rs), or what packets left there, and no part of any state.
+    pub lapses: bool,
 }
 
 impl Set {
+    /// Whether its elements are IPv4 addresses.
+    pub fn has_addresses(&self) -> bool {
+        self.key == Some(Key::Address)
+    }
+
     /// Whether its elements are ours to add and remove one by one.
     pub fn managed(&self) -> bool {
         SETS.contains(&self.name.as_str())
@@ -182,7 +192,8 @@ pub fn sets(netlink: &mut Netlink, table: NftTable) -> Result<Vec<Set>, Refused>
         let list = payload.get(4..)?;
         let flags = attr::find(list, nf::SET_FLAGS).and_then(attr::be32).unwrap_or(0);
         let key = attr::find(list, nf::SET_KEY_TYPE).and_then(attr::be32).and_then(Key::from_type);
-        (flags & nf::SET_FLAG_ANONYMOUS == 0).then_some(Set { name: attr::find(list, nf::SET_NAME).map(attr::name)?, key })
+        let lapses = flags & nf::SET_FLAG_TIMEOUT != 0;
+        (flags & nf::SET_FLAG_ANONYMOUS == 0).then_some(Set { name: attr::find(list, nf::SET_NAME).map(attr::name)?, key, lapses })
     });
     Ok(named.collect())
 }
@@ -190,7 +201,7 @@ pub fn sets(netlink: &mut Netlink, table: NftTable) -> Result<Vec<Set>, Refused>
 /// All that stands in our named sets and maps. Sets without elements are left out.
 pub fn list(netlink: &mut Netlink, table: NftTable) -> Result<BTreeMap<SetName, BTreeMap<Element, Option<Mark>>>, Refused> {
     let mut all = BTreeMap::new();
-    for set in sets(netlink, table)?.into_iter().filter(Set::managed) {
+    for set in sets(netlink, table)?.into_iter().filter(|set| set.managed() && !set.lapses) {
         let name = SetName { table, name: set.name };
         let mut elements = BTreeMap::new();
         each_raw(netlink, &name, |element| match set.key.and_then(|key| read(key, element)) {
@@ -212,7 +223,7 @@ pub fn raw(netlink: &mut Netlink, table: NftTable, set: &Set) -> Result<Vec<Vec<
     Ok(elements)
 }
 
-fn each_raw(netlink: &mut Netlink, set: &SetName, mut take: impl FnMut(&[u8])) -> Result<(), Refused> {
+pub(super) fn each_raw(netlink: &mut Netlink, set: &SetName, mut take: impl FnMut(&[u8])) -> Result<(), Refused> {
     let mut payload = header(set.table);
     attr::put_name(&mut payload, nf::LIST_TABLE, TABLE);
     attr::put_name(&mut payload, nf::LIST_SET, &set.name);
@@ -222,7 +233,7 @@ fn each_raw(netlink: &mut Netlink, set: &SetName, mut take: impl FnMut(&[u8])) -
     Ok(())
 }
 
-fn elements_of(payload: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
+pub(super) fn elements_of(payload: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
     attr::each(payload.get(4..).and_then(|list| attr::find(list, nf::LIST_ELEMENTS)).unwrap_or_default())
 }
 

@@ -5,6 +5,7 @@ use super::{attr, tun};
 use crate::model::{GreKey, IfName};
 use crate::plan::facts::{Facts, LinkFacts};
 use crate::plan::{Link, LinkKind};
+use crate::wire::arp::Mac;
 use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL};
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::link::{GreIOFlags, InfoData, InfoGre, InfoKind, LinkAttribute, LinkFlags, LinkInfo, LinkMessage};
@@ -16,6 +17,7 @@ const TTL: u8 = 64;
 // include/uapi/linux/rtnetlink.h, if_link.h
 const RTM_NEWLINK: u16 = 16;
 const RTM_GETLINK: u16 = 18;
+const IFLA_ADDRESS: u16 = 1;
 const IFLA_IFNAME: u16 = 3;
 const IFLA_LINKINFO: u16 = 18;
 const IFLA_INFO_KIND: u16 = 1;
@@ -72,6 +74,20 @@ pub fn index(netlink: &mut Netlink, name: &IfName) -> Result<Option<u32>, Refuse
         Err(Refused { errno: libc::ENODEV, .. }) => Ok(None),
         Err(refused) => Err(refused),
     }
+}
+
+/// The index of an interface, if there is one of this name, and its MAC, if it is Ethernet.
+pub fn ethernet(netlink: &mut Netlink, name: &IfName) -> Result<Option<(u32, Option<Mac>)>, Refused> {
+    let mut payload = vec![0; 16];
+    attr::put_name(&mut payload, IFLA_IFNAME, name.as_str());
+    let link = match netlink.get(Request::new(RTM_GETLINK, 0, &payload)) {
+        Err(Refused { errno: libc::ENODEV, .. }) => return Ok(None),
+        answer => answer?,
+    };
+    // struct ifinfomsg: family, padding, type, index, flags, change mask
+    let Some((&[_, _, t0, t1, i0, i1, i2, i3, ..], list)) = link.split_first_chunk::<16>() else { return Ok(None) };
+    let mac = attr::find(list, IFLA_ADDRESS).filter(|_| u16::from_ne_bytes([t0, t1]) == libc::ARPHRD_ETHER);
+    Ok(Some((u32::from_ne_bytes([i0, i1, i2, i3]), mac.and_then(|mac| mac.try_into().ok()))))
 }
 
 /// Whether this kernel has GRE devices, loading the module if it may. Makes none: the probe asks for one with flags that

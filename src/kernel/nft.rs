@@ -4,6 +4,7 @@
 use super::KernelError;
 use super::element::{self, IPV4_WITH_KEY, SETS, TABLE};
 use super::flow_table;
+use super::lease;
 use super::netlink::Netlink;
 use super::store::Store;
 use crate::plan::{Element, FLOW_TABLE, NftTable, Ruleset, SetName};
@@ -32,7 +33,7 @@ pub struct Known {
 
 pub type KnownTables = Store<BTreeMap<NftTable, Known>>;
 
-/// What stands in a table of ours, apart from the elements of its [`SETS`].
+/// What stands in a table of ours, apart from the elements of its [`SETS`] and of sets that lapse.
 struct Listing {
     hash: String,
     /// As the marker chain says.
@@ -49,7 +50,8 @@ pub async fn observe(known: &KnownTables, netlink: &mut Netlink, table: NftTable
     Ok(Some(Ruleset::observed(if untouched { revision } else { format!("{revision}+changed") })))
 }
 
-/// Makes the table what the ruleset says, in one transaction. Elements of its [`SETS`] stay, all else is replaced.
+/// Makes the table what the ruleset says, in one transaction. Elements of its [`SETS`] stay, those of sets that lapse with the time that
+/// they have left; all else is replaced.
 pub async fn replace(known: &mut KnownTables, netlink: &mut Netlink, table: NftTable, ruleset: &Ruleset) -> Result<(), KernelError> {
     let declared = declarations(&ruleset.body);
     let sets = declared.iter().filter(|d| is_kept(d)).map(|d| (d.name.clone(), d.text.clone())).collect();
@@ -92,7 +94,7 @@ pub async fn remove(known: &mut KnownTables, table: NftTable) -> Result<(), Kern
 }
 
 fn is_kept(declaration: &Declaration) -> bool {
-    matches!(declaration.kind.as_str(), "set" | "map") && SETS.contains(&declaration.name.as_str())
+    matches!(declaration.kind.as_str(), "set" | "map") && (SETS.contains(&declaration.name.as_str()) || declaration.lapses())
 }
 
 /// Whether every set that stands and is declared anew is declared as it was.
@@ -131,12 +133,21 @@ async fn rebuild(netlink: &mut Netlink, table: NftTable, ruleset: &Ruleset, decl
         let devices = flow_table::devices(netlink, table).map_err(|refused| KernelError::read("the flow table", refused))?;
         fresh.push_str(&flow_table::declaration(table, &devices));
     }
-    let kept = elements.iter().filter(|(set, _)| declared.iter().any(|d| is_kept(d) && d.name == set.name));
-    match run(&kept.fold(fresh.clone(), |script, (set, elements)| script + &add_elements(set, elements))).await {
-        // The elements do not fit the new definition: whoever wants them adds them anew.
-        Err(KernelError::Nft { .. }) if !elements.is_empty() => run(&fresh).await,
-        other => other,
+    let fits = |set: &SetName| declared.iter().any(|d| is_kept(d) && d.name == set.name);
+    let leases = lease::list(netlink, table).map_err(|refused| KernelError::read("leases", refused))?;
+    let leases: String = leases.iter().filter(|(set, _)| fits(set)).map(|(set, standing)| lease::add_elements(set, standing)).collect();
+    let kept: String = elements.iter().filter(|(set, _)| fits(set)).map(|(set, elements)| add_elements(set, elements)).collect();
+    // Elements that do not fit a new definition: whoever wants them adds them anew. Leases go last, as they are missed at once.
+    let mut scripts = vec![format!("{fresh}{leases}{kept}"), format!("{fresh}{leases}"), fresh];
+    scripts.dedup();
+    let mut result = Ok(());
+    for script in scripts {
+        result = run(&script).await;
+        if !matches!(result, Err(KernelError::Nft { .. })) {
+            break;
+        }
     }
+    result
 }
 
 fn add_elements(set: &SetName, elements: &BTreeMap<Element, Option<crate::model::Mark>>) -> String {
@@ -192,7 +203,7 @@ async fn list(netlink: &mut Netlink, table: NftTable) -> Result<Option<Listing>,
         }
     }
     // The listing is terse; the elements of sets that belong to the text belong into the hash.
-    for set in element::sets(netlink, table).map_err(read)?.iter().filter(|set| !set.managed()) {
+    for set in element::sets(netlink, table).map_err(read)?.iter().filter(|set| !set.managed() && !set.lapses) {
         element::raw(netlink, table, set).map_err(read)?.iter().for_each(|element| hash.update(element));
     }
     let hash = hash.finalize().iter().fold(String::new(), |text, byte| text + &format!("{byte:02x}"));

@@ -8,6 +8,11 @@ use std::fmt::{Display, Write};
 /// The flow table of `table inet portway`, where a ruleset declares one.
 pub const FLOW_TABLE: &str = "fast";
 
+/// The sets of `table netdev portway` that hold the leases of HaVips (`type ipv4_addr; flags timeout;`): for which this node may take and
+/// send packets, and for which it may answer and announce. What is in them ends by itself.
+pub const LIVE: &str = "live";
+pub const ANSWERS: &str = "answers";
+
 /// An ICMP error of a router that the tenant's table does not lead to counts as coming from the host that the packet it
 /// quotes was for: the reverse path filter would drop it.
 pub(super) const FROM_A_ROUTER: &str =

@@ -10,6 +10,15 @@ pub struct Declaration {
     pub text: String,
 }
 
+impl Declaration {
+    /// Whether this is a set or map whose elements may end by themselves (`flags timeout`).
+    pub fn lapses(&self) -> bool {
+        let mut words = self.text.split([' ', ',', ';']).filter(|word| !word.is_empty());
+        words.any(|word| word == "flags")
+            && words.take_while(|word| matches!(*word, "constant" | "dynamic" | "interval" | "timeout")).any(|word| word == "timeout")
+    }
+}
+
 pub fn declarations(body: &str) -> Vec<Declaration> {
     let mut found = Vec::new();
     let (mut depth, mut quoted, mut comment) = (0u32, false, false);
@@ -86,6 +95,16 @@ mod tests {
         let found: Vec<_> = declarations(body).into_iter().map(|d| (d.kind, d.name)).collect();
         let expected = [("counter", "dropped_source"), ("map", "peers"), ("set", "allowed"), ("chain", "pre"), ("ct helper", "h")];
         assert_eq!(found, expected.map(|(kind, name)| (kind.to_owned(), name.to_owned())));
+    }
+
+    #[test]
+    fn a_set_with_a_timeout_is_known_by_its_flags() {
+        let lapses = |text: &str| declarations(text).iter().any(Declaration::lapses);
+        assert!(lapses("set live { type ipv4_addr; flags timeout; }"));
+        assert!(lapses("set live {\n type ipv4_addr\n flags dynamic, timeout\n elements = { 10.0.0.1 timeout 1s }\n}"));
+        assert!(lapses("set live { type ipv4_addr; flags dynamic,timeout;}"));
+        assert!(!lapses("set a { type ipv4_addr; flags interval; timeout 5s; }"));
+        assert!(!lapses("set a { type ipv4_addr; flags interval\n elements = { 10.0.0.0/8 } }\nset b { comment \"timeout\"; }"));
     }
 
     #[test]
