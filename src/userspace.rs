@@ -1,5 +1,5 @@
 //! GRE carried by this process, for kernels without ip_gre: a raw socket of protocol 47 on the platform side, a TUN
-//! device for each (tenant, shard). [`Dataplane`] is the way in.
+//! device for each (tenant, shard). Each tunnel has a local address of its own, which may come and go. [`Dataplane`] is the way in.
 //!
 //! Pure: `table` (whose packet, whereto), `lpm`, [`segment`] and [`coalesce`] (big packets on the TUN side), [`vnet`].
 //! With system calls: `raw`, `tun`, `receive` and `transmit` (a thread each), [`handover`].

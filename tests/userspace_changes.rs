@@ -11,15 +11,14 @@ use std::time::{Duration, Instant};
 use userspace_support::*;
 
 /// A successor with everything that the predecessor had, both running for a moment. It knows all before it takes a packet.
-fn succeed(namespace: &Namespace, local: &str, predecessor: Dataplane) -> Dataplane {
+fn succeed(namespace: &Namespace, predecessor: Dataplane) -> Dataplane {
     let (old, new) = UnixStream::pair().unwrap();
     let descriptors = predecessor.descriptors().unwrap();
     let received = thread::scope(|scope| {
         scope.spawn(|| handover::send(&old, &descriptors).unwrap());
         handover::receive(&new).unwrap()
     });
-    let config = DataplaneConfig { local: local.parse().unwrap(), device: None };
-    let mut successor = namespace.run(|| Dataplane::prepare(&config, received)).unwrap();
+    let mut successor = namespace.run(|| Dataplane::prepare(&DataplaneConfig::default(), received)).unwrap();
     namespace.run(|| {
         for tunnel in predecessor.tunnels() {
             successor.add_tunnel(&tunnel).unwrap();
@@ -40,8 +39,8 @@ fn a_successor_takes_over_and_no_ping_is_lost() {
         .run(|| Command::new("ping").args(["-i", "0.001", "-c", "1500", "-W", "2", "172.16.0.10"]).stdout(Stdio::piped()).spawn().unwrap());
     for _ in 0..10 {
         thread::sleep(Duration::from_millis(50)); // the pings go on meanwhile: that is the test
-        host_path = succeed(&host, "10.0.0.1", host_path);
-        gateway_path = succeed(&gateway, "10.0.0.2", gateway_path);
+        host_path = succeed(&host, host_path);
+        gateway_path = succeed(&gateway, gateway_path);
     }
     let output = pings.wait_with_output().unwrap();
     let report = String::from_utf8_lossy(&output.stdout);
@@ -74,7 +73,7 @@ fn two_thousand_tunnels_on_one_host() {
     pair.gateway.ip("route replace 10.64.0.0/16 dev pw-2 src 172.16.0.10");
     pair.host.exec("ping -c 3 -i 0.01 -W 2 172.16.0.10");
     let start = Instant::now();
-    pair.host_path = succeed(&pair.host, "10.0.0.1", pair.host_path);
+    pair.host_path = succeed(&pair.host, pair.host_path);
     println!("2,000 devices handed over in {:?}", start.elapsed());
     pair.host.exec("ping -c 3 -i 0.01 -W 2 172.16.0.10");
     assert_eq!(pair.host_path.counters().tunnels[&name("pw-2000")].received_packets, 3);
@@ -129,7 +128,7 @@ fn a_tunnel_may_change_while_it_runs_and_stop_without_a_trace() {
     // The device is persistent: routes and addresses wait for the next process.
     pair.host_path.stop();
     assert!(pair.host.exec("ip route").contains("172.16.0.0/16 dev pw-1"));
-    pair.host_path = start(&pair.host, "10.0.0.1", Default::default());
+    pair.host_path = start(&pair.host, Default::default());
     pair.host.run(|| pair.host_path.add_tunnel(&host_tunnel(1, other))).unwrap();
     pair.host.exec("ping -c 3 -i 0.01 -W 2 172.16.0.10");
 }

@@ -4,25 +4,7 @@ mod userspace_support;
 
 use portway::userspace::DropReason;
 use std::collections::BTreeMap;
-use std::time::{Duration, Instant};
 use userspace_support::*;
-
-fn drops(pair: &Pair) -> BTreeMap<DropReason, u64> {
-    pair.gateway_path.counters().drops
-}
-
-/// Waits until so many packets more than before have been dropped, and gives the reasons.
-fn dropped_since(pair: &Pair, before: &BTreeMap<DropReason, u64>, count: u64) -> BTreeMap<DropReason, u64> {
-    let start = Instant::now();
-    loop {
-        let new = drops(pair).into_iter().map(|(why, n)| (why, n - before[&why])).filter(|(_, n)| *n > 0).collect::<BTreeMap<_, _>>();
-        if new.values().sum::<u64>() >= count {
-            return new;
-        }
-        assert!(start.elapsed() < Duration::from_secs(5), "only {new:?}");
-        std::thread::yield_now();
-    }
-}
 
 #[test]
 fn bad_packets_are_counted_by_reason_and_never_delivered() {

@@ -56,15 +56,15 @@ pub struct Path {
 
 impl Path {
     /// Nothing for kernel tunnels. In userspace: carries at once what a predecessor carried.
-    pub fn start(carrier: Carrier, local: IpAddr, inherited: &mut BTreeMap<String, OwnedFd>, tunnels: &[Carried]) -> anyhow::Result<Self> {
+    pub fn start(carrier: Carrier, inherited: &mut BTreeMap<String, OwnedFd>, tunnels: &[Carried]) -> anyhow::Result<Self> {
         if carrier == Carrier::Kernel {
             return Ok(Self::default());
         }
-        let IpAddr::V4(local) = local else { bail!("the platform address {local} is IPv6, which tunnels do not use yet") };
+        tunnels.iter().try_for_each(|carried| carried.tunnel.check())?;
         let adopted = take(inherited);
         let at_once = |carried: &&Carried| adopted.contains_key(&Role::Tun(carried.tunnel.interface.clone()));
         let at_once: Vec<Carried> = tunnels.iter().filter(at_once).cloned().collect();
-        let dataplane = Dataplane::prepare(&DataplaneConfig { local, device: None }, adopted)?;
+        let dataplane = Dataplane::prepare(&DataplaneConfig::default(), adopted)?;
         let mut path = Self { dataplane: Some(dataplane), told: BTreeMap::new() };
         // Before the first packet is taken: one that nobody is known for would be dropped.
         path.carry(&at_once)?;

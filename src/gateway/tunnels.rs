@@ -9,7 +9,8 @@ impl Node {
     pub(super) fn tunnels(&self) -> Vec<Carried> {
         let carried = self.config.served().filter_map(|(tenant, shard)| {
             let of = tenant.of(shard.shard);
-            let tunnel = Tunnel { interface: IfName::tunnel(self.slots.get(&of)?), key: tenant.key, end: End::Gateway };
+            let interface = IfName::tunnel(self.slots.get(&of)?);
+            let tunnel = Tunnel { interface, local: shard.local, key: tenant.key, end: End::Gateway };
             let peers = self.peers.iter().filter_map(|(peer, _)| Some((peer.outer, peer.inner.get(&of)?.clone()))).collect();
             Some(Carried { tunnel, peers })
         });

@@ -13,7 +13,8 @@ impl Node {
             .filter_map(|(tenant, shard)| {
                 let slot = self.slots.get(&TenantShard { tenant: tenant.name.clone(), shard: shard.shard })?;
                 let end = End::Host { gateway: shard.gateway, inner: shard.inner, cidrs: tenant.cidrs.clone() };
-                Some(Carried { tunnel: Tunnel { interface: IfName::tunnel(slot), key: tenant.key, end }, peers: BTreeMap::new() })
+                let tunnel = Tunnel { interface: IfName::tunnel(slot), local: self.config.platform.address, key: tenant.key, end };
+                Some(Carried { tunnel, peers: BTreeMap::new() })
             })
             .collect()
     }

@@ -22,9 +22,11 @@ pub enum DropReason {
     UnsupportedVersion,
     /// Inside is no IPv4.
     UnsupportedProtocol,
-    /// The outer source is no peer of ours.
+    /// The outer destination is an address of this machine, but of no tunnel.
+    WrongLocal,
+    /// The outer source is no peer of ours at this local address.
     UnlistedSource,
-    /// The outer source is a peer of ours, but not with this key.
+    /// The outer source is a peer of ours at this local address, but not with this key.
     WrongKey,
     /// The inner source is not this peer's.
     SpoofedInner,
@@ -43,13 +45,14 @@ pub enum DropReason {
 }
 
 impl DropReason {
-    pub const ALL: [DropReason; 15] = [
+    pub const ALL: [DropReason; 16] = [
         DropReason::Truncated,
         DropReason::Malformed,
         DropReason::NoKey,
         DropReason::UnsupportedFlags,
         DropReason::UnsupportedVersion,
         DropReason::UnsupportedProtocol,
+        DropReason::WrongLocal,
         DropReason::UnlistedSource,
         DropReason::WrongKey,
         DropReason::SpoofedInner,
@@ -70,6 +73,7 @@ impl DropReason {
             DropReason::UnsupportedFlags => "unsupported_flags",
             DropReason::UnsupportedVersion => "unsupported_version",
             DropReason::UnsupportedProtocol => "unsupported_protocol",
+            DropReason::WrongLocal => "wrong_local",
             DropReason::UnlistedSource => "unlisted_source",
             DropReason::WrongKey => "wrong_key",
             DropReason::SpoofedInner => "spoofed_inner",

@@ -1,7 +1,7 @@
 //! The data path as its owner sees it: tunnels and peers come and go while two threads carry packets.
 //!
 //! ```text
-//!             raw socket (protocol 47, bound to the platform address)
+//!             raw socket (protocol 47, all local addresses)
 //!   receive:  recvmmsg -> parse -> table: may it? -> coalesce -> writev -> TUN of the tunnel
 //!   transmit: sendmmsg <- GRE, outer IP <- segment <- table: where to? <- epoll, read <- all TUNs
 //! ```
@@ -17,7 +17,7 @@ use nix::sys::eventfd::{EfdFlags, EventFd};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use std::collections::BTreeMap;
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 use std::str::FromStr;
 use std::sync::Arc;
@@ -25,22 +25,16 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::{io, thread};
 
 /// What the platform side is.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct DataplaneConfig {
-    /// The outer address of every tunnel: source of what is sent, destination of what is received.
-    pub local: Ipv4Addr,
     /// Take tunnel packets from this interface only.
     pub device: Option<IfName>,
 }
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    #[error("opening a raw socket for GRE at {local}: is it an address of this machine, and is CAP_NET_RAW granted?")]
-    Socket {
-        local: Ipv4Addr,
-        #[source]
-        source: io::Error,
-    },
+    #[error("opening a raw socket for GRE: is CAP_NET_RAW granted?")]
+    Socket(#[source] io::Error),
     #[error("opening TUN device {interface}: is /dev/net/tun there, CAP_NET_ADMIN granted, and no other program using it?")]
     Tun {
         interface: IfName,
@@ -99,9 +93,9 @@ impl Dataplane {
 
         let socket = match adopt.remove(&Role::Socket) {
             Some(socket) => socket,
-            None => raw::open(config.local, config.device.as_ref()).map_err(|source| Error::Socket { local: config.local, source })?,
+            None => raw::open(config.device.as_ref()).map_err(Error::Socket)?,
         };
-        let shared = Arc::new(Shared::new(config.local, socket));
+        let shared = Arc::new(Shared::new(socket));
         let wake = Arc::new(EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK).map_err(start("making an eventfd"))?);
         let epoll = Arc::new(Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).map_err(start("making an epoll set"))?);
         epoll.add(&*wake, EpollEvent::new(EpollFlags::EPOLLIN, transmit::WAKE)).map_err(start("watching the eventfd"))?;
@@ -119,9 +113,11 @@ impl Dataplane {
 
     /// Begins to carry the packets of a tunnel, over the TUN device of its name, which is made if it is not there. A
     /// tunnel that is there already and the same is left alone (its device's MTU is looked at again); one that
-    /// changed, or whose device was removed, is replaced and keeps its peers. Answers whether the device was opened anew: only
+    /// changed, or whose device was removed, is replaced and keeps its peers. Its local address need not be one of this
+    /// machine's: until it is, nothing arrives. Answers whether the device was opened anew: only
     /// then, if it had no other queue, the kernel takes a moment more until it sends.
     pub fn add_tunnel(&mut self, tunnel: &Tunnel) -> Result<bool, Error> {
+        tunnel.check()?;
         let interface = &tunnel.interface;
         let mut peers = Vec::new();
         let known = self.shared.table().find(interface).map(|(_, known, device)| (known.clone(), device.clone()));

@@ -6,7 +6,8 @@ use nix::errno::Errno;
 use nix::sys::socket::{setsockopt, sockopt};
 use socket2::{Domain, Protocol, Socket, Type};
 use std::io;
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::mem::offset_of;
+use std::net::Ipv4Addr;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::ptr::null_mut;
 use std::time::Duration;
@@ -19,12 +20,12 @@ const SOCKET_BUFFER: usize = 16 << 20;
 /// How long a packet waits for room in the send buffer before it is dropped (and a stop is seen).
 const SEND_PATIENCE: Duration = Duration::from_millis(100);
 
-/// Opens the socket in this thread's network namespace. It receives what is addressed to `local` and sends packets
-/// whose IP header we write (so DF, ECN and source are ours).
+/// Opens the socket in this thread's network namespace. It receives what the kernel delivers to any address of this
+/// machine, also one that comes later, and sends packets whose IP header we write (so DF, ECN and source are ours).
 ///
 /// # Errors
-/// `EPERM` without `CAP_NET_RAW`, `EADDRNOTAVAIL` if `local` is not an address here, `ENODEV` for an unknown device.
-pub fn open(local: Ipv4Addr, device: Option<&IfName>) -> io::Result<OwnedFd> {
+/// `EPERM` without `CAP_NET_RAW`, `ENODEV` for an unknown device.
+pub fn open(device: Option<&IfName>) -> io::Result<OwnedFd> {
     let socket = Socket::new(Domain::IPV4, Type::RAW, Some(Protocol::from(i32::from(GRE))))?;
     socket.set_header_included_v4(true)?;
     // Beyond net.core.[rw]mem_max, which a namespace cannot raise.
@@ -32,24 +33,40 @@ pub fn open(local: Ipv4Addr, device: Option<&IfName>) -> io::Result<OwnedFd> {
     setsockopt(&socket, sockopt::SndBufForce, &SOCKET_BUFFER)?;
     socket.set_write_timeout(Some(SEND_PATIENCE))?;
     socket.bind_device(device.map(|d| d.as_str().as_bytes()))?;
-    socket.bind(&SocketAddrV4::new(local, 0).into())?;
     Ok(socket.into())
 }
 
 /// A packet to send: everything up to the inner payload, and that payload.
 #[derive(Debug, Clone, Copy)]
 pub struct Outgoing<'a> {
+    /// As in the header.
+    pub from: Ipv4Addr,
     pub to: Ipv4Addr,
     pub header: &'a [u8],
     pub payload: &'a [u8],
 }
 
+/// Tells routing the source of a message (ip(7), IP_PKTINFO). It does not look into a header that we write, so rules by source
+/// (`ip rule add from ADDRESS`, one for each interface of a cloud's machine) would not hold for the message.
+#[repr(C)]
+struct Source {
+    header: libc::cmsghdr,
+    info: libc::in_pktinfo,
+}
+
+/// Bytes, as CMSG_LEN counts them: without what may be behind for alignment.
+const SOURCE_LEN: usize = offset_of!(Source, info) + size_of::<libc::in_pktinfo>();
+
 /// Sends up to [`BATCH`] packets: how many went; an error is about the first of them.
+///
+/// The kernel takes any source in a header that we write, one that is no address of this machine (any more) included
+/// (`inet_sk_flowi_flags`: FLOWI_FLAG_ANYSRC with IP_HDRINCL): such a packet is sent, and what others there are in the batch
+/// with it.
 pub fn send(fd: BorrowedFd<'_>, packets: &[Outgoing<'_>]) -> Result<usize, Errno> {
     let count = packets.len().min(BATCH);
+    type Batch = ([libc::mmsghdr; BATCH], [[libc::iovec; 2]; BATCH], [libc::sockaddr_in; BATCH], [Source; BATCH]);
     // SAFETY: all zeroes is a valid value of these structures: plain numbers and null pointers.
-    let (mut messages, mut vectors, mut addresses): ([libc::mmsghdr; BATCH], [[libc::iovec; 2]; BATCH], [libc::sockaddr_in; BATCH]) =
-        unsafe { std::mem::zeroed() };
+    let (mut messages, mut vectors, mut addresses, mut sources): Batch = unsafe { std::mem::zeroed() };
     for (i, packet) in packets[..count].iter().enumerate() {
         let address = &mut addresses[i];
         address.sin_family = libc::AF_INET as libc::sa_family_t;
@@ -61,8 +78,15 @@ pub fn send(fd: BorrowedFd<'_>, packets: &[Outgoing<'_>]) -> Result<usize, Errno
         header.msg_namelen = size_of::<libc::sockaddr_in>() as libc::socklen_t;
         header.msg_iov = vectors[i].as_mut_ptr();
         header.msg_iovlen = 2;
+        let source = &mut sources[i];
+        source.header.cmsg_len = SOURCE_LEN as _;
+        source.header.cmsg_level = libc::IPPROTO_IP;
+        source.header.cmsg_type = libc::IP_PKTINFO;
+        source.info.ipi_spec_dst.s_addr = u32::from(packet.from).to_be();
+        header.msg_control = std::ptr::from_mut(source).cast();
+        header.msg_controllen = size_of::<Source>() as _;
     }
-    // SAFETY: the first `count` messages point at addresses, vectors and packets that outlive the call, with their
+    // SAFETY: the first `count` messages point at addresses, vectors, sources and packets that outlive the call, with their
     // true lengths; the kernel writes nothing but `msg_len`.
     let sent = unsafe { libc::sendmmsg(fd.as_raw_fd(), messages.as_mut_ptr(), count as u32, 0) };
     Errno::result(sent).map(|n| n as usize)

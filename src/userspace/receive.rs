@@ -4,13 +4,13 @@ use super::coalesce::{Candidate, Coalescer, lead};
 use super::counters::DropReason;
 use super::raw::{self, BATCH, Buffers};
 use super::shared::{Device, Shared};
-use super::table::Table;
+use super::table::{Outer, Table};
 use crate::wire::{ecn, gre, icmp, ipv4, nested};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::eventfd::EventFd;
 use std::io::IoSlice;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::Ipv4Addr;
 use std::ops::Range;
 use std::os::fd::AsFd;
 use std::sync::Arc;
@@ -124,8 +124,8 @@ fn accept(
     if nested::is_nested(packet.inner, &ip) {
         return Err(DropReason::Nested);
     }
-    let (outer_source, key) = (IpAddr::from(outer.source), packet.key);
-    let from = |source: Ipv4Addr| table.decapsulate(outer_source, key, source.into(), ip.destination.into());
+    let received = Outer { source: outer.source.into(), destination: outer.destination.into(), key: packet.key };
+    let from = |source: Ipv4Addr| table.decapsulate(&received, source.into(), ip.destination.into());
     let (source, (id, device)) = match from(ip.source) {
         Ok(found) => (ip.source, found),
         Err(DropReason::SpoofedInner) => {

@@ -4,9 +4,12 @@ use crate::userspace::counters::Traffic;
 use crate::userspace::table::{End, Tunnel};
 use proptest::prelude::*;
 use std::fs::File;
+use std::net::IpAddr;
 use std::sync::atomic::AtomicBool;
 
 const KEY: GreKey = GreKey(7);
+/// Our own.
+const HERE: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 9);
 const HOST: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);
 const GATEWAY: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 2);
 const INNER: Ipv4Addr = Ipv4Addr::new(10, 64, 0, 1);
@@ -24,7 +27,7 @@ fn table(end: End, peer: bool) -> Table<Arc<Device>> {
         lost: AtomicBool::new(false),
     };
     let mut table = Table::default();
-    table.add(Tunnel { interface: interface.clone(), key: KEY, end }, Arc::new(device)).unwrap();
+    table.add(Tunnel { interface: interface.clone(), local: HERE.into(), key: KEY, end }, Arc::new(device)).unwrap();
     if peer {
         table.set_peer(&interface, HOST.into(), &[IpAddr::from(INNER).into()]).unwrap();
     }
@@ -52,7 +55,11 @@ fn error(kind: u8, source: Ipv4Addr, destination: Ipv4Addr, quoted: (Ipv4Addr, I
 
 /// What would be delivered of a packet in GRE.
 fn delivered(table: &Table<Arc<Device>>, outer: Ipv4Addr, inner: &[u8]) -> Result<Vec<u8>, DropReason> {
-    let mut bytes = ip(outer, HOST, nested::GRE, &[&gre::header(KEY, gre::Protocol::Ipv4)[..], inner].concat());
+    delivered_at(HERE, table, outer, inner)
+}
+
+fn delivered_at(local: Ipv4Addr, table: &Table<Arc<Device>>, outer: Ipv4Addr, inner: &[u8]) -> Result<Vec<u8>, DropReason> {
+    let mut bytes = ip(outer, local, nested::GRE, &[&gre::header(KEY, gre::Protocol::Ipv4)[..], inner].concat());
     let (range, header, _) = accept(&mut bytes, table, &mut Vec::new())?;
     let packet = bytes[range].to_vec();
     assert_eq!(ipv4::Header::parse(&packet), Ok(header), "what is said of the packet is what it says");
@@ -92,6 +99,7 @@ fn a_gateway_takes_a_hosts_error_in_the_hosts_own_name_only() {
     let table = table(End::Gateway, true);
     let own = error(3, INNER, SERVER, (SERVER, INNER));
     assert_eq!(delivered(&table, HOST, &own), Ok(own.clone()));
+    assert_eq!(delivered_at(ROUTER, &table, HOST, &own), Err(DropReason::WrongLocal), "at another address of ours");
     assert_eq!(delivered(&table, HOST, &error(3, ROUTER, SERVER, (SERVER, INNER))), Ok(own));
     let neighbours = error(3, ROUTER, SERVER, (SERVER, Ipv4Addr::new(10, 64, 0, 2)));
     assert_eq!(delivered(&table, HOST, &neighbours), Err(DropReason::SpoofedInner));

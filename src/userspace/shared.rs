@@ -4,7 +4,6 @@ use super::counters::{DropReason, Drops, Traffic};
 use super::table::Table;
 use super::tun;
 use crate::model::IfName;
-use std::net::Ipv4Addr;
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
@@ -23,7 +22,6 @@ pub struct Device {
 
 #[derive(Debug)]
 pub struct Shared {
-    pub local: Ipv4Addr,
     pub socket: OwnedFd,
     pub drops: Drops,
     pub stop: AtomicBool,
@@ -31,8 +29,8 @@ pub struct Shared {
 }
 
 impl Shared {
-    pub fn new(local: Ipv4Addr, socket: OwnedFd) -> Self {
-        Self { local, socket, drops: Drops::default(), stop: AtomicBool::new(false), table: RwLock::default() }
+    pub fn new(socket: OwnedFd) -> Self {
+        Self { socket, drops: Drops::default(), stop: AtomicBool::new(false), table: RwLock::default() }
     }
 
     /// Taken once for a batch, never held over a system call.

@@ -8,15 +8,33 @@ use super::lpm::PrefixMap;
 use crate::model::{GreKey, IfName, Invalid};
 use ipnet::IpNet;
 use std::collections::HashMap;
+use std::hash::Hash;
 use std::net::IpAddr;
 
 /// One TUN device and the tunnel behind it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Tunnel {
     pub interface: IfName,
+    /// Our outer address: source of what is sent, destination of what is received. It may come to this machine later, and go.
+    pub local: IpAddr,
     /// The same at both ends.
     pub key: GreKey,
     pub end: End,
+}
+
+impl Tunnel {
+    /// Whether the data path can carry it: refused before anything is changed.
+    pub fn check(&self) -> Result<(), Invalid> {
+        match self.local {
+            IpAddr::V4(_) => Ok(()),
+            IpAddr::V6(local) => Err(Invalid(format!("the address {local} of {} is IPv6, which tunnels do not use yet", self.interface))),
+        }
+    }
+
+    /// What packets of this tunnel from `remote` look like.
+    fn received_from(&self, remote: IpAddr) -> Outer {
+        Outer { source: remote, destination: self.local, key: self.key }
+    }
 }
 
 /// Which end of the tunnel this node is.
@@ -34,6 +52,14 @@ pub enum End {
     },
 }
 
+/// What an outer packet says of its tunnel. The same key may be in use at several local addresses: a tenant has one in all its shards.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Outer {
+    pub source: IpAddr,
+    pub destination: IpAddr,
+    pub key: GreKey,
+}
+
 /// A tunnel's number: never used twice by one table.
 pub type TunnelId = u64;
 
@@ -44,12 +70,14 @@ pub type TunnelId = u64;
 #[derive(Debug)]
 pub struct Table<D> {
     tunnels: HashMap<TunnelId, Entry<D>>,
-    /// (outer source, key) -> tunnel: the only pairs from which packets are taken.
-    points: HashMap<(IpAddr, GreKey), TunnelId>,
-    /// How many points an outer address has, to tell a stranger from a wrong key.
-    outers: HashMap<IpAddr, usize>,
+    /// As received -> tunnel: the only ones that are taken.
+    points: HashMap<Outer, TunnelId>,
+    /// How many points each pair of outer addresses has, (remote, local), to tell a stranger from a wrong key.
+    pairs: HashMap<(IpAddr, IpAddr), usize>,
+    /// How many tunnels a local address has, to tell one of them from any other address of this machine.
+    locals: HashMap<IpAddr, usize>,
     names: HashMap<IfName, TunnelId>,
-    gateway_keys: HashMap<GreKey, TunnelId>,
+    gateway_keys: HashMap<(IpAddr, GreKey), TunnelId>,
     next: TunnelId,
 }
 
@@ -68,7 +96,8 @@ impl<D> Default for Table<D> {
         Self {
             tunnels: HashMap::new(),
             points: HashMap::new(),
-            outers: HashMap::new(),
+            pairs: HashMap::new(),
+            locals: HashMap::new(),
             names: HashMap::new(),
             gateway_keys: HashMap::new(),
             next: 1,
@@ -77,15 +106,13 @@ impl<D> Default for Table<D> {
 }
 
 impl<D> Table<D> {
-    /// The tunnel of a packet from `outer` with `key`, if the inner addresses are ones that it may have.
-    pub fn decapsulate(&self, outer: IpAddr, key: GreKey, source: IpAddr, destination: IpAddr) -> Result<(TunnelId, &D), DropReason> {
-        let Some(id) = self.points.get(&(outer, key)) else {
-            return Err(if self.outers.contains_key(&outer) { DropReason::WrongKey } else { DropReason::UnlistedSource });
-        };
+    /// The tunnel of a packet as it was received, if the inner addresses are ones that it may have.
+    pub fn decapsulate(&self, outer: &Outer, source: IpAddr, destination: IpAddr) -> Result<(TunnelId, &D), DropReason> {
+        let Some(id) = self.points.get(outer) else { return Err(self.nobodys(outer)) };
         let entry = self.tunnels.get(id).ok_or(DropReason::WrongKey)?;
         match &entry.tunnel.end {
             End::Gateway => match entry.owners.lookup(source) {
-                Some(owner) if *owner == outer => Ok((*id, &entry.device)),
+                Some(owner) if *owner == outer.source => Ok((*id, &entry.device)),
                 _ => Err(DropReason::SpoofedInner),
             },
             End::Host { inner, .. } if *inner != destination => Err(DropReason::Unroutable),
@@ -94,14 +121,14 @@ impl<D> Table<D> {
         }
     }
 
-    /// Where a packet that came out of a tunnel's device goes: outer destination and key.
-    pub fn encapsulate(&self, id: TunnelId, destination: IpAddr) -> Result<(IpAddr, GreKey), DropReason> {
-        let entry = self.tunnels.get(&id).ok_or(DropReason::Unroutable)?;
-        let outer = match &entry.tunnel.end {
-            End::Gateway => *entry.owners.lookup(destination).ok_or(DropReason::Unroutable)?,
+    /// How a packet that came out of a tunnel's device is sent.
+    pub fn encapsulate(&self, id: TunnelId, destination: IpAddr) -> Result<Outer, DropReason> {
+        let Entry { tunnel, owners, .. } = self.tunnels.get(&id).ok_or(DropReason::Unroutable)?;
+        let remote = match &tunnel.end {
+            End::Gateway => *owners.lookup(destination).ok_or(DropReason::Unroutable)?,
             End::Host { gateway, .. } => *gateway,
         };
-        Ok((outer, entry.tunnel.key))
+        Ok(Outer { source: tunnel.local, destination: remote, key: tunnel.key })
     }
 
     pub fn device(&self, id: TunnelId) -> Option<&D> {
@@ -118,13 +145,13 @@ impl<D> Table<D> {
     }
 
     pub fn add(&mut self, tunnel: Tunnel, device: D) -> Result<TunnelId, Invalid> {
-        let Tunnel { interface, key, end } = &tunnel;
+        let Tunnel { interface, local, key, end } = &tunnel;
         if self.names.contains_key(interface) {
             return Err(Invalid(format!("{interface} is a tunnel already: remove it first")));
         }
         let taken = match end {
-            End::Gateway => self.gateway_keys.contains_key(key),
-            End::Host { gateway, .. } => self.points.contains_key(&(*gateway, *key)),
+            End::Gateway => self.gateway_keys.contains_key(&(*local, *key)),
+            End::Host { gateway, .. } => self.points.contains_key(&tunnel.received_from(*gateway)),
         };
         if taken {
             return Err(Invalid(format!("key {key} of {interface} is another tunnel's: give each tenant its own")));
@@ -132,11 +159,12 @@ impl<D> Table<D> {
         let id = self.next;
         self.next += 1;
         self.names.insert(interface.clone(), id);
+        *self.locals.entry(*local).or_default() += 1;
         match end {
             End::Gateway => {
-                self.gateway_keys.insert(*key, id);
+                self.gateway_keys.insert((*local, *key), id);
             }
-            End::Host { gateway, .. } => self.add_point(*gateway, *key, id),
+            End::Host { gateway, .. } => self.add_point(tunnel.received_from(*gateway), id),
         }
         self.tunnels.insert(id, Entry { tunnel, device, owners: PrefixMap::new(), peers: HashMap::new() });
         Ok(id)
@@ -146,15 +174,16 @@ impl<D> Table<D> {
     pub fn remove(&mut self, interface: &IfName) -> Option<D> {
         let id = self.names.remove(interface)?;
         let entry = self.tunnels.remove(&id)?;
-        let key = entry.tunnel.key;
-        match entry.tunnel.end {
+        let tunnel = entry.tunnel;
+        one_less(&mut self.locals, &tunnel.local);
+        match tunnel.end {
             End::Gateway => {
-                self.gateway_keys.remove(&key);
+                self.gateway_keys.remove(&(tunnel.local, tunnel.key));
             }
-            End::Host { gateway, .. } => self.remove_point(gateway, key),
+            End::Host { gateway, .. } => self.remove_point(&tunnel.received_from(gateway)),
         }
         for outer in entry.peers.into_keys() {
-            self.remove_point(outer, key);
+            self.remove_point(&tunnel.received_from(outer));
         }
         Some(entry.device)
     }
@@ -173,9 +202,9 @@ impl<D> Table<D> {
         for prefix in prefixes {
             entry.owners.insert(*prefix, outer);
         }
-        let key = entry.tunnel.key;
+        let point = entry.tunnel.received_from(outer);
         if !known {
-            self.add_point(outer, key, id);
+            self.add_point(point, id);
         }
         Ok(())
     }
@@ -187,8 +216,8 @@ impl<D> Table<D> {
         for prefix in prefixes {
             entry.owners.remove(prefix);
         }
-        let key = entry.tunnel.key;
-        self.remove_point(outer, key);
+        let point = entry.tunnel.received_from(outer);
+        self.remove_point(&point);
         Ok(true)
     }
 
@@ -212,20 +241,34 @@ impl<D> Table<D> {
         }
     }
 
-    fn add_point(&mut self, outer: IpAddr, key: GreKey, id: TunnelId) {
-        self.points.insert((outer, key), id);
-        *self.outers.entry(outer).or_default() += 1;
+    /// Why nobody has it.
+    fn nobodys(&self, outer: &Outer) -> DropReason {
+        if !self.locals.contains_key(&outer.destination) {
+            DropReason::WrongLocal
+        } else if self.pairs.contains_key(&(outer.source, outer.destination)) {
+            DropReason::WrongKey
+        } else {
+            DropReason::UnlistedSource
+        }
     }
 
-    fn remove_point(&mut self, outer: IpAddr, key: GreKey) {
-        if self.points.remove(&(outer, key)).is_none() {
-            return;
+    fn add_point(&mut self, point: Outer, id: TunnelId) {
+        self.points.insert(point, id);
+        *self.pairs.entry((point.source, point.destination)).or_default() += 1;
+    }
+
+    fn remove_point(&mut self, point: &Outer) {
+        if self.points.remove(point).is_some() {
+            one_less(&mut self.pairs, &(point.source, point.destination));
         }
-        if let Some(count) = self.outers.get_mut(&outer) {
-            *count -= 1;
-            if *count == 0 {
-                self.outers.remove(&outer);
-            }
+    }
+}
+
+fn one_less<K: Eq + Hash>(counts: &mut HashMap<K, usize>, key: &K) {
+    if let Some(count) = counts.get_mut(key) {
+        *count -= 1;
+        if *count == 0 {
+            counts.remove(key);
         }
     }
 }

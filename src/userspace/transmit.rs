@@ -4,8 +4,9 @@ use super::counters::DropReason;
 use super::raw::{self, BATCH, Buffers, Outgoing};
 use super::segment::{HEADER_MAX, HeaderBuffer, Segments};
 use super::shared::{Device, Shared};
+use super::table::{Outer, TunnelId};
+use super::tun;
 use super::vnet::{self, VnetHeader};
-use super::{table::TunnelId, tun};
 use crate::model::GreKey;
 use crate::wire::{ecn, gre, ipv4};
 use nix::errno::Errno;
@@ -63,8 +64,17 @@ struct Read {
     len: usize,
 }
 
+/// Outer addresses and key of what is sent.
+#[derive(Clone, Copy)]
+struct Way {
+    from: Ipv4Addr,
+    to: Ipv4Addr,
+    key: GreKey,
+}
+
 /// A packet to send, headers ready.
 struct Message {
+    from: Ipv4Addr,
     to: Ipv4Addr,
     header: [u8; FRONT + HEADER_MAX],
     header_len: usize,
@@ -114,14 +124,14 @@ impl Transmitter {
                 let packet = self.buffers.slot(slot).get(vnet::LEN..r.len).ok_or(DropReason::Truncated)?;
                 let ip = ipv4::Header::parse(packet)?;
                 match table.encapsulate(r.tunnel, ip.destination.into())? {
-                    (IpAddr::V4(to), key) => Ok((ip, to, key)),
-                    (IpAddr::V6(_), _) => Err(DropReason::Unroutable),
+                    Outer { source: IpAddr::V4(from), destination: IpAddr::V4(to), key } => Ok((ip, Way { from, to, key })),
+                    Outer { .. } => Err(DropReason::Unroutable),
                 }
             };
             read.iter().enumerate().map(judge).collect::<Vec<_>>()
         };
         for (slot, (r, judged)) in read.iter().zip(judged).enumerate() {
-            let sent = judged.and_then(|(ip, to, key)| self.segment(shared, slot, &ip, to, key));
+            let sent = judged.and_then(|(ip, way)| self.segment(slot, &ip, way));
             match sent {
                 Ok(segments) => r.device.traffic.sent(segments, (r.len - vnet::LEN) as u64),
                 Err(reason) => shared.drop(reason),
@@ -134,7 +144,7 @@ impl Transmitter {
     }
 
     /// Turns one packet into messages: how many.
-    fn segment(&mut self, shared: &Shared, slot: usize, ip: &ipv4::Header, to: Ipv4Addr, key: GreKey) -> Result<u64, DropReason> {
+    fn segment(&mut self, slot: usize, ip: &ipv4::Header, Way { from, to, key }: Way) -> Result<u64, DropReason> {
         let (offload, packet) = self.buffers.slot_mut(slot).split_first_chunk_mut().ok_or(DropReason::Truncated)?;
         let offload = VnetHeader::decode(offload);
         let mut segments = Segments::new(&mut packet[..ip.total_len], ip, &offload).map_err(|_| DropReason::Malformed)?;
@@ -147,11 +157,11 @@ impl Transmitter {
             // 0 would make the kernel choose one.
             self.id = self.id.checked_add(1).unwrap_or(1);
             let mut header = [0; FRONT + HEADER_MAX];
-            header[..ipv4::HEADER_LEN].copy_from_slice(&ipv4::outer(shared.local, to, class, total, self.id));
+            header[..ipv4::HEADER_LEN].copy_from_slice(&ipv4::outer(from, to, class, total, self.id));
             header[ipv4::HEADER_LEN..FRONT].copy_from_slice(&gre);
             header[FRONT..FRONT + inner_len].copy_from_slice(&inner[..inner_len]);
             let payload = payload.start + vnet::LEN..payload.end + vnet::LEN;
-            self.messages.push(Message { to, header, header_len: FRONT + inner_len, slot, payload });
+            self.messages.push(Message { from, to, header, header_len: FRONT + inner_len, slot, payload });
             count += 1;
         }
         Ok(count)
@@ -161,7 +171,12 @@ impl Transmitter {
         let packets = self
             .messages
             .iter()
-            .map(|m| Outgoing { to: m.to, header: &m.header[..m.header_len], payload: &self.buffers.slot(m.slot)[m.payload.clone()] })
+            .map(|m| Outgoing {
+                from: m.from,
+                to: m.to,
+                header: &m.header[..m.header_len],
+                payload: &self.buffers.slot(m.slot)[m.payload.clone()],
+            })
             .collect::<Vec<_>>();
         let mut rest = packets.as_slice();
         while !rest.is_empty() {

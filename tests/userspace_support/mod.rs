@@ -7,13 +7,15 @@
 use nix::sched::{CloneFlags, setns, unshare};
 use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, SockaddrIn, sendto, socket};
 use portway::model::{GreKey, IfName};
-use portway::userspace::{Dataplane, DataplaneConfig, Descriptors, End, Tunnel};
+use portway::userspace::{Dataplane, DataplaneConfig, Descriptors, DropReason, End, Tunnel};
 use portway::wire::{gre, ipv4};
+use std::collections::BTreeMap;
 use std::fs::File;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddrV4};
 use std::os::fd::AsRawFd;
 use std::process::{Command, Output};
 use std::thread;
+use std::time::{Duration, Instant};
 
 pub struct Namespace {
     file: File,
@@ -99,26 +101,33 @@ pub struct Pair {
     pub gateway_path: Dataplane,
 }
 
-pub fn start(namespace: &Namespace, local: &str, adopt: Descriptors) -> Dataplane {
-    let local = local.parse::<Ipv4Addr>().unwrap();
-    namespace.run(|| Dataplane::start(&DataplaneConfig { local, device: None }, adopt)).unwrap()
+pub fn start(namespace: &Namespace, adopt: Descriptors) -> Dataplane {
+    namespace.run(|| Dataplane::start(&DataplaneConfig::default(), adopt)).unwrap()
 }
 
 pub fn host_tunnel(n: usize, key: GreKey) -> Tunnel {
-    let end = End::Host { gateway: address("10.0.0.2"), inner: address("10.64.0.1"), cidrs: vec!["172.16.0.0/16".parse().unwrap()] };
-    Tunnel { interface: name(&format!("pw-{n}")), key, end }
+    host_tunnel_to(n, "10.0.0.2", key)
+}
+
+pub fn host_tunnel_to(n: usize, gateway: &str, key: GreKey) -> Tunnel {
+    let end = End::Host { gateway: address(gateway), inner: address("10.64.0.1"), cidrs: vec!["172.16.0.0/16".parse().unwrap()] };
+    Tunnel { interface: name(&format!("pw-{n}")), local: address("10.0.0.1"), key, end }
 }
 
 pub fn gateway_tunnel(n: usize, key: GreKey) -> Tunnel {
-    Tunnel { interface: name(&format!("pw-{n}")), key, end: End::Gateway }
+    gateway_tunnel_at(n, "10.0.0.2", key)
+}
+
+pub fn gateway_tunnel_at(n: usize, local: &str, key: GreKey) -> Tunnel {
+    Tunnel { interface: name(&format!("pw-{n}")), local: address(local), key, end: End::Gateway }
 }
 
 impl Pair {
     pub fn new() -> Pair {
         let (host, gateway) = (Namespace::new("host"), Namespace::new("gateway"));
         host.cable(&gateway, ("eth0", "10.0.0.1/24"), ("eth0", "10.0.0.2/24"));
-        let mut host_path = start(&host, "10.0.0.1", Descriptors::new());
-        let mut gateway_path = start(&gateway, "10.0.0.2", Descriptors::new());
+        let mut host_path = start(&host, Descriptors::new());
+        let mut gateway_path = start(&gateway, Descriptors::new());
         host.run(|| host_path.add_tunnel(&host_tunnel(1, KEY))).unwrap();
         gateway.run(|| gateway_path.add_tunnel(&gateway_tunnel(1, KEY))).unwrap();
         gateway_path.set_peer(&name("pw-1"), address("10.0.0.1"), &["10.64.0.1/32".parse().unwrap()]).unwrap();
@@ -143,14 +152,37 @@ impl Pair {
 
     /// Sends GRE payloads to the gateway from an outer source in the host's namespace, past the host's own data path.
     pub fn inject(&self, source: &str, payloads: &[Vec<u8>]) {
-        let source: Ipv4Addr = source.parse().unwrap();
+        self.inject_to("10.0.0.2", source, payloads);
+    }
+
+    pub fn inject_to(&self, destination: &str, source: &str, payloads: &[Vec<u8>]) {
+        let [source, destination]: [Ipv4Addr; 2] = [source, destination].map(|address| address.parse().unwrap());
+        let to = SockaddrIn::from(SocketAddrV4::new(destination, 0));
         self.host.run(|| {
             let raw = socket(AddressFamily::Inet, SockType::Raw, SockFlag::SOCK_CLOEXEC, SockProtocol::Raw).unwrap();
             for payload in payloads {
-                let packet = [&ipv4::outer(source, Ipv4Addr::new(10, 0, 0, 2), 0, 20 + payload.len() as u16, 1)[..], payload].concat();
-                sendto(raw.as_raw_fd(), &packet, &SockaddrIn::new(10, 0, 0, 2, 0), MsgFlags::empty()).unwrap();
+                let packet = [&ipv4::outer(source, destination, 0, 20 + payload.len() as u16, 1)[..], payload].concat();
+                sendto(raw.as_raw_fd(), &packet, &to, MsgFlags::empty()).unwrap();
             }
         });
+    }
+}
+
+/// What the gateway has dropped since it was started.
+pub fn drops(pair: &Pair) -> BTreeMap<DropReason, u64> {
+    pair.gateway_path.counters().drops
+}
+
+/// Waits until so many packets more than before have been dropped, and gives the reasons.
+pub fn dropped_since(pair: &Pair, before: &BTreeMap<DropReason, u64>, count: u64) -> BTreeMap<DropReason, u64> {
+    let start = Instant::now();
+    loop {
+        let new = drops(pair).into_iter().map(|(why, n)| (why, n - before[&why])).filter(|(_, n)| *n > 0).collect::<BTreeMap<_, _>>();
+        if new.values().sum::<u64>() >= count {
+            return new;
+        }
+        assert!(start.elapsed() < Duration::from_secs(5), "only {new:?}");
+        thread::yield_now();
     }
 }
 
