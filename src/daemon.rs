@@ -62,13 +62,17 @@ pub async fn run<R: Role>(mut role: R, place: Place, routes: impl Fn(Arc<Shared<
     if let Some(estate) = &mut estate {
         inherited.append(&mut estate.descriptors);
     }
-    let kernel = Kernel::open(&place.runtime_dir).await?;
+    let kernel = Arc::new(Kernel::open(&place.runtime_dir).await?);
     let watch = kernel.watch().await?;
     role.start(&kernel, &mut inherited).await?;
+    let succeeds = estate.is_some();
     if let Some(estate) = estate {
         estate.carrying()?;
     }
     let _sole = Sole::claim(&place.runtime_dir, R::NAME)?;
+    if succeeds {
+        role.succeed().await?;
+    }
     let sockets = Sockets::open(&place.runtime_dir, R::NAME, place.admin, &mut inherited)?;
     drop(inherited);
     let shared = Arc::new(Shared::new(role, kernel));
@@ -87,7 +91,14 @@ pub async fn run<R: Role>(mut role: R, place: Place, routes: impl Fn(Arc<Shared<
         serving.finish().await;
         let mut role = shared.role.lock().await;
         match heir {
-            None => tracing::info!("stopping; what was set up goes on standing (--teardown removes it)"),
+            None => {
+                tracing::info!("stopping; what was set up goes on standing (--teardown removes it)");
+                tokio::select! {
+                    () = role.retire() => {}
+                    // Asked again, it ends at once.
+                    () = signals.end() => {}
+                }
+            }
             Some(heir) => match heir.hand_over(server.descriptors(&*role)?).await {
                 Ok(()) => tracing::info!("handed over to a successor"),
                 Err(error) => {
@@ -111,6 +122,15 @@ struct Signals {
 impl Signals {
     fn catch() -> std::io::Result<Self> {
         Ok(Self { term: signal(SignalKind::terminate())?, int: signal(SignalKind::interrupt())?, hup: signal(SignalKind::hangup())? })
+    }
+}
+
+impl Signals {
+    async fn end(&mut self) {
+        tokio::select! {
+            _ = self.term.recv() => {}
+            _ = self.int.recv() => {}
+        }
     }
 }
 

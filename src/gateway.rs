@@ -15,6 +15,7 @@ use crate::plan::gateway::{Carrier, Inputs, desired, recover_peers, shards};
 use crate::plan::slots::{Numbers, Slots};
 use crate::plan::{NftTable, Ruleset, State, Sysctl, SysctlKey};
 use anyhow::Context;
+use ha::Group;
 use peers::Peers;
 use serde_json::json;
 use std::collections::{BTreeMap, BTreeSet};
@@ -22,9 +23,11 @@ use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 pub mod api;
 mod ending;
+pub mod ha;
 mod peering;
 pub mod peers;
 mod tunnels;
@@ -50,6 +53,13 @@ pub struct Node {
     ruleset: Option<Ruleset>,
     /// How often peers or the configuration changed.
     revision: u64,
+    group: Group,
+    /// The fence that should stand, without its text.
+    fence: Option<Ruleset>,
+    /// The group has yet to learn of a change of the configuration.
+    regroup: bool,
+    /// Once the daemon runs.
+    kernel: Option<Arc<Kernel>>,
 }
 
 /// Runs until a signal or a successor ends it.
@@ -82,7 +92,35 @@ impl Node {
             terms: Vec::new(),
             ruleset: None,
             revision: 0,
+            group: Group::default(),
+            fence: None,
+            regroup: false,
+            kernel: None,
         })
+    }
+
+    /// Takes part in the group, once; or tells it what has changed.
+    fn regroup(&mut self) -> anyhow::Result<()> {
+        let Some(kernel) = &self.kernel else { return Ok(()) };
+        if !self.group.is_running() {
+            self.group.start(&self.config, &self.slots, kernel).context("cannot take part in the group of gateways")?;
+        } else if self.regroup {
+            self.group.change(&self.config, &self.slots).context("the group of gateways cannot be changed")?;
+        }
+        self.regroup = false;
+        Ok(())
+    }
+
+    /// Shards that another node has taken meanwhile.
+    fn let_go_of_the_retained(&mut self) {
+        let Some(ha) = &mut self.config.ha else { return };
+        let (before, holds) = (ha.retained.len(), self.group.board().holds());
+        ha.retained.retain(|of| holds.contains(of));
+        self.regroup |= ha.retained.len() != before;
+    }
+
+    pub fn group(&self) -> &Group {
+        &self.group
     }
 
     /// Slots and numbers of an earlier process, from what it left standing.
@@ -105,7 +143,8 @@ impl Role for Node {
         Ok(())
     }
 
-    async fn start(&mut self, kernel: &Kernel, inherited: &mut BTreeMap<String, OwnedFd>) -> anyhow::Result<()> {
+    async fn start(&mut self, kernel: &Arc<Kernel>, inherited: &mut BTreeMap<String, OwnedFd>) -> anyhow::Result<()> {
+        self.kernel = Some(kernel.clone());
         self.choose_carrier(kernel).await?;
         let facts = kernel.facts().await?;
         let observed = kernel.observe(&self.interest()).await?;
@@ -114,8 +153,13 @@ impl Role for Node {
         Ok(())
     }
 
+    async fn succeed(&mut self) -> anyhow::Result<()> {
+        // The predecessor's rules stand.
+        self.regroup()
+    }
+
     fn revision(&self) -> u64 {
-        self.revision
+        self.revision + *self.group.board().changes().borrow()
     }
 
     fn interest(&self) -> BTreeSet<Sysctl> {
@@ -126,14 +170,17 @@ impl Role for Node {
 
     fn desired(&mut self, facts: &Facts, observed: &State) -> anyhow::Result<State> {
         self.recover(observed);
+        self.let_go_of_the_retained();
+        self.group.look(&self.config, facts);
         self.over.slots(self.slots.assign(&shards(&self.config))?);
         let hosts: Vec<&StaticPeer> = self.peers.iter().map(|(peer, _)| peer).collect();
         self.numbers.assign(hosts.iter().map(|peer| &peer.outer))?;
-        let (config, slots, holds) = (&self.config, &self.slots, BTreeSet::new());
+        let (config, slots, holds) = (&self.config, &self.slots, self.group.board().holds());
         let inputs = Inputs { config, carrier: self.carrier, facts, hosts: &hosts, slots, peers: &self.numbers, holds: &holds };
         self.mtu = inputs.tunnel_mtu();
         let desired = desired(&inputs);
-        self.ruleset = desired.tables.get(&NftTable::Inet).map(|ruleset| Ruleset::observed(ruleset.revision()));
+        let without_text = |table| desired.tables.get(&table).map(|ruleset: &Ruleset| Ruleset::observed(ruleset.revision()));
+        (self.ruleset, self.fence) = (without_text(NftTable::Inet), without_text(NftTable::Netdev));
         Ok(desired)
     }
 
@@ -143,16 +190,36 @@ impl Role for Node {
         let followed = self.path.follow(&tunnels, kernel).await;
         self.over.end(kernel).await?;
         followed?;
-        self.end_the_changed(kernel).await
+        self.end_the_changed(kernel).await?;
+        // An address without its fence could not be taken away from a daemon that hangs.
+        match &self.fence {
+            Some(fence) if kernel.has_ruleset(NftTable::Netdev, fence).await => self.regroup(),
+            _ => Ok(()),
+        }
     }
 
     fn reload(&mut self) -> Result<(), String> {
         match config::load(&self.file) {
             Ok(Config::Gateway(mut new)) => {
-                let keep = |config: &config::Gateway| (config.platform.clone(), config.backend, config.runtime_dir.clone(), config.admin);
+                let keep = |config: &config::Gateway| {
+                    (
+                        config.platform.clone(),
+                        config.backend,
+                        config.runtime_dir.clone(),
+                        config.admin,
+                        config.node.clone(),
+                        config.ha.is_some(),
+                    )
+                };
                 if keep(&new) != keep(&self.config) {
-                    return Err("`platform`, `backend`, `runtime_dir` and `admin` are taken up at a start: start the daemon again, which loses nothing".into());
+                    return Err("`node`, `platform`, `backend`, `runtime_dir`, `admin`, and whether there is `ha`, are taken up at a start: start the daemon again, which loses nothing".into());
                 }
+                if let (Some(old), Some(ha)) = (&self.config.ha, &mut new.ha) {
+                    let held = self.group.board().holds().into_iter();
+                    ha.retained = held.filter(|of| !ha.candidates(of).contains(&&new.node)).collect();
+                    self.regroup |= old != ha;
+                }
+                self.regroup |= new.tenants != self.config.tenants;
                 let added = self.peers.iter().filter(|(_, configured)| !configured).map(|(peer, _)| peer.clone()).collect();
                 let peers = known(&mut new, added);
                 self.terms.extend(self.terms_changed(&new, &peers));
@@ -182,7 +249,7 @@ impl Role for Node {
             .collect();
         json!({
             "node": self.config.node, "backend": self.carrier.name(), "platform_address": self.config.platform.address,
-            "tunnel_mtu": self.mtu, "tenants": tenants, "peers": self.peers.len(), "userspace": self.path.status(),
+            "tunnel_mtu": self.mtu, "tenants": tenants, "peers": self.peers.len(), "userspace": self.path.status(), "ha": self.group.status(&self.config),
         })
     }
 
@@ -191,13 +258,23 @@ impl Role for Node {
         out.gauge("portway_peers", "Function hosts that may send", &[], self.peers.len() as f64);
         out.gauge("portway_tunnel_mtu_bytes", "Bytes that a packet inside a tunnel may have", &[], f64::from(self.mtu));
         self.path.metrics(out);
+        self.group.metrics(&self.config, out);
     }
 
     fn descriptors(&self) -> anyhow::Result<BTreeMap<String, OwnedFd>> {
         self.path.descriptors()
     }
 
+    async fn retire(&mut self) {
+        self.group.retire();
+        let away = self.group.board().until(|board| board.holds().is_empty());
+        if tokio::time::timeout(ha::patience(&self.config), away).await.is_err() {
+            tracing::warn!("some HaVips could not be handed over in time");
+        }
+    }
+
     async fn stop(&mut self) {
+        self.group.stop();
         self.path.stop();
     }
 }

@@ -27,6 +27,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 /// A function host's part of the daemon.
 #[derive(Debug)]
@@ -187,12 +188,16 @@ impl Role for Node {
         Ok(())
     }
 
-    async fn start(&mut self, kernel: &Kernel, inherited: &mut BTreeMap<String, OwnedFd>) -> anyhow::Result<()> {
+    async fn start(&mut self, kernel: &Arc<Kernel>, inherited: &mut BTreeMap<String, OwnedFd>) -> anyhow::Result<()> {
         self.choose_carrier(kernel).await?;
         let facts = kernel.facts().await?;
         let observed = kernel.observe(&self.interest()).await?;
         self.desired(&facts, &observed)?;
         self.path = Path::start(self.carrier, inherited, &self.tunnels())?;
+        Ok(())
+    }
+
+    async fn succeed(&mut self) -> anyhow::Result<()> {
         Ok(())
     }
 
@@ -280,6 +285,8 @@ impl Role for Node {
     fn descriptors(&self) -> anyhow::Result<BTreeMap<String, OwnedFd>> {
         self.path.descriptors()
     }
+
+    async fn retire(&mut self) {}
 
     async fn stop(&mut self) {
         self.path.stop();

@@ -6,7 +6,7 @@ use crate::model::{
 };
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -117,6 +117,8 @@ pub struct Ha {
     pub keys: Vec<HaKey>,
     /// The UDP port of state sync. Default 3790.
     pub sync_port: u16,
+    /// Not of the file: shards that this node has although it is no candidate any more, until another has taken them.
+    pub retained: BTreeSet<TenantShard>,
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -146,12 +148,12 @@ pub struct HaKey {
 }
 
 impl Gateway {
-    /// The shards that this node is a candidate for.
+    /// The shards that this node is a candidate for, or has.
     pub fn served(&self) -> impl Iterator<Item = (&GatewayTenant, &GatewayShard)> {
         let all = self.tenants.iter().flat_map(|tenant| tenant.shards.iter().map(move |shard| (tenant, shard)));
         all.filter(|(tenant, shard)| match &self.ha {
             None => true,
-            Some(ha) => ha.candidates(&tenant.of(shard.shard)).contains(&&self.node),
+            Some(ha) => ha.serves(&self.node, &tenant.of(shard.shard)),
         })
     }
 }
@@ -165,6 +167,20 @@ impl GatewayTenant {
 impl Ha {
     /// Clouds bind few machines to an address, and each more is one more copy of every flow.
     pub const CANDIDATES: usize = 2;
+
+    /// What the candidates of a shard have for a priority, unless one is configured, the preferred first: 200 and 100, VRRP's default.
+    pub const PRIORITIES: [Priority; Self::CANDIDATES] = [Priority(200), Priority::DEFAULT];
+
+    /// What `node` advertises for a shard: the priority that is configured for it, else by its rank among the candidates. Who is no
+    /// candidate would come last.
+    pub fn priority(&self, node: &NodeName, of: &TenantShard, configured: Option<Priority>) -> Priority {
+        let rank = || self.candidates(of).iter().position(|candidate| *candidate == node);
+        configured.unwrap_or_else(|| rank().map_or(Priority::LOWEST, |rank| Self::PRIORITIES[rank]))
+    }
+
+    fn serves(&self, node: &NodeName, of: &TenantShard) -> bool {
+        self.candidates(of).contains(&node) || self.retained.contains(of)
+    }
 
     /// Who may be Active for a shard, the preferred first. A node that comes or goes changes as few of these lists as can be.
     pub fn candidates(&self, of: &TenantShard) -> Vec<&NodeName> {

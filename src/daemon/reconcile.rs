@@ -7,6 +7,7 @@ use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::Mutex;
 
@@ -23,7 +24,11 @@ pub trait Role: Send + 'static {
 
     /// Begin, with what a predecessor left; what is used of it is taken out. From its return on, traffic that the
     /// predecessor carried is carried by us.
-    fn start(&mut self, kernel: &Kernel, inherited: &mut BTreeMap<String, OwnedFd>) -> impl Future<Output = anyhow::Result<()>> + Send;
+    fn start(&mut self, kernel: &Arc<Kernel>, inherited: &mut BTreeMap<String, OwnedFd>)
+    -> impl Future<Output = anyhow::Result<()>> + Send;
+
+    /// The predecessor is gone: what only one process may do is ours from now on, and must not wait for a pass.
+    fn succeed(&mut self) -> impl Future<Output = anyhow::Result<()>> + Send;
 
     /// A number that grows whenever somebody changes what is desired, beside the passes.
     fn revision(&self) -> u64;
@@ -48,6 +53,9 @@ pub trait Role: Send + 'static {
 
     /// What a successor needs to carry on without a gap, by name.
     fn descriptors(&self) -> anyhow::Result<BTreeMap<String, OwnedFd>>;
+
+    /// Nobody goes on here: let others take over what can be taken over.
+    fn retire(&mut self) -> impl Future<Output = ()> + Send;
 
     /// Finish what is in hand. Nothing in the kernel is removed.
     fn stop(&mut self) -> impl Future<Output = ()> + Send;

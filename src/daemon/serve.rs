@@ -17,7 +17,7 @@ use tokio::sync::{Mutex, Notify};
 #[derive(Debug)]
 pub struct Shared<R> {
     pub role: Mutex<R>,
-    pub kernel: Kernel,
+    pub kernel: Arc<Kernel>,
     last: std::sync::Mutex<Option<Report>>,
     /// Something was left half done: look again soon.
     pub again: Notify,
@@ -26,7 +26,7 @@ pub struct Shared<R> {
 }
 
 impl<R: Role> Shared<R> {
-    pub fn new(role: R, kernel: Kernel) -> Self {
+    pub fn new(role: R, kernel: Arc<Kernel>) -> Self {
         Self {
             role: Mutex::new(role),
             kernel,

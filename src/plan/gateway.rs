@@ -8,7 +8,7 @@ use super::slots::{Numbers, Slots, alias};
 use super::{
     Element, FLOW_TABLE, Link, LinkKind, NftTable, Route, RouteKey, Ruleset, SetName, State, Sysctl, SysctlKey, flow_devices_fit, rule_tree,
 };
-use crate::config::{Gateway, GatewayShard, GatewayTenant, Snat, StaticPeer};
+use crate::config::{Gateway, GatewayShard, GatewayTenant, Platform, Snat, StaticPeer};
 use crate::model::{IfName, Mark, Slot, TenantShard, Who};
 use ipnet::{IpNet, Ipv4Net};
 use std::collections::{BTreeMap, BTreeSet};
@@ -81,18 +81,19 @@ pub fn desired(inputs: &Inputs) -> State {
     state
 }
 
+/// Both addresses of a shard, and the interfaces that they are on while this node has them.
+pub fn havips(platform: &Platform, tenant: &GatewayTenant, shard: &GatewayShard) -> impl Iterator<Item = (IfName, IpAddr)> {
+    let inside = match shard.snat {
+        Snat::To { address, .. } => Some((tenant.interface.clone(), address)),
+        Snat::Masquerade { .. } => None,
+    };
+    [(platform.interface.clone(), shard.local)].into_iter().chain(inside)
+}
+
 impl<'a> Inputs<'a> {
     fn served(&self) -> Vec<Served<'a>> {
         let served = self.config.served();
         served.filter_map(|(tenant, shard)| Some(Served { slot: self.slots.get(&tenant.of(shard.shard))?, tenant, shard })).collect()
-    }
-
-    /// The HaVips of a shard and the interfaces that they are on while this node is Active, unless somebody else has put them there.
-    pub fn havips(&self, of: &TenantShard) -> BTreeSet<(IfName, IpNet)> {
-        let shard = self.config.served().find(|(tenant, shard)| tenant.of(shard.shard) == *of);
-        let Some((tenant, shard)) = shard.filter(|(_, shard)| shard.havip.is_some()) else { return BTreeSet::new() };
-        let platform = self.absent(&self.config.platform.interface, shard.local);
-        platform.into_iter().chain(self.snat_address(tenant, shard)).map(|(interface, address)| (interface, address.into())).collect()
     }
 
     /// Bytes that an inner packet may have.
@@ -114,7 +115,9 @@ impl<'a> Inputs<'a> {
             |interface: &IfName| SysctlKey::OF_INTERFACE.map(|key| (Sysctl { interface: interface.clone(), key }, "1".to_owned()));
         let addresses = match shard.havip {
             None => self.snat_address(tenant, shard).map(|(interface, address)| (interface, address.into())).into_iter().collect(),
-            Some(_) if self.holds.contains(&of) => self.havips(&of),
+            Some(_) if self.holds.contains(&of) => {
+                havips(&self.config.platform, tenant, shard).map(|(interface, address)| (interface, address.into())).collect()
+            }
             Some(_) => BTreeSet::new(),
         };
         State {

@@ -163,6 +163,11 @@ impl Instance {
         Status { state, since, priority, drained: self.drained, in_sync: self.in_sync, fault: self.fault, heard: self.heard }
     }
 
+    /// What is to be mended.
+    pub fn warnings(&self) -> &[Warning] {
+        &self.warned
+    }
+
     /// Drained, we take over only if nobody else does.
     fn priority(&self) -> Priority {
         if self.drained { Priority::LOWEST } else { self.priority }

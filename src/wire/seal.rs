@@ -10,25 +10,40 @@ pub const TAG: usize = 16;
 
 /// A key, ready for use.
 #[derive(Clone)]
-pub struct Seal(Hmac<Sha256>);
+pub struct Seal {
+    closing: Hmac<Sha256>,
+    /// Opens, too: while keys are changed.
+    other: Option<Hmac<Sha256>>,
+}
 
 impl Seal {
     /// A secret of any length; less than 16 random bytes are no secret.
     pub fn new(secret: &[u8]) -> Self {
-        Self(Hmac::new_from_slice(secret).expect("HMAC takes keys of every length"))
+        Self { closing: Hmac::new_from_slice(secret).expect("HMAC takes keys of every length"), other: None }
+    }
+
+    /// A key for one purpose out of a secret that serves several: HMAC-SHA256 of its name.
+    pub fn derived(secret: &[u8], purpose: &str) -> Self {
+        Self::new(&Self::new(secret).closing.chain_update(purpose).finalize().into_bytes())
+    }
+
+    /// Opens what is closed with the other one, too.
+    #[must_use]
+    pub fn or(self, other: Seal) -> Self {
+        Self { other: Some(other.closing), ..self }
     }
 
     /// Appends the tag.
     pub fn close(&self, datagram: &mut Vec<u8>) {
-        let tag = self.0.clone().chain_update(&*datagram).finalize().into_bytes();
+        let tag = self.closing.clone().chain_update(&*datagram).finalize().into_bytes();
         datagram.extend_from_slice(&tag[..TAG]);
     }
 
     /// What was sealed, if the tag is right. Takes the same time whatever is wrong with it.
     pub fn open<'d>(&self, datagram: &'d [u8]) -> Option<&'d [u8]> {
         let (content, tag) = datagram.split_last_chunk::<TAG>()?;
-        self.0.clone().chain_update(content).verify_truncated_left(tag).ok()?;
-        Some(content)
+        let fits = |key: &Hmac<Sha256>| key.clone().chain_update(content).verify_truncated_left(tag).is_ok();
+        (fits(&self.closing) || self.other.as_ref().is_some_and(fits)).then_some(content)
     }
 }
 

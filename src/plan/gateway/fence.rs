@@ -5,15 +5,10 @@
 //! them; and ARP for it is answered, or says it, only while it stands in `answers`. Both hooks see what a flow table sends past all other rules.
 
 use super::ruleset::set;
-use super::{IfName, Inputs, Served, Slot, Snat};
+use super::{IfName, Inputs, Served, Slot, havips};
 use crate::plan::ruleset::line;
+use crate::plan::{ANSWERS, LIVE};
 use std::collections::BTreeMap;
-use std::net::IpAddr;
-
-/// HaVips that this node may receive for and send from.
-pub const LIVE: &str = "live";
-/// HaVips that this node answers ARP for.
-pub const ANSWERS: &str = "answers";
 
 /// Named counters of this table, and what each one counts.
 pub const FENCED: [(&str, &str); 2] = [
@@ -29,7 +24,10 @@ pub(super) fn body(inputs: &Inputs, all: &[Served]) -> Option<String> {
     for served in all.iter().filter(|served| present(&served.tenant.interface)) {
         tenants.entry(&served.tenant.interface).or_insert(served.slot);
     }
-    let havips = set(all.iter().filter(|served| served.shard.havip.is_some()).flat_map(both));
+    let havips = set(all
+        .iter()
+        .filter(|served| served.shard.havip.is_some())
+        .flat_map(|served| havips(&inputs.config.platform, served.tenant, served.shard).map(|(_, address)| address)));
     let mut text = String::new();
     let out = &mut text;
     if let Some(havips) = &havips {
@@ -55,15 +53,6 @@ pub(super) fn body(inputs: &Inputs, all: &[Served]) -> Option<String> {
         }
     }
     (!text.is_empty()).then_some(text)
-}
-
-/// The two addresses of a shard.
-fn both(served: &Served) -> impl Iterator<Item = IpAddr> {
-    let tenant = match served.shard.snat {
-        Snat::To { address, .. } => Some(address),
-        Snat::Masquerade { .. } => None,
-    };
-    [served.shard.local].into_iter().chain(tenant)
 }
 
 /// `mark`, for several tenants: "who has the translated address?" is a routing question too, and with equal subnets a strict

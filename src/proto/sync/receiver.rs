@@ -119,6 +119,15 @@ impl Receiver {
         }
     }
 
+    pub fn stream_id(&self) -> u64 {
+        self.config.stream
+    }
+
+    /// Another key, the same session.
+    pub fn set_seal(&mut self, seal: Seal) {
+        self.config.seal = seal;
+    }
+
     /// A flow that stands in the kernel already, at a start: the first list will keep it or sweep it.
     pub fn adopt(&mut self, now: Instant, flow: Flow) {
         self.copies.adopt(now, flow);

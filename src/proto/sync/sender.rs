@@ -93,6 +93,15 @@ impl Sender {
         Self { config, epoch: now, session, link, lists: 0, effects: VecDeque::new(), counters: SenderCounters::default() }
     }
 
+    pub fn stream_id(&self) -> u64 {
+        self.config.stream
+    }
+
+    /// Another key, the same session.
+    pub fn set_seal(&mut self, seal: Seal) {
+        self.config.seal = seal;
+    }
+
     /// The next thing to do; none: wait for a datagram, a change or the deadline.
     pub fn next_effect(&mut self) -> Option<SenderEffect> {
         self.effects.pop_front()

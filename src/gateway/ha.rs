@@ -1,0 +1,264 @@
+//! Several gateways, one pair of addresses for each shard: who has them, and that connections go on when that changes.
+//!
+//! ```text
+//!                        +----------- Board: what each knows, for status, metrics, reconciler
+//!                        |
+//!  advertisements --> speaker --deeds--> hands --> leases, addresses, gratuitous ARP
+//!  (realtime)            ^                 |
+//!                        +--in sync-- sync <--promote, demote
+//!  connections of the kernel <-----------> | <---UDP---> the other candidates
+//! ```
+//! Three threads, so that none waits for another: an advertisement does not wait for the kernel, an address not for a list of
+//! 250,000 connections. The machines that decide are `proto::vrrp` and `proto::sync`; here is what feeds them and obeys.
+
+mod bell;
+pub mod board;
+mod hands;
+pub mod instances;
+pub mod keys;
+mod report;
+mod speaker;
+mod sync;
+
+use crate::config::{Cast, Gateway};
+use crate::daemon::realtime;
+use crate::kernel::Kernel;
+use crate::kernel::announce::Announcer;
+use crate::kernel::conntrack::{Conntrack, Filter, FlowWatch};
+use crate::kernel::havip::HaVips;
+use crate::kernel::lease::Lease;
+use crate::kernel::vrrp_socket::{Family, VrrpSocket};
+use crate::model::{IfName, Mark, NodeName, TenantShard};
+use crate::plan::LIVE;
+use crate::plan::facts::Facts;
+use crate::plan::gateway::havips;
+use crate::plan::slots::Slots;
+use anyhow::Context;
+use bell::Bell;
+use board::Board;
+use hands::{Addresses, Deed, Hands};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::net::{IpAddr, UdpSocket};
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+/// SCHED_FIFO priorities: before everything that is not realtime, behind the kernel's own threads (50).
+const SPEAKER: u8 = 40;
+const HANDS: u8 = 39;
+const SYNC: u8 = 10;
+/// Bytes that may wait for the sync thread: as much as the window of a sender.
+const SYNC_BUFFER: usize = 8 << 20;
+
+/// The shares of this node in its group.
+#[derive(Debug, Default)]
+pub struct Group {
+    board: Arc<Board>,
+    running: Option<Running>,
+    /// What tracking says of each shard, as the speaker was told.
+    able: BTreeMap<TenantShard, bool>,
+}
+
+#[derive(Debug)]
+struct Running {
+    speaker: Bell<speaker::Order>,
+    hands: Bell<Deed>,
+    sync: sync::Orders,
+    threads: [JoinHandle<()>; 3],
+}
+
+impl Group {
+    pub fn board(&self) -> &Board {
+        &self.board
+    }
+
+    pub fn is_running(&self) -> bool {
+        self.running.is_some()
+    }
+
+    /// Takes part from now on. The rules and tunnels stand already. HaVips whose lease still runs are this node's: a process before this
+    /// one had them until now.
+    pub fn start(&mut self, config: &Gateway, slots: &Slots, kernel: &Arc<Kernel>) -> anyhow::Result<()> {
+        let Some(ha) = config.ha.as_ref().filter(|_| self.running.is_none()) else { return Ok(()) };
+        let (platform, board) = (&config.platform, self.board.clone());
+        let (keyring, seal) = keys::read_all(&ha.keys)?;
+        let virtuals = instances::virtuals(config)?;
+        let shards: Addresses = addresses(config);
+        let mut lease = Lease::open()?;
+        let resumed = live(&mut lease, &shards)?;
+
+        let socket = VrrpSocket::open(&platform.interface, Family::of(platform.address), ha.cast == Cast::Multicast)
+            .context("cannot open a socket for VRRP")?;
+        let (speaker, speaker_inbox) = bell::bell()?;
+        let (hands, hands_inbox) = bell::bell()?;
+        let (orders, sync_inbox) = bell::bell()?;
+        let sync = sync::Orders(orders);
+
+        let mut copier = sync::Copier {
+            node: config.node.clone(),
+            socket: sync_socket(platform.address, ha.sync_port)?,
+            port: ha.sync_port,
+            watch: FlowWatch::open(Filter::default(), sync::NOTICES)?,
+            conntrack: Conntrack::open()?,
+            kernel: kernel.clone(),
+            runtime: tokio::runtime::Handle::current(),
+            speaker: speaker.clone(),
+            board: board.clone(),
+            seal: seal.clone(),
+            shards: BTreeMap::new(),
+            streams: HashMap::new(),
+            shown: Instant::now(),
+        };
+        copier.take_up(shared(config, slots), seal, |of| resumed.contains(of));
+        let mut hand = Hands {
+            lease,
+            addresses: HaVips::open()?,
+            announcer: Announcer::open()?,
+            sync: sync.clone(),
+            board: board.clone(),
+            shards: BTreeMap::new(),
+        };
+        hand.know(shards);
+        resumed.iter().for_each(|of| hand.adopt(of));
+
+        if let Err(error) = realtime::lock_memory() {
+            tracing::warn!(
+                "memory is not locked ({error}): allow CAP_IPC_LOCK or LimitMEMLOCK=infinity, or paging may delay advertisements"
+            );
+        }
+        let threads = [
+            spawn("vrrp", SPEAKER, {
+                let hands = hands.clone();
+                move || speaker::run(socket, &speaker_inbox, hands, board, virtuals, &keyring, &resumed)
+            })?,
+            spawn("havip", HANDS, move || hand.run(&hands_inbox))?,
+            spawn("sync", SYNC, move || copier.run(&sync_inbox))?,
+        ];
+        self.running = Some(Running { speaker, hands, sync, threads });
+        Ok(())
+    }
+
+    /// The configuration has changed: shards may come and go, and keys.
+    pub fn change(&mut self, config: &Gateway, slots: &Slots) -> anyhow::Result<()> {
+        let (Some(running), Some(ha)) = (&self.running, &config.ha) else { return Ok(()) };
+        let (keyring, seal) = keys::read_all(&ha.keys)?;
+        let virtuals = instances::virtuals(config)?;
+        let served: BTreeSet<TenantShard> = virtuals.iter().map(|one| one.of.clone()).collect();
+        running.sync.0.send(sync::Order::Replace(shared(config, slots), seal));
+        // Before the speaker lets go of shards that are gone, their addresses must be known, and before it takes new ones, theirs.
+        running.speaker.send(speaker::Order::Replace(virtuals, keyring, addresses(config)));
+        self.board.forget(|of| served.contains(of));
+        self.able.retain(|of, _| served.contains(of));
+        Ok(())
+    }
+
+    /// What the interfaces are like now: without either of them a shard cannot be served here.
+    pub fn look(&mut self, config: &Gateway, facts: &Facts) {
+        let Some(running) = &self.running else { return };
+        let works = |interface: &IfName| facts.link(interface).is_some_and(|link| link.running);
+        for (tenant, shard) in config.served().filter(|(_, shard)| shard.havip.is_some()) {
+            let of = tenant.of(shard.shard);
+            let able = works(&config.platform.interface) && works(&tenant.interface);
+            if self.able.insert(of.clone(), able).unwrap_or(true) != able {
+                running.speaker.send(speaker::Order::Able(of, able));
+            }
+        }
+    }
+
+    /// Hands all shards to other nodes and takes over only as the last resort, until [`Group::undrain`].
+    pub fn drain(&self) {
+        self.running.iter().for_each(|running| running.speaker.send(speaker::Order::Drain));
+    }
+
+    pub fn undrain(&self) {
+        self.running.iter().for_each(|running| running.speaker.send(speaker::Order::Undrain));
+    }
+
+    /// Hands all shards to other nodes, for good. Asked again, it does not wait for anybody.
+    pub fn retire(&self) {
+        self.running.iter().for_each(|running| running.speaker.send(speaker::Order::Retire));
+    }
+
+    /// Ends the threads. What stands is left standing, as long as the leases run: another process goes on.
+    pub fn stop(&mut self) {
+        let Some(Running { speaker, hands, sync, threads: [speaking, doing, copying] }) = self.running.take() else { return };
+        speaker.send(speaker::Order::Stop);
+        join(speaking);
+        hands.send(Deed::Stop);
+        join(doing);
+        sync.0.send(sync::Order::Stop);
+        join(copying);
+    }
+}
+
+fn spawn(name: &str, priority: u8, work: impl FnOnce() + Send + 'static) -> anyhow::Result<JoinHandle<()>> {
+    let work = move || {
+        if let Err(error) = realtime::realtime(priority) {
+            tracing::warn!("no realtime priority ({error}): allow CAP_SYS_NICE or LimitRTPRIO, or a busy machine may delay advertisements");
+        }
+        work();
+    };
+    std::thread::Builder::new().name(name.into()).spawn(work).with_context(|| format!("cannot start the thread {name}"))
+}
+
+fn join(thread: JoinHandle<()>) {
+    if thread.join().is_err() {
+        tracing::error!("a thread of the group had panicked");
+    }
+}
+
+/// The HaVips of each shard that is served here, and where they belong.
+fn addresses(config: &Gateway) -> Addresses {
+    let served = config.served().filter(|(_, shard)| shard.havip.is_some());
+    served.map(|(tenant, shard)| (tenant.of(shard.shard), havips(&config.platform, tenant, shard).collect())).collect()
+}
+
+/// The shards whose leases run.
+fn live(lease: &mut Lease, shards: &Addresses) -> anyhow::Result<BTreeSet<TenantShard>> {
+    let mut resumed = BTreeSet::new();
+    for (of, addresses) in shards {
+        let mut live = !addresses.is_empty();
+        for (_, address) in addresses {
+            live &= lease.remaining(LIVE, *address)?.is_some();
+        }
+        if live {
+            resumed.insert(of.clone());
+        }
+    }
+    Ok(resumed)
+}
+
+fn shared(config: &Gateway, slots: &Slots) -> Vec<sync::Shared> {
+    let Some(ha) = &config.ha else { return Vec::new() };
+    let others = |nodes: Vec<&NodeName>| -> Vec<(NodeName, IpAddr)> {
+        let others = nodes.into_iter().filter(|node| **node != config.node);
+        others.filter_map(|node| Some((node.clone(), *ha.nodes.get(node)?))).collect()
+    };
+    let served = config.served().filter(|(_, shard)| shard.havip.is_some());
+    served
+        .filter_map(|(tenant, shard)| {
+            let of = tenant.of(shard.shard);
+            let slot = slots.get(&of)?;
+            let (from, to) = (others(ha.nodes.keys().collect()), others(ha.candidates(&of)));
+            Some(sync::Shared { of, zone: slot.zone(), mark: Mark::new(None, Some(slot)), from, to })
+        })
+        .collect()
+}
+
+fn sync_socket(address: IpAddr, port: u16) -> anyhow::Result<UdpSocket> {
+    let open = || -> std::io::Result<UdpSocket> {
+        let socket = UdpSocket::bind((address, port))?;
+        socket.set_nonblocking(true)?;
+        // Beyond the limit of net.core, where that is allowed; a smaller one costs repetitions.
+        let _ = nix::sys::socket::setsockopt(&socket, nix::sys::socket::sockopt::RcvBufForce, &SYNC_BUFFER);
+        let _ = nix::sys::socket::setsockopt(&socket, nix::sys::socket::sockopt::SndBufForce, &SYNC_BUFFER);
+        Ok(socket)
+    };
+    open().with_context(|| format!("cannot use UDP {address}:{port} for state sync: is it the address of this node, and `sync_port` free?"))
+}
+
+/// How long a planned handover may take: a successor is given a second, or five intervals, then packets are forwarded for another.
+pub fn patience(config: &Gateway) -> Duration {
+    let interval = config.ha.as_ref().map_or(Duration::ZERO, |ha| ha.interval.duration());
+    (interval * 5).max(Duration::from_secs(1)) + crate::proto::vrrp::FORWARD_AFTER_HANDOVER + Duration::from_secs(2)
+}

@@ -1,0 +1,221 @@
+//! What the threads tell of themselves: read by `status`, metrics and the reconciler.
+
+use crate::model::{ChecksumForm, TenantShard};
+use crate::proto::sync::{ReceiverCounters, SenderCounters};
+use crate::proto::vrrp::{Announced, State, Status, Why};
+use crate::wire::vrrp::Discard;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
+use std::time::Duration;
+use tokio::sync::watch;
+
+/// Shared by the threads. Locks are held for a copy only; the advertising thread never waits for one.
+#[derive(Debug, Default)]
+pub struct Board {
+    routers: Mutex<BTreeMap<TenantShard, Router>>,
+    flows: Mutex<BTreeMap<TenantShard, Flows>>,
+    holds: Mutex<BTreeSet<TenantShard>>,
+    /// The last change of state of each, once everything before it has been done.
+    turns: Mutex<BTreeMap<TenantShard, (State, Why)>>,
+    /// How often `holds` or `turns` changed.
+    changes: watch::Sender<u64>,
+    pub counters: Counters,
+}
+
+/// A virtual router, as it was a moment ago.
+#[derive(Debug, Clone)]
+pub struct Router {
+    pub status: Status,
+    pub transitions: u64,
+    pub last: Option<Why>,
+    pub warnings: Vec<String>,
+}
+
+/// The copies of a shard's connections.
+#[derive(Debug, Clone)]
+pub enum Flows {
+    /// This node has them and tells the others: one entry for each.
+    Told(Vec<Told>),
+    /// This node keeps copies, of each of the others.
+    Kept(Vec<Kept>),
+}
+
+#[derive(Debug, Clone)]
+pub struct Told {
+    pub to: std::net::IpAddr,
+    pub up: bool,
+    pub in_sync: bool,
+    pub lag: Duration,
+    pub counters: SenderCounters,
+}
+
+#[derive(Debug, Clone)]
+pub struct Kept {
+    pub from: std::net::IpAddr,
+    pub in_sync: bool,
+    pub flows: usize,
+    pub lag: Duration,
+    pub counters: ReceiverCounters,
+}
+
+/// Everything here only ever grows.
+#[derive(Debug)]
+pub struct Counters {
+    pub sent: AtomicU64,
+    pub send_failures: AtomicU64,
+    pub received: AtomicU64,
+    pub discarded: [AtomicU64; Discard::ALL.len()],
+    /// Accepted advertisements by the form of their checksum.
+    pub checksums: [AtomicU64; ChecksumForm::ALL.len()],
+    pub announced: [AtomicU64; ANNOUNCED.len()],
+    /// How late timers of virtual routers were, by upper bound.
+    pub late: [AtomicU64; LATE.len() + 1],
+    pub late_sum_us: AtomicU64,
+    /// Sync datagrams from addresses or of streams that are nobody's.
+    pub sync_strangers: AtomicU64,
+    pub sync_send_failures: AtomicU64,
+    /// Changes of connections that the kernel refused to take.
+    pub sync_unwritten: AtomicU64,
+}
+
+pub const ANNOUNCED: [Announced; 5] =
+    [Announced::Promoted, Announced::Repeated, Announced::Refreshed, Announced::Contested, Announced::Healed];
+
+/// Microseconds.
+pub const LATE: [u64; 10] = [50, 100, 200, 500, 1000, 2000, 5000, 10_000, 20_000, 100_000];
+
+impl Default for Counters {
+    fn default() -> Self {
+        let zero = || AtomicU64::new(0);
+        Self {
+            sent: zero(),
+            send_failures: zero(),
+            received: zero(),
+            discarded: std::array::from_fn(|_| zero()),
+            checksums: std::array::from_fn(|_| zero()),
+            announced: std::array::from_fn(|_| zero()),
+            late: std::array::from_fn(|_| zero()),
+            late_sum_us: zero(),
+            sync_strangers: zero(),
+            sync_send_failures: zero(),
+            sync_unwritten: zero(),
+        }
+    }
+}
+
+impl Counters {
+    pub fn discard(&self, why: Discard) {
+        count(&Discard::ALL, &self.discarded, why);
+    }
+
+    pub fn checksum(&self, form: ChecksumForm) {
+        count(&ChecksumForm::ALL, &self.checksums, form);
+    }
+
+    pub fn announce(&self, why: Announced) {
+        count(&ANNOUNCED, &self.announced, why);
+    }
+
+    pub fn late(&self, by: Duration) {
+        let us = u64::try_from(by.as_micros()).unwrap_or(u64::MAX);
+        let place = LATE.iter().position(|bound| us <= *bound).unwrap_or(LATE.len());
+        self.late[place].fetch_add(1, Relaxed);
+        self.late_sum_us.fetch_add(us, Relaxed);
+    }
+}
+
+fn count<T: PartialEq>(all: &[T], counts: &[AtomicU64], one: T) {
+    if let Some(place) = all.iter().position(|known| *known == one) {
+        counts[place].fetch_add(1, Relaxed);
+    }
+}
+
+impl Board {
+    /// Without waiting: whether it was written. If not, somebody is reading just now, and the next time will do.
+    pub fn try_router(&self, of: &TenantShard, write: impl FnOnce() -> Router) -> bool {
+        let mut routers = match self.routers.try_lock() {
+            Ok(routers) => routers,
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+            Err(TryLockError::WouldBlock) => return false,
+        };
+        match routers.get_mut(of) {
+            Some(known) => *known = write(),
+            None => drop(routers.insert(of.clone(), write())),
+        }
+        true
+    }
+
+    pub fn routers(&self) -> BTreeMap<TenantShard, Router> {
+        lock(&self.routers).clone()
+    }
+
+    pub fn set_flows(&self, of: &TenantShard, flows: Flows) {
+        lock(&self.flows).insert(of.clone(), flows);
+    }
+
+    pub fn flows(&self) -> BTreeMap<TenantShard, Flows> {
+        lock(&self.flows).clone()
+    }
+
+    /// The shards that are no longer served.
+    pub fn forget(&self, keep: impl Fn(&TenantShard) -> bool) {
+        lock(&self.routers).retain(|of, _| keep(of));
+        lock(&self.flows).retain(|of, _| keep(of));
+        lock(&self.turns).retain(|of, _| keep(of));
+    }
+
+    /// The HaVips of this shard are here, or are not.
+    pub fn hold(&self, of: &TenantShard, here: bool) {
+        let mut holds = lock(&self.holds);
+        if here {
+            holds.insert(of.clone())
+        } else {
+            holds.remove(of)
+        };
+        drop(holds);
+        self.changes.send_modify(|count| *count += 1);
+    }
+
+    /// A shard is in another state.
+    pub fn turn(&self, of: &TenantShard, to: State, why: Why) {
+        lock(&self.turns).insert(of.clone(), (to, why));
+        self.changes.send_modify(|count| *count += 1);
+    }
+
+    pub fn turns(&self) -> BTreeMap<TenantShard, (State, Why)> {
+        lock(&self.turns).clone()
+    }
+
+    pub fn holds(&self) -> BTreeSet<TenantShard> {
+        lock(&self.holds).clone()
+    }
+
+    /// How often shards have come, gone or changed their state.
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.changes.subscribe()
+    }
+
+    /// Returns when this holds.
+    pub async fn until(&self, holds: impl Fn(&Board) -> bool) {
+        let mut changes = self.changes();
+        while !holds(self) {
+            if changes.changed().await.is_err() {
+                return;
+            }
+        }
+    }
+}
+
+impl Flows {
+    pub fn in_sync(&self) -> bool {
+        match self {
+            Flows::Told(to) => !to.is_empty() && to.iter().all(|told| told.in_sync),
+            Flows::Kept(from) => from.iter().any(|kept| kept.in_sync),
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,84 @@
+//! From the configuration to one virtual router for each shard that this node serves.
+
+use crate::config::{Authentication, Cast, Gateway, Ha, Snat};
+use crate::model::{AddressList, ChecksumForm, Invalid, Priority, TenantShard, Vrid};
+use crate::proto::vrrp::{Announcements, Config, Handover, Preempt};
+use crate::wire::vrrp::{GROUP_V4, GROUP_V6};
+use anyhow::Context;
+use std::net::IpAddr;
+
+/// One virtual router, and whom it talks to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Virtual {
+    pub of: TenantShard,
+    pub router: Config,
+    /// The only senders that are listened to: the other nodes, not only the candidates, for who these are may just have changed. None:
+    /// whoever sends to the group.
+    pub peers: Option<Vec<IpAddr>>,
+    /// Where advertisements go: the other candidates, or the group.
+    pub destinations: Vec<IpAddr>,
+    pub checksum: ChecksumForm,
+    /// Whether advertisements carry, and must carry, the trailer.
+    pub authenticated: bool,
+}
+
+impl Virtual {
+    /// Whether it goes on as this one: all else can change while it runs.
+    pub fn is_like(&self, other: &Virtual) -> bool {
+        let router = Config { priority: other.router.priority, ..self.router.clone() };
+        self.of == other.of && router == other.router
+    }
+}
+
+/// Those of a node; none without `ha`.
+pub fn virtuals(config: &Gateway) -> anyhow::Result<Vec<Virtual>> {
+    let Some(ha) = &config.ha else { return Ok(Vec::new()) };
+    let served = config.served().filter_map(|(tenant, shard)| Some((tenant.of(shard.shard), shard, shard.havip?)));
+    served
+        .map(|(of, shard, havip)| {
+            let Snat::To { address, .. } = shard.snat else { anyhow::bail!("shard {of} has no tenant HaVip") };
+            let router = router(config, ha, &of, havip.vrid, havip.priority, &[shard.local, address]);
+            let router = router.with_context(|| format!("shard {of} cannot be shared"))?;
+            let group = if router.address.is_ipv4() { GROUP_V4.into() } else { GROUP_V6.into() };
+            let (peers, destinations) = match ha.cast {
+                Cast::Unicast => (Some(others(config, ha)), candidates(config, ha, &of)),
+                Cast::Multicast => (None, vec![group]),
+            };
+            Ok(Virtual { of, router, peers, destinations, checksum: ha.checksum, authenticated: ha.authentication == Authentication::Hmac })
+        })
+        .collect()
+}
+
+/// The other nodes of the group.
+pub fn others(config: &Gateway, ha: &Ha) -> Vec<IpAddr> {
+    ha.nodes.iter().filter(|(node, _)| **node != config.node).map(|(_, address)| *address).collect()
+}
+
+/// The other candidates of a shard.
+pub fn candidates(config: &Gateway, ha: &Ha, of: &TenantShard) -> Vec<IpAddr> {
+    let others = ha.candidates(of).into_iter().filter(|node| **node != config.node);
+    others.filter_map(|node| ha.nodes.get(node).copied()).collect()
+}
+
+fn router(
+    config: &Gateway,
+    ha: &Ha,
+    of: &TenantShard,
+    vrid: Vrid,
+    configured: Option<Priority>,
+    addresses: &[IpAddr],
+) -> Result<Config, Invalid> {
+    let router = Config {
+        vrid,
+        version: ha.version,
+        priority: ha.priority(&config.node, of, configured),
+        address: config.platform.address,
+        addresses: AddressList::new(addresses)?,
+        interval: ha.interval,
+        preempt: ha.preempt.map_or(Preempt::Never, Preempt::After),
+        accept: ha.accept,
+        announcements: Announcements::default(),
+        handover: Handover::planned(ha.interval),
+    };
+    router.check().map(|()| router)
+}

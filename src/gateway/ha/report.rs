@@ -1,0 +1,182 @@
+//! What is shown of the group: `status` and metrics.
+
+use super::Group;
+use super::board::{ANNOUNCED, Flows, LATE, Router};
+use crate::config::Gateway;
+use crate::metrics::Page;
+use crate::model::{ChecksumForm, TenantShard};
+use crate::proto::sync::Lags;
+use crate::proto::vrrp::State;
+use crate::wire::vrrp::Discard;
+use serde_json::{Value, json};
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::{Duration, Instant};
+
+impl Group {
+    /// `null` without `ha`.
+    pub fn status(&self, config: &Gateway) -> Value {
+        let Some(ha) = &config.ha else { return Value::Null };
+        let (routers, flows, now) = (self.board.routers(), self.board.flows(), Instant::now());
+        let shards = config.served().filter_map(|(tenant, shard)| {
+            let of = tenant.of(shard.shard);
+            let router = routers.get(&of)?;
+            let mut view = view(router, now);
+            let object = view.as_object_mut()?;
+            object.insert("tenant".into(), json!(of.tenant));
+            object.insert("shard".into(), json!(of.shard));
+            object.insert("vrid".into(), json!(shard.havip.map(|havip| havip.vrid)));
+            object.insert("platform_havip".into(), json!(shard.local));
+            object.insert("candidates".into(), json!(ha.candidates(&of)));
+            if let Some(flows) = flows.get(&of) {
+                object.extend(sync(flows));
+            }
+            Some(view)
+        });
+        let late = self.lateness();
+        json!({
+            "interval_ms": ha.interval.duration().as_millis(), "nodes": ha.nodes, "shards": shards.collect::<Vec<_>>(),
+            "late_p99_us": late,
+        })
+    }
+
+    /// The bound, in microseconds, within which 99 of 100 timers were served.
+    fn lateness(&self) -> Option<u64> {
+        let counts: Vec<u64> = self.board.counters.late.iter().map(|count| count.load(Relaxed)).collect();
+        let all: u64 = counts.iter().sum();
+        let mut sum = 0;
+        let place = counts.iter().position(|count| {
+            sum += count;
+            sum * 100 >= all * 99
+        });
+        place.filter(|_| all > 0).and_then(|place| LATE.get(place).copied())
+    }
+
+    pub fn metrics(&self, config: &Gateway, out: &mut Page) {
+        if config.ha.is_none() {
+            return;
+        }
+        let (routers, flows, counters) = (self.board.routers(), self.board.flows(), &self.board.counters);
+        for (of, router) in &routers {
+            let (tenant, shard) = (of.tenant.as_str(), of.shard.to_string());
+            let labels = [("tenant", tenant), ("shard", shard.as_str())];
+            for state in State::ALL {
+                let is = f64::from(u8::from(router.status.state == state));
+                out.gauge(
+                    "portway_vrrp_state",
+                    "1 for the state that a shard is in here",
+                    &[labels[0], labels[1], ("state", state.label())],
+                    is,
+                );
+            }
+            out.gauge("portway_vrrp_priority", "Priority as it is advertised", &labels, f64::from(router.status.priority.0));
+            out.counter("portway_vrrp_transitions", "Changes of state", &labels, router.transitions);
+        }
+        out.counter("portway_vrrp_sent_advertisements", "Advertisements sent", &[], counters.sent.load(Relaxed));
+        out.counter("portway_vrrp_send_failures", "Advertisements that could not be sent", &[], counters.send_failures.load(Relaxed));
+        out.counter("portway_vrrp_received_packets", "Packets of protocol 112 received", &[], counters.received.load(Relaxed));
+        for (why, count) in Discard::ALL.iter().zip(&counters.discarded) {
+            out.counter(
+                "portway_vrrp_discarded_packets",
+                "Packets of protocol 112 dropped",
+                &[("reason", why.label())],
+                count.load(Relaxed),
+            );
+        }
+        for (form, count) in ChecksumForm::ALL.iter().zip(&counters.checksums) {
+            let name = "portway_vrrp_checksums";
+            out.counter(name, "Advertisements taken, by what their checksum covers", &[("form", form.label())], count.load(Relaxed));
+        }
+        for (why, count) in ANNOUNCED.iter().zip(&counters.announced) {
+            out.counter("portway_vrrp_announcements", "Bursts of gratuitous ARP", &[("why", why.label())], count.load(Relaxed));
+        }
+        let late = LATE.iter().map(|us| (*us as f64 / 1e6).to_string()).chain(["+Inf".to_owned()]);
+        let mut sum = 0;
+        for (le, count) in late.zip(&counters.late) {
+            sum += count.load(Relaxed);
+            out.counter("portway_vrrp_late_timers", "Timers served, by how late at most in seconds", &[("le", le.as_str())], sum);
+        }
+        for (of, flows) in &flows {
+            sync_metrics(of, flows, out);
+        }
+        out.counter("portway_sync_strangers", "Sync datagrams of nobody known", &[], counters.sync_strangers.load(Relaxed));
+        out.counter("portway_sync_send_failures", "Sync datagrams that could not be sent", &[], counters.sync_send_failures.load(Relaxed));
+        out.counter("portway_sync_unwritten", "Changes that the kernel refused", &[], counters.sync_unwritten.load(Relaxed));
+    }
+}
+
+fn view(router: &Router, now: Instant) -> Value {
+    let status = &router.status;
+    let since = |at: Instant| now.saturating_duration_since(at).as_secs_f64();
+    json!({
+        "state": status.state.label(), "for_s": since(status.since), "priority": status.priority, "drained": status.drained,
+        "able": !status.fault, "transitions": router.transitions, "why": router.last.map(|why| why.to_string()),
+        "heard": status.heard.map(|heard| json!({ "from": heard.from, "priority": heard.priority, "ago_s": since(heard.at) })),
+        "warnings": router.warnings,
+    })
+}
+
+fn sync(flows: &Flows) -> serde_json::Map<String, Value> {
+    let ms = |lag: Duration| lag.as_secs_f64() * 1e3;
+    let peers: Vec<Value> = match flows {
+        Flows::Told(to) => to
+            .iter()
+            .map(|told| json!({ "to": told.to, "up": told.up, "in_sync": told.in_sync, "lag_ms": ms(told.lag), "resent": told.counters.resent }))
+            .collect(),
+        Flows::Kept(from) => from
+            .iter()
+            .map(|kept| json!({ "from": kept.from, "in_sync": kept.in_sync, "lag_ms": ms(kept.lag), "flows": kept.flows }))
+            .collect(),
+    };
+    let copies = match flows {
+        Flows::Told(_) => Value::Null,
+        Flows::Kept(from) => from.iter().map(|kept| kept.flows).max().into(),
+    };
+    [("in_sync".to_owned(), flows.in_sync().into()), ("sync".to_owned(), peers.into()), ("copies".to_owned(), copies)].into_iter().collect()
+}
+
+fn sync_metrics(of: &TenantShard, flows: &Flows, out: &mut Page) {
+    let (tenant, shard) = (of.tenant.as_str(), of.shard.to_string());
+    let in_sync = f64::from(u8::from(flows.in_sync()));
+    let own = [("tenant", tenant), ("shard", shard.as_str())];
+    out.gauge("portway_sync_in_sync", "1 when a shard's connections are known to their next owner", &own, in_sync);
+    match flows {
+        Flows::Told(all) => {
+            for told in all {
+                let (to, counters) = (told.to.to_string(), &told.counters);
+                let labels = [own[0], own[1], ("peer", to.as_str())];
+                out.gauge("portway_sync_lag_seconds", "Age of the oldest change that is not acknowledged", &labels, told.lag.as_secs_f64());
+                out.counter("portway_sync_sent_changes", "Changes of connections sent", &labels, counters.changes);
+                out.counter("portway_sync_sent_datagrams", "Datagrams sent", &labels, counters.datagrams);
+                out.counter("portway_sync_resent_datagrams", "Datagrams sent again", &labels, counters.resent);
+                out.counter("portway_sync_overflows", "Times that the kernel lost notices", &labels, counters.overflows);
+                out.counter("portway_sync_lists", "Lists of all connections sent", &labels, counters.lists);
+                lags(&counters.lag, "portway_sync_acknowledged_datagrams", "Datagrams by their age when acknowledged", &labels, out);
+            }
+        }
+        Flows::Kept(all) => {
+            for kept in all {
+                let (from, counters) = (kept.from.to_string(), &kept.counters);
+                let labels = [own[0], own[1], ("peer", from.as_str())];
+                #[expect(clippy::cast_precision_loss, reason = "at most some 100,000")]
+                out.gauge("portway_sync_copies", "Copies of a peer's connections", &labels, kept.flows as f64);
+                out.counter("portway_sync_received_changes", "Changes of connections received", &labels, counters.changes);
+                let refused = counters.refused;
+                let reasons = [("forged", refused.forged), ("misfit", refused.misfit), ("stale", refused.stale)];
+                for (reason, count) in reasons.into_iter().chain([("duplicate", refused.duplicate), ("early", refused.early)]) {
+                    let labels = [labels[0], labels[1], labels[2], ("reason", reason)];
+                    out.counter("portway_sync_refused_datagrams", "Datagrams dropped", &labels, count);
+                }
+                lags(&counters.lag, "portway_sync_received_datagrams", "Datagrams by how late they came", &labels, out);
+            }
+        }
+    }
+}
+
+fn lags(lags: &Lags, name: &str, help: &str, labels: &[(&str, &str)], out: &mut Page) {
+    let bounds = Lags::BOUNDS.iter().map(|ms| (*ms as f64 / 1e3).to_string()).chain(["+Inf".to_owned()]);
+    let mut sum = 0;
+    for (le, count) in bounds.zip(lags.counts) {
+        sum += count;
+        out.counter(name, help, &[labels, &[("le", le.as_str())]].concat(), sum);
+    }
+}

@@ -1,0 +1,443 @@
+//! The thread that copies connections: those of shards that are Active here to the other candidates, and theirs to this kernel.
+//!
+//! ```text
+//!  notices, lists of the kernel --> Sender  --UDP--> the other candidates      a shard that is Active here
+//!  the Active           --UDP--> Receiver --> Conntrack::apply --> kernel      a shard that is not
+//! ```
+
+use super::bell::{Bell, Inbox};
+use super::board::{Board, Flows, Kept, Told};
+use super::speaker;
+use crate::kernel::conntrack::{Conntrack, Filter, FlowDump, FlowWatch, Notices};
+use crate::kernel::{Kernel, KernelError};
+use crate::model::{FlowChange, FlowStep, Mark, NodeName, TenantShard};
+use crate::proto::sync::{ListId, Receiver, ReceiverConfig, ReceiverEffect, Sender, SenderConfig, SenderEffect, Tuning};
+use crate::wire::seal::Seal;
+use crate::wire::sync::{Header, MAX};
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use sha2::{Digest, Sha256};
+use std::collections::{BTreeMap, HashMap};
+use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::os::fd::AsFd;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::mpsc::{SyncSender, sync_channel};
+use std::time::{Duration, Instant};
+
+/// Datagrams read before the rest has its turn.
+const DATAGRAMS: usize = 256;
+/// How often the board shows new figures.
+const SHOW: Duration = Duration::from_millis(100);
+/// Bytes of notices that may wait: at 20,000 new connections a second, more than a second of them.
+pub const NOTICES: usize = 64 << 20;
+
+#[derive(Debug)]
+pub enum Order {
+    /// The HaVips of a shard come here; answered when all that had arrived is in the kernel.
+    Promote(TenantShard, SyncSender<()>),
+    /// They have gone: what is known of its connections is stale.
+    Demote(TenantShard),
+    /// Exactly these shards from now on, with this key.
+    Replace(Vec<Shared>, Seal),
+    /// End, and leave everything as it stands.
+    Stop,
+}
+
+/// The way to this thread.
+#[derive(Debug, Clone)]
+pub struct Orders(pub Bell<Order>);
+
+impl Orders {
+    /// Returns when the copies are complete, as far as they can be, or after this time.
+    pub fn promote(&self, of: &TenantShard, within: Duration) {
+        let (done, wait) = sync_channel(1);
+        self.0.send(Order::Promote(of.clone(), done));
+        let _ = wait.recv_timeout(within);
+    }
+
+    pub fn demote(&self, of: &TenantShard) {
+        self.0.send(Order::Demote(of.clone()));
+    }
+}
+
+/// A shard as its connections are copied.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Shared {
+    pub of: TenantShard,
+    /// Here.
+    pub zone: u16,
+    /// Here.
+    pub mark: Mark,
+    /// Who may have them: the other nodes of the group.
+    pub from: Vec<(NodeName, IpAddr)>,
+    /// Who is to have them: the other candidates.
+    pub to: Vec<(NodeName, IpAddr)>,
+}
+
+/// What the thread works with, opened before it starts.
+pub struct Copier {
+    pub node: NodeName,
+    /// Bound to the node's own address; the others have the same port.
+    pub socket: UdpSocket,
+    pub port: u16,
+    pub watch: FlowWatch,
+    pub conntrack: Conntrack,
+    pub kernel: Arc<Kernel>,
+    pub runtime: tokio::runtime::Handle,
+    pub speaker: Bell<speaker::Order>,
+    pub board: Arc<Board>,
+    pub seal: Seal,
+    pub shards: BTreeMap<TenantShard, Entry>,
+    /// Which shard, and which of its machines, a stream belongs to.
+    pub streams: HashMap<u64, (TenantShard, IpAddr)>,
+    pub shown: Instant,
+}
+
+pub struct Entry {
+    what: Shared,
+    role: Role,
+    told_in_sync: bool,
+}
+
+enum Role {
+    Active(Vec<Telling>),
+    Backup(Vec<Keeping>),
+}
+
+struct Telling {
+    to: IpAddr,
+    sender: Sender,
+    list: Option<(ListId, FlowDump)>,
+}
+
+struct Keeping {
+    from: IpAddr,
+    receiver: Receiver,
+}
+
+/// The same on both nodes.
+fn stream(of: &TenantShard, from: &NodeName, to: &NodeName) -> u64 {
+    let digest = Sha256::digest(format!("{of} {from} {to}"));
+    digest.first_chunk().copied().map_or(0, u64::from_be_bytes)
+}
+
+/// At random.
+fn number() -> u64 {
+    // Without random numbers from the kernel nothing on this machine is safe.
+    getrandom::u64().expect("the kernel has random numbers")
+}
+
+impl Copier {
+    /// Takes up these shards. `active`: those whose HaVips are here already.
+    pub fn take_up(&mut self, shards: Vec<Shared>, seal: Seal, active: impl Fn(&TenantShard) -> bool) {
+        let now = Instant::now();
+        self.seal = seal;
+        let mut old = std::mem::take(&mut self.shards);
+        for what in shards {
+            let of = what.of.clone();
+            let entry = match old.remove(&of) {
+                Some(mut entry) if entry.what == what => {
+                    entry.role.set_seal(&self.seal);
+                    entry
+                }
+                former => {
+                    let active = former.map_or_else(|| active(&of), |entry| matches!(entry.role, Role::Active(_)));
+                    let role = if active { self.telling(&what, now) } else { self.keeping(&what, now) };
+                    Entry { what, role, told_in_sync: false }
+                }
+            };
+            self.shards.insert(of, entry);
+        }
+        self.streams.clear();
+        for entry in self.shards.values() {
+            let (what, own) = (&entry.what, &self.node);
+            let from = what.from.iter().map(|(node, address)| (stream(&what.of, node, own), (what.of.clone(), *address)));
+            let to = what.to.iter().map(|(node, address)| (stream(&what.of, own, node), (what.of.clone(), *address)));
+            self.streams.extend(from.chain(to));
+        }
+    }
+
+    fn telling(&self, what: &Shared, now: Instant) -> Role {
+        let telling = what.to.iter().map(|(node, to)| {
+            let (stream, seal) = (stream(&what.of, &self.node, node), self.seal.clone());
+            let config = SenderConfig { stream, seal, session: number(), tuning: Tuning::default() };
+            Telling { to: *to, sender: Sender::new(config, now), list: None }
+        });
+        Role::Active(telling.collect())
+    }
+
+    /// What stands in the kernel stays until the first list says otherwise.
+    fn keeping(&self, what: &Shared, now: Instant) -> Role {
+        let standing = self.standing(what.zone).unwrap_or_else(|error| {
+            tracing::warn!("{}: connections that stand are left as they are: {error}", what.of);
+            Vec::new()
+        });
+        let keeping = what.from.iter().map(|(node, from)| {
+            let (stream, seal) = (stream(&what.of, node, &self.node), self.seal.clone());
+            let (zone, mark, tuning) = (what.zone, what.mark, Tuning::default());
+            let mut receiver = Receiver::new(ReceiverConfig { stream, seal, nonce: number(), zone, mark, tuning }, now);
+            standing.iter().for_each(|flow| receiver.adopt(now, *flow));
+            Keeping { from: *from, receiver }
+        });
+        Role::Backup(keeping.collect())
+    }
+
+    fn standing(&self, zone: u16) -> Result<Vec<crate::model::Flow>, KernelError> {
+        let (mut dump, mut flows) = (FlowDump::start(Filter::zone(zone))?, Vec::new());
+        while dump.next(|flow| flows.push(flow))? {}
+        Ok(flows)
+    }
+
+    /// Runs until it is told to stop.
+    pub fn run(mut self, inbox: &Inbox<Order>) {
+        let mut busy = false;
+        loop {
+            let wait = if busy { Duration::ZERO } else { self.wait(Instant::now()) };
+            let timeout = PollTimeout::try_from(wait.as_micros().div_ceil(1000)).unwrap_or(PollTimeout::MAX);
+            let [socket, watch] = [self.socket.as_fd(), self.watch.as_fd()];
+            let mut ready = [socket, watch, inbox.as_fd()].map(|descriptor| PollFd::new(descriptor, PollFlags::POLLIN));
+            match poll(&mut ready, timeout) {
+                Ok(_) | Err(Errno::EINTR) => {}
+                Err(error) => tracing::error!(%error, "waiting for connections to copy failed"),
+            }
+            for order in inbox.take() {
+                match order {
+                    Order::Stop => return,
+                    Order::Promote(of, done) => {
+                        self.promote(&of);
+                        let _ = done.try_send(());
+                    }
+                    Order::Demote(of) => self.demote(&of),
+                    Order::Replace(shards, seal) => self.take_up(shards, seal, |_| false),
+                }
+            }
+            busy = self.turn();
+        }
+    }
+
+    fn promote(&mut self, of: &TenantShard) {
+        // What waits in the socket is the tail of what the former Active has told.
+        while self.turn() {}
+        let now = Instant::now();
+        let Some(what) = self.shards.get(of).filter(|entry| matches!(entry.role, Role::Backup(_))).map(|entry| entry.what.clone()) else {
+            return;
+        };
+        let role = self.telling(&what, now);
+        self.shards.insert(of.clone(), Entry { what, role, told_in_sync: false });
+    }
+
+    fn demote(&mut self, of: &TenantShard) {
+        let Some(entry) = self.shards.get_mut(of).filter(|entry| matches!(entry.role, Role::Active(_))) else { return };
+        // Nobody is told of what ends now.
+        entry.role = Role::Backup(Vec::new());
+        let what = entry.what.clone();
+        let ended = self.runtime.block_on(self.kernel.end_flows(&[what.zone].into(), |_, _| true));
+        match ended {
+            Ok(ended) => tracing::info!("{of}: {ended} connections are another node's now"),
+            Err(error) => tracing::error!("{of}: cannot clear the connections that are another node's now: {error}"),
+        }
+        let role = self.keeping(&what, Instant::now());
+        self.shards.insert(of.clone(), Entry { what, role, told_in_sync: false });
+    }
+
+    fn wait(&self, now: Instant) -> Duration {
+        let deadlines = self.shards.values().flat_map(|entry| entry.role.deadlines()).chain([self.shown + SHOW]);
+        deadlines.min().map_or(SHOW, |at| at.saturating_duration_since(now))
+    }
+
+    /// Reads, thinks, writes. Whether there is more to read.
+    fn turn(&mut self) -> bool {
+        let now = Instant::now();
+        let heard = self.hear(now);
+        let noticed = self.notice(now);
+        let mut steps = Vec::new();
+        for entry in self.shards.values_mut() {
+            match &mut entry.role {
+                Role::Active(all) => {
+                    all.iter_mut().for_each(|telling| telling.turn(now, entry.what.zone, &self.socket, self.port, &self.board))
+                }
+                Role::Backup(all) => all.iter_mut().for_each(|keeping| keeping.turn(now, &mut steps, &self.socket, self.port, &self.board)),
+            }
+        }
+        if !steps.is_empty() {
+            self.write(&steps);
+        }
+        self.tell_in_sync(now);
+        if now >= self.shown + SHOW {
+            self.shown = now;
+            self.show(now);
+        }
+        heard || noticed
+    }
+
+    fn hear(&mut self, now: Instant) -> bool {
+        let mut buffer = [0; MAX + 1];
+        for _ in 0..DATAGRAMS {
+            let (length, from) = match self.socket.recv_from(&mut buffer) {
+                Ok(received) => received,
+                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => return false,
+                // An ICMP error about something that was sent.
+                Err(_) => continue,
+            };
+            let datagram = &buffer[..length];
+            let known = Header::parse(datagram).ok().and_then(|(header, _)| Some((header.stream, self.streams.get(&header.stream)?)));
+            let Some((stream, (of, _))) = known.filter(|(_, (_, address))| *address == from.ip()) else {
+                self.board.counters.sync_strangers.fetch_add(1, Relaxed);
+                continue;
+            };
+            match self.shards.get_mut(of).map(|entry| &mut entry.role) {
+                Some(Role::Active(all)) => {
+                    all.iter_mut().filter(|one| one.sender.stream_id() == stream).for_each(|one| one.sender.handle(now, datagram));
+                }
+                Some(Role::Backup(all)) => {
+                    all.iter_mut().filter(|one| one.receiver.stream_id() == stream).for_each(|one| one.receiver.handle(now, datagram));
+                }
+                None => {}
+            }
+        }
+        true
+    }
+
+    fn notice(&mut self, now: Instant) -> bool {
+        let shards = &mut self.shards;
+        let mut active: HashMap<u16, &mut Vec<Telling>> = HashMap::new();
+        for entry in shards.values_mut() {
+            if let Role::Active(all) = &mut entry.role {
+                active.insert(entry.what.zone, all);
+            }
+        }
+        let take = |change: FlowChange| {
+            for telling in active.get_mut(&change.key().zone).into_iter().flat_map(|all| all.iter_mut()) {
+                telling.sender.change(now, &change);
+            }
+        };
+        match self.watch.read(take) {
+            Ok(Notices::Drained) => false,
+            Ok(Notices::More) => true,
+            Ok(Notices::Overflow) => {
+                active.into_values().flatten().for_each(|telling| telling.sender.overflow(now));
+                true
+            }
+            Err(error) => {
+                tracing::error!("notices of connections cannot be read: {error}");
+                false
+            }
+        }
+    }
+
+    fn write(&mut self, steps: &[FlowStep]) {
+        match self.conntrack.apply(steps) {
+            Ok(written) => {
+                self.board.counters.sync_unwritten.fetch_add(written.refused.len() as u64, Relaxed);
+                if let Some((key, why)) = written.refused.first() {
+                    tracing::debug!(?key, %why, "the kernel refuses a copy");
+                }
+            }
+            Err(error) => tracing::error!("connections cannot be written: {error}"),
+        }
+    }
+
+    fn tell_in_sync(&mut self, now: Instant) {
+        for (of, entry) in &mut self.shards {
+            let Role::Backup(all) = &entry.role else { continue };
+            let in_sync = all.iter().any(|keeping| keeping.receiver.in_sync(now));
+            if std::mem::replace(&mut entry.told_in_sync, in_sync) != in_sync {
+                self.speaker.send(speaker::Order::InSync(of.clone(), in_sync));
+            }
+        }
+    }
+
+    fn show(&self, now: Instant) {
+        for (of, entry) in &self.shards {
+            self.board.set_flows(of, entry.role.show(now));
+        }
+    }
+}
+
+impl Role {
+    fn set_seal(&mut self, seal: &Seal) {
+        match self {
+            Role::Active(all) => all.iter_mut().for_each(|telling| telling.sender.set_seal(seal.clone())),
+            Role::Backup(all) => all.iter_mut().for_each(|keeping| keeping.receiver.set_seal(seal.clone())),
+        }
+    }
+
+    fn deadlines(&self) -> Vec<Instant> {
+        match self {
+            Role::Active(all) => all.iter().filter_map(|telling| telling.sender.next_timeout()).map(|(at, _)| at).collect(),
+            Role::Backup(all) => all.iter().filter_map(|keeping| keeping.receiver.next_timeout()).map(|(at, _)| at).collect(),
+        }
+    }
+
+    fn show(&self, now: Instant) -> Flows {
+        match self {
+            Role::Active(all) => Flows::Told(all.iter().map(|telling| telling.show(now)).collect()),
+            Role::Backup(all) => Flows::Kept(all.iter().map(|keeping| keeping.show(now)).collect()),
+        }
+    }
+}
+
+impl Telling {
+    fn turn(&mut self, now: Instant, zone: u16, socket: &UdpSocket, port: u16, board: &Board) {
+        let sender = &mut self.sender;
+        if let Some((list, reading)) = self.list.as_mut().filter(|_| sender.list_room(now) > 0) {
+            let list = *list;
+            match reading.next(|flow| sender.listed(now, list, &flow)) {
+                Ok(true) => {}
+                Ok(false) => {
+                    self.list = None;
+                    sender.list_ended(now, list);
+                }
+                Err(error) => {
+                    tracing::warn!("connections cannot be listed, beginning anew: {error}");
+                    self.list = None;
+                    sender.overflow(now);
+                }
+            }
+        }
+        sender.handle_timeout(now);
+        while let Some(effect) = self.sender.next_effect() {
+            match effect {
+                SenderEffect::Send(datagram) => send(socket, self.to, port, &datagram, board),
+                SenderEffect::List(list) => match FlowDump::start(Filter::zone(zone)) {
+                    Ok(reading) => self.list = Some((list, reading)),
+                    Err(error) => {
+                        tracing::warn!("connections cannot be listed: {error}");
+                        self.sender.overflow(now);
+                        return;
+                    }
+                },
+            }
+        }
+    }
+
+    fn show(&self, now: Instant) -> Told {
+        let sender = &self.sender;
+        Told { to: self.to, up: sender.is_up(), in_sync: sender.in_sync(now), lag: sender.lag(now), counters: sender.counters }
+    }
+}
+
+impl Keeping {
+    fn turn(&mut self, now: Instant, steps: &mut Vec<FlowStep>, socket: &UdpSocket, port: u16, board: &Board) {
+        self.receiver.handle_timeout(now);
+        while let Some(effect) = self.receiver.next_effect() {
+            match effect {
+                ReceiverEffect::Send(datagram) => send(socket, self.from, port, &datagram, board),
+                ReceiverEffect::Apply(step) => steps.push(step),
+            }
+        }
+    }
+
+    fn show(&self, now: Instant) -> Kept {
+        let receiver = &self.receiver;
+        Kept { from: self.from, in_sync: receiver.in_sync(now), flows: receiver.flows(), lag: receiver.lag(), counters: receiver.counters }
+    }
+}
+
+/// A datagram that does not go is as one that is lost: it is asked for again.
+fn send(socket: &UdpSocket, to: IpAddr, port: u16, datagram: &[u8], board: &Board) {
+    if socket.send_to(datagram, SocketAddr::new(to, port)).is_err() {
+        board.counters.sync_send_failures.fetch_add(1, Relaxed);
+    }
+}
