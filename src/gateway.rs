@@ -25,6 +25,7 @@ use std::process::ExitCode;
 
 pub mod api;
 mod ending;
+pub mod ha;
 mod peering;
 pub mod peers;
 mod tunnels;

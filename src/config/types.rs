@@ -102,10 +102,10 @@ pub struct HaVip {
 pub struct Ha {
     /// All gateways of the group, this one among them, with the addresses that they advertise from: their platform addresses.
     pub nodes: BTreeMap<NodeName, IpAddr>,
-    /// Between advertisements, the same on all nodes. Default 100 ms.
+    /// Between advertisements, the same on all nodes. Default 100 ms, in version 2 its least, 1 s.
     pub interval: AdvertInterval,
     pub version: VrrpVersion,
-    /// The form that is sent; all are taken.
+    /// The form that is sent; all are taken. Version 2 knows the one over the message only.
     pub checksum: ChecksumForm,
     pub cast: Cast,
     /// How long a node of higher priority waits, in sync, until it takes over; none: it never does. Default zero.
@@ -165,6 +165,16 @@ impl GatewayTenant {
 impl Ha {
     /// Clouds bind few machines to an address, and each more is one more copy of every flow.
     pub const CANDIDATES: usize = 2;
+
+    /// What the candidates of a shard have for a priority, unless one is configured, the preferred first: 200 and 100, VRRP's default.
+    pub const PRIORITIES: [Priority; Self::CANDIDATES] = [Priority(200), Priority::DEFAULT];
+
+    /// What `node` advertises for a shard: the priority that is configured for it, else by its rank among the candidates. Who is no
+    /// candidate would come last.
+    pub fn priority(&self, node: &NodeName, of: &TenantShard, configured: Option<Priority>) -> Priority {
+        let rank = || self.candidates(of).iter().position(|candidate| *candidate == node);
+        configured.unwrap_or_else(|| rank().map_or(Priority::LOWEST, |rank| Self::PRIORITIES[rank]))
+    }
 
     /// Who may be Active for a shard, the preferred first. A node that comes or goes changes as few of these lists as can be.
     pub fn candidates(&self, of: &TenantShard) -> Vec<&NodeName> {
