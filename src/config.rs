@@ -10,6 +10,7 @@ mod common;
 mod decode;
 mod fault;
 mod gateway;
+mod ha;
 mod host;
 mod node;
 mod peers;

@@ -1,6 +1,7 @@
 //! Every file in examples/ is a configuration that Portway accepts.
 
-use portway::config::{self, Config, Snat};
+use portway::config::{self, Cast, Config, Gateway, Snat};
+use portway::gateway::peers::{Peers, Refusal};
 use std::path::PathBuf;
 
 fn examples() -> PathBuf {
@@ -17,7 +18,7 @@ fn every_example_is_accepted() {
             files += 1;
         }
     }
-    assert!(files >= 4, "only {files} examples");
+    assert!(files >= 5, "only {files} examples");
 }
 
 #[test]
@@ -31,6 +32,57 @@ fn the_gateway_example_means_what_it_says() {
     assert!(matches!(acme.shards[0].snat, Snat::To { address, ports } if address.to_string() == "172.16.101.10" && ports.first == 1024));
     let inner = gateway.peers[0].inner.values().next().unwrap();
     assert_eq!(inner.iter().map(ToString::to_string).collect::<Vec<_>>(), ["10.64.0.9/32", "10.64.1.0/28"]);
+}
+
+fn pair() -> Gateway {
+    match config::load(examples().join("gateway-pair.yaml")) {
+        Ok(Config::Gateway(gateway)) => gateway,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn the_pair_means_what_it_says_and_writes_the_defaults() {
+    let gateway = pair();
+    let ha = gateway.ha.as_ref().unwrap();
+    assert_eq!((ha.nodes.len(), ha.interval.centiseconds(), ha.cast, ha.sync_port), (2, 10, Cast::Unicast, 3790));
+    assert_eq!(gateway.served().count(), 2);
+    let locals: Vec<String> = gateway.tenants[0].shards.iter().map(|shard| shard.local.to_string()).collect();
+    assert_eq!(locals, ["10.9.0.50", "10.9.0.51"]);
+    let text = std::fs::read_to_string(examples().join("gateway-pair.yaml")).unwrap();
+    let optional = ["interval", "version", "checksum", "cast", "preempt", "accept", "authentication", "sync_port"];
+    let short: String = text
+        .lines()
+        .filter(|line| !optional.iter().any(|key| line.starts_with(&format!("    {key}:"))))
+        .flat_map(|line| [line, "\n"])
+        .collect();
+    assert!(short.len() + 8 * 10 < text.len());
+    assert_eq!(config::parse(&short, "short").unwrap(), Config::Gateway(gateway));
+}
+
+#[test]
+fn the_file_and_the_api_refuse_the_same_outer_addresses() {
+    let (text, gateway) = (std::fs::read_to_string(examples().join("gateway-pair.yaml")).unwrap(), pair());
+    let cases = [
+        ("10.9.0.103", true),
+        ("10.9.0.1", false),
+        ("10.9.0.2", false),
+        ("10.9.0.50", false),
+        ("10.9.0.51", false),
+        ("172.16.101.10", false),
+        ("10.64.0.1", false),
+        ("127.0.0.1", false),
+        ("224.0.0.18", false),
+        ("fd00::1", false),
+    ];
+    for (outer, good) in cases {
+        let file = config::parse(&text.replacen("outer: 10.9.0.101", &format!("outer: \"{outer}\""), 1), "file");
+        assert_eq!(file.is_ok(), good, "{outer}: {file:?}");
+        let mut peer = gateway.peers[0].clone();
+        peer.outer = outer.parse().unwrap();
+        let api = Peers::default().check(&gateway, &peer);
+        assert!(if good { api == Ok(true) } else { matches!(api, Err(Refusal::Invalid(_))) }, "{outer}: {api:?}");
+    }
 }
 
 #[test]

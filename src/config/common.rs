@@ -4,7 +4,7 @@ use super::decode::{At, Decoder, Field, Shape, Table};
 use super::fault::Span;
 use super::node::Node;
 use super::{Backend, MIN_INNER_MTU, Platform, TUNNEL_OVERHEAD};
-use crate::model::{GreKey, IfName};
+use crate::model::{GreKey, IfName, ShardId};
 use std::collections::HashMap;
 use std::fmt::Display;
 use std::hash::Hash;
@@ -76,6 +76,11 @@ impl Decoder {
     pub fn gre_key(&mut self, node: &Node) -> Option<At<GreKey>> {
         let key = self.number(node, "key", 0..=u64::from(u32::MAX), "")?;
         Some(At { value: GreKey(u32::try_from(key.value).ok()?), span: key.span })
+    }
+
+    pub fn shard(&mut self, node: &Node) -> Option<At<ShardId>> {
+        let number = self.number(node, "shard", 0..=u64::from(u16::MAX), "")?;
+        Some(At { value: ShardId(u16::try_from(number.value).ok()?), span: number.span })
     }
 
     /// A fault if the value was there before; `what` begins the sentence "... is that of line N too".

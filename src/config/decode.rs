@@ -43,11 +43,18 @@ pub(super) struct At<T> {
 pub(super) struct Table<'n> {
     pub span: Span,
     fields: Vec<(&'n Key, &'n Node)>,
+    /// Keys that were reported as empty or misspelt: they are not missing as well.
+    reported: Vec<&'static str>,
 }
 
 impl<'n> Table<'n> {
     pub fn get(&self, name: &str) -> Option<&'n Node> {
         self.fields.iter().find(|(key, _)| key.text == name).map(|(_, node)| *node)
+    }
+
+    /// Whether the key is there, with a value or reported as being without or misspelt.
+    pub fn written(&self, name: &str) -> bool {
+        self.get(name).is_some() || self.reported.contains(&name)
     }
 
     /// Where this key stands, or the map if it is missing.
@@ -81,12 +88,10 @@ impl Decoder {
             );
             return None;
         };
-        let mut table = Table { span, fields: Vec::with_capacity(entries.len()) };
-        // Keys that were reported as empty or misspelt: they are not missing as well.
-        let mut reported = Vec::new();
+        let mut table = Table { span, fields: Vec::with_capacity(entries.len()), reported: Vec::new() };
         for (key, value) in entries {
             let Some(field) = shape.fields.iter().find(|field| field.name == key.text) else {
-                reported.extend(self.unknown_key(key, shape));
+                table.reported.extend(self.unknown_key(key, shape));
                 continue;
             };
             if let Some((first, _)) = table.fields.iter().find(|(seen, _)| seen.text == key.text) {
@@ -95,13 +100,13 @@ impl Decoder {
             } else if value.is_null() {
                 let remedy = if field.required { "" } else { " or remove the line" };
                 self.fault(key.span, format!("`{}` has no value", key.text), format!("write `{}`{remedy}", field.example));
-                reported.push(field.name);
+                table.reported.push(field.name);
             } else {
                 table.fields.push((key, value));
             }
         }
         for field in shape.fields.iter().filter(|field| field.required) {
-            if table.get(field.name).is_none() && !reported.contains(&field.name) {
+            if !table.written(field.name) {
                 self.fault(span, format!("{} lacks `{}`", shape.what, field.name), format!("add `{}`", field.example));
             }
         }

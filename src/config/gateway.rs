@@ -2,6 +2,7 @@
 
 use super::common::{PlatformParts, Seen};
 use super::decode::{At, Decoder, Field, Shape, Table};
+use super::ha::{Group, Local, SHARDS};
 use super::node::Node;
 use super::peers::Known;
 use super::space::{never_allowed, overlap};
@@ -19,6 +20,7 @@ pub(super) const GATEWAY: Shape = Shape {
         Field::optional("backend", "backend: auto"),
         Field::optional("runtime_dir", "runtime_dir: /run/portway"),
         Field::optional("admin", "admin: 127.0.0.1:9470"),
+        Field::optional("ha", "ha: { nodes: { gw-a1: 10.9.0.1, gw-a2: 10.9.0.2 }, keys: [{ id: 1, file: /etc/portway/ha.key }] }"),
         Field::required("tenants", "tenants: [{ name: acme, ... }]"),
     ],
 };
@@ -33,6 +35,7 @@ const TENANT: Shape = Shape {
         Field::required("allow", "allow: [{ to: 172.16.0.0/16, tcp: [5432] }]"),
         Field::optional("snat", "snat: { address: 172.16.101.10, ports: 1024-65535 }"),
         Field::required("inner", "inner: 10.64.0.0/16"),
+        Field::optional("shards", SHARDS),
     ],
 };
 
@@ -54,8 +57,9 @@ const SNAT: Shape = Shape {
 /// Ports of the source that a server sees, unless something else is written: all that are not reserved.
 const DEFAULT_PORTS: PortRange = PortRange { first: 1024, last: 65535 };
 
-/// Values that no two tenants of a node share.
-struct SeenTenants {
+/// What a tenant is checked against: values that no two of a node share, and how the gateways of a group share addresses.
+struct TenantChecks {
+    group: Group,
     names: Seen<TenantName>,
     keys: Seen<GreKey>,
     interfaces: Seen<IfName>,
@@ -73,38 +77,48 @@ impl Decoder {
         let runtime_dir = self.runtime_dir(&table);
         let admin = self.admin(&table, 9470);
         let mut known = Known::default();
-        let tenants = self.field(&table, "tenants", |d, node| d.gateway_tenants(node, &platform, &mut known));
+        known.locals.extend(platform.address.map(|address| (address, Local::Own)));
+        let (place, own) = (table.place("ha"), name.as_ref().map(|name| &name.value));
+        let ha = self.field_or(&table, "ha", None, |d, node| d.ha(node, place, own, &platform, &mut known.locals).map(Some));
+        let group = Group::new(table.written("ha"), ha.as_ref().and_then(Option::as_ref));
+        let tenants_place = table.place("tenants");
+        let tenants = self.field(&table, "tenants", |d, node| d.gateway_tenants(node, &platform, group, &mut known));
         let peers: Option<Vec<StaticPeer>> = match peers {
-            Some(peers) => self.peers(peers, &platform, &known),
+            Some(peers) => self.peers(peers, &known),
             None => Some(Vec::new()),
         };
-        Some(Gateway {
+        let gateway = Gateway {
             node: name?.value,
             platform: platform.whole()?,
             backend: backend?,
             runtime_dir: runtime_dir?,
             admin: admin?,
-            ha: None,
+            ha: ha?,
             tenants: tenants?,
             peers: peers?,
-        })
+        };
+        let shards = gateway.served().count();
+        if shards > usize::from(Slot::MAX.get()) {
+            let what = format!("{shards} shards, of all tenants, that fall to this node are more than it can serve");
+            self.fault(tenants_place, what, format!("list fewer, {} at most for a node", Slot::MAX));
+        }
+        Some(gateway)
     }
 
-    fn gateway_tenants(&mut self, node: &Node, platform: &PlatformParts, known: &mut Known) -> Option<Vec<GatewayTenant>> {
+    fn gateway_tenants(&mut self, node: &Node, platform: &PlatformParts, group: Group, known: &mut Known) -> Option<Vec<GatewayTenant>> {
         let items = self.list(node, "`tenants`", "- { name: acme, ... }")?;
-        if items.len() > usize::from(Slot::MAX.get()) {
-            let what = format!("{} tenants are more than a node can serve", items.len());
-            self.fault(node.span, what, format!("list at most {}", Slot::MAX));
-        }
-        let mut seen = SeenTenants { names: Seen::new("the tenant name"), keys: Seen::new("key"), interfaces: Seen::new("the interface") };
-        Some(items.iter().filter_map(|item| self.gateway_tenant(item, platform, &mut seen, known)).collect())
+        let (names, keys, interfaces) = (Seen::new("the tenant name"), Seen::new("key"), Seen::new("the interface"));
+        let mut checks = TenantChecks { group, names, keys, interfaces };
+        let tenants = items.iter().filter_map(|item| self.gateway_tenant(item, platform, &mut checks, known)).collect();
+        self.apart(&checks.group, known);
+        Some(tenants)
     }
 
     fn gateway_tenant(
         &mut self,
         node: &Node,
         platform: &PlatformParts,
-        seen: &mut SeenTenants,
+        checks: &mut TenantChecks,
         known: &mut Known,
     ) -> Option<GatewayTenant> {
         let Some(table) = self.table(node, &TENANT, node.span) else {
@@ -112,21 +126,29 @@ impl Decoder {
             return None;
         };
         let name = self.field(&table, "name", |d, node| d.parsed(node, "`name`", "name: acme"));
-        self.unique(&mut seen.names, name.as_ref(), "give every tenant of this node its own name");
+        self.unique(&mut checks.names, name.as_ref(), "give every tenant of this node its own name");
         let key = self.field(&table, "key", Self::gre_key);
-        self.unique(&mut seen.keys, key.as_ref(), "give every tenant of this node its own key, the same as on its function hosts");
+        self.unique(&mut checks.keys, key.as_ref(), "give every tenant of this node its own key, the same as on its function hosts");
         let interface = self.field(&table, "interface", |d, node| d.tenant_interface(node, platform));
-        self.unique(&mut seen.interfaces, interface.as_ref(), "give every tenant its own interface: what comes in on it is the tenant's");
+        self.unique(&mut checks.interfaces, interface.as_ref(), "give every tenant its own interface: what comes in on it is the tenant's");
         let router = self.field_or(&table, "router", None, |d, node| d.address(node, "the router").map(|at| Some(at.value)));
         let inner = self.field(&table, "inner", |d, node| d.inner_range(node, platform)).map(|at| at.value);
         let allow = self.field(&table, "allow", |d, node| {
             d.items(node, "`allow`", "- { to: 172.16.0.0/16, tcp: [5432] }", |d, item| d.allow(item, platform, inner.as_ref()))
         });
-        let snat = self.field_or(&table, "snat", Snat::Masquerade { ports: DEFAULT_PORTS }, |d, node| d.snat(node, platform));
-        let alone = |snat| platform.address.map(|local| vec![GatewayShard { shard: ShardId::default(), local, snat, havip: None }]);
-        let shards = snat.and_then(alone);
+        let ha = checks.group.on;
+        let shards = if ha {
+            let ports = self.field_or(&table, "snat", DEFAULT_PORTS, Self::snat_of_shards);
+            self.gateway_shards(&table, inner.as_ref(), ports, known, &mut checks.group)
+        } else {
+            self.shard_alone(&table, platform)
+        };
         match &name {
-            Some(name) => known.add(name.value.clone(), inner, allow.as_deref().unwrap_or_default(), [ShardId::default()]),
+            Some(name) => {
+                let written = shards.as_ref().map(|shards| shards.iter().map(|shard| shard.shard).collect());
+                let shards = if ha { written } else { Some([ShardId::default()].into()) };
+                known.add(name.value.clone(), inner, allow.as_deref().unwrap_or_default(), shards);
+            }
             None => known.incomplete = true,
         }
         Some(GatewayTenant {
@@ -199,6 +221,26 @@ impl Decoder {
             return None;
         }
         Some(to)
+    }
+
+    /// Without `ha`: the node itself.
+    fn shard_alone(&mut self, table: &Table<'_>, platform: &PlatformParts) -> Option<Vec<GatewayShard>> {
+        if table.get("shards").is_some() {
+            let remedy = "add `ha` to the gateway, or remove it: a gateway alone has its own addresses";
+            self.fault(table.place("shards"), "`shards` goes with `ha` only", remedy);
+        }
+        let snat = self.field_or(table, "snat", Snat::Masquerade { ports: DEFAULT_PORTS }, |d, node| d.snat(node, platform));
+        Some(vec![GatewayShard { shard: ShardId::default(), local: platform.address?, snat: snat?, havip: None }])
+    }
+
+    /// With `ha`: the ports alone.
+    fn snat_of_shards(&mut self, node: &Node) -> Option<PortRange> {
+        let table = self.table(node, &SNAT, node.span)?;
+        if table.get("address").is_some() {
+            let remedy = "remove it: with `ha` every shard has its own, its `tenant` HaVip";
+            self.fault(table.place("address"), "`snat` has an address beside those of `shards`", remedy);
+        }
+        self.field_or(&table, "ports", DEFAULT_PORTS, |d, node| d.snat_ports(node))
     }
 
     fn snat(&mut self, node: &Node, platform: &PlatformParts) -> Option<Snat> {

@@ -142,11 +142,6 @@ impl Decoder {
         Some(HostShard { shard: shard?.value, gateway: gateway?.value, inner: inner?.value })
     }
 
-    fn shard(&mut self, node: &Node) -> Option<At<ShardId>> {
-        let number = self.number(node, "shard", 0..=u64::from(u16::MAX), "")?;
-        Some(At { value: ShardId(u16::try_from(number.value).ok()?), span: number.span })
-    }
-
     fn gateway_address(&mut self, gateway: &At<IpAddr>, platform: &PlatformParts, cidrs: &[IpNet]) {
         if platform.address == Some(gateway.value) {
             let what = format!("the gateway {} is this host's own platform address", gateway.value);

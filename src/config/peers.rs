@@ -1,8 +1,9 @@
 //! `peers:` the function hosts that a gateway accepts.
 
-use super::common::{PlatformParts, Seen};
+use super::common::Seen;
 use super::decode::{At, Decoder, Field, Shape, nearest};
 use super::fault::Span;
+use super::ha::Locals;
 use super::node::{Kind, Node};
 use super::space::{Cover, overlaps};
 use super::{Allow, StaticPeer};
@@ -28,21 +29,30 @@ const PEER: Shape = Shape {
 /// What the peers are checked against.
 #[derive(Default)]
 pub(super) struct Known {
-    /// Tenants and, where they could be read, their inner ranges.
-    tenants: BTreeMap<TenantName, Option<IpNet>>,
-    shards: BTreeSet<TenantShard>,
+    tenants: BTreeMap<TenantName, KnownTenant>,
     /// What a tenant's routes lead into: no tunnel's other end can lie there.
     routed: Vec<(IpNet, TenantName)>,
+    /// What gateways have on the platform's side: no tunnel's other end either.
+    pub locals: Locals,
     /// A tenant's name could not be read, so that an unknown tenant may be a known one.
     pub incomplete: bool,
 }
 
+/// What of a tenant could be read.
+struct KnownTenant {
+    inner: Option<IpNet>,
+    shards: Option<BTreeSet<ShardId>>,
+}
+
 impl Known {
-    pub fn add(&mut self, name: TenantName, inner: Option<IpNet>, allow: &[Allow], shards: impl IntoIterator<Item = ShardId>) {
-        self.shards.extend(shards.into_iter().map(|shard| TenantShard { tenant: name.clone(), shard }));
+    pub fn add(&mut self, name: TenantName, inner: Option<IpNet>, allow: &[Allow], shards: Option<BTreeSet<ShardId>>) {
         let nets = allow.iter().map(|allow| allow.to).chain(inner);
         self.routed.extend(nets.map(|net| (net, name.clone())));
-        self.tenants.insert(name, inner);
+        self.tenants.insert(name, KnownTenant { inner, shards });
+    }
+
+    pub fn routed(&self) -> Cover<TenantName> {
+        Cover::new(self.routed.clone())
     }
 }
 
@@ -50,7 +60,6 @@ impl Known {
 type Inner = HashMap<TenantName, Vec<(IpNet, Span, Option<NodeName>)>>;
 
 struct PeerChecks<'a> {
-    platform: &'a PlatformParts,
     known: &'a Known,
     routed: Cover<TenantName>,
     hosts: Seen<NodeName>,
@@ -59,7 +68,7 @@ struct PeerChecks<'a> {
 }
 
 impl Decoder {
-    pub fn peers(&mut self, node: &Node, platform: &PlatformParts, known: &Known) -> Option<Vec<StaticPeer>> {
+    pub fn peers(&mut self, node: &Node, known: &Known) -> Option<Vec<StaticPeer>> {
         let table = self.table(node, &PEERS, node.span)?;
         let node = table.get("static")?;
         // No peers yet is no fault: hosts may follow.
@@ -71,9 +80,8 @@ impl Decoder {
             // The mark has 16 bits for the peer.
             self.fault(node.span, format!("{} peers are more than a gateway can tell apart", items.len()), "list at most 65535");
         }
-        let routed = Cover::new(known.routed.clone());
         let (hosts, outers) = (Seen::new("the host name"), Seen::new("the outer address"));
-        let mut checks = PeerChecks { platform, known, routed, hosts, outers, inner: Inner::new() };
+        let mut checks = PeerChecks { known, routed: known.routed(), hosts, outers, inner: Inner::new() };
         let peers = items.iter().filter_map(|item| self.peer(item, &mut checks)).collect();
         self.overlapping_inner(&checks.inner);
         Some(peers)
@@ -94,8 +102,8 @@ impl Decoder {
     }
 
     fn outer(&mut self, outer: &At<IpAddr>, checks: &PeerChecks<'_>) {
-        if checks.platform.address == Some(outer.value) {
-            let what = format!("the outer address {} is this gateway's own platform address", outer.value);
+        if let Some(local) = checks.known.locals.get(&outer.value) {
+            let what = format!("the outer address {} is {local}", outer.value);
             self.fault(outer.span, what, "write the host's platform address");
         } else if let Some((net, tenant)) = checks.routed.find(outer.value) {
             let what = format!("the outer address {} lies in {net}, which tenant {tenant} routes", outer.value);
@@ -124,9 +132,12 @@ impl Decoder {
         };
         let mut inner = BTreeMap::new();
         for (key, value) in entries {
-            let of = match key.text.parse::<TenantShard>() {
-                Ok(of) if checks.known.shards.contains(&of) || checks.known.incomplete => of,
-                Ok(of) if checks.known.tenants.contains_key(&of.tenant) => {
+            let of = key.text.parse::<TenantShard>().ok();
+            let tenant = of.as_ref().and_then(|of| checks.known.tenants.get(&of.tenant));
+            let of = match (of, tenant) {
+                (Some(of), None) if checks.known.incomplete => of,
+                (Some(of), Some(tenant)) if tenant.shards.as_ref().is_none_or(|shards| shards.contains(&of.shard)) => of,
+                (Some(of), Some(_)) => {
                     let what = format!("tenant {} has no shard {} here", of.tenant, of.shard);
                     self.fault(key.span, what, "add it to the tenant's `shards`, or write one of those");
                     continue;
@@ -137,7 +148,7 @@ impl Decoder {
                 }
             };
             let name = &of.tenant;
-            let range = checks.known.tenants.get(name).copied().flatten();
+            let range = tenant.and_then(|tenant| tenant.inner);
             let what = format!("`inner` of {name}");
             let Some(nets) = self.items(value, &what, "acme: [10.64.0.9]", |d, item| d.network(item, "the inner prefix", true)) else {
                 continue;

@@ -1,6 +1,7 @@
 //! Each test writes a configuration with faults and compares what is said about them.
 
 mod gateway;
+mod ha;
 mod host;
 mod yaml;
 

@@ -102,10 +102,10 @@ pub struct HaVip {
 pub struct Ha {
     /// All gateways of the group, this one among them, with the addresses that they advertise from: their platform addresses.
     pub nodes: BTreeMap<NodeName, IpAddr>,
-    /// Between advertisements, the same on all nodes. Default 100 ms.
+    /// Between advertisements, the same on all nodes. Default 100 ms, in version 2 its least, 1 s.
     pub interval: AdvertInterval,
     pub version: VrrpVersion,
-    /// The form that is sent; all are taken.
+    /// The form that is sent; all are taken. Version 2 knows the one over the message only.
     pub checksum: ChecksumForm,
     pub cast: Cast,
     /// How long a node of higher priority waits, in sync, until it takes over; none: it never does. Default zero.

@@ -1,6 +1,7 @@
 //! Single values: addresses, networks, numbers, names, ports.
 
 use super::decode::{At, Decoder, nearest};
+use super::fault::Span;
 use super::node::{Kind, Node};
 use super::space::UNUSABLE;
 use crate::model::{IfName, Invalid, PortRange};
@@ -8,18 +9,24 @@ use ipnet::IpNet;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::str::FromStr;
+use std::time::Duration;
 
 const PORTS_EXAMPLE: &str = "[5432, \"8000-8099\"]";
 impl Decoder {
     /// A name or another type of `model` that knows what is wrong with a text.
     pub fn parsed<T: FromStr<Err = Invalid>>(&mut self, node: &Node, what: &str, example: &str) -> Option<At<T>> {
         let text = self.text(node, what, example)?;
+        self.valid(text, node.span, example)
+    }
+
+    /// The same of a text, such as a key.
+    pub fn valid<T: FromStr<Err = Invalid>>(&mut self, text: &str, span: Span, example: &str) -> Option<At<T>> {
         match text.parse() {
-            Ok(value) => Some(At { value, span: node.span }),
+            Ok(value) => Some(At { value, span }),
             Err(Invalid(message)) => {
                 // The types of `model` say "what: remedy".
                 let (problem, remedy) = message.rsplit_once(": ").unwrap_or((&message, example));
-                self.fault(node.span, problem, remedy);
+                self.fault(span, problem, remedy);
                 None
             }
         }
@@ -174,18 +181,37 @@ impl Decoder {
     pub fn path(&mut self, node: &Node, what: &str) -> Option<PathBuf> {
         // sockaddr_un has 108 bytes, and a file name is still to follow.
         const LONGEST: usize = 80;
-        let text = self.text(node, what, "/run/portway")?;
-        let path = PathBuf::from(text);
-        if !path.is_absolute() || text.contains('\0') {
-            self.fault(node.span, format!("`{what}` {text:?} is not an absolute path"), "write a path from the root, such as /run/portway");
-            return None;
-        }
-        if text.len() > LONGEST {
-            let what = format!("`{what}` is {} bytes long, too long for the name of a socket in it", text.len());
-            self.fault(node.span, what, format!("write a path of at most {LONGEST} bytes"));
+        let At { value: path, span } = self.absolute(node, what, "/run/portway")?;
+        let len = path.as_os_str().len();
+        if len > LONGEST {
+            let what = format!("`{what}` is {len} bytes long, too long for the name of a socket in it");
+            self.fault(span, what, format!("write a path of at most {LONGEST} bytes"));
             return None;
         }
         Some(path)
+    }
+
+    /// A path from the root.
+    pub fn absolute(&mut self, node: &Node, what: &str, example: &str) -> Option<At<PathBuf>> {
+        let text = self.text(node, what, example)?;
+        let path = PathBuf::from(text);
+        if !path.is_absolute() || text.contains('\0') {
+            let remedy = format!("write a path from the root, such as {example}");
+            self.fault(node.span, format!("`{what}` {text:?} is not an absolute path"), remedy);
+            return None;
+        }
+        Some(At { value: path, span: node.span })
+    }
+
+    /// A number and its unit: ms, s, m or h.
+    pub fn duration(&mut self, node: &Node, what: &str, example: &str) -> Option<At<Duration>> {
+        let text = self.text(node, what, example)?;
+        let Some(value) = duration(text) else {
+            let remedy = format!("write a number and its unit (ms, s, m or h), such as {example}");
+            self.fault(node.span, format!("`{what}` {text:?} is not a time"), remedy);
+            return None;
+        };
+        Some(At { value, span: node.span })
     }
 
     pub fn socket(&mut self, node: &Node, what: &str) -> Option<SocketAddr> {
@@ -203,6 +229,29 @@ impl Decoder {
             }
         }
     }
+}
+
+/// Exact, unlike a floating-point number: 40.95s is a multiple of 10ms.
+fn duration(text: &str) -> Option<Duration> {
+    // With hours, as many digits as the multiplication leaves room for.
+    const FRACTION_DIGITS: usize = 6;
+    let (number, unit) = text.split_at(text.find(|c: char| c.is_ascii_alphabetic())?);
+    let nanoseconds: u64 = match unit {
+        "ms" => 1_000_000,
+        "s" => 1_000_000_000,
+        "m" => 60_000_000_000,
+        "h" => 3_600_000_000_000,
+        _ => return None,
+    };
+    let (whole, fraction) = number.split_once('.').unwrap_or((number, "0"));
+    let digits = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
+    if !digits(whole) || !digits(fraction) || fraction.len() > FRACTION_DIGITS {
+        return None;
+    }
+    let scale = fraction.bytes().fold(1, |scale: u64, _| scale * 10);
+    let fraction = fraction.parse::<u64>().ok()? * nanoseconds / scale;
+    let whole = whole.parse::<u64>().ok()?.checked_mul(nanoseconds)?;
+    whole.checked_add(fraction).map(Duration::from_nanos)
 }
 
 fn merged(mut ports: Vec<PortRange>) -> Vec<PortRange> {

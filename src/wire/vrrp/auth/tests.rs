@@ -94,6 +94,18 @@ fn two_keys_verify_while_one_signs() {
 }
 
 #[test]
+fn version_2_carries_a_trailer_behind_its_authentication_data() {
+    let (ip, ring) = (envelope("10.0.0.1", "10.0.0.2"), alone(key(1, 7)));
+    let addresses = AddressList::new(&[ip.destination]).expect("a list");
+    let (vrid, interval) = (Vrid::try_from(51).expect("a VRID"), AdvertInterval::default());
+    let two = Advertisement { version: VrrpVersion::V2, vrid, priority: Priority(200), interval, addresses: addresses.as_addresses() };
+    let (mut bytes, sequence) = (vec![], Sequence::at(Duration::from_secs(1)));
+    two.encode(&ip, ChecksumForm::Message, Some((&ring.signing, sequence)), &mut bytes);
+    let packet = Packet::parse(&ip, &bytes).expect("a good packet");
+    assert_eq!((packet.advertisement, ring.verify(ip.source, &packet)), (two, Ok(sequence)));
+}
+
+#[test]
 fn a_key_is_not_printed() {
     assert_eq!(format!("{:?}", alone(key(9, 7))), "Keyring { signing: Key(9, ..), other: None }");
 }
