@@ -10,12 +10,12 @@ use super::netns::Netns;
 use super::process::{Life, Process, poll_until};
 use super::serve::Servers;
 use super::topology::{Attach, Container, NOBODY, PLATFORM, Topology, port};
-use super::wiring::{self, Setup};
+use super::wiring;
 use crate::config::Backend;
 use serde_json::json;
 use std::collections::BTreeMap;
 use std::io::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -52,21 +52,17 @@ impl Lab {
             .collect::<Result<_>>()?;
         ip_batch(PLATFORM, lab.node(PLATFORM)?, &cables)?;
         for setup in wiring::setups(&lab.topology) {
-            lab.set_up(&setup)?;
+            setup.apply(lab.node(&setup.node)?)?;
         }
         Ok(lab)
     }
 
-    fn set_up(&self, setup: &Setup) -> Result<()> {
-        let node = self.node(&setup.node)?;
-        node.run(|| setup.sysctls.iter().try_for_each(|(key, value)| std::fs::write(Path::new("/proc/sys/net").join(key), value)))
-            .during(format!("set sysctls in {}", setup.node))?;
-        let lines: Vec<String> = setup.links.iter().chain(&setup.routes).cloned().collect();
-        ip_batch(&setup.node, node, &lines)
-    }
-
     pub fn node(&self, name: &str) -> Result<&Netns> {
         self.nodes.get(name).ok_or_else(|| no_node(name, &self.topology))
+    }
+
+    pub(super) fn put_node(&mut self, name: &str, netns: Netns) {
+        self.nodes.insert(name.to_owned(), netns);
     }
 
     pub fn dir(&self) -> &LabDir {
@@ -121,6 +117,9 @@ impl Lab {
     ) -> Result<()> {
         let lab = &self.topology;
         let dir = &self.dir;
+        if lab.group.is_some() {
+            dir.make_key()?;
+        }
         let gateways = lab.gateways.iter().map(|g| (&g.node, Role::Gateway, configs::gateway(lab, g, backend, &dir.runtime(&g.node))));
         let hosts = lab.hosts.iter().map(|h| (&h.node, Role::Host, configs::host(lab, h, backend, &dir.runtime(&h.node))));
         for (node, role, yaml) in gateways.chain(hosts) {
@@ -145,6 +144,11 @@ impl Lab {
         self.daemons.get_mut(node).ok_or_else(|| Error::State(format!("no daemon runs in {node}")))
     }
 
+    /// Of the daemon of a node.
+    pub fn socket(&self, node: &str) -> Result<PathBuf> {
+        self.daemons.get(node).map(Daemon::socket).ok_or_else(|| Error::State(format!("no daemon runs in {node}")))
+    }
+
     /// Every process that was started, by name.
     pub fn processes(&mut self) -> Vec<(String, u32)> {
         let daemons = self.daemons.iter().map(|(node, d)| (node.clone(), d.pid()));
@@ -166,13 +170,16 @@ impl Lab {
     }
 
     pub(super) fn attach_at(&mut self, container: &Container, netns: &Path) -> Result<()> {
-        let body = match container.attach {
+        let mut body = match container.attach {
             Attach::Interface => json!({ "tenant": container.tenant, "interface": container.port }),
             Attach::InterfaceAndSource => {
                 json!({ "tenant": container.tenant, "interface": container.port, "source": format!("{}/32", container.address) })
             }
             Attach::Netns => json!({ "tenant": container.tenant, "netns": netns }),
         };
+        if let Some(shard) = container.shard {
+            body["shard"] = json!(shard);
+        }
         let socket = self.daemon(&container.host)?.socket();
         http::unix_ok(&socket, "PUT", &format!("/v1/attachments/{}", container.node), Some(&body.to_string())).map(drop)
     }
@@ -182,7 +189,7 @@ impl Lab {
         http::unix_ok(&socket, "DELETE", &format!("/v1/attachments/{}", container.node), None).map(drop)
     }
 
-    fn netns_path(&self, node: &str) -> Result<std::path::PathBuf> {
+    fn netns_path(&self, node: &str) -> Result<PathBuf> {
         Ok(self.node(node)?.path())
     }
 

@@ -109,14 +109,14 @@ pub fn spoofed(lab: &Lab, spoofer: &Container, victim: &Container) -> Result<Che
 pub fn forged(lab: &Lab) -> Result<Vec<Check>> {
     let topology = &lab.topology;
     let (Some(tenant), [host, rest @ ..]) = (topology.tenants.first(), topology.hosts.as_slice()) else { return Ok(vec![]) };
-    let Some((gateway, eni)) = topology.gateways_of(&tenant.name).next() else { return Ok(vec![]) };
+    let Some((_, eni)) = topology.gateways_of(&tenant.name).next() else { return Ok(vec![]) };
+    let Some(gateway) = topology.shards_of(&tenant.name).first().map(|s| s.gateway) else { return Ok(vec![]) };
     let (node, inner) = (lab.node(&host.node)?, topology.inner(tenant, 0, host));
     let ping = |source, to| ipv4(source, to, ICMP, &icmp_echo(0x4647, 1, b"forged"));
-    let tunnelled =
-        |from, key, packet: &[u8]| Shot { from, to: gateway.outer, protocol: GRE.into(), packet: gre(key, ETHERTYPE_IPV4, packet) };
+    let tunnelled = |from, key, packet: &[u8]| Shot { from, to: gateway, protocol: GRE.into(), packet: gre(key, ETHERTYPE_IPV4, packet) };
     let good = tunnelled(node, tenant.key, &ping(inner, tenant.server));
     let stranger = lab.node(PLATFORM)?;
-    let nested = ipv4(inner, gateway.outer, GRE, &gre(tenant.key, ETHERTYPE_IPV4, &ping(inner, tenant.server)));
+    let nested = ipv4(inner, gateway, GRE, &gre(tenant.key, ETHERTYPE_IPV4, &ping(inner, tenant.server)));
     let mut attacks = vec![
         ("a key that no tenant has", tunnelled(node, 0xdead, &ping(inner, tenant.server))),
         ("an inner source that is not the host's", tunnelled(node, tenant.key, &ping(Ipv4Addr::new(8, 8, 8, 8), tenant.server))),
@@ -129,8 +129,8 @@ pub fn forged(lab: &Lab) -> Result<Vec<Check>> {
         let theirs = topology.inner(tenant, 0, other);
         attacks.push(("another host's inner address", tunnelled(node, tenant.key, &ping(theirs, tenant.server))));
         // The outer header by hand too: the source is a listed host's, the inner address is not that host's.
-        let outer = ipv4(other.outer, gateway.outer, GRE, &good.packet);
-        attacks.push(("another host's outer address", Shot { from: node, to: gateway.outer, protocol: RAW, packet: outer }));
+        let outer = ipv4(other.outer, gateway, GRE, &good.packet);
+        attacks.push(("another host's outer address", Shot { from: node, to: gateway, protocol: RAW, packet: outer }));
     }
     debug_assert_ne!(host.outer, PLATFORM_ADDRESS, "the stranger is on no list");
     attacks

@@ -4,6 +4,7 @@ use super::error::{During, Error, Result};
 use super::http;
 use super::netns::Netns;
 use super::process::{Life, Process};
+use nix::sys::signal::Signal;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -51,13 +52,15 @@ pub struct Launch {
 pub struct Daemon {
     launch: Launch,
     process: Process,
+    /// It has been asked to leave.
+    leaving: bool,
 }
 
 impl Daemon {
     /// Starts it; [`Daemon::await_ready`] is separate so that many can start at once.
     pub fn start(launch: Launch) -> Result<Self> {
         let process = start(&launch)?;
-        Ok(Self { launch, process })
+        Ok(Self { launch, process, leaving: false })
     }
 
     pub fn pid(&self) -> u32 {
@@ -134,10 +137,55 @@ impl Daemon {
         self.process.stop(GRACE).map(drop)
     }
 
-    /// Starts again after [`Daemon::stop`].
+    /// Starts again after its end.
     pub fn start_again(&mut self) -> Result<()> {
         self.process = start(&self.launch)?;
+        self.leaving = false;
         self.await_ready()
+    }
+
+    /// SIGKILL; returns when it is gone.
+    pub fn kill(&mut self) -> Result<()> {
+        self.signal(Signal::SIGKILL)?;
+        self.process.wait(GRACE).map(drop)
+    }
+
+    /// SIGSTOP: it hangs, until [`Daemon::revive`].
+    pub fn freeze(&mut self) -> Result<()> {
+        self.signal(Signal::SIGSTOP)
+    }
+
+    /// SIGTERM, without waiting for anything.
+    pub fn terminate(&mut self) -> Result<()> {
+        self.leaving = true;
+        self.signal(Signal::SIGTERM)
+    }
+
+    /// Waits until it has left by itself; `None` when `within` passes first.
+    pub fn left(&mut self, within: Duration) -> Result<Option<std::process::ExitStatus>> {
+        self.process.wait(within)
+    }
+
+    /// However it is, afterwards it runs and is ready.
+    pub fn revive(&mut self) -> Result<()> {
+        self.signal(Signal::SIGCONT)?;
+        if self.leaving {
+            self.stop()?;
+        }
+        if self.process.wait(Duration::ZERO)?.is_some() { self.start_again() } else { self.await_ready() }
+    }
+
+    /// It will start in another namespace.
+    pub(super) fn move_to(&mut self, netns: Netns) {
+        self.launch.netns = netns;
+    }
+
+    /// Nothing, when it is gone already.
+    fn signal(&mut self, signal: Signal) -> Result<()> {
+        match self.process.wait(Duration::ZERO)? {
+            Some(_) => Ok(()),
+            None => self.process.signal(signal),
+        }
     }
 }
 

@@ -117,7 +117,7 @@ pub fn run_demo(portway: &Path, backend: Backend, report: Option<&Path>, out: &m
 /// Every server saw its gateway's configured source.
 fn sources(topology: &Topology, measured: &[(Container, Figures)]) -> Vec<Check> {
     let one = |(c, f): &(Container, Figures)| {
-        let expected: Vec<String> = topology.gateways_of(&c.tenant).map(|(_, eni)| eni.snat.to_string()).collect();
+        let expected: Vec<String> = topology.shards_of(&c.tenant).iter().map(|s| s.source.to_string()).collect();
         let held = expected.contains(&f.source_seen.to_string());
         Check::new("the tenant's server sees its gateway's source address", &c.node, held, f.source_seen.to_string())
     };

@@ -1,9 +1,11 @@
 //! A lab's own directory: configuration, logs, and the daemons' runtime directories.
 
 use super::cleanup;
+use super::configs;
 use super::error::{During, Result};
 use std::fs;
-use std::os::unix::fs::DirBuilderExt;
+use std::io::{Read, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -51,6 +53,16 @@ impl LabDir {
 
     pub fn config(&self, node: &str) -> PathBuf {
         self.path.join(format!("{node}.yaml"))
+    }
+
+    /// Writes a key of 256 random bits for a group's gateways, readable by the owner alone.
+    pub(super) fn make_key(&self) -> Result<()> {
+        let path = configs::key_file(&self.path.join("node"));
+        let mut random = [0; 32];
+        fs::File::open("/dev/urandom").and_then(|mut f| f.read_exact(&mut random)).during("read random bytes")?;
+        let text: String = random.iter().map(|b| format!("{b:02x}")).collect();
+        let file = fs::File::options().write(true).create(true).truncate(true).mode(0o600).open(&path);
+        file.and_then(|mut f| f.write_all(text.as_bytes())).during(format!("write {}", path.display()))
     }
 
     pub fn log(&self, name: &str) -> PathBuf {

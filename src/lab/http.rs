@@ -15,8 +15,13 @@ pub struct Answer {
 
 /// A request to a daemon's socket.
 pub fn unix(socket: &Path, method: &str, path: &str, body: Option<&str>) -> io::Result<Answer> {
+    unix_within(socket, method, path, body, Duration::from_secs(10))
+}
+
+/// As [`unix`], and no read takes longer than `timeout`.
+pub fn unix_within(socket: &Path, method: &str, path: &str, body: Option<&str>, timeout: Duration) -> io::Result<Answer> {
     let stream = UnixStream::connect(socket)?;
-    stream.set_read_timeout(Some(Duration::from_secs(10)))?;
+    stream.set_read_timeout(Some(timeout))?;
     exchange(stream, method, path, body)
 }
 

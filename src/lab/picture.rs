@@ -86,7 +86,12 @@ fn gateways(lab: &Topology) -> Vec<Row> {
     for gateway in &lab.gateways {
         let lines = gateway.enis.iter().flat_map(|eni| {
             let key = lab.tenant(&eni.tenant).map(|t| t.key).unwrap_or_default();
-            [format!("GRE key {key}"), format!("snat {}", eni.snat)]
+            let outside = match lab.shards_of(&eni.tenant).as_slice() {
+                [one] if lab.group.is_some() => format!("HaVip {}", one.gateway),
+                many if lab.group.is_some() => format!("{} HaVips", many.len()),
+                _ => format!("snat {}", eni.snat),
+            };
+            [format!("GRE key {key}"), outside]
         });
         let vpcs = gateway
             .enis
@@ -137,7 +142,13 @@ mod tests {
 
     #[test]
     fn every_drawing_fits_100_columns_and_names_every_node() {
-        for lab in [Topology::demo(), Topology::overlap(8), Topology::overlap(24), Topology::of(&["acme"], &[Wiring::Veth])] {
+        for lab in [
+            Topology::demo(),
+            Topology::overlap(8),
+            Topology::overlap(24),
+            Topology::of(&["acme"], &[Wiring::Veth]),
+            Topology::group(&["acme", "blue"], 3, 4, &[Wiring::Veth]),
+        ] {
             let drawing = draw(&lab);
             for line in drawing.lines() {
                 assert!(line.chars().count() <= 100, "{line}");

@@ -3,6 +3,10 @@
 //!
 //! Every tenant's VPC has the same CIDR on purpose: telling overlapping tenants apart is the product.
 
+mod group;
+
+pub use group::{Group, HaVips, Shard};
+
 use ipnet::Ipv4Net;
 use serde::{Deserialize, Serialize};
 use std::net::Ipv4Addr;
@@ -30,6 +34,8 @@ pub mod port {
     pub const IPERF: u16 = 5201;
     /// TCP echo and UDP echo.
     pub const ECHO: u16 = 5202;
+    /// TCP and UDP of [`Flows`](super::super::Flows), while there are any.
+    pub const FLOWS: u16 = 5203;
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -43,6 +49,9 @@ pub struct Topology {
     pub decoy: bool,
     /// `rp_filter` of hosts and gateways: 0, 1 strict, 2 loose. Distributions differ; strict is the hardest.
     pub rp_filter: u8,
+    /// The gateways are one group that shares HaVips. Without it, each gateway is a shard of every tenant it serves.
+    #[serde(default)]
+    pub group: Option<Group>,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -78,7 +87,8 @@ pub struct Eni {
     pub tenant: String,
     pub interface: String,
     pub address: Ipv4Addr,
-    /// The source that the tenant's server sees. The daemon puts it on the interface.
+    /// The source that the tenant's server sees; the daemon puts it on the interface. Unused where the gateways share
+    /// HaVips: there it is the shard's.
     pub snat: Ipv4Addr,
 }
 
@@ -107,6 +117,9 @@ pub struct Container {
     /// The host's end of its veth.
     pub port: String,
     pub attach: Attach,
+    /// The shard it is pinned to; otherwise its name decides.
+    #[serde(default)]
+    pub shard: Option<u8>,
 }
 
 impl Container {
@@ -146,33 +159,19 @@ impl Topology {
     /// A gateway for each tenant, and on each host a container of each tenant.
     pub fn of(tenants: &[&str], hosts: &[Wiring]) -> Self {
         assert!(tenants.len() <= MOST && hosts.len() <= MOST, "a lab's addresses are for up to {MOST} tenants and hosts");
-        let number = |n: usize| u8::try_from(n).expect("at most 24");
         let hosts: Vec<Host> = hosts
             .iter()
             .enumerate()
             .map(|(h, wiring)| Host { node: format!("host-{}", h + 1), outer: Ipv4Addr::new(10, 9, 0, 101 + number(h)), wiring: *wiring })
             .collect();
-        let containers = (0..hosts.len())
-            .flat_map(|h| (0..tenants.len()).map(move |t| (h, t)))
-            .map(|(h, t)| {
-                let letter = char::from(b'a' + number(t));
-                Container {
-                    node: format!("fn-{}{letter}", h + 1),
-                    host: hosts[h].node.clone(),
-                    tenant: tenants[t].to_owned(),
-                    address: Ipv4Addr::new(10, 88, number(h) + 1, number(t) + 2),
-                    port: format!("fn{}{letter}", h + 1),
-                    attach: Attach::Interface,
-                }
-            })
-            .collect();
         Self {
             tenants: tenants.iter().enumerate().map(|(t, name)| tenant(name, number(t))).collect(),
             gateways: tenants.iter().enumerate().map(|(t, name)| gateway(name, number(t))).collect(),
+            containers: containers(&hosts, tenants),
             hosts,
-            containers,
             decoy: false,
             rp_filter: 1,
+            group: None,
         }
     }
 
@@ -188,15 +187,15 @@ impl Topology {
         self.containers.iter().find(|c| c.node == node)
     }
 
-    /// The gateways of a tenant with their interface in its VPC; the position is the shard.
+    /// The gateways of a tenant with their interface in its VPC.
     pub fn gateways_of<'a>(&'a self, tenant: &'a str) -> impl Iterator<Item = (&'a Gateway, &'a Eni)> + 'a {
         self.gateways.iter().filter_map(move |g| g.enis.iter().find(|e| e.tenant == tenant).map(|e| (g, e)))
     }
 
     /// The inner address of a host in one shard of a tenant: the tenant's prefix, then the shard, then the host.
-    pub fn inner(&self, tenant: &Tenant, shard: usize, host: &Host) -> Ipv4Addr {
+    pub fn inner(&self, tenant: &Tenant, shard: u8, host: &Host) -> Ipv4Addr {
         let [a, b, ..] = tenant.inner.addr().octets();
-        Ipv4Addr::new(a, b, u8::try_from(shard).expect("at most 256 gateways"), host.outer.octets()[3])
+        Ipv4Addr::new(a, b, shard, host.outer.octets()[3])
     }
 
     /// Every namespace, the platform first.
@@ -208,6 +207,28 @@ impl Topology {
         nodes.extend(self.tenants.iter().map(Tenant::node));
         nodes
     }
+}
+
+fn number(n: usize) -> u8 {
+    u8::try_from(n).expect("a lab counts nothing beyond 255")
+}
+
+/// On each host a container for each name of a tenant; a tenant named twice has two.
+fn containers(hosts: &[Host], tenants: &[&str]) -> Vec<Container> {
+    let places = (0..hosts.len()).flat_map(|h| (0..tenants.len()).map(move |t| (h, t)));
+    let container = |(h, t): (usize, usize)| {
+        let letter = char::from(b'a' + number(t));
+        Container {
+            node: format!("fn-{}{letter}", h + 1),
+            host: hosts[h].node.clone(),
+            tenant: tenants[t].to_owned(),
+            address: Ipv4Addr::new(10, 88, number(h) + 1, number(t) + 2),
+            port: format!("fn{}{letter}", h + 1),
+            attach: Attach::Interface,
+            shard: None,
+        }
+    };
+    places.map(container).collect()
 }
 
 fn tenant(name: &str, number: u8) -> Tenant {

@@ -1,0 +1,105 @@
+//! What can befall a node of a lab, and its end.
+
+use super::build::Lab;
+use super::cut::Site;
+use super::error::{Error, Result};
+use super::netns::Netns;
+use serde::{Deserialize, Serialize};
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Kill {
+    /// SIGKILL for the daemon; the node's kernel goes on as it stands.
+    Daemon,
+    /// Power loss: the node vanishes at once, and comes back with nothing in its kernel.
+    Node,
+    /// The interface toward the platform goes down.
+    Link,
+    /// The interfaces toward the tenants' VPCs go down.
+    Eni,
+    /// The daemon hangs: SIGSTOP.
+    Stop,
+    /// The daemon is asked to leave: SIGTERM.
+    Sigterm,
+}
+
+impl Kill {
+    pub const ALL: [Self; 6] = [Self::Daemon, Self::Node, Self::Link, Self::Eni, Self::Stop, Self::Sigterm];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Daemon => "daemon",
+            Self::Node => "node",
+            Self::Link => "link",
+            Self::Eni => "eni",
+            Self::Stop => "stop",
+            Self::Sigterm => "sigterm",
+        }
+    }
+
+    /// The node is told, and may hand over before it goes.
+    pub fn planned(self) -> bool {
+        self == Self::Sigterm
+    }
+}
+
+/// Everything here may be done twice, with the effect of once.
+impl Lab {
+    /// Lets `kill` befall a node. Returns once it has; nobody is waited for, [`Kill::Sigterm`]'s daemon neither.
+    pub fn fail(&mut self, node: &str, kill: Kill) -> Result<()> {
+        self.node(node)?;
+        match kill {
+            Kill::Daemon => self.daemon(node)?.kill(),
+            Kill::Stop => self.daemon(node)?.freeze(),
+            Kill::Sigterm => self.daemon(node)?.terminate(),
+            Kill::Link => self.site(|site| site.own_end(node, true)),
+            Kill::Eni => self.site(|site| site.own_end(node, false)),
+            Kill::Node => {
+                // A machine without power neither sees its links go nor says good-bye.
+                if let Ok(daemon) = self.daemon(node) {
+                    daemon.freeze()?;
+                }
+                self.site(|site| site.far_ends(node, false))?;
+                self.daemon(node).map_or(Ok(()), super::Daemon::kill)
+            }
+        }
+    }
+
+    /// Undoes whatever [`Lab::fail`] did to a node, and waits until its daemon, if it has one, is ready. After
+    /// [`Kill::Node`] the node is another namespace: [`Lab::node`] must be asked again.
+    pub fn heal(&mut self, node: &str) -> Result<()> {
+        let old = self.node(node)?.clone();
+        let has_daemon = self.daemon(node).is_ok();
+        if has_daemon && self.site(|site| site.is_dark(node))? {
+            let fresh = Netns::create()?;
+            self.site(|site| site.replace(node, &old, &fresh))?;
+            self.daemon(node)?.move_to(fresh.clone());
+            self.put_node(node, fresh);
+        } else {
+            self.site(|site| site.mend(node))?;
+        }
+        if has_daemon { self.daemon(node)?.revive() } else { Ok(()) }
+    }
+
+    /// The platform carries no frame between two nodes any more, until [`Lab::unite`]; both still reach everybody else.
+    pub fn part(&self, a: &str, b: &str) -> Result<()> {
+        self.site(|site| site.part(a, b))
+    }
+
+    pub fn unite(&self) -> Result<()> {
+        self.site(|site| site.unite())
+    }
+
+    fn site<T>(&self, work: impl FnOnce(&Site<'_>) -> Result<T>) -> Result<T> {
+        work(&Site { topology: &self.topology, open: &|node| self.node(node).cloned() })
+    }
+}
+
+impl std::str::FromStr for Kill {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let known = || Self::ALL.map(Self::name).join(", ");
+        Self::ALL.into_iter().find(|k| k.name() == text).ok_or_else(|| Error::State(format!("{text:?} is none of {}", known())))
+    }
+}
