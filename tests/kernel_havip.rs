@@ -16,6 +16,8 @@ use portway::plan::{ANSWERS, LIVE, NftTable, Ruleset, Step};
 use portway::wire::vrrp::Envelope;
 use std::net::{IpAddr, UdpSocket};
 use std::os::fd::AsFd;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 const HAVIP: &str = "10.9.0.100";
@@ -174,6 +176,37 @@ fn no_packet_meets_a_moment_without_a_lease_that_is_extended() {
     println!("{extended} extensions in {:?}", started.elapsed());
     assert!(sending.join().unwrap() > 1000 && extended > 100);
     assert_eq!(pair.node.run(refused), 0);
+}
+
+#[test]
+fn no_packet_meets_a_moment_without_a_lease_while_the_rules_change() {
+    let pair = Pair::new();
+    let sender = pair.neighbour.run(|| UdpSocket::bind("10.9.0.2:0").unwrap());
+    pair.node.run(|| {
+        run("ip addr add 10.9.0.100/32 dev eth0");
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let world = World::new().await;
+            let apply = async |n: usize| {
+                let ruleset = Ruleset::new(format!("{}counter number{n} {{ }}\n", guard("eth0")));
+                world.apply(&[Step::ReplaceTable(NftTable::Netdev, ruleset)]).await;
+            };
+            apply(0).await;
+            Lease::open().unwrap().extend(&[(LIVE, &[ip(HAVIP)]), (ANSWERS, &[ip(HAVIP)])], millis(60_000)).unwrap();
+            let over = Arc::new(AtomicBool::new(false));
+            let ended = over.clone();
+            let send = move |_: &u32| sender.send_to(b"?", (HAVIP, 9)).is_ok();
+            let sending = std::thread::spawn(move || (0..10_000_000).take_while(|_| !ended.load(Relaxed)).filter(send).count());
+            for n in 1..=10 {
+                apply(n).await;
+            }
+            over.store(true, Relaxed);
+            let sent = sending.join().unwrap();
+            assert!(sent > 1000, "{sent}");
+        });
+        assert!(run("nft list table netdev portway").contains("number10"));
+        assert_eq!(refused(), 0);
+    });
 }
 
 #[test]
