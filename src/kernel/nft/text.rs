@@ -11,11 +11,10 @@ pub struct Declaration {
 }
 
 impl Declaration {
-    /// Whether this is a set or map whose elements may end by themselves (`flags timeout`).
+    /// Whether this is a set or map whose elements may end by themselves (`flags timeout`, or `timeout` of its own).
     pub fn lapses(&self) -> bool {
-        let mut words = self.text.split([' ', ',', ';']).filter(|word| !word.is_empty());
-        words.any(|word| word == "flags")
-            && words.take_while(|word| matches!(*word, "constant" | "dynamic" | "interval" | "timeout")).any(|word| word == "timeout")
+        let unquoted = self.text.split('"').step_by(2);
+        unquoted.flat_map(|text| text.split([' ', ',', ';'])).any(|word| word == "timeout")
     }
 }
 
@@ -103,8 +102,8 @@ mod tests {
         assert!(lapses("set live { type ipv4_addr; flags timeout; }"));
         assert!(lapses("set live {\n type ipv4_addr\n flags dynamic, timeout\n elements = { 10.0.0.1 timeout 1s }\n}"));
         assert!(lapses("set live { type ipv4_addr; flags dynamic,timeout;}"));
-        assert!(!lapses("set a { type ipv4_addr; flags interval; timeout 5s; }"));
-        assert!(!lapses("set a { type ipv4_addr; flags interval\n elements = { 10.0.0.0/8 } }\nset b { comment \"timeout\"; }"));
+        assert!(lapses("set a { type ipv4_addr; flags interval; timeout 5s; }"));
+        assert!(!lapses("set a { type ipv4_addr; flags interval\n elements = { 10.0.0.0/8 } }\nset b { comment \"no timeout here\"; }"));
     }
 
     #[test]
