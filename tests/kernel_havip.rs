@@ -24,8 +24,8 @@ const HAVIP: &str = "10.9.0.100";
 const ANOTHER: &str = "10.9.0.101";
 
 /// What the gateway's ruleset has for its HaVips.
-const SETS: &str = "set live { type ipv4_addr; flags timeout; }
-set answers { type ipv4_addr; flags timeout; }
+const SETS: &str = "set live { type ifname . ipv4_addr; flags timeout; }
+set answers { type ifname . ipv4_addr; flags timeout; }
 set havips { type ipv4_addr; elements = { 10.9.0.100, 10.9.0.101 } }
 counter refused { }
 ";
@@ -33,15 +33,15 @@ counter refused { }
 fn guard(device: &str) -> String {
     format!(
         "{SETS}chain ingress {{ type filter hook ingress device \"{device}\" priority 0; policy accept;
-        ip daddr @live accept
+        iifname . ip daddr @live accept
         ip daddr @havips counter name refused drop
-        arp daddr ip @answers accept
+        iifname . arp daddr ip @answers accept
         arp daddr ip @havips drop
         }}
         chain egress {{ type filter hook egress device \"{device}\" priority 0; policy accept;
-        ip saddr @live accept
+        oifname . ip saddr @live accept
         ip saddr @havips drop
-        arp saddr ip @answers accept
+        oifname . arp saddr ip @answers accept
         arp saddr ip @havips drop
         }}
         "
@@ -50,6 +50,11 @@ fn guard(device: &str) -> String {
 
 fn ip(text: &str) -> IpAddr {
     text.parse().unwrap()
+}
+
+/// Where the tests have their HaVips.
+fn at(address: &str) -> (IfName, IpAddr) {
+    ("eth0".parse().unwrap(), ip(address))
 }
 
 fn millis(n: u64) -> Duration {
@@ -96,7 +101,7 @@ fn gone(lease: &mut Lease, set: &'static str, address: &str) -> (Instant, Instan
     let deadline = last + Duration::from_secs(10);
     while Instant::now() < deadline {
         let asked = Instant::now();
-        match lease.remaining(set, ip(address)).unwrap() {
+        match lease.remaining(set, &at(address)).unwrap() {
             Some(_) => last = asked,
             None => return (last, Instant::now()),
         }
@@ -112,7 +117,7 @@ fn a_lease_ends_by_itself_and_in_time() {
         let mut lease = Lease::open().unwrap();
         for lasts in [millis(30), millis(250)] {
             let before = Instant::now();
-            lease.extend(&[(LIVE, &[ip(HAVIP), ip(ANOTHER)]), (ANSWERS, &[ip(HAVIP)])], lasts).unwrap();
+            lease.extend(&[(LIVE, &[at(HAVIP), at(ANOTHER)]), (ANSWERS, &[at(HAVIP)])], lasts).unwrap();
             let after = Instant::now();
             for (set, address) in [(ANSWERS, HAVIP), (LIVE, HAVIP), (LIVE, ANOTHER)] {
                 let (there, gone) = gone(&mut lease, set, address);
@@ -128,15 +133,15 @@ fn a_lease_can_be_made_longer_shorter_and_ended() {
     in_namespace(async || {
         put_guard("lo");
         let mut lease = Lease::open().unwrap();
-        let left = |lease: &mut Lease, set| lease.remaining(set, ip(HAVIP)).unwrap();
-        let both: [(_, &[IpAddr]); 2] = [(LIVE, &[ip(HAVIP), ip(ANOTHER)]), (ANSWERS, &[ip(HAVIP)])];
+        let left = |lease: &mut Lease, set| lease.remaining(set, &at(HAVIP)).unwrap();
+        let both: [(_, &[(IfName, IpAddr)]); 2] = [(LIVE, &[at(HAVIP), at(ANOTHER)]), (ANSWERS, &[at(HAVIP)])];
         lease.extend(&both, millis(500)).unwrap();
         lease.extend(&both, millis(60_000)).unwrap();
         assert!(left(&mut lease, LIVE) > Some(millis(50_000)), "{:?}", left(&mut lease, LIVE));
-        assert!(run("nft list set netdev portway live").contains("10.9.0.100 timeout 1m expires"));
+        assert!(run("nft list set netdev portway live").contains("\"eth0\" . 10.9.0.100 timeout 1m expires"));
         lease.extend(&both, millis(30_000)).unwrap();
         assert!(left(&mut lease, ANSWERS).is_some_and(|left| left <= millis(30_000) && left > millis(20_000)));
-        lease.end(&[(ANSWERS, &[ip(HAVIP), ip(ANOTHER)])]).unwrap();
+        lease.end(&[(ANSWERS, &[at(HAVIP), at(ANOTHER)])]).unwrap();
         assert_eq!(left(&mut lease, ANSWERS), None);
         assert!(left(&mut lease, LIVE).is_some());
         // Too short to be told from an element without end.
@@ -145,7 +150,7 @@ fn a_lease_can_be_made_longer_shorter_and_ended() {
         lease.end(&both).unwrap();
         lease.extend(&[], millis(100)).unwrap();
         lease.extend(&[(LIVE, &[])], millis(100)).unwrap();
-        let error = lease.extend(&[(LIVE, &[ip("fd00::1")])], millis(100)).unwrap_err();
+        let error = lease.extend(&[(LIVE, &[at("fd00::1")])], millis(100)).unwrap_err();
         assert!(matches!(&error, KernelError::Refused(refused) if refused.errno == libc::EAFNOSUPPORT), "{error:?}");
         run("nft delete table netdev portway");
         assert!(matches!(lease.extend(&both, millis(100)), Err(KernelError::Refused(refused)) if refused.errno == libc::ENOENT));
@@ -162,7 +167,7 @@ fn no_packet_meets_a_moment_without_a_lease_that_is_extended() {
         put_guard("eth0");
     });
     let mut lease = pair.node.run(|| Lease::open().unwrap());
-    let both: [(_, &[IpAddr]); 2] = [(LIVE, &[ip(HAVIP)]), (ANSWERS, &[ip(HAVIP)])];
+    let both: [(_, &[(IfName, IpAddr)]); 2] = [(LIVE, &[at(HAVIP)]), (ANSWERS, &[at(HAVIP)])];
     lease.extend(&both, millis(5000)).unwrap();
     let (sender, receiver) =
         (pair.neighbour.run(|| UdpSocket::bind("10.9.0.2:0").unwrap()), pair.node.run(|| UdpSocket::bind("10.9.0.100:9").unwrap()));
@@ -192,7 +197,7 @@ fn no_packet_meets_a_moment_without_a_lease_while_the_rules_change() {
                 world.apply(&[Step::ReplaceTable(NftTable::Netdev, ruleset)]).await;
             };
             apply(0).await;
-            Lease::open().unwrap().extend(&[(LIVE, &[ip(HAVIP)]), (ANSWERS, &[ip(HAVIP)])], millis(60_000)).unwrap();
+            Lease::open().unwrap().extend(&[(LIVE, &[at(HAVIP)]), (ANSWERS, &[at(HAVIP)])], millis(60_000)).unwrap();
             let over = Arc::new(AtomicBool::new(false));
             let ended = over.clone();
             let send = move |_: &u32| sender.send_to(b"?", (HAVIP, 9)).is_ok();
@@ -274,12 +279,12 @@ fn without_a_lease_a_node_neither_answers_nor_receives_nor_sends() {
     for round in 0..2 {
         assert_eq!((answers(), receives(), sends()), (false, false, false), "no lease, round {round}");
         assert!(pair.node.run(refused) > round);
-        lease.extend(&[(LIVE, &[ip(HAVIP)]), (ANSWERS, &[ip(HAVIP)])], millis(60_000)).unwrap();
+        lease.extend(&[(LIVE, &[at(HAVIP)]), (ANSWERS, &[at(HAVIP)])], millis(60_000)).unwrap();
         assert_eq!((answers(), receives(), sends()), (true, true, true), "with a lease, round {round}");
         // A successor answers: what still comes is taken.
-        lease.end(&[(ANSWERS, &[ip(HAVIP)])]).unwrap();
+        lease.end(&[(ANSWERS, &[at(HAVIP)])]).unwrap();
         assert_eq!((answers(), receives(), sends()), (false, true, true), "handing over, round {round}");
-        lease.extend(&[(LIVE, &[ip(HAVIP)])], millis(30)).unwrap();
+        lease.extend(&[(LIVE, &[at(HAVIP)])], millis(30)).unwrap();
         gone(&mut lease, LIVE, HAVIP);
     }
 }
@@ -292,9 +297,9 @@ fn a_lease_survives_a_change_of_the_rules_and_still_ends_in_time() {
         apply(guard("lo")).await;
         let observed = world.observe().await;
         let mut lease = Lease::open().unwrap();
-        lease.extend(&[(ANSWERS, &[ip(HAVIP)])], millis(60_000)).unwrap();
+        lease.extend(&[(ANSWERS, &[at(HAVIP)])], millis(60_000)).unwrap();
         let before = Instant::now();
-        lease.extend(&[(LIVE, &[ip(HAVIP)])], millis(2000)).unwrap();
+        lease.extend(&[(LIVE, &[at(HAVIP)])], millis(2000)).unwrap();
         let after = Instant::now();
         assert_eq!(world.observe().await, observed, "leases are no state, and nobody's tampering");
         // Other rules; another definition of one of its sets, for which the table is made anew; and of a lease's set itself.
@@ -302,11 +307,11 @@ fn a_lease_survives_a_change_of_the_rules_and_still_ends_in_time() {
             ["counter more { }".to_owned(), "set peers { type ipv4_addr; }".to_owned(), "map peers { type ipv4_addr : mark; }".to_owned()]
         {
             apply(format!("{}{change}\n", guard("lo"))).await;
-            assert!(lease.remaining(LIVE, ip(HAVIP)).unwrap().is_some(), "after {change}");
+            assert!(lease.remaining(LIVE, &at(HAVIP)).unwrap().is_some(), "after {change}");
         }
         apply(guard("lo").replace("set live { ", "set live { comment \"leases\"; ")).await;
         assert!(run("nft list table netdev portway").contains("comment \"leases\""));
-        let left = lease.remaining(ANSWERS, ip(HAVIP)).unwrap();
+        let left = lease.remaining(ANSWERS, &at(HAVIP)).unwrap();
         assert!(left.is_some_and(|left| left > millis(30_000) && left < millis(60_000)), "{left:?}");
         let (there, gone) = gone(&mut lease, LIVE, HAVIP);
         assert!(there - after <= millis(2100), "{:?}", there - after);
@@ -431,7 +436,7 @@ END");
     });
     let knows = |address: &str| pair.neighbour.run(|| run(&format!("ip neigh show to {address} dev eth0"))).contains(&own);
     let moves = |address: &str| poll_until("the neighbour's entry to move", millis(5000), || Ok(knows(address)));
-    lease.extend(&[(ANSWERS, &[ip(ANOTHER)])], millis(60_000)).unwrap();
+    lease.extend(&[(ANSWERS, &[at(ANOTHER)])], millis(60_000)).unwrap();
     assert!(announcer.announce(&eth0, ip(HAVIP), 2).is_err(), "without a lease");
     announcer.announce(&eth0, ip(ANOTHER), 2).unwrap();
     announcer.announce(&eth0, ip("fd00::100"), 2).unwrap();
@@ -440,7 +445,7 @@ END");
     let seen = pair.neighbour.run(|| run("nft list table arp seen"));
     assert_eq!(seen.matches("counter packets 2 ").count(), 2, "both forms: {seen}");
     assert!(!knows(HAVIP), "announced without a lease");
-    lease.extend(&[(ANSWERS, &[ip(HAVIP)])], millis(60_000)).unwrap();
+    lease.extend(&[(ANSWERS, &[at(HAVIP)])], millis(60_000)).unwrap();
     announcer.announce(&eth0, ip(HAVIP), 1).unwrap();
     moves(HAVIP).unwrap();
     assert!(matches!(announcer.announce(&name("eth7"), ip(HAVIP), 1), Err(KernelError::NoInterface(_))));

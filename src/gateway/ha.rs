@@ -218,8 +218,8 @@ fn live(lease: &mut Lease, shards: &Addresses) -> anyhow::Result<BTreeSet<Tenant
     let mut resumed = BTreeSet::new();
     for (of, addresses) in shards {
         let mut live = !addresses.is_empty();
-        for (_, address) in addresses {
-            live &= lease.remaining(LIVE, *address)?.is_some();
+        for at in addresses {
+            live &= lease.remaining(LIVE, at)?.is_some();
         }
         if live {
             resumed.insert(of.clone());

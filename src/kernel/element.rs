@@ -60,6 +60,8 @@ enum Key {
     Sender,
     Interface,
     InterfaceAddress,
+    /// An interface's name and an address: of leases (`lease.rs`), never in the sets that are kept element by element.
+    Place,
 }
 
 impl Key {
@@ -69,11 +71,14 @@ impl Key {
         const INTERFACE: u32 = 20;
         const SENDER: u32 = ADDRESS << 18 | INTEGER << 12 | INTEGER << 6 | INTEGER;
         const INTERFACE_ADDRESS: u32 = INTERFACE << 6 | ADDRESS;
+        const INTERFACE_NAME: u32 = 41;
+        const PLACE: u32 = INTERFACE_NAME << 6 | ADDRESS;
         match kind {
             ADDRESS => Some(Key::Address),
             SENDER => Some(Key::Sender),
             INTERFACE => Some(Key::Interface),
             INTERFACE_ADDRESS => Some(Key::InterfaceAddress),
+            PLACE => Some(Key::Place),
             _ => None,
         }
     }
@@ -88,9 +93,9 @@ pub struct Set {
 }
 
 impl Set {
-    /// Whether its elements are IPv4 addresses.
-    pub fn has_addresses(&self) -> bool {
-        self.key == Some(Key::Address)
+    /// Whether its elements are IPv4 addresses with the names of interfaces that they are on.
+    pub fn has_places(&self) -> bool {
+        self.key == Some(Key::Place)
     }
 
     /// Whether its elements are ours to add and remove one by one.

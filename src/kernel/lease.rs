@@ -7,6 +7,7 @@ use super::KernelError;
 use super::attr;
 use super::element::{TABLE, commit, each_raw, elements_of, found, header, nf, number, sets};
 use super::netlink::{Answer, Netlink, Refused, Request};
+use crate::model::IfName;
 use crate::plan::{NftTable, SetName};
 use netlink_packet_core::NLM_F_CREATE;
 use std::fmt::Write as _;
@@ -18,8 +19,13 @@ const SHORTEST: Duration = Duration::from_millis(10);
 /// Far beyond any lease, and within what the kernel counts.
 const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// A set of `table netdev portway` ([`crate::plan::LIVE`], [`crate::plan::ANSWERS`]), and addresses for it.
-pub type Part<'a> = (&'static str, &'a [IpAddr]);
+/// A set of `table netdev portway` ([`crate::plan::LIVE`], [`crate::plan::ANSWERS`]), and addresses for it with the interfaces that they
+/// are on: tenants may have the same address.
+pub type Part<'a> = (&'static str, &'a [(IfName, IpAddr)]);
+
+/// The bytes of an interface's name in a key: filled up with zeros (IFNAMSIZ).
+const NAME: usize = 16;
+type Key = [u8; NAME + 4];
 
 /// Holds leases in the network namespace in which it was opened.
 #[derive(Debug)]
@@ -62,21 +68,21 @@ impl Lease {
     }
 
     /// How long an address is still in a set; none if it is not, or the set does not stand.
-    pub fn remaining(&mut self, set: &'static str, address: IpAddr) -> Result<Option<Duration>, KernelError> {
-        let wanted = readable(&[(set, &[address])])?;
+    pub fn remaining(&mut self, set: &'static str, at: &(IfName, IpAddr)) -> Result<Option<Duration>, KernelError> {
+        let wanted = readable(&[(set, std::slice::from_ref(at))])?;
         let payload = payload(set, &wanted[0].1, None);
         let answer = found(self.netlink.get(Request::new(number(nf::GETSETELEM), 0, &payload)));
         let answer = answer.map_err(|refused| KernelError::read("a lease", refused))?;
-        Ok(elements_of(&answer).next().and_then(|(_, fields)| read(fields)).map(|(_, lasts)| lasts))
+        Ok(elements_of(&answer).next().and_then(|(_, fields)| read(fields)).map(|(_, _, lasts)| lasts))
     }
 
-    fn commit(&mut self, parts: &[(&'static str, Vec<Ipv4Addr>)], kinds: &[u16], lasts: Duration) -> Answer {
+    fn commit(&mut self, parts: &[(&'static str, Vec<Key>)], kinds: &[u16], lasts: Duration) -> Answer {
         let parts = || parts.iter().filter(|(_, addresses)| !addresses.is_empty());
         if parts().next().is_none() {
             return Ok(());
         }
         let steps = || {
-            let step = |kind, (set, addresses): &(&'static str, Vec<Ipv4Addr>)| {
+            let step = |kind, (set, addresses): &(&'static str, Vec<Key>)| {
                 let (flags, lasts) = if kind == nf::NEWSETELEM { (NLM_F_CREATE, Some(lasts)) } else { (0, None) };
                 Request::new(number(kind), flags, &payload(set, addresses, lasts))
             };
@@ -90,25 +96,31 @@ impl Lease {
     }
 }
 
-fn readable(parts: &[Part]) -> Result<Vec<(&'static str, Vec<Ipv4Addr>)>, Refused> {
-    let v4 = |address: &IpAddr| match address {
-        IpAddr::V4(address) => Ok(*address),
+fn readable(parts: &[Part]) -> Result<Vec<(&'static str, Vec<Key>)>, Refused> {
+    let key = |(interface, address): &(IfName, IpAddr)| match address {
+        IpAddr::V4(address) => {
+            let mut key = [0; NAME + 4];
+            // At most 15 bytes, or it were no name.
+            key[..interface.as_str().len()].copy_from_slice(interface.as_str().as_bytes());
+            key[NAME..].copy_from_slice(&address.octets());
+            Ok(key)
+        }
         IpAddr::V6(address) => {
             Err(Refused { errno: libc::EAFNOSUPPORT, text: Some(format!("a lease is for IPv4 addresses, and {address} is none")) })
         }
     };
-    parts.iter().map(|(set, addresses)| Ok((*set, addresses.iter().map(v4).collect::<Result<_, _>>()?))).collect()
+    parts.iter().map(|(set, addresses)| Ok((*set, addresses.iter().map(key).collect::<Result<_, _>>()?))).collect()
 }
 
-fn payload(set: &str, addresses: &[Ipv4Addr], lasts: Option<Duration>) -> Vec<u8> {
+fn payload(set: &str, keys: &[Key], lasts: Option<Duration>) -> Vec<u8> {
     let mut payload = header(NftTable::Netdev);
     attr::put_name(&mut payload, nf::LIST_TABLE, TABLE);
     attr::put_name(&mut payload, nf::LIST_SET, set);
     let lasts = lasts.map(|lasts| u64::try_from(lasts.min(LONGEST).as_millis()).unwrap_or(u64::MAX).to_be_bytes());
     attr::nest(&mut payload, nf::LIST_ELEMENTS, |list| {
-        for address in addresses {
+        for key in keys {
             attr::nest(list, nf::LIST_ELEM, |fields| {
-                attr::nest(fields, nf::ELEM_KEY, |key| attr::put(key, nf::DATA_VALUE, &address.octets()));
+                attr::nest(fields, nf::ELEM_KEY, |nested| attr::put(nested, nf::DATA_VALUE, key));
                 if let Some(milliseconds) = lasts {
                     attr::put(fields, nf::ELEM_TIMEOUT, &milliseconds);
                 }
@@ -118,21 +130,22 @@ fn payload(set: &str, addresses: &[Ipv4Addr], lasts: Option<Duration>) -> Vec<u8
     payload
 }
 
-/// An address and the time that it has left.
-type Standing = (Ipv4Addr, Duration);
+/// An interface's name, an address and the time that it has left.
+type Standing = (String, Ipv4Addr, Duration);
 
 /// What is in a set that lapses: addresses only, and only those that do lapse.
 fn read(fields: &[u8]) -> Option<Standing> {
-    let key: [u8; 4] = attr::find(fields, nf::ELEM_KEY).and_then(|key| attr::find(key, nf::DATA_VALUE))?.try_into().ok()?;
+    let key: Key = attr::find(fields, nf::ELEM_KEY).and_then(|key| attr::find(key, nf::DATA_VALUE))?.try_into().ok()?;
     let milliseconds = attr::find(fields, nf::ELEM_EXPIRATION)?.try_into().ok().map(u64::from_be_bytes)?;
-    Some((key.into(), Duration::from_millis(milliseconds)))
+    let (name, address) = key.split_first_chunk::<NAME>()?;
+    Some((attr::name(name), <[u8; 4]>::try_from(address).ok()?.into(), Duration::from_millis(milliseconds)))
 }
 
 /// The addresses in the sets of a table that lapse. Of other such sets nothing is kept when their table is made anew: the next packet
 /// puts back what packets put there.
 pub fn list(netlink: &mut Netlink, table: NftTable) -> Result<Vec<(SetName, Vec<Standing>)>, Refused> {
     let mut all = Vec::new();
-    for set in sets(netlink, table)?.into_iter().filter(|set| set.lapses && set.has_addresses()) {
+    for set in sets(netlink, table)?.into_iter().filter(|set| set.lapses && set.has_places()) {
         let name = SetName { table, name: set.name };
         let mut standing = Vec::new();
         each_raw(netlink, &name, |element| standing.extend(read(element)))?;
@@ -144,9 +157,14 @@ pub fn list(netlink: &mut Netlink, table: NftTable) -> Result<Vec<(SetName, Vec<
 /// The same in nft's language, for a set that is made anew: nobody's time gets longer.
 pub fn add_elements(set: &SetName, standing: &[Standing]) -> String {
     let mut script = String::new();
-    for (address, lasts) in standing.iter().filter(|(_, lasts)| *lasts >= SHORTEST) {
+    for (interface, address, lasts) in standing.iter().filter(|(_, _, lasts)| *lasts >= SHORTEST) {
         let SetName { table, name } = set;
-        let _ = writeln!(script, "add element {} {TABLE} {name} {{ {address} timeout {}ms }}", table.family(), lasts.as_millis());
+        let _ = writeln!(
+            script,
+            "add element {} {TABLE} {name} {{ \"{interface}\" . {address} timeout {}ms }}",
+            table.family(),
+            lasts.as_millis()
+        );
     }
     script
 }

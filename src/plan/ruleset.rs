@@ -8,7 +8,7 @@ use std::fmt::{Display, Write};
 /// The flow table of `table inet portway`, where a ruleset declares one.
 pub const FLOW_TABLE: &str = "fast";
 
-/// The sets of `table netdev portway` that hold the leases of HaVips (`type ipv4_addr; flags timeout;`): for which this node may take and
+/// The sets of `table netdev portway` that hold the leases of HaVips (`type ifname . ipv4_addr; flags timeout;`): for which this node may take and
 /// send packets, and for which it may answer and announce. What is in them ends by itself.
 pub const LIVE: &str = "live";
 pub const ANSWERS: &str = "answers";

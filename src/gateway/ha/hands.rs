@@ -150,8 +150,7 @@ impl Hands {
         let Some(shard) = self.shards.get_mut(of) else { return };
         shard.answering = false;
         let addresses = shard.addresses.clone();
-        let bare: Vec<IpAddr> = addresses.iter().map(|(_, address)| *address).collect();
-        if let Err(error) = self.lease.end(&[(LIVE, &bare), (ANSWERS, &bare)]) {
+        if let Err(error) = self.lease.end(&[(LIVE, &addresses), (ANSWERS, &addresses)]) {
             tracing::error!("{of}: cannot end the lease, it will lapse: {error}");
         }
         for ((interface, address), released) in addresses.iter().zip(self.addresses.release(&addresses)) {
@@ -171,8 +170,7 @@ impl Hands {
             if left.is_zero() {
                 continue;
             }
-            let bare: Vec<IpAddr> = shard.addresses.iter().map(|(_, address)| *address).collect();
-            let both = [(LIVE, bare.as_slice()), (ANSWERS, bare.as_slice())];
+            let both = [(LIVE, shard.addresses.as_slice()), (ANSWERS, shard.addresses.as_slice())];
             let sets = if shard.answering { &both[..] } else { &both[..1] };
             if let Err(error) = self.lease.extend(sets, left) {
                 tracing::error!("{of}: cannot renew the lease: {error}");
@@ -186,8 +184,7 @@ impl Hands {
             Deed::StopAnswering { of } => {
                 let Some(shard) = self.shards.get_mut(&of) else { return };
                 shard.answering = false;
-                let bare: Vec<IpAddr> = shard.addresses.iter().map(|(_, address)| *address).collect();
-                if let Err(error) = self.lease.end(&[(ANSWERS, &bare)]) {
+                if let Err(error) = self.lease.end(&[(ANSWERS, &shard.addresses)]) {
                     tracing::error!("{of}: cannot stop answering: {error}");
                 }
             }

@@ -24,10 +24,9 @@ pub(super) fn body(inputs: &Inputs, all: &[Served]) -> Option<String> {
     for served in all.iter().filter(|served| present(&served.tenant.interface)) {
         tenants.entry(&served.tenant.interface).or_insert(served.slot);
     }
-    let havips = set(all
-        .iter()
-        .filter(|served| served.shard.havip.is_some())
-        .flat_map(|served| havips(&inputs.config.platform, served.tenant, served.shard).map(|(_, address)| address)));
+    let havips = set(all.iter().filter(|served| served.shard.havip.is_some()).flat_map(|served| {
+        havips(&inputs.config.platform, served.tenant, served.shard).map(|(interface, address)| format!("\"{interface}\" . {address}"))
+    }));
     let mut text = String::new();
     let out = &mut text;
     if let Some(havips) = &havips {
@@ -35,9 +34,9 @@ pub(super) fn body(inputs: &Inputs, all: &[Served]) -> Option<String> {
             line(out, format_args!("counter {counter} {{ }}"));
         }
         for lease in [LIVE, ANSWERS] {
-            line(out, format_args!("set {lease} {{ type ipv4_addr; flags timeout; }}"));
+            line(out, format_args!("set {lease} {{ type ifname . ipv4_addr; flags timeout; }}"));
         }
-        line(out, format_args!("set havips {{ type ipv4_addr; elements = {havips}"));
+        line(out, format_args!("set havips {{ type ifname . ipv4_addr; elements = {havips}"));
         line(out, format_args!("}}"));
     }
     let platform = Some(&inputs.config.platform.interface).filter(|interface| havips.is_some() && present(interface));
@@ -64,20 +63,20 @@ fn ingress(out: &mut String, number: usize, interface: &IfName, mark: Option<Slo
         line(out, format_args!("meta protocol arp meta mark set {:#x}", slot.bits()));
     }
     if fenced {
-        line(out, format_args!("ip daddr @{LIVE} accept"));
-        line(out, format_args!("ip daddr @havips counter name drop_not_active_in drop"));
-        line(out, format_args!("arp daddr ip @{ANSWERS} accept"));
-        line(out, format_args!("arp daddr ip @havips drop"));
+        line(out, format_args!("iifname . ip daddr @{LIVE} accept"));
+        line(out, format_args!("iifname . ip daddr @havips counter name drop_not_active_in drop"));
+        line(out, format_args!("iifname . arp daddr ip @{ANSWERS} accept"));
+        line(out, format_args!("iifname . arp daddr ip @havips drop"));
     }
     line(out, format_args!("}}"));
 }
 
 fn egress(out: &mut String, number: usize, interface: &IfName) {
     line(out, format_args!("chain out_{number} {{ type filter hook egress device \"{interface}\" priority -300; policy accept;"));
-    line(out, format_args!("ip saddr @{LIVE} accept"));
-    line(out, format_args!("ip saddr @havips counter name drop_not_active_out drop"));
+    line(out, format_args!("oifname . ip saddr @{LIVE} accept"));
+    line(out, format_args!("oifname . ip saddr @havips counter name drop_not_active_out drop"));
     // An ARP request may carry as its sender's address that of the packet which is waiting for the answer.
-    line(out, format_args!("arp saddr ip @{ANSWERS} accept"));
-    line(out, format_args!("arp saddr ip @havips drop"));
+    line(out, format_args!("oifname . arp saddr ip @{ANSWERS} accept"));
+    line(out, format_args!("oifname . arp saddr ip @havips drop"));
     line(out, format_args!("}}"));
 }
