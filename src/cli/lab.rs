@@ -1,13 +1,14 @@
 //! `portway lab`
 
 use crate::config::Backend;
-use crate::lab::scenario::Scenario;
-use crate::lab::{Netns, Paint, Servers, Topology, on_interrupt, picture, pinned, rights};
+use crate::lab::scenario::{Options, Scenario};
+use crate::lab::{Kill, Netns, Paint, Servers, Topology, on_interrupt, picture, pinned, rights};
 use anyhow::Context;
 use serde_json::json;
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 
 /// A small cloud in network namespaces of this machine, to try things in.
 #[derive(Debug, clap::Args)]
@@ -31,8 +32,13 @@ enum LabCommand {
         #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
         command: Vec<String>,
     },
-    /// Cut a node off: all its interfaces down
-    Fail { node: String },
+    /// Let something befall a node
+    Fail {
+        node: String,
+        /// What: a gateway's power, its links, its daemon
+        #[arg(long, value_enum, default_value_t = KillArg::Node)]
+        kill: KillArg,
+    },
     /// Undo `fail`
     Heal { node: String },
     /// Run a scenario in a lab of its own; exit status 0 only if it passed
@@ -41,6 +47,8 @@ enum LabCommand {
         scenario: ScenarioArg,
         #[arg(long, value_enum, default_value_t)]
         backend: BackendArg,
+        #[command(flatten)]
+        options: OptionArgs,
         /// One JSON object on the last line of the output
         #[arg(long)]
         json: bool,
@@ -76,6 +84,87 @@ enum ScenarioArg {
     Overlap,
     /// Daemons restarted under a transfer and a 1 ms ping
     Restart,
+    /// The Active of a pair of gateways dies (--kill) under connections and a 1 ms ping
+    GreFailover,
+    /// The Active of a pair of gateways is drained under connections, a transfer and a 1 ms ping
+    Drain,
+    /// A pair of gateways loses sight of each other; both are Active until the network heals
+    SplitBrain,
+    /// Shards over several gateways (--nodes, --shards), of which one dies and comes back
+    Shards,
+}
+
+/// For scenarios with gateways that share addresses.
+#[derive(Debug, clap::Args)]
+struct OptionArgs {
+    /// What befalls the Active
+    #[arg(long, value_enum, default_value_t = KillArg::Daemon)]
+    kill: KillArg,
+    /// Between two advertisements
+    #[arg(long, value_parser = duration, default_value = "100ms")]
+    interval: Duration,
+    /// TCP connections held through it, a quarter of each kind; a fifth as many UDP flows beside them
+    #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u16).range(4..=8000))]
+    flows: u16,
+    /// How long the idle ones among them are idle
+    #[arg(long, value_parser = duration, default_value = "2s")]
+    idle: Duration,
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u8).range(2..=6))]
+    nodes: u8,
+    #[arg(long, default_value_t = 6, value_parser = clap::value_parser!(u8).range(1..=10))]
+    shards: u8,
+}
+
+impl From<OptionArgs> for Options {
+    fn from(args: OptionArgs) -> Self {
+        Self {
+            kill: args.kill.into(),
+            interval: args.interval,
+            flows: args.flows.into(),
+            idle: args.idle,
+            nodes: args.nodes.into(),
+            shards: args.shards.into(),
+        }
+    }
+}
+
+/// A number with `ms` or `s`.
+fn duration(text: &str) -> Result<Duration, String> {
+    let (number, unit) = match text.strip_suffix("ms") {
+        Some(number) => (number, 1),
+        None => (text.strip_suffix('s').unwrap_or_default(), 1000),
+    };
+    let number: Option<u64> = number.parse().ok().filter(|n| *n <= 3_600_000);
+    number.map(|n| Duration::from_millis(n * unit)).ok_or_else(|| "write a duration as 100ms or 2s".to_owned())
+}
+
+#[derive(Debug, Clone, Copy, clap::ValueEnum)]
+enum KillArg {
+    /// SIGKILL for its daemon alone
+    Daemon,
+    /// A gateway's power: it vanishes at once, and comes back empty. Other nodes: all interfaces down
+    Node,
+    /// The interface toward the platform down
+    Link,
+    /// The interfaces toward the tenants down
+    Eni,
+    /// SIGSTOP for its daemon
+    Stop,
+    /// SIGTERM for its daemon
+    Sigterm,
+}
+
+impl From<KillArg> for Kill {
+    fn from(arg: KillArg) -> Self {
+        match arg {
+            KillArg::Daemon => Self::Daemon,
+            KillArg::Node => Self::Node,
+            KillArg::Link => Self::Link,
+            KillArg::Eni => Self::Eni,
+            KillArg::Stop => Self::Stop,
+            KillArg::Sigterm => Self::Sigterm,
+        }
+    }
 }
 
 impl From<ScenarioArg> for Scenario {
@@ -84,13 +173,19 @@ impl From<ScenarioArg> for Scenario {
             ScenarioArg::Gre => Self::Gre,
             ScenarioArg::Overlap => Self::Overlap,
             ScenarioArg::Restart => Self::Restart,
+            ScenarioArg::GreFailover => Self::GreFailover,
+            ScenarioArg::Drain => Self::Drain,
+            ScenarioArg::SplitBrain => Self::SplitBrain,
+            ScenarioArg::Shards => Self::Shards,
         }
     }
 }
 
 pub fn run(args: LabArgs) -> anyhow::Result<ExitCode> {
     match args.command {
-        LabCommand::Run { scenario, backend, json } => return run_scenario(scenario.into(), backend.into(), json),
+        LabCommand::Run { scenario, backend, options, json } => {
+            return run_scenario(scenario.into(), backend.into(), &options.into(), json);
+        }
         LabCommand::Serve { tenant } => serve(&tenant)?,
         LabCommand::Up { backend } => {
             rights::check()?;
@@ -105,16 +200,16 @@ pub fn run(args: LabArgs) -> anyhow::Result<ExitCode> {
             println!("{}", if pinned::down()? { "The lab is down." } else { "No lab was up." });
         }
         LabCommand::Exec { node, command } => match pinned::exec(&node, &command)? {},
-        LabCommand::Fail { node } => pinned::fail(&node)?,
-        LabCommand::Heal { node } => pinned::heal(&node)?,
+        LabCommand::Fail { node, kill } => pinned::fail(&node, kill.into())?,
+        LabCommand::Heal { node } => pinned::heal(&node, &portway()?)?,
     }
     Ok(ExitCode::SUCCESS)
 }
 
-fn run_scenario(scenario: Scenario, backend: Backend, json: bool) -> anyhow::Result<ExitCode> {
+fn run_scenario(scenario: Scenario, backend: Backend, options: &Options, json: bool) -> anyhow::Result<ExitCode> {
     on_interrupt().context("cannot watch for Ctrl-C")?;
     let portway = portway()?;
-    let outcome = rights::check().and_then(|()| scenario.run(&portway, backend)).inspect_err(|e| {
+    let outcome = rights::check().and_then(|()| scenario.run(&portway, backend, options)).inspect_err(|e| {
         if json {
             println!("{}", json!({ "scenario": scenario.name(), "pass": false, "error": e.to_string() }));
         }

@@ -2,6 +2,7 @@
 
 use super::build::{ip_batch, run};
 use super::error::{During, Result};
+use super::faults::Kill;
 use super::netns::Netns;
 use super::topology::{PLATFORM, PLATFORM_IF, Topology};
 use super::wiring::{self, Cable};
@@ -54,12 +55,26 @@ impl Site<'_> {
         Ok(!link["flags"].as_array().is_some_and(|flags| flags.iter().any(|f| f == "UP")))
     }
 
-    /// A node's own interface down: the platform's, or those into VPCs.
-    pub fn own_end(&self, node: &str, platform: bool) -> Result<()> {
+    pub fn is_gateway(&self, node: &str) -> bool {
+        self.topology.gateways.iter().any(|g| g.node == node)
+    }
+
+    /// Those of a node's own interfaces down that `chosen` says.
+    pub fn own_ends(&self, node: &str, chosen: impl Fn(&str) -> bool) -> Result<()> {
         let netns = (self.open)(node)?;
-        let chosen = self.plugs(node).into_iter().filter(|p| (p.interface == PLATFORM_IF) == platform);
+        let chosen = self.plugs(node).into_iter().filter(|p| chosen(&p.interface));
         let lines: Vec<String> = chosen.map(|p| format!("link set {} down", p.interface)).collect();
         ip_batch(node, &netns, &lines)
+    }
+
+    /// What [`Kill::Link`] and [`Kill::Eni`] do, and [`Kill::Node`] where no power can be cut; others do nothing here.
+    pub fn take_links(&self, node: &str, kill: Kill) -> Result<()> {
+        match kill {
+            Kill::Link => self.own_ends(node, |interface| interface == PLATFORM_IF),
+            Kill::Eni => self.own_ends(node, |interface| interface != PLATFORM_IF),
+            Kill::Node => self.own_ends(node, |_| true),
+            Kill::Daemon | Kill::Stop | Kill::Sigterm => Ok(()),
+        }
     }
 
     /// All of a node's cables up at both ends, with the routes that the kernel dropped.

@@ -42,6 +42,11 @@ impl LabDir {
         Ok(Self { path: path.to_owned(), ephemeral: false })
     }
 
+    /// One that [`LabDir::kept`] made.
+    pub fn existing(path: &Path) -> Self {
+        Self { path: path.to_owned(), ephemeral: false }
+    }
+
     pub fn path(&self) -> &Path {
         &self.path
     }

@@ -11,7 +11,8 @@ use serde::{Deserialize, Serialize};
 pub enum Kill {
     /// SIGKILL for the daemon; the node's kernel goes on as it stands.
     Daemon,
-    /// Power loss: the node vanishes at once, and comes back with nothing in its kernel.
+    /// Power loss: the gateway vanishes at once, and comes back with nothing in its kernel. Of other nodes: all their
+    /// interfaces go down.
     Node,
     /// The interface toward the platform goes down.
     Link,
@@ -52,9 +53,7 @@ impl Lab {
             Kill::Daemon => self.daemon(node)?.kill(),
             Kill::Stop => self.daemon(node)?.freeze(),
             Kill::Sigterm => self.daemon(node)?.terminate(),
-            Kill::Link => self.site(|site| site.own_end(node, true)),
-            Kill::Eni => self.site(|site| site.own_end(node, false)),
-            Kill::Node => {
+            Kill::Node if self.site(|site| Ok(site.is_gateway(node)))? => {
                 // A machine without power neither sees its links go nor says good-bye.
                 if let Ok(daemon) = self.daemon(node) {
                     daemon.freeze()?;
@@ -62,6 +61,7 @@ impl Lab {
                 self.site(|site| site.far_ends(node, false))?;
                 self.daemon(node).map_or(Ok(()), super::Daemon::kill)
             }
+            Kill::Link | Kill::Eni | Kill::Node => self.site(|site| site.take_links(node, kill)),
         }
     }
 
@@ -69,16 +69,17 @@ impl Lab {
     /// [`Kill::Node`] the node is another namespace: [`Lab::node`] must be asked again.
     pub fn heal(&mut self, node: &str) -> Result<()> {
         let old = self.node(node)?.clone();
-        let has_daemon = self.daemon(node).is_ok();
-        if has_daemon && self.site(|site| site.is_dark(node))? {
+        if self.site(|site| site.is_dark(node))? {
             let fresh = Netns::create()?;
             self.site(|site| site.replace(node, &old, &fresh))?;
-            self.daemon(node)?.move_to(fresh.clone());
+            if let Ok(daemon) = self.daemon(node) {
+                daemon.move_to(fresh.clone());
+            }
             self.put_node(node, fresh);
         } else {
             self.site(|site| site.mend(node))?;
         }
-        if has_daemon { self.daemon(node)?.revive() } else { Ok(()) }
+        self.daemon(node).map_or(Ok(()), super::Daemon::revive)
     }
 
     /// The platform carries no frame between two nodes any more, until [`Lab::unite`]; both still reach everybody else.

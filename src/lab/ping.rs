@@ -5,10 +5,14 @@ use super::error::{During, Result};
 use super::measure::Spread;
 use super::netns::Netns;
 use super::packet::{ECHO_REPLY, icmp_echo, read_icmp};
+use super::realtime;
+use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg, setsockopt, sockopt};
+use nix::sys::time::TimeSpec;
 use serde::Serialize;
 use socket2::{Domain, Protocol, Socket, Type};
-use std::io::{self, Read};
+use std::io::{self, IoSliceMut, Read};
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::os::fd::AsRawFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU64, Ordering};
 use std::thread::JoinHandle;
@@ -16,6 +20,10 @@ use std::time::{Duration, Instant};
 
 /// Replies may come this long after the last request and still count.
 const LINGER: Duration = Duration::from_secs(1);
+/// Of the thread that asks, among the realtime ones: below a daemon's timers.
+const PRIORITY: i32 = 1;
+/// Bytes of answers that wait for a busy reader: some seconds of them.
+const BUFFER: usize = 8 << 20;
 
 /// Round-trip times of up to `count` echo requests, each sent when the one before is answered; unanswered ones (1 s) are an error.
 pub fn round_trips(from: &Netns, to: Ipv4Addr, count: u64) -> Result<Spread> {
@@ -52,16 +60,20 @@ pub struct Probed {
     pub sent: u64,
     /// Requests without an answer, [`LINGER`] after the last one.
     pub lost: u64,
-    /// The longest time without an answer, in milliseconds, from the first answer to the last.
+    /// The longest time without an answer, in milliseconds, from the first answer to the last, by the kernel's clock at
+    /// their arrival: a reader that came late does not lengthen it.
     pub gap_ms: f64,
+    /// The longest time between two requests, in milliseconds. Much above the interval, the machine was too busy to ask,
+    /// and a gap of that length says nothing.
+    pub asked_ms: f64,
 }
 
 /// Requests at a fixed interval until [`Probe::stop`].
 #[derive(Debug)]
 pub struct Probe {
     shared: Arc<Shared>,
-    sender: JoinHandle<u64>,
-    receiver: JoinHandle<(u64, Duration)>,
+    sender: JoinHandle<(u64, Duration)>,
+    receiver: JoinHandle<u64>,
 }
 
 #[derive(Debug, Default)]
@@ -69,18 +81,25 @@ struct Shared {
     stop: AtomicBool,
     quiet: AtomicBool,
     answered: AtomicU64,
+    /// Nanoseconds.
+    gap: AtomicU64,
 }
 
 impl Probe {
     pub fn start(from: &Netns, to: Ipv4Addr, interval: Duration) -> Result<Self> {
         let echo = Echo::open(from, to).during("open an ICMP socket")?;
         let mut receiving = echo.try_clone().during("share an ICMP socket")?;
+        receiving.prepare().during("prepare an ICMP socket")?;
         let shared = Arc::new(Shared::default());
         let (sending, listening) = (shared.clone(), shared.clone());
         let sender = std::thread::spawn(move || {
+            // Best effort: without the right to it, `asked_ms` shows the consequences.
+            let _ = realtime::this_thread(PRIORITY);
             let mut due = Instant::now();
-            let mut number = 0u64;
+            let (mut number, mut asked, mut longest) = (0u64, due, Duration::ZERO);
             while !sending.stop.load(Ordering::Relaxed) {
+                let now = Instant::now();
+                longest = longest.max(now - std::mem::replace(&mut asked, now));
                 // What could not be sent (no route, full buffer) counts as lost: to a user it is.
                 let _ = echo.send(number);
                 number += 1;
@@ -88,7 +107,7 @@ impl Probe {
                 due = (due + interval).max(Instant::now());
                 std::thread::sleep(due.saturating_duration_since(Instant::now()));
             }
-            number
+            (number, longest)
         });
         let receiver = std::thread::spawn(move || listen(&mut receiving, &listening));
         Ok(Self { shared, sender, receiver })
@@ -99,26 +118,32 @@ impl Probe {
         self.shared.answered.load(Ordering::Relaxed)
     }
 
+    /// The longest time between two answers so far. What goes on now is not in it before the next answer.
+    pub fn gap(&self) -> Duration {
+        Duration::from_nanos(self.shared.gap.load(Ordering::Relaxed))
+    }
+
     pub fn stop(self) -> Probed {
         self.shared.stop.store(true, Ordering::Relaxed);
-        let sent = self.sender.join().expect("the sender does not panic");
+        let (sent, asked) = self.sender.join().expect("the sender does not panic");
         let deadline = Instant::now() + LINGER;
         while self.shared.answered.load(Ordering::Relaxed) < sent && Instant::now() < deadline {
             std::thread::sleep(Duration::from_millis(1));
         }
         self.shared.quiet.store(true, Ordering::Relaxed);
-        let (answered, gap) = self.receiver.join().expect("the receiver does not panic");
-        Probed { sent, lost: sent - answered, gap_ms: gap.as_secs_f64() * 1e3 }
+        let gap = self.shared.clone();
+        let answered = self.receiver.join().expect("the receiver does not panic");
+        let gap = Duration::from_nanos(gap.gap.load(Ordering::Relaxed));
+        Probed { sent, lost: sent - answered, gap_ms: gap.as_secs_f64() * 1e3, asked_ms: asked.as_secs_f64() * 1e3 }
     }
 }
 
 /// Counts distinct answers and the longest time between two of them.
-fn listen(echo: &mut Echo, shared: &Shared) -> (u64, Duration) {
+fn listen(echo: &mut Echo, shared: &Shared) -> u64 {
     let mut seen = Vec::<bool>::new();
-    let (mut answered, mut longest, mut last) = (0, Duration::ZERO, None::<Instant>);
-    let _ = echo.socket.set_read_timeout(Some(Duration::from_millis(20)));
+    let (mut answered, mut last) = (0, None::<Duration>);
     while !shared.quiet.load(Ordering::Relaxed) {
-        let Ok(Some(number)) = echo.receive() else { continue };
+        let Ok(Some((number, now))) = echo.receive_stamped() else { continue };
         // Ours alone carry our identifier, and ours count from 0 at most once a microsecond.
         let Some(index) = usize::try_from(number).ok().filter(|n| *n < 1 << 28) else { continue };
         if seen.len() <= index {
@@ -127,13 +152,13 @@ fn listen(echo: &mut Echo, shared: &Shared) -> (u64, Duration) {
         if std::mem::replace(&mut seen[index], true) {
             continue;
         }
-        let now = Instant::now();
-        longest = longest.max(last.map_or(Duration::ZERO, |l| now - l));
+        let gap = last.map_or(Duration::ZERO, |l| now.saturating_sub(l));
+        shared.gap.fetch_max(u64::try_from(gap.as_nanos()).unwrap_or(u64::MAX), Ordering::Relaxed);
         last = Some(now);
         answered += 1;
         shared.answered.store(answered, Ordering::Relaxed);
     }
-    (answered, longest)
+    answered
 }
 
 /// A raw ICMP socket of a namespace with an identifier of its own.
@@ -167,8 +192,32 @@ impl Echo {
     fn receive(&mut self) -> io::Result<Option<u64>> {
         let mut packet = [0; 2048];
         let length = (&self.socket).read(&mut packet)?;
-        let Some((ECHO_REPLY, id, data)) = read_icmp(&packet[..length]) else { return Ok(None) };
+        Ok(self.number(&packet[..length]))
+    }
+
+    fn number(&self, packet: &[u8]) -> Option<u64> {
+        let Some((ECHO_REPLY, id, data)) = read_icmp(packet) else { return None };
         let number = data.get(..8).map(|b| u64::from_be_bytes(b.try_into().expect("eight bytes")));
-        Ok(number.filter(|_| id == self.id))
+        number.filter(|_| id == self.id)
+    }
+
+    /// For [`Echo::receive_stamped`].
+    fn prepare(&self) -> io::Result<()> {
+        self.socket.set_read_timeout(Some(Duration::from_millis(20)))?;
+        // Without the right to a larger buffer, the one of `open` stays.
+        let _ = setsockopt(&self.socket, sockopt::RcvBufForce, &BUFFER);
+        Ok(setsockopt(&self.socket, sockopt::ReceiveTimestampns, &true)?)
+    }
+
+    /// The number of an answer and when the kernel received it, on a clock of its own.
+    fn receive_stamped(&self) -> io::Result<Option<(u64, Duration)>> {
+        let mut packet = [0; 2048];
+        let mut space = nix::cmsg_space!(TimeSpec);
+        let mut parts = [IoSliceMut::new(&mut packet)];
+        let received = recvmsg::<()>(self.socket.as_raw_fd(), &mut parts, Some(&mut space), MsgFlags::empty())?;
+        let stamp = received.cmsgs()?.find_map(|c| if let ControlMessageOwned::ScmTimestampns(t) = c { Some(t) } else { None });
+        let length = received.bytes;
+        let stamp = stamp.ok_or_else(|| io::Error::other("a packet without a time stamp"))?;
+        Ok(self.number(&packet[..length]).map(|n| (n, Duration::from(stamp))))
     }
 }

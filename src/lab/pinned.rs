@@ -1,13 +1,16 @@
 //! Labs that stay: `portway lab up`, `down`, `exec`, `fail`, `heal`. Namespaces are pinned below one directory, daemons live
 //! on, and a file there remembers what was started.
 
-use super::build::{Lab, ip_batch, no_node, run};
+use super::build::{Lab, no_node};
+use super::cut::Site;
+use super::daemon::{Daemon, Launch, Role};
 use super::dir::LabDir;
 use super::error::{During, Error, Result};
+use super::faults::Kill;
+use super::measure;
 use super::netns::Netns;
 use super::process::{Life, Process, poll_until, wait_for_pid};
 use super::topology::{NOBODY, PLATFORM, Topology, port};
-use super::{measure, wiring};
 use crate::config::Backend;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -122,27 +125,90 @@ pub fn exec(node: &str, command: &[String]) -> Result<std::convert::Infallible> 
     Err(child.exec()).during(format!("run {program} in {node}"))
 }
 
-/// Takes all cables' ends of a node down.
-pub fn fail(node: &str) -> Result<()> {
+/// Lets `kill` befall a node: see [`Kill`].
+pub fn fail(node: &str, kill: Kill) -> Result<()> {
     let standing = load()?;
-    let netns = open(&standing.topology, node)?;
-    for interface in interfaces(&standing.topology, node) {
-        run(node, &netns, "ip", &["link", "set", &interface, "down"])?;
+    open(&standing.topology, node)?;
+    let daemon = standing.daemon(node);
+    let signal = |signal| daemon.map_or(Ok(()), |d| send(d, signal));
+    match kill {
+        Kill::Daemon | Kill::Stop | Kill::Sigterm if role(&standing.topology, node).is_none() => {
+            Err(Error::State(format!("no daemon runs in {node}")))
+        }
+        Kill::Daemon => signal(Signal::SIGKILL),
+        Kill::Stop => signal(Signal::SIGSTOP),
+        Kill::Sigterm => signal(Signal::SIGTERM),
+        Kill::Node if role(&standing.topology, node) == Some(Role::Gateway) => {
+            signal(Signal::SIGSTOP)?;
+            site(&standing.topology, |site| site.far_ends(node, false))?;
+            signal(Signal::SIGKILL)
+        }
+        Kill::Link | Kill::Eni | Kill::Node => site(&standing.topology, |site| site.take_links(node, kill)),
     }
-    Ok(())
 }
 
-/// Brings them up again, with the routes that the kernel dropped.
-pub fn heal(node: &str) -> Result<()> {
-    let standing = load()?;
-    let netns = open(&standing.topology, node)?;
-    let mut lines: Vec<String> = interfaces(&standing.topology, node).iter().map(|i| format!("link set {i} up")).collect();
-    lines.extend(wiring::setups(&standing.topology).into_iter().filter(|s| s.node == node).flat_map(|s| s.routes));
-    ip_batch(node, &netns, &lines)
+/// Undoes whatever `fail` did, and waits until the node's daemon, if it has one, is ready.
+pub fn heal(node: &str, portway: &Path) -> Result<()> {
+    let mut standing = load()?;
+    let old = open(&standing.topology, node)?;
+    if site(&standing.topology, |site| site.is_dark(node))? {
+        let fresh = Netns::create()?;
+        site(&standing.topology, |site| site.replace(node, &old, &fresh))?;
+        Netns::unpin(&ns_path(node))?;
+        fresh.pin(&ns_path(node))?;
+    } else {
+        site(&standing.topology, |site| site.mend(node))?;
+    }
+    let Some(role) = role(&standing.topology, node) else { return Ok(()) };
+    if let Some(daemon) = standing.daemon(node) {
+        return send(daemon, Signal::SIGCONT);
+    }
+    let dir = LabDir::existing(&dir());
+    let launch = Launch {
+        node: node.to_owned(),
+        role,
+        netns: open(&standing.topology, node)?,
+        portway: portway.to_owned(),
+        config: dir.config(node),
+        runtime_dir: dir.runtime(node),
+        log: dir.log(node),
+        life: Life::Own,
+    };
+    let mut daemon = Daemon::start(launch)?;
+    if let Some(started) = start_time(daemon.pid()) {
+        standing.processes.push(Started { name: node.to_owned(), pid: daemon.pid(), started });
+    }
+    save(&standing)?;
+    daemon.await_ready()
 }
 
-fn interfaces(topology: &Topology, node: &str) -> Vec<String> {
-    wiring::cables(topology).into_iter().flat_map(|c| c.ends).filter(|(n, _)| n == node).map(|(_, interface)| interface).collect()
+impl Standing {
+    /// The daemon of a node, while it runs.
+    fn daemon(&self, node: &str) -> Option<&Started> {
+        self.processes.iter().find(|p| p.name == node && start_time(p.pid) == Some(p.started))
+    }
+}
+
+/// Ending is waited for, for as long as a drain may reasonably take.
+fn send(daemon: &Started, signal: Signal) -> Result<()> {
+    kill(Pid::from_raw(daemon.pid.cast_signed()), signal).during(format!("send {signal} to {}", daemon.name))?;
+    if !matches!(signal, Signal::SIGKILL | Signal::SIGTERM) {
+        return Ok(());
+    }
+    let within = Duration::from_secs(30);
+    match wait_for_pid(daemon.pid, within).during(format!("wait for {}", daemon.name))? {
+        true => Ok(()),
+        false => Err(Error::Late { what: format!("the end of {}'s daemon", daemon.name), after: within, detail: String::new() }),
+    }
+}
+
+fn role(topology: &Topology, node: &str) -> Option<Role> {
+    let gateway = topology.gateways.iter().any(|g| g.node == node).then_some(Role::Gateway);
+    gateway.or_else(|| topology.host(node).map(|_| Role::Host))
+}
+
+fn site<T>(topology: &Topology, work: impl FnOnce(&Site<'_>) -> Result<T>) -> Result<T> {
+    work(&Site { topology, open: &|node| open(topology, node) })
 }
 
 fn open(topology: &Topology, node: &str) -> Result<Netns> {

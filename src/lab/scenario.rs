@@ -1,8 +1,13 @@
 //! What `portway lab run` runs: a lab of its own each, some traffic, figures, and whether it passed.
 
+mod drain;
+mod failover;
 mod gre;
+mod group;
 mod overlap;
 mod restart;
+mod shards;
+mod split_brain;
 
 pub use restart::{Restarted, restart_under_traffic};
 
@@ -10,10 +15,12 @@ use super::build::Lab;
 use super::checks::Check;
 use super::configs::backend_name;
 use super::error::Result;
+use super::faults::Kill;
 use super::table::{Paint, checks, table};
 use crate::config::Backend;
 use serde_json::{Map, Value, json};
 use std::path::Path;
+use std::time::Duration;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Scenario {
@@ -23,6 +30,35 @@ pub enum Scenario {
     Overlap,
     /// Daemons restarted under traffic.
     Restart,
+    /// The Active of a pair dies.
+    GreFailover,
+    /// The Active of a pair hands over.
+    Drain,
+    /// A pair loses sight of each other.
+    SplitBrain,
+    /// Shards over several nodes, of which one dies and comes back.
+    Shards,
+}
+
+/// What scenarios of gateways that share HaVips can be told; others take no notice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Options {
+    pub kill: Kill,
+    /// Between advertisements.
+    pub interval: Duration,
+    /// TCP connections held through it; a fifth as many UDP flows are held beside them.
+    pub flows: usize,
+    /// How long the idle ones among them are idle.
+    pub idle: Duration,
+    /// Of [`Scenario::Shards`]: gateways, 2 to 6, and shards, 1 to 10.
+    pub nodes: usize,
+    pub shards: usize,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { kill: Kill::Daemon, interval: Duration::from_millis(100), flows: 1000, idle: Duration::from_secs(2), nodes: 3, shards: 6 }
+    }
 }
 
 #[derive(Debug, Clone)]
@@ -40,15 +76,23 @@ impl Scenario {
             Self::Gre => "gre",
             Self::Overlap => "overlap",
             Self::Restart => "restart",
+            Self::GreFailover => "gre-failover",
+            Self::Drain => "drain",
+            Self::SplitBrain => "split-brain",
+            Self::Shards => "shards",
         }
     }
 
     /// Builds the lab, runs the daemons of `portway` in it, and takes it down again.
-    pub fn run(self, portway: &Path, backend: Backend) -> Result<Outcome> {
+    pub fn run(self, portway: &Path, backend: Backend, options: &Options) -> Result<Outcome> {
         match self {
             Self::Gre => gre::run(portway, backend),
             Self::Overlap => overlap::run(portway, backend),
             Self::Restart => restart::run(portway, backend),
+            Self::GreFailover => failover::run(portway, backend, options),
+            Self::Drain => drain::run(portway, backend, options),
+            Self::SplitBrain => split_brain::run(portway, backend, options),
+            Self::Shards => shards::run(portway, backend, options),
         }
     }
 }

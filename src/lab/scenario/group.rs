@@ -1,0 +1,103 @@
+//! What the scenarios of gateways that share HaVips have in common.
+
+use super::{Options, stand};
+use crate::config::Backend;
+use crate::lab::checks::Check;
+use crate::lab::topology::{Container, Topology};
+use crate::lab::{Counts, FlowReport, Flows, Lab, Probe, Result, poll_until};
+use serde_json::{Value, json};
+use std::path::Path;
+use std::time::Duration;
+
+/// Between two echo requests.
+const INTERVAL: Duration = Duration::from_millis(1);
+/// Answers that must have come before something happens, and again after.
+const WARM: u64 = 200;
+/// Traffic that has not come by then does not come.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// From the end of an outage until every flow has proved itself: TCP's retransmission may have backed off some seconds.
+const PROOF: Duration = Duration::from_secs(20);
+/// What a planned handover may cost, in milliseconds.
+pub const PLANNED_MS: f64 = 5.0;
+/// What a failover may take beside the protocol's time, in milliseconds.
+const GRACE_MS: f64 = 20.0;
+
+/// The group stands, everybody is attached, and every shard has an Active and a Backup with its flows.
+pub fn stand_group(topology: Topology, portway: &Path, backend: Backend, options: &Options) -> Result<Lab> {
+    let mut lab = stand(topology.with_interval(options.interval), portway, backend)?;
+    lab.attach_all()?;
+    lab.await_in_sync()?;
+    Ok(lab)
+}
+
+/// Flows from every container to their tenant's server; they are in sync when this returns. The containers are of one tenant.
+pub fn open_flows(lab: &Lab, options: &Options) -> Result<Flows> {
+    let tenant = &lab.topology.tenants[0];
+    let from = lab.topology.containers.iter().map(|c| lab.node(&c.node)).collect::<Result<Vec<_>>>()?;
+    let counts = Counts { tcp: options.flows, udp: options.flows / 5, idle: options.idle, ..Counts::default() };
+    let flows = Flows::open(&from, lab.node(&tenant.node())?, tenant.server, &counts)?;
+    lab.await_in_sync()?;
+    Ok(flows)
+}
+
+/// The longest that flows may take to prove themselves.
+pub fn proof(options: &Options) -> Duration {
+    options.idle + PROOF
+}
+
+/// A probe from a container to its tenant's server that is being answered.
+pub fn probe(lab: &Lab, container: &Container) -> Result<Probe> {
+    let server = lab.topology.tenant(&container.tenant).expect("a container's tenant is in the topology").server;
+    let probe = Probe::start(lab.node(&container.node)?, server, INTERVAL)?;
+    poll_until("answers to a probe", PATIENCE, || Ok(probe.answered() >= WARM))?;
+    Ok(probe)
+}
+
+/// Whether a probe is still, or again, being answered.
+pub fn goes_on(probe: &Probe) -> bool {
+    let from = probe.answered();
+    poll_until("answers to a probe", PATIENCE, || Ok(probe.answered() >= from + WARM)).is_ok()
+}
+
+/// What the crash of an Active may cost in milliseconds, when the Backup that follows has this priority: RFC 9568's
+/// Active_Down_Interval (section 6.1) and a little.
+pub fn bound_ms(interval: Duration, priority: u8) -> f64 {
+    let interval = interval.as_secs_f64() * 1e3;
+    3.0 * interval + f64::from(256 - u16::from(priority)) / 256.0 * interval + GRACE_MS
+}
+
+/// As a check: something that was waited for came about.
+pub fn came_about<T>(claim: impl Into<String>, subject: impl Into<String>, waited: &Result<T>) -> Check {
+    Check::new(claim, subject, waited.is_ok(), waited.as_ref().err().map_or("yes".into(), ToString::to_string))
+}
+
+/// The figures of flows, and the checks of them.
+pub fn of_flows(report: &FlowReport) -> (Value, Vec<Check>) {
+    let tcp = report.all_tcp();
+    let figures = json!({
+        "flows": tcp.opened,
+        "survived": tcp.survived,
+        "udp_flows": report.udp.opened,
+        "udp_survived": report.udp.survived,
+        "kinds": report.tcp,
+        "resets": report.resets,
+        "corrupt": report.corrupt,
+        "why": report.why,
+    });
+    let checks = vec![
+        Check::new("every established connection goes on", "", tcp.survived == tcp.opened, report.summary()),
+        Check::new(
+            "every UDP flow keeps its address and port",
+            "",
+            report.udp.survived == report.udp.opened,
+            format!("{} of {}", report.udp.survived, report.udp.opened),
+        ),
+    ];
+    (figures, checks)
+}
+
+/// One object of several.
+pub fn merged(parts: impl IntoIterator<Item = Value>) -> Value {
+    let maps = parts.into_iter().filter_map(|part| if let Value::Object(map) = part { Some(map) } else { None });
+    Value::Object(maps.flatten().collect())
+}
