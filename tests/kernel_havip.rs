@@ -11,13 +11,14 @@ use portway::kernel::havip::HaVips;
 use portway::kernel::lease::Lease;
 use portway::kernel::vrrp_socket::{BATCH, Family, VrrpSocket};
 use portway::lab::{Netns, poll_until};
-use portway::model::IfName;
-use portway::plan::{ANSWERS, LIVE, NftTable, Ruleset, Step};
+use portway::model::{IfName, Mark};
+use portway::plan::{ANSWERS, Element, LIVE, NftTable, Ruleset, SetName, Step};
 use portway::wire::vrrp::Envelope;
 use std::net::{IpAddr, UdpSocket};
 use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::mpsc::RecvTimeoutError;
 use std::time::{Duration, Instant};
 
 const HAVIP: &str = "10.9.0.100";
@@ -287,6 +288,36 @@ fn without_a_lease_a_node_neither_answers_nor_receives_nor_sends() {
         lease.extend(&[(LIVE, &[at(HAVIP)])], millis(30)).unwrap();
         gone(&mut lease, LIVE, HAVIP);
     }
+}
+
+/// To the kernel, a lease that is extended interrupts whoever lists a table, and then nothing is known of what was read.
+#[test]
+fn a_large_table_is_read_and_replaced_while_leases_are_extended() {
+    in_namespace(async || {
+        let world = World::new().await;
+        let body = format!("{}map port_src {{ type iface_index . ipv4_addr : mark; }}\n", guard("lo"));
+        let set = SetName { table: NftTable::Netdev, name: "port_src".into() };
+        let address = |n: u32| Element::InterfaceAddress(7, std::net::Ipv4Addr::from_bits(0x0a00_0000 + n).into());
+        world.apply(&[Step::ReplaceTable(NftTable::Netdev, Ruleset::new(body.clone()))]).await;
+        world.apply(&(0..20_000).map(|n| Step::SetElement(set.clone(), address(n), Some(Mark(1)))).collect::<Vec<_>>()).await;
+        let mut lease = Lease::open().unwrap();
+        let (over, until) = std::sync::mpsc::channel::<()>();
+        let extending = std::thread::spawn(move || {
+            let mut times = 0;
+            while until.recv_timeout(millis(10)) == Err(RecvTimeoutError::Timeout) {
+                lease.extend(&[(LIVE, &[at(HAVIP)])], millis(1000)).unwrap();
+                times += 1;
+            }
+            times
+        });
+        for n in 0..5 {
+            world.apply(&[Step::ReplaceTable(NftTable::Netdev, Ruleset::new(format!("{body}counter number{n} {{ }}\n")))]).await;
+            assert_eq!(world.observe().await.elements[&set].len(), 20_000);
+            assert!(world.kernel.counters().await.unwrap().contains(&("netdev", format!("number{n}"), 0)));
+        }
+        drop(over);
+        assert!(extending.join().unwrap() > 10);
+    });
 }
 
 #[test]

@@ -5,6 +5,7 @@
 //! there nft converts them to network order, in the rules that it compiles and in elements alike.
 
 use super::attr;
+use super::lease;
 use super::netlink::{Answer, Netlink, Refused, Request};
 use crate::model::{GreKey, Mark};
 use crate::plan::{Element, NftTable, SetName};
@@ -33,6 +34,8 @@ pub(super) mod nf {
     pub const GETSET: u16 = 10;
     pub const NEWSETELEM: u16 = 12;
     pub const GETSETELEM: u16 = 13;
+    pub const GETGEN: u16 = 16;
+    pub const GEN_ID: u16 = 1;
     pub const DELSETELEM: u16 = 14;
     pub const TABLE_NAME: u16 = 1;
     pub const SET_TABLE: u16 = 1;
@@ -232,7 +235,14 @@ pub(super) fn each_raw(netlink: &mut Netlink, set: &SetName, mut take: impl FnMu
     let mut payload = header(set.table);
     attr::put_name(&mut payload, nf::LIST_TABLE, TABLE);
     attr::put_name(&mut payload, nf::LIST_SET, &set.name);
-    for (_, payload) in found(netlink.dump(Request::new(number(nf::GETSETELEM), 0, &payload)))? {
+    let mut request = Request::new(number(nf::GETSETELEM), 0, &payload);
+    // To the kernel, a change anywhere interrupts the list of any set, and leases are extended all the time.
+    let entries = netlink.settled(|netlink| {
+        let before = lease::undisturbed(netlink)?;
+        let (entries, interrupted) = netlink.dump_once(&mut request)?;
+        Ok((entries, !interrupted || before.is_some() && before == lease::undisturbed(netlink)?))
+    });
+    for (_, payload) in found(entries)? {
         elements_of(&payload).for_each(|(_, element)| take(element));
     }
     Ok(())

@@ -12,6 +12,7 @@ use crate::plan::{NftTable, SetName};
 use netlink_packet_core::NLM_F_CREATE;
 use std::fmt::Write as _;
 use std::net::{IpAddr, Ipv4Addr};
+use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
 use std::time::Duration;
 
 /// The kernel counts in ticks, at most 10 ms long, and older ones take a time that rounds to no tick for "without end" (`nft_add_set_elem`).
@@ -88,12 +89,36 @@ impl Lease {
             };
             kinds.iter().flat_map(|kind| parts().map(|part| step(*kind, part))).collect()
         };
-        match commit(&mut self.netlink, steps()) {
+        match counted(&mut self.netlink, steps()) {
             // Before 6.8 an element could end between the steps of one batch; then there is nothing left that could.
-            Err(Refused { errno: libc::ENOENT, .. }) => commit(&mut self.netlink, steps()),
+            Err(Refused { errno: libc::ENOENT, .. }) => counted(&mut self.netlink, steps()),
             other => other,
         }
     }
+}
+
+/// Batches for leases that this process has begun, has done, and that changed something.
+static BEGUN: AtomicU32 = AtomicU32::new(0);
+static DONE: AtomicU32 = AtomicU32::new(0);
+static CHANGED: AtomicU32 = AtomicU32::new(0);
+
+fn counted(netlink: &mut Netlink, steps: Vec<Request>) -> Answer {
+    BEGUN.fetch_add(1, SeqCst);
+    let answer = commit(netlink, steps);
+    CHANGED.fetch_add(answer.is_ok().into(), SeqCst);
+    DONE.fetch_add(1, SeqCst);
+    answer
+}
+
+/// A number that changes with nftables in this network namespace, but not with the leases of this process: what was listed between two equal
+/// ones is of one piece. None if a lease was just being changed.
+pub fn undisturbed(netlink: &mut Netlink) -> Result<Option<u32>, Refused> {
+    let (done, changed) = (DONE.load(SeqCst), CHANGED.load(SeqCst));
+    // struct nfgenmsg: no family
+    let answer = netlink.get(Request::new(number(nf::GETGEN), 0, &[0; 4]))?;
+    let generation = answer.get(4..).and_then(|list| attr::find(list, nf::GEN_ID)).and_then(attr::be32);
+    let quiet = BEGUN.load(SeqCst) == done && CHANGED.load(SeqCst) == changed;
+    Ok(generation.filter(|_| quiet).map(|generation| generation.wrapping_sub(changed)))
 }
 
 fn readable(parts: &[Part]) -> Result<Vec<(&'static str, Vec<Key>)>, Refused> {

@@ -279,23 +279,27 @@ impl Netlink {
 
     /// Lists: every entry as (message type, payload). Read again when the kernel says that the list changed meanwhile.
     pub fn dump(&mut self, mut request: Request) -> Result<Entries, Refused> {
-        request.flag(NLM_F_DUMP);
-        let mut tries = 0;
-        loop {
-            tries += 1;
-            let (entries, interrupted) = self.dump_once(&mut request)?;
-            if !interrupted {
-                return Ok(entries);
-            }
-            if tries == DUMP_TRIES {
-                // Half a list would say that things are gone which stand.
-                return Err(Refused { errno: libc::EAGAIN, text: Some("it kept changing while it was read".into()) });
-            }
-        }
+        self.settled(|netlink| {
+            let (entries, interrupted) = netlink.dump_once(&mut request)?;
+            Ok((entries, !interrupted))
+        })
     }
 
-    fn dump_once(&mut self, request: &mut Request) -> Result<(Entries, bool), Refused> {
+    /// Reads until what was read is of one piece, as `read` says.
+    pub fn settled<T>(&mut self, mut read: impl FnMut(&mut Self) -> Result<(T, bool), Refused>) -> Result<T, Refused> {
+        for _ in 0..DUMP_TRIES {
+            if let (all, true) = read(self)? {
+                return Ok(all);
+            }
+        }
+        // Half a list would say that things are gone which stand.
+        Err(Refused { errno: libc::EAGAIN, text: Some("it kept changing while it was read".into()) })
+    }
+
+    /// Lists once: the entries, and whether the kernel says that something changed meanwhile.
+    pub fn dump_once(&mut self, request: &mut Request) -> Result<(Entries, bool), Refused> {
         self.sequence = self.sequence.wrapping_add(1);
+        request.flag(NLM_F_DUMP);
         request.number(self.sequence);
         self.send(&request.0)?;
         let (mut entries, mut interrupted) = (Vec::new(), false);

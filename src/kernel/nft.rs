@@ -182,7 +182,9 @@ async fn list(netlink: &mut Netlink, table: NftTable) -> Result<Option<Listing>,
     if !element::table_exists(netlink, table).map_err(read)? {
         return Ok(None);
     }
-    let mut listing = match json("list a table", &["-j", "-s", "-t", "list", "table", table.family(), TABLE]).await {
+    // Not `list table`, which reads all elements even where it prints none (nft 1.0.6): with tens of thousands that takes so long that it
+    // is interrupted and begun anew each time that a lease is extended, and never ends.
+    let mut listing = match json("list a table", &["-j", "-s", "-t", "list", "ruleset", table.family()]).await {
         // It may have gone since.
         Err(KernelError::Nft { .. }) if !element::table_exists(netlink, table).map_err(read)? => return Ok(None),
         other => other?,
@@ -193,6 +195,9 @@ async fn list(netlink: &mut Netlink, table: NftTable) -> Result<Option<Listing>,
     let mut revision = None;
     for item in listing["nftables"].as_array().into_iter().flatten() {
         let Some((kind, object)) = item.as_object().and_then(|o| o.iter().next()).filter(|(kind, _)| *kind != "metainfo") else { continue };
+        if (if kind == "table" { &object["name"] } else { &object["table"] }) != TABLE {
+            continue;
+        }
         hash.update(item.to_string());
         if !matches!(kind.as_str(), "table" | "rule") {
             let name = object["name"].as_str().unwrap_or_default().to_owned();
@@ -212,7 +217,8 @@ async fn list(netlink: &mut Netlink, table: NftTable) -> Result<Option<Listing>,
 
 /// The named counters of our tables: (family, name, packets).
 pub async fn counters() -> Result<Vec<(&'static str, String, u64)>, KernelError> {
-    let listing = json("list counters", &["-j", "list", "counters"]).await?;
+    // Not `list counters`, which reads the elements of all sets, too: see [`list`].
+    let listing = json("list counters", &["-j", "-t", "list", "ruleset"]).await?;
     let counters =
         listing["nftables"].as_array().into_iter().flatten().map(|item| &item["counter"]).filter(|counter| counter["table"] == TABLE);
     Ok(counters
