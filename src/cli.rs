@@ -6,6 +6,7 @@ mod client;
 mod daemon;
 mod demo;
 mod doctor;
+mod drain;
 mod lab;
 mod plan;
 mod status;
@@ -46,6 +47,7 @@ enum Command {
     Doctor(doctor::Args),
     /// Show what a running daemon knows.
     Status(status::Args),
+    Drain(drain::Args),
     /// Bind a container to a tenant.
     Attach(attach::Attach),
     /// End an attachment, and its connections.
@@ -66,6 +68,7 @@ pub fn main() -> ExitCode {
         Command::Plan(args) => args.run(),
         Command::Doctor(args) => args.run(),
         Command::Status(args) => args.run(),
+        Command::Drain(args) => args.run(),
         Command::Attach(args) => args.run(),
         Command::Detach(args) => args.run(),
         Command::Attachments(args) => args.run(),
@@ -82,6 +85,11 @@ fn start_log(cli: &Cli) {
     let filter = EnvFilter::try_new(&cli.log).unwrap_or_else(|_| EnvFilter::new("info"));
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_target(false).with_writer(std::io::stderr);
     if cli.log_json { log.json().init() } else { log.init() }
+}
+
+/// A number with its unit: 100ms, 2s, 1.5m, 1h.
+fn duration(text: &str) -> Result<std::time::Duration, String> {
+    crate::config::duration(text).ok_or_else(|| "write a number and its unit, such as 100ms, 2s or 5m".to_owned())
 }
 
 /// A runtime for one short task.

@@ -23,6 +23,7 @@ mod values;
 pub use fault::{Fault, Faults};
 pub use space::{NEVER_ALLOWED, UNUSABLE};
 pub use types::*;
+pub use values::duration;
 
 use decode::{Decoder, Field, Shape};
 use fault::Span;

@@ -165,7 +165,8 @@ impl Role for Node {
     fn interest(&self) -> BTreeSet<Sysctl> {
         let interfaces = self.config.tenants.iter().map(|tenant| &tenant.interface);
         let of_tenants = interfaces.flat_map(|interface| SysctlKey::OF_INTERFACE.map(|key| Sysctl { interface: interface.clone(), key }));
-        of_tenants.chain([Sysctl::fwmark_reflect()]).collect()
+        let shared = self.config.ha.iter().map(|_| Sysctl::tcp_be_liberal());
+        of_tenants.chain([Sysctl::fwmark_reflect()]).chain(shared).collect()
     }
 
     fn desired(&mut self, facts: &Facts, observed: &State) -> anyhow::Result<State> {
@@ -266,9 +267,7 @@ impl Role for Node {
     }
 
     async fn retire(&mut self) {
-        self.group.retire();
-        let away = self.group.board().until(|board| board.holds().is_empty());
-        if tokio::time::timeout(ha::patience(&self.config), away).await.is_err() {
+        if tokio::time::timeout(ha::patience(&self.config), self.group.retire()).await.is_err() {
             tracing::warn!("some HaVips could not be handed over in time");
         }
     }

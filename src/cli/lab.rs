@@ -101,13 +101,13 @@ struct OptionArgs {
     #[arg(long, value_enum, default_value_t = KillArg::Daemon)]
     kill: KillArg,
     /// Between two advertisements
-    #[arg(long, value_parser = duration, default_value = "100ms")]
+    #[arg(long, value_parser = super::duration, default_value = "100ms")]
     interval: Duration,
     /// TCP connections held through it, a quarter of each kind; a fifth as many UDP flows beside them
     #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u16).range(4..=8000))]
     flows: u16,
     /// How long the idle ones among them are idle
-    #[arg(long, value_parser = duration, default_value = "2s")]
+    #[arg(long, value_parser = super::duration, default_value = "2s")]
     idle: Duration,
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u8).range(2..=6))]
     nodes: u8,
@@ -126,16 +126,6 @@ impl From<OptionArgs> for Options {
             shards: args.shards.into(),
         }
     }
-}
-
-/// A number with `ms` or `s`.
-fn duration(text: &str) -> Result<Duration, String> {
-    let (number, unit) = match text.strip_suffix("ms") {
-        Some(number) => (number, 1),
-        None => (text.strip_suffix('s').unwrap_or_default(), 1000),
-    };
-    let number: Option<u64> = number.parse().ok().filter(|n| *n <= 3_600_000);
-    number.map(|n| Duration::from_millis(n * unit)).ok_or_else(|| "write a duration as 100ms or 2s".to_owned())
 }
 
 #[derive(Debug, Clone, Copy, clap::ValueEnum)]

@@ -231,8 +231,8 @@ impl Decoder {
     }
 }
 
-/// Exact, unlike a floating-point number: 40.95s is a multiple of 10ms.
-fn duration(text: &str) -> Option<Duration> {
+/// A number with its unit: `100ms`, `1.5s`, `2m`, `1h`. Exact, unlike a floating-point number: 40.95s is a multiple of 10ms.
+pub fn duration(text: &str) -> Option<Duration> {
     // With hours, as many digits as the multiplication leaves room for.
     const FRACTION_DIGITS: usize = 6;
     let (number, unit) = text.split_at(text.find(|c: char| c.is_ascii_alphabetic())?);

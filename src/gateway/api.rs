@@ -1,12 +1,20 @@
-//! `/v1/peers` over the gateway's unix socket: function hosts that come and go while the gateway runs.
+//! What only a gateway offers, over its unix socket. `/v1/peers`: function hosts that come and go while the gateway runs.
 //!
 //! | call | answers |
 //! |---|---|
 //! | `PUT /v1/peers/NAME` with a [`Spec`] | 201 added, 200 stood with the same values, 400, 404, 409 |
 //! | `DELETE /v1/peers/NAME` | 204, 404, 409 for one of the configuration file |
 //! | `GET /v1/peers` | 200 |
+//!
+//! `/v1/drain`: the shards of a group.
+//!
+//! | call | answers |
+//! |---|---|
+//! | `POST /v1/drain` with nothing or `{"deadline_s": SECONDS}` | 200 with [`Drained`] once it is over, 409 without `ha` |
+//! | `DELETE /v1/drain` | 204, 409 without `ha` |
 
 use super::Node;
+use super::ha::drain::Drained;
 use super::peers::{Refusal, Spec};
 use crate::config::StaticPeer;
 use crate::daemon::serve::Shared;
@@ -15,15 +23,20 @@ use axum::body::Bytes;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, put};
+use axum::routing::{get, post, put};
 use axum::{Json, Router};
 use serde_json::{Value, json};
 use std::sync::Arc;
+use std::time::Duration;
 
 type Node_ = State<Arc<Shared<Node>>>;
 
 pub fn routes(shared: Arc<Shared<Node>>) -> Router {
-    Router::new().route("/v1/peers", get(list)).route("/v1/peers/{name}", put(add).delete(remove)).with_state(shared)
+    Router::new()
+        .route("/v1/peers", get(list))
+        .route("/v1/peers/{name}", put(add).delete(remove))
+        .route("/v1/drain", post(drain).delete(undrain))
+        .with_state(shared)
 }
 
 fn view(peer: &StaticPeer, configured: bool) -> Value {
@@ -49,6 +62,35 @@ async fn remove(State(shared): Node_, Path(name): Path<String>) -> Result<Respon
     let name = parse_name(&name)?;
     shared.role.lock().await.remove_peer(&shared.kernel, &name).await?;
     Ok(StatusCode::NO_CONTENT.into_response())
+}
+
+#[derive(Debug, Default, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+struct DrainSpec {
+    #[serde(default)]
+    deadline_s: Option<f64>,
+}
+
+/// As long as AWS keeps a connection in mind that says nothing.
+const DEADLINE: Duration = Duration::from_secs(350);
+
+async fn drain(State(shared): Node_, body: Bytes) -> Result<Json<Drained>, Failed> {
+    let spec: DrainSpec = if body.is_empty() { Ok(DrainSpec::default()) } else { serde_json::from_slice(&body) }
+        .map_err(|error| Refusal::Invalid(format!("the body is no drain: {error}; write {{\"deadline_s\": 350}} or nothing")))?;
+    let deadline = match spec.deadline_s {
+        None => DEADLINE,
+        Some(seconds) => Duration::try_from_secs_f64(seconds).map_err(|error| Refusal::Invalid(format!("deadline_s: {error}")))?,
+    };
+    // Not under the lock: this takes a second and more.
+    let drain = shared.role.lock().await.group().drain().ok_or(Refusal::Alone)?;
+    Ok(Json(drain.run(deadline).await))
+}
+
+async fn undrain(State(shared): Node_) -> Result<StatusCode, Failed> {
+    let role = shared.role.lock().await;
+    role.group().drain().ok_or(Refusal::Alone)?;
+    role.group().undrain();
+    Ok(StatusCode::NO_CONTENT)
 }
 
 fn parse_name(name: &str) -> Result<NodeName, Refusal> {
@@ -88,7 +130,9 @@ fn status(refusal: &Refusal) -> StatusCode {
     match refusal {
         Refusal::Invalid(_) => StatusCode::BAD_REQUEST,
         Refusal::UnknownTenant(_) | Refusal::UnknownShard(_) | Refusal::Unknown(_) => StatusCode::NOT_FOUND,
-        Refusal::Configured(_) | Refusal::Different(_) | Refusal::OuterTaken { .. } | Refusal::InnerTaken { .. } => StatusCode::CONFLICT,
+        Refusal::Alone | Refusal::Configured(_) | Refusal::Different(_) | Refusal::OuterTaken { .. } | Refusal::InnerTaken { .. } => {
+            StatusCode::CONFLICT
+        }
         Refusal::Full => StatusCode::INSUFFICIENT_STORAGE,
     }
 }

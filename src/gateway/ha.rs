@@ -13,6 +13,7 @@
 
 mod bell;
 pub mod board;
+pub mod drain;
 mod hands;
 pub mod instances;
 pub mod keys;
@@ -46,7 +47,6 @@ use std::time::{Duration, Instant};
 /// SCHED_FIFO priorities: before everything that is not realtime, behind the kernel's own threads (50).
 const SPEAKER: u8 = 40;
 const HANDS: u8 = 39;
-const SYNC: u8 = 10;
 /// Bytes that may wait for the sync thread: as much as the window of a sender.
 const SYNC_BUFFER: usize = 8 << 20;
 
@@ -127,13 +127,19 @@ impl Group {
             );
         }
         let threads = [
-            spawn("vrrp", SPEAKER, {
+            spawn("vrrp", Some(SPEAKER), {
                 let hands = hands.clone();
                 move || speaker::run(socket, &speaker_inbox, hands, board, virtuals, &keyring, &resumed)
             })?,
-            spawn("havip", HANDS, move || hand.run(&hands_inbox))?,
-            spawn("sync", SYNC, move || copier.run(&sync_inbox))?,
+            spawn("havip", Some(HANDS), move || hand.run(&hands_inbox))?,
+            // Not before the data path: what it does can wait for packets.
+            spawn("sync", None, move || copier.run(&sync_inbox))?,
         ];
+        // An interface that has just been made drops what it is given to send, the announcement of an address too, until the kernel
+        // has seen to its carrier.
+        for (of, _) in self.able.iter().filter(|(_, able)| !**able) {
+            speaker.send(speaker::Order::Able(of.clone(), false));
+        }
         self.running = Some(Running { speaker, hands, sync, threads });
         Ok(())
     }
@@ -154,29 +160,14 @@ impl Group {
 
     /// What the interfaces are like now: without either of them a shard cannot be served here.
     pub fn look(&mut self, config: &Gateway, facts: &Facts) {
-        let Some(running) = &self.running else { return };
         let works = |interface: &IfName| facts.link(interface).is_some_and(|link| link.running);
         for (tenant, shard) in config.served().filter(|(_, shard)| shard.havip.is_some()) {
             let of = tenant.of(shard.shard);
             let able = works(&config.platform.interface) && works(&tenant.interface);
             if self.able.insert(of.clone(), able).unwrap_or(true) != able {
-                running.speaker.send(speaker::Order::Able(of, able));
+                self.running.iter().for_each(|running| running.speaker.send(speaker::Order::Able(of.clone(), able)));
             }
         }
-    }
-
-    /// Hands all shards to other nodes and takes over only as the last resort, until [`Group::undrain`].
-    pub fn drain(&self) {
-        self.running.iter().for_each(|running| running.speaker.send(speaker::Order::Drain));
-    }
-
-    pub fn undrain(&self) {
-        self.running.iter().for_each(|running| running.speaker.send(speaker::Order::Undrain));
-    }
-
-    /// Hands all shards to other nodes, for good. Asked again, it does not wait for anybody.
-    pub fn retire(&self) {
-        self.running.iter().for_each(|running| running.speaker.send(speaker::Order::Retire));
     }
 
     /// Ends the threads. What stands is left standing, as long as the leases run: another process goes on.
@@ -191,9 +182,9 @@ impl Group {
     }
 }
 
-fn spawn(name: &str, priority: u8, work: impl FnOnce() + Send + 'static) -> anyhow::Result<JoinHandle<()>> {
+fn spawn(name: &str, priority: Option<u8>, work: impl FnOnce() + Send + 'static) -> anyhow::Result<JoinHandle<()>> {
     let work = move || {
-        if let Err(error) = realtime::realtime(priority) {
+        if let Some(Err(error)) = priority.map(realtime::realtime) {
             tracing::warn!("no realtime priority ({error}): allow CAP_SYS_NICE or LimitRTPRIO, or a busy machine may delay advertisements");
         }
         work();
@@ -257,8 +248,9 @@ fn sync_socket(address: IpAddr, port: u16) -> anyhow::Result<UdpSocket> {
     open().with_context(|| format!("cannot use UDP {address}:{port} for state sync: is it the address of this node, and `sync_port` free?"))
 }
 
-/// How long a planned handover may take: a successor is given a second, or five intervals, then packets are forwarded for another.
+/// How long a planned handover may take: ten seconds until connections are known, a second or five intervals for a successor, another in which
+/// packets are forwarded, and two to spare.
 pub fn patience(config: &Gateway) -> Duration {
     let interval = config.ha.as_ref().map_or(Duration::ZERO, |ha| ha.interval.duration());
-    (interval * 5).max(Duration::from_secs(1)) + crate::proto::vrrp::FORWARD_AFTER_HANDOVER + Duration::from_secs(2)
+    (interval * 5).max(Duration::from_secs(1)) + crate::proto::vrrp::FORWARD_AFTER_HANDOVER + Duration::from_secs(12)
 }

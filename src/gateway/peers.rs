@@ -47,6 +47,8 @@ pub enum Refusal {
     OuterTaken { outer: IpAddr, owner: NodeName },
     #[error("the inner prefix {prefix} of tenant {tenant} overlaps {taken} of peer {owner}: answers would go to the wrong host")]
     InnerTaken { tenant: TenantName, prefix: IpNet, taken: IpNet, owner: NodeName },
+    #[error("this gateway shares its addresses with nobody: configure `ha`, or wait until it is ready")]
+    Alone,
     #[error("65535 peers stand, the most that a gateway can tell apart")]
     Full,
 }

@@ -65,6 +65,9 @@ pub fn desired(inputs: &Inputs) -> State {
         sysctls: [(Sysctl::fwmark_reflect(), "1".to_owned())].into(),
         ..State::default()
     };
+    if inputs.config.ha.is_some() {
+        state.sysctls.insert(Sysctl::tcp_be_liberal(), "1".to_owned());
+    }
     let fence = fence::body(inputs, &served);
     state.tables.extend(fence.map(|body| (NftTable::Netdev, Ruleset::new(body))));
     for served in &served {

@@ -67,10 +67,17 @@ impl Sysctl {
         Self { interface: IfName::all(), key: SysctlKey::FwmarkReflect }
     }
 
+    /// A connection that another node has carried for a while is beyond what this one knows of its windows: what comes then
+    /// must not count as no connection's (Documentation/networking/nf_conntrack-sysctl.rst).
+    pub fn tcp_be_liberal() -> Self {
+        Self { interface: IfName::all(), key: SysctlKey::TcpBeLiberal }
+    }
+
     /// Below `/proc/sys`.
     pub fn path(&self) -> PathBuf {
         match self.key {
             SysctlKey::FwmarkReflect => ["net/ipv4", self.key.as_str()].iter().collect(),
+            SysctlKey::TcpBeLiberal => ["net/netfilter", self.key.as_str()].iter().collect(),
             SysctlKey::Forwarding | SysctlKey::SrcValidMark => {
                 ["net/ipv4/conf", self.interface.as_str(), self.key.as_str()].iter().collect()
             }
@@ -84,6 +91,8 @@ pub enum SysctlKey {
     Forwarding,
     SrcValidMark,
     FwmarkReflect,
+    #[serde(rename = "nf_conntrack_tcp_be_liberal")]
+    TcpBeLiberal,
 }
 
 impl SysctlKey {
@@ -95,6 +104,7 @@ impl SysctlKey {
             SysctlKey::Forwarding => "forwarding",
             SysctlKey::SrcValidMark => "src_valid_mark",
             SysctlKey::FwmarkReflect => "fwmark_reflect",
+            SysctlKey::TcpBeLiberal => "nf_conntrack_tcp_be_liberal",
         }
     }
 }

@@ -36,8 +36,9 @@ const WARNINGS_REMEMBERED: usize = 32;
 ///     |  |  |  Shutdown: nobody came    |                   +------------+ came  | silent
 ///     |  |  +---------------------------|-------------------|  Offering  |       | (Drain)
 ///     |  |                              |                   +------------+       |
-///     |  |                              |      successor        |                |
-///     |  |      Shutdown: time is over  |      advertises       v                |
+///     |  |                              |      successor        |   (or Active, overtaken
+///     |  |                              |      advertises       |    by one that is in sync)
+///     |  |      Shutdown: time is over  |                       v                |
 ///     |  +------------------------------|-------------------+------------+       |
 ///     |                                 +-------------------| Releasing  |-------+
 ///     |                           Drain: time is over       +------------+

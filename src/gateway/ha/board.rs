@@ -17,7 +17,7 @@ pub struct Board {
     flows: Mutex<BTreeMap<TenantShard, Flows>>,
     holds: Mutex<BTreeSet<TenantShard>>,
     /// The last change of state of each, once everything before it has been done.
-    turns: Mutex<BTreeMap<TenantShard, (State, Why)>>,
+    turns: Mutex<BTreeMap<TenantShard, Turn>>,
     /// How often `holds` or `turns` changed.
     changes: watch::Sender<u64>,
     pub counters: Counters,
@@ -30,6 +30,15 @@ pub struct Router {
     pub transitions: u64,
     pub last: Option<Why>,
     pub warnings: Vec<String>,
+}
+
+/// A change of state that has been carried out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Turn {
+    /// Counts them.
+    pub number: u64,
+    pub to: State,
+    pub why: Why,
 }
 
 /// The copies of a shard's connections.
@@ -179,11 +188,14 @@ impl Board {
 
     /// A shard is in another state.
     pub fn turn(&self, of: &TenantShard, to: State, why: Why) {
-        lock(&self.turns).insert(of.clone(), (to, why));
+        let mut turns = lock(&self.turns);
+        let number = turns.get(of).map_or(0, |last| last.number) + 1;
+        turns.insert(of.clone(), Turn { number, to, why });
+        drop(turns);
         self.changes.send_modify(|count| *count += 1);
     }
 
-    pub fn turns(&self) -> BTreeMap<TenantShard, (State, Why)> {
+    pub fn turns(&self) -> BTreeMap<TenantShard, Turn> {
         lock(&self.turns).clone()
     }
 

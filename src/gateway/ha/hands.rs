@@ -78,13 +78,15 @@ pub struct Shard {
     pub addresses: Vec<(IfName, IpAddr)>,
     /// Whether this node answers for them, too, while it has them.
     answering: bool,
+    /// Announcements that could not go out: the lease was late.
+    owed: u8,
 }
 
 impl Hands {
     pub fn know(&mut self, shards: Addresses) {
         self.shards.retain(|of, shard| shards.get(of).is_some_and(|addresses| *addresses == shard.addresses));
         for (of, addresses) in shards {
-            self.shards.entry(of).or_insert(Shard { addresses, answering: false });
+            self.shards.entry(of).or_insert(Shard { addresses, answering: false, owed: 0 });
         }
     }
 
@@ -133,7 +135,9 @@ impl Hands {
 
     /// Connections first, then the right to use the addresses, then the addresses (RFC 9568 section 6.4.2 has no connections).
     fn take(&mut self, of: &TenantShard, until: Instant) {
+        let begun = Instant::now();
         self.sync.promote(of, TAIL);
+        tracing::debug!("{of}: copies complete after {:?}", begun.elapsed());
         let Some(shard) = self.shards.get_mut(of) else { return };
         shard.answering = true;
         let addresses = shard.addresses.clone();
@@ -144,6 +148,7 @@ impl Hands {
             }
         }
         self.board.hold(of, true);
+        tracing::debug!("{of}: addresses taken after {:?}", begun.elapsed());
     }
 
     fn release(&mut self, of: &TenantShard) {
@@ -174,6 +179,21 @@ impl Hands {
             let sets = if shard.answering { &both[..] } else { &both[..1] };
             if let Err(error) = self.lease.extend(sets, left) {
                 tracing::error!("{of}: cannot renew the lease: {error}");
+                continue;
+            }
+            if let owed @ 1.. = shard.owed {
+                self.announce(&of, owed);
+            }
+        }
+    }
+
+    fn announce(&mut self, of: &TenantShard, burst: u8) {
+        let Some(shard) = self.shards.get_mut(of) else { return };
+        shard.owed = 0;
+        for (interface, address) in &shard.addresses {
+            if let Err(error) = self.announcer.announce(interface, *address, burst) {
+                shard.owed = burst;
+                tracing::warn!("{of}: cannot announce {address} on {interface} yet: {error}");
             }
         }
     }
@@ -188,13 +208,7 @@ impl Hands {
                     tracing::error!("{of}: cannot stop answering: {error}");
                 }
             }
-            Deed::Announce { of, burst } => {
-                for (interface, address) in self.shards.get(&of).iter().flat_map(|shard| &shard.addresses) {
-                    if let Err(error) = self.announcer.announce(interface, *address, burst) {
-                        tracing::error!("{of}: cannot announce {address} on {interface}: {error}");
-                    }
-                }
-            }
+            Deed::Announce { of, burst } => self.announce(&of, burst),
             Deed::Changed { of, from, to, why } => {
                 self.board.turn(&of, to, why);
                 tracing::info!("{of}: {from} -> {to}: {why}");

@@ -224,7 +224,12 @@ impl Copier {
             return;
         };
         let role = self.telling(&what, now);
+        self.turn_to(of, what, role);
+    }
+
+    fn turn_to(&mut self, of: &TenantShard, what: Shared, role: Role) {
         self.shards.insert(of.clone(), Entry { what, role, told_in_sync: false });
+        self.speaker.send(speaker::Order::InSync(of.clone(), false));
     }
 
     fn demote(&mut self, of: &TenantShard) {
@@ -238,7 +243,7 @@ impl Copier {
             Err(error) => tracing::error!("{of}: cannot clear the connections that are another node's now: {error}"),
         }
         let role = self.keeping(&what, Instant::now());
-        self.shards.insert(of.clone(), Entry { what, role, told_in_sync: false });
+        self.turn_to(of, what, role);
     }
 
     fn wait(&self, now: Instant) -> Duration {
@@ -340,8 +345,10 @@ impl Copier {
 
     fn tell_in_sync(&mut self, now: Instant) {
         for (of, entry) in &mut self.shards {
-            let Role::Backup(all) = &entry.role else { continue };
-            let in_sync = all.iter().any(|keeping| keeping.receiver.in_sync(now));
+            let in_sync = match &entry.role {
+                Role::Active(all) => !all.is_empty() && all.iter().all(|telling| telling.sender.in_sync(now)),
+                Role::Backup(all) => all.iter().any(|keeping| keeping.receiver.in_sync(now)),
+            };
             if std::mem::replace(&mut entry.told_in_sync, in_sync) != in_sync {
                 self.speaker.send(speaker::Order::InSync(of.clone(), in_sync));
             }

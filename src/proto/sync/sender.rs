@@ -267,7 +267,10 @@ impl Sender {
 
     /// Whether the receiver has all that has happened up to a moment ago.
     pub fn in_sync(&self, now: Instant) -> bool {
-        matches!(&self.link, Link::Up(stream) if stream.synced == Synced::Yes) && self.lag(now) <= self.config.tuning.lag
+        let tuning = &self.config.tuning;
+        let Link::Up(stream) = &self.link else { return false };
+        let heard = now.saturating_duration_since(stream.heard) <= tuning.heartbeat_idle * 3;
+        heard && stream.synced == Synced::Yes && self.lag(now) <= tuning.lag
     }
 
     /// The age of the oldest record that is not acknowledged; zero if there is none.

@@ -1,7 +1,7 @@
 //! Active: RFC 9568 section 6.4.3.
 
-use super::phase::{Phase, Reign, Watch};
-use super::{AdvertInterval, Announced, Discard, Effect, Heard, Instance, Why};
+use super::phase::{Phase, Purpose, Reign, Release, Watch};
+use super::{AdvertInterval, Announced, Discard, Effect, Handover, Heard, Instance, Why};
 use std::time::{Duration, Instant};
 
 /// An advertisement out of turn (section 6.4.3) follows the last one after this part of the interval at the earliest, so that
@@ -51,11 +51,24 @@ impl Instance {
             return self.yield_to(now, interval, Why::Overtaken { by, priority });
         }
         if priority > ours || (priority == ours && by > self.config.address) {
-            return self.yield_to(now, interval, Why::Outranked { by, priority });
+            return self.stand_back(now, interval, Why::Outranked { by, priority });
         }
         let reign = self.assert_now(now, reign);
         let reign = self.contest(now, reign, interval);
         self.discard(Discard::LowerPriority, Phase::Active(reign))
+    }
+
+    /// A node that is preferred takes over. If it has all our flows, this is a planned move: make before break, as when we are drained. If not, it is
+    /// a conflict: after a split brain, above all.
+    fn stand_back(&mut self, now: Instant, interval: AdvertInterval, why: Why) -> Phase {
+        match self.config.handover {
+            Handover::MakeBeforeBreak { forward_for, .. } if self.in_sync => {
+                self.effects.push_back(Effect::StopAnswering);
+                let release = Release { purpose: Purpose::Drain, until: now + forward_for, successor: Watch::new(interval, now) };
+                self.change(now, Phase::Releasing(release), why)
+            }
+            Handover::MakeBeforeBreak { .. } | Handover::AtOnce => self.yield_to(now, interval, why),
+        }
     }
 
     /// The loser of a conflict lets go at once.

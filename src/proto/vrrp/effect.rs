@@ -27,7 +27,8 @@ pub enum Input<'a> {
     /// Tracking found something without which the node cannot serve: an interface down, a probe at fault.
     Fault,
     Mended,
-    /// Whether the flows of the Active are all known here: without them a preemption would break connections.
+    /// Whether the next owner of the addresses has all flows. In Backup that is us: without them a preemption would break connections. In Active
+    /// it is whoever would take over: with them it is a planned move.
     InSync(bool),
 }
 

@@ -66,6 +66,7 @@ pub(super) struct Release {
 /// What we hand over for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Purpose {
+    /// Drained, or relieved by a preferred node: goes on as a Backup.
     Drain,
     Shutdown,
 }

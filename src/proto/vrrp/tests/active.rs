@@ -33,11 +33,25 @@ fn without_refresh_it_announces_twice() {
 #[case::equal_priority_higher_address(HIGHER, 100)]
 fn whoever_goes_before_us_gets_the_addresses_at_once(#[case] from: [u8; 4], #[case] priority: u8) {
     let mut node = Node::active(|_| ());
+    node.at(390.0, Input::InSync(false));
     let why = Why::Outranked { by: from.into(), priority: Priority(priority) };
     let advertisement = odd(from, priority, |a| a.interval = interval(100));
     let effects = node.at(400.0, advertisement);
     assert_eq!(effects[1..], [Effect::ReleaseAddresses, changed(State::Active, State::Backup, why)]);
     assert_eq!(node.timeout(), Some((400.0 + DOWN * 10.0, "active_down")), "with its interval");
+}
+
+#[test]
+fn whoever_goes_before_us_and_has_our_flows_takes_over_without_a_gap() {
+    let mut node = Node::active(|_| ());
+    node.at(390.0, Input::InSync(true));
+    let why = Why::Outranked { by: HIGHER.into(), priority: Priority(200) };
+    assert_eq!(node.at(400.0, heard(HIGHER, 200)), [Effect::StopAnswering, changed(State::Active, State::Releasing, why)]);
+    for t in [500, 600, 700, 800, 900, 1000, 1100, 1200, 1300] {
+        assert_eq!(node.at(f64::from(t), heard(HIGHER, 200)), []);
+    }
+    let change = changed(State::Releasing, State::Backup, Why::HandedOver);
+    assert_eq!(node.at(1400.0, Input::Timeout), [Effect::ReleaseAddresses, change]);
 }
 
 #[rstest]

@@ -1,0 +1,85 @@
+//! Planned handovers: of a node that is drained or that goes.
+
+use super::bell::Bell;
+use super::board::Board;
+use super::{Group, speaker};
+use crate::model::TenantShard;
+use crate::proto::vrrp::{State, Why};
+use serde::Serialize;
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// For so long a handover waits for the successors to know all connections: a list of 250,000 takes two seconds.
+const IN_SYNC: Duration = Duration::from_secs(10);
+/// The board shows the state of the copies this often.
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
+
+/// What a drain has come to.
+#[derive(Debug, Clone, Serialize)]
+pub struct Drained {
+    pub handed_over: BTreeSet<TenantShard>,
+    /// Nobody took them over, or not in time.
+    pub kept: BTreeSet<TenantShard>,
+}
+
+/// A drain that can go on without the node's lock.
+#[derive(Debug)]
+pub struct Drain {
+    board: Arc<Board>,
+    speaker: Bell<speaker::Order>,
+}
+
+impl Group {
+    /// None: it takes no part in a group.
+    pub fn drain(&self) -> Option<Drain> {
+        self.running.as_ref().map(|running| Drain { board: self.board.clone(), speaker: running.speaker.clone() })
+    }
+
+    /// Takes over again as others do.
+    pub fn undrain(&self) {
+        self.running.iter().for_each(|running| running.speaker.send(speaker::Order::Undrain));
+    }
+
+    /// Hands everything over, for good, and returns when it is gone.
+    pub async fn retire(&self) {
+        let Some(Drain { board, speaker }) = self.drain() else { return };
+        in_sync(&board, &board.holds()).await;
+        speaker.send(speaker::Order::Retire);
+        board.until(|board| board.holds().is_empty()).await;
+    }
+}
+
+impl Drain {
+    /// Hands all shards to other nodes and takes over only as the last resort from now on. Returns when that is done, or cannot be.
+    pub async fn run(self, deadline: Duration) -> Drained {
+        let held = self.board.holds();
+        let away = async {
+            in_sync(&self.board, &held).await;
+            let before = self.board.turns();
+            self.speaker.send(speaker::Order::Drain);
+            let settled = |board: &Board, of: &TenantShard| {
+                let stays = |turn: &super::board::Turn| (turn.to, turn.why) == (State::Active, Why::NoSuccessor);
+                let now = board.turns().remove(of);
+                !board.holds().contains(of) || now.as_ref().is_some_and(|now| stays(now) && before.get(of) != Some(now))
+            };
+            self.board.until(|board| held.iter().all(|of| settled(board, of))).await;
+        };
+        let _ = tokio::time::timeout(deadline, away).await;
+        let holds = self.board.holds();
+        let (kept, handed_over) = held.into_iter().partition(|of| holds.contains(of));
+        Drained { handed_over, kept }
+    }
+}
+
+/// Returns when the successors of these shards know all connections, or might never.
+async fn in_sync(board: &Board, shards: &BTreeSet<TenantShard>) {
+    let all = async {
+        while !shards.iter().all(|of| board.flows().get(of).is_some_and(super::board::Flows::in_sync)) {
+            tokio::time::sleep(LOOK_AGAIN).await;
+        }
+    };
+    if tokio::time::timeout(IN_SYNC, all).await.is_err() {
+        tracing::warn!("handing over although connections are not all known to the successor");
+    }
+}
