@@ -33,3 +33,29 @@ fn every_lab_configuration_is_accepted() {
         }
     }
 }
+
+#[test]
+fn a_pair_that_shares_an_address_says_so() {
+    let lab = Topology::group(&["acme"], 2, 1, &[Wiring::Veth]);
+    let yaml = configs::gateway(&lab, &lab.gateways[1], Backend::Auto, Path::new("/run/lab/gw-2"));
+    insta::assert_snapshot!(yaml);
+}
+
+#[test]
+fn shards_of_a_group_have_no_priority_and_their_own_inner_addresses() {
+    let lab = Topology::group(&["acme"], 3, 2, &[Wiring::Veth]).with_interval(std::time::Duration::from_millis(10));
+    let yaml = configs::gateway(&lab, &lab.gateways[0], Backend::Auto, Path::new("/run/lab/gw-1"));
+    for expected in [
+        "nodes: { gw-1: 10.9.0.1, gw-2: 10.9.0.2, gw-3: 10.9.0.3 }",
+        "interval: 10ms",
+        "- { shard: 1, vrid: 52, platform: 10.9.0.51, tenant: 172.16.101.11 }",
+        "inner: { acme: [10.64.0.101], acme/1: [10.64.1.101] }",
+    ] {
+        assert!(yaml.contains(expected), "{expected:?} is missing in\n{yaml}");
+    }
+    let Config::Host(host) = parse(&configs::host(&lab, &lab.hosts[0], Backend::Auto, Path::new("/run/lab/host-1"))) else {
+        panic!("not a host")
+    };
+    let gateways: Vec<String> = host.tenants[0].shards.iter().map(|s| s.gateway.to_string()).collect();
+    assert_eq!(gateways, ["10.9.0.50", "10.9.0.51"]);
+}
