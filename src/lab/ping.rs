@@ -60,9 +60,11 @@ pub struct Probed {
     pub sent: u64,
     /// Requests without an answer, [`LINGER`] after the last one.
     pub lost: u64,
-    /// The longest time without an answer, in milliseconds, from the first answer to the last, by the kernel's clock at
-    /// their arrival: a reader that came late does not lengthen it.
+    /// The longest time without an answer, in milliseconds, from the first answer (or [`Probe::mark`]) to the last, by the
+    /// kernel's clock at their arrival: a reader that came late does not lengthen it.
     pub gap_ms: f64,
+    /// The same before the mark, when nothing had happened yet: what the machine makes of a 1 ms ping by itself.
+    pub quiet_ms: f64,
     /// The longest time between two requests, in milliseconds. Much above the interval, the machine was too busy to ask,
     /// and a gap of that length says nothing.
     pub asked_ms: f64,
@@ -79,10 +81,11 @@ pub struct Probe {
 #[derive(Debug, Default)]
 struct Shared {
     stop: AtomicBool,
-    quiet: AtomicBool,
+    over: AtomicBool,
     answered: AtomicU64,
-    /// Nanoseconds.
+    /// Nanoseconds, since the mark, and before it.
     gap: AtomicU64,
+    quiet: AtomicU64,
 }
 
 impl Probe {
@@ -118,7 +121,12 @@ impl Probe {
         self.shared.answered.load(Ordering::Relaxed)
     }
 
-    /// The longest time between two answers so far. What goes on now is not in it before the next answer.
+    /// Something is about to happen: the gap is counted from here.
+    pub fn mark(&self) {
+        self.shared.quiet.fetch_max(self.shared.gap.swap(0, Ordering::Relaxed), Ordering::Relaxed);
+    }
+
+    /// The longest time between two answers so far, since the mark if there was one. What goes on now is not in it before the next answer.
     pub fn gap(&self) -> Duration {
         Duration::from_nanos(self.shared.gap.load(Ordering::Relaxed))
     }
@@ -130,11 +138,11 @@ impl Probe {
         while self.shared.answered.load(Ordering::Relaxed) < sent && Instant::now() < deadline {
             std::thread::sleep(Duration::from_millis(1));
         }
-        self.shared.quiet.store(true, Ordering::Relaxed);
-        let gap = self.shared.clone();
+        self.shared.over.store(true, Ordering::Relaxed);
+        let shared = self.shared.clone();
         let answered = self.receiver.join().expect("the receiver does not panic");
-        let gap = Duration::from_nanos(gap.gap.load(Ordering::Relaxed));
-        Probed { sent, lost: sent - answered, gap_ms: gap.as_secs_f64() * 1e3, asked_ms: asked.as_secs_f64() * 1e3 }
+        let ms = |nanoseconds: &AtomicU64| nanoseconds.load(Ordering::Relaxed) as f64 / 1e6;
+        Probed { sent, lost: sent - answered, gap_ms: ms(&shared.gap), quiet_ms: ms(&shared.quiet), asked_ms: asked.as_secs_f64() * 1e3 }
     }
 }
 
@@ -142,7 +150,7 @@ impl Probe {
 fn listen(echo: &mut Echo, shared: &Shared) -> u64 {
     let mut seen = Vec::<bool>::new();
     let (mut answered, mut last) = (0, None::<Duration>);
-    while !shared.quiet.load(Ordering::Relaxed) {
+    while !shared.over.load(Ordering::Relaxed) {
         let Ok(Some((number, now))) = echo.receive_stamped() else { continue };
         // Ours alone carry our identifier, and ours count from 0 at most once a microsecond.
         let Some(index) = usize::try_from(number).ok().filter(|n| *n < 1 << 28) else { continue };

@@ -37,6 +37,7 @@ pub(super) fn run(portway: &Path, backend: Backend, options: &Options) -> Result
     moves(WARM);
     let probe = probe(&lab, &container)?;
 
+    probe.mark();
     let done = AtomicBool::new(false);
     let (drained, went_on, slowest) = std::thread::scope(|scope| {
         let slowest = scope.spawn(|| slowest(&transfer, &done));
@@ -54,6 +55,7 @@ pub(super) fn run(portway: &Path, backend: Backend, options: &Options) -> Result
         "gap_ms": probed.gap_ms,
         "lost": probed.lost,
         "sent": probed.sent,
+        "quiet_ms": probed.quiet_ms,
         "asked_ms": probed.asked_ms,
         "transfer_bytes": transferred.bytes,
         "transfer_dip_percent": dip,

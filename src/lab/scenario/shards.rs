@@ -24,12 +24,14 @@ pub(super) fn run(portway: &Path, backend: Backend, options: &Options) -> Result
     let flows = open_flows(&lab, options)?;
 
     let probes = probes(&lab)?;
+    probes.iter().for_each(Probe::mark);
     lab.fail(&victim, options.kill)?;
     let taken = lab.await_owners();
     let (crash_on, crash) = end(probes);
     let moved = taken.as_ref().map_or(0, |after| after.iter().filter(|(shard, node)| before[*shard] != **node).count());
 
     let probes = self::probes(&lab)?;
+    probes.iter().for_each(Probe::mark);
     lab.heal(&victim)?;
     let home = poll_until("every shard at home again", HOME, || Ok(lab.owners()?.as_ref() == Some(&before))).map_err(|error| match error {
         Error::Late { what, after, .. } => {
@@ -52,6 +54,7 @@ pub(super) fn run(portway: &Path, backend: Backend, options: &Options) -> Result
         "crash_gap_ms": crash.gap_ms,
         "crash_lost": crash.lost,
         "bound_ms": bound,
+        "quiet_ms": planned.quiet_ms.max(crash.quiet_ms),
         "asked_ms": planned.asked_ms.max(crash.asked_ms),
     });
     let spread = before.values().collect::<BTreeSet<_>>().len();
@@ -91,11 +94,12 @@ fn probes(lab: &Lab) -> Result<Vec<Probe>> {
 /// Whether all went on, and the worst of all.
 fn end(probes: Vec<Probe>) -> (bool, Probed) {
     let went_on = probes.iter().all(goes_on);
-    let mut all = Probed { sent: 0, lost: 0, gap_ms: 0.0, asked_ms: 0.0 };
+    let mut all = Probed { sent: 0, lost: 0, gap_ms: 0.0, quiet_ms: 0.0, asked_ms: 0.0 };
     for probed in probes.into_iter().map(Probe::stop) {
         all.sent += probed.sent;
         all.lost += probed.lost;
         all.gap_ms = all.gap_ms.max(probed.gap_ms);
+        all.quiet_ms = all.quiet_ms.max(probed.quiet_ms);
         all.asked_ms = all.asked_ms.max(probed.asked_ms);
     }
     (went_on, all)

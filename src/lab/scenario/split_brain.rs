@@ -30,6 +30,7 @@ pub(super) fn run(portway: &Path, backend: Backend, options: &Options) -> Result
     let container = lab.topology.containers[0].clone();
     let probe = probe(&lab, &container)?;
 
+    probe.mark();
     lab.part("gw-1", "gw-2")?;
     let both = || Ok(lab.actives("acme", 0)?.len());
     let split = poll_until("two Actives", PATIENCE, || Ok(both()? == 2));
@@ -70,6 +71,8 @@ pub(super) fn run(portway: &Path, backend: Backend, options: &Options) -> Result
         "owner": owner,
         "gap_ms": probed.gap_ms,
         "lost": probed.lost,
+        "quiet_ms": probed.quiet_ms,
+        "asked_ms": probed.asked_ms,
     });
     let mut checks = vec![
         came_about("while parted, both are Active: neither tenant nor hosts are left alone", "", &split),
