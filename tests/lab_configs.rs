@@ -14,7 +14,8 @@ fn parse(yaml: &str) -> Config {
 fn every_lab_configuration_is_accepted() {
     let names: Vec<String> = (0..MOST).map(|n| format!("tenant-{n}")).collect();
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
-    for lab in [Topology::demo(), Topology::overlap(8), Topology::of(&names, &[Wiring::Veth; 3])] {
+    let groups = [Topology::group(&["acme"], 2, 1, &[Wiring::Veth]), Topology::group(&["acme", "blue"], 6, 10, &[Wiring::Veth; 3])];
+    for lab in [Topology::demo(), Topology::overlap(8), Topology::of(&names, &[Wiring::Veth; 3])].into_iter().chain(groups) {
         for gateway in &lab.gateways {
             let Config::Gateway(parsed) = parse(&configs::gateway(&lab, gateway, Backend::Userspace, Path::new("/tmp/lab dir/x"))) else {
                 panic!("not a gateway")
@@ -29,7 +30,8 @@ fn every_lab_configuration_is_accepted() {
             };
             assert_eq!((parsed.tenants.len(), parsed.backend), (lab.tenants.len(), Backend::Kernel));
             let inner: BTreeSet<_> = parsed.tenants.iter().flat_map(|t| t.shards.iter().map(|s| s.inner)).collect();
-            assert_eq!(inner.len(), lab.tenants.len(), "an inner address belongs to one tenant");
+            let shards: usize = lab.tenants.iter().map(|t| lab.shards_of(&t.name).len()).sum();
+            assert_eq!(inner.len(), shards, "an inner address belongs to one shard of one tenant");
         }
     }
 }

@@ -74,6 +74,7 @@ pub struct Probed {
 /// Requests at a fixed interval until [`Probe::stop`].
 #[derive(Debug)]
 pub struct Probe {
+    interval: Duration,
     shared: Arc<Shared>,
     sender: JoinHandle<(u64, Duration)>,
     receiver: JoinHandle<Heard>,
@@ -137,7 +138,12 @@ impl Probe {
             (number, longest)
         });
         let receiver = std::thread::spawn(move || listen(&receiving, &listening, interval));
-        Ok(Self { shared, sender, receiver })
+        Ok(Self { interval, shared, sender, receiver })
+    }
+
+    /// Between two requests.
+    pub fn interval(&self) -> Duration {
+        self.interval
     }
 
     /// Answers so far.

@@ -1,6 +1,6 @@
 //! The Active of a pair dies, one way or another, under a 1 ms ping and a thousand connections.
 
-use super::group::{PLANNED_MS, bound_ms, came_about, goes_on, merged, of_flows, open_flows, probe, proof, stand_group};
+use super::group::{OFTEN, PLANNED_MS, bound_ms, came_about, goes_on, merged, of_flows, open_flows, probe, proof, stand_group};
 use super::{Options, Outcome, Scenario, backend_seen};
 use crate::config::Backend;
 use crate::lab::checks::Check;
@@ -21,7 +21,7 @@ pub(super) fn run(portway: &Path, backend: Backend, options: &Options) -> Result
     lab.await_active(ACTIVE, TENANT, 0)?;
     let flows = open_flows(&lab, options)?;
     let container = lab.topology.containers[0].clone();
-    let probe = probe(&lab, &container)?;
+    let probe = probe(&lab, &container, OFTEN)?;
 
     probe.mark();
     lab.fail(ACTIVE, options.kill)?;
