@@ -6,7 +6,7 @@ use super::http;
 use super::process::poll_until;
 use serde::Deserialize;
 use std::collections::BTreeMap;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// For what must come about: an emulated machine takes its time.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -103,6 +103,19 @@ impl Lab {
         let waited = poll_until("one Active for every shard", PATIENCE, || {
             found = self.owners()?;
             Ok(found.is_some())
+        });
+        self.with_status(waited).map(|()| found.unwrap_or_default())
+    }
+
+    /// As [`Lab::await_owners`], and that they have been the same for `still`: after a start, shards move home one by one.
+    pub fn await_settled(&self, still: Duration) -> Result<BTreeMap<(String, u8), String>> {
+        let (mut found, mut since) = (None, Instant::now());
+        let waited = poll_until("shards that stay where they are", PATIENCE + still, || {
+            let now = self.owners()?;
+            if now.is_none() || now != found {
+                (found, since) = (now, Instant::now());
+            }
+            Ok(found.is_some() && since.elapsed() >= still)
         });
         self.with_status(waited).map(|()| found.unwrap_or_default())
     }

@@ -13,10 +13,10 @@ use socket2::{Domain, Protocol, Socket, Type};
 use std::io::{self, IoSliceMut, Read};
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::os::fd::AsRawFd;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// Replies may come this long after the last request and still count.
 const LINGER: Duration = Duration::from_secs(1);
@@ -60,35 +60,62 @@ pub struct Probed {
     pub sent: u64,
     /// Requests without an answer, [`LINGER`] after the last one.
     pub lost: u64,
-    /// The longest time without an answer, in milliseconds, from the first answer to the last, by the kernel's clock at
-    /// their arrival: a reader that came late does not lengthen it.
+    /// The longest time without an answer, in milliseconds, from the first answer (or [`Probe::mark`]) to the last request.
+    /// Answers are stamped by the kernel on arrival, and while nothing was asked for more than the interval, nothing was
+    /// missing: neither a late reader nor a late asker lengthens a gap.
     pub gap_ms: f64,
-    /// The longest time between two requests, in milliseconds. Much above the interval, the machine was too busy to ask,
-    /// and a gap of that length says nothing.
+    /// The same before the mark, when nothing had happened yet: what the machine makes of a 1 ms ping by itself.
+    pub quiet_ms: f64,
+    /// The longest time between two requests, in milliseconds. Much above the interval, the machine was busy, and what
+    /// went through it was late with it.
     pub asked_ms: f64,
 }
 
 /// Requests at a fixed interval until [`Probe::stop`].
 #[derive(Debug)]
 pub struct Probe {
+    interval: Duration,
     shared: Arc<Shared>,
     sender: JoinHandle<(u64, Duration)>,
-    receiver: JoinHandle<u64>,
+    receiver: JoinHandle<Heard>,
 }
 
 #[derive(Debug, Default)]
 struct Shared {
     stop: AtomicBool,
-    quiet: AtomicBool,
+    over: AtomicBool,
     answered: AtomicU64,
-    /// Nanoseconds.
+    /// Nanoseconds, since the mark, and before it.
     gap: AtomicU64,
+    quiet: AtomicU64,
+    /// When each request was sent, by the clock that stamps answers.
+    sent: Mutex<Vec<Duration>>,
+}
+
+impl Shared {
+    fn sent(&self) -> MutexGuard<'_, Vec<Duration>> {
+        self.sent.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn note(&self, gap: Duration) {
+        self.gap.fetch_max(u64::try_from(gap.as_nanos()).unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
+}
+
+/// What came in.
+#[derive(Debug, Default)]
+struct Heard {
+    answered: u64,
+    /// When the last answer did.
+    last: Option<Duration>,
+    /// The number after the highest that was answered.
+    next: usize,
 }
 
 impl Probe {
     pub fn start(from: &Netns, to: Ipv4Addr, interval: Duration) -> Result<Self> {
         let echo = Echo::open(from, to).during("open an ICMP socket")?;
-        let mut receiving = echo.try_clone().during("share an ICMP socket")?;
+        let receiving = echo.try_clone().during("share an ICMP socket")?;
         receiving.prepare().during("prepare an ICMP socket")?;
         let shared = Arc::new(Shared::default());
         let (sending, listening) = (shared.clone(), shared.clone());
@@ -100,6 +127,7 @@ impl Probe {
             while !sending.stop.load(Ordering::Relaxed) {
                 let now = Instant::now();
                 longest = longest.max(now - std::mem::replace(&mut asked, now));
+                sending.sent().push(clock());
                 // What could not be sent (no route, full buffer) counts as lost: to a user it is.
                 let _ = echo.send(number);
                 number += 1;
@@ -109,8 +137,13 @@ impl Probe {
             }
             (number, longest)
         });
-        let receiver = std::thread::spawn(move || listen(&mut receiving, &listening));
-        Ok(Self { shared, sender, receiver })
+        let receiver = std::thread::spawn(move || listen(&receiving, &listening, interval));
+        Ok(Self { interval, shared, sender, receiver })
+    }
+
+    /// Between two requests.
+    pub fn interval(&self) -> Duration {
+        self.interval
     }
 
     /// Answers so far.
@@ -118,7 +151,12 @@ impl Probe {
         self.shared.answered.load(Ordering::Relaxed)
     }
 
-    /// The longest time between two answers so far. What goes on now is not in it before the next answer.
+    /// Something is about to happen: the gap is counted from here.
+    pub fn mark(&self) {
+        self.shared.quiet.fetch_max(self.shared.gap.swap(0, Ordering::Relaxed), Ordering::Relaxed);
+    }
+
+    /// The longest time between two answers so far, since the mark if there was one. What goes on now is not in it before the next answer.
     pub fn gap(&self) -> Duration {
         Duration::from_nanos(self.shared.gap.load(Ordering::Relaxed))
     }
@@ -130,19 +168,28 @@ impl Probe {
         while self.shared.answered.load(Ordering::Relaxed) < sent && Instant::now() < deadline {
             std::thread::sleep(Duration::from_millis(1));
         }
-        self.shared.quiet.store(true, Ordering::Relaxed);
-        let gap = self.shared.clone();
-        let answered = self.receiver.join().expect("the receiver does not panic");
-        let gap = Duration::from_nanos(gap.gap.load(Ordering::Relaxed));
-        Probed { sent, lost: sent - answered, gap_ms: gap.as_secs_f64() * 1e3, asked_ms: asked.as_secs_f64() * 1e3 }
+        self.shared.over.store(true, Ordering::Relaxed);
+        let shared = self.shared.clone();
+        let heard = self.receiver.join().expect("the receiver does not panic");
+        if let (Some(last), Some(unanswered)) = (heard.last, shared.sent().get(heard.next..).and_then(<[_]>::last)) {
+            shared.note(unanswered.saturating_sub(last));
+        }
+        let ms = |nanoseconds: &AtomicU64| nanoseconds.load(Ordering::Relaxed) as f64 / 1e6;
+        Probed {
+            sent,
+            lost: sent - heard.answered,
+            gap_ms: ms(&shared.gap),
+            quiet_ms: ms(&shared.quiet),
+            asked_ms: asked.as_secs_f64() * 1e3,
+        }
     }
 }
 
-/// Counts distinct answers and the longest time between two of them.
-fn listen(echo: &mut Echo, shared: &Shared) -> u64 {
+/// Counts distinct answers and notes the longest time between two of them.
+fn listen(echo: &Echo, shared: &Shared, interval: Duration) -> Heard {
     let mut seen = Vec::<bool>::new();
-    let (mut answered, mut last) = (0, None::<Duration>);
-    while !shared.quiet.load(Ordering::Relaxed) {
+    let mut heard = Heard::default();
+    while !shared.over.load(Ordering::Relaxed) {
         let Ok(Some((number, now))) = echo.receive_stamped() else { continue };
         // Ours alone carry our identifier, and ours count from 0 at most once a microsecond.
         let Some(index) = usize::try_from(number).ok().filter(|n| *n < 1 << 28) else { continue };
@@ -152,13 +199,29 @@ fn listen(echo: &mut Echo, shared: &Shared) -> u64 {
         if std::mem::replace(&mut seen[index], true) {
             continue;
         }
-        let gap = last.map_or(Duration::ZERO, |l| now.saturating_sub(l));
-        shared.gap.fetch_max(u64::try_from(gap.as_nanos()).unwrap_or(u64::MAX), Ordering::Relaxed);
-        last = Some(now);
-        answered += 1;
-        shared.answered.store(answered, Ordering::Relaxed);
+        if let Some(last) = heard.last {
+            // The first request after the last one answered: from then on something was missing.
+            let asked = shared.sent().get(heard.next).copied().unwrap_or(now);
+            shared.note(gap(last, asked, now, interval));
+        }
+        heard.last = Some(now);
+        heard.next = heard.next.max(index + 1);
+        heard.answered += 1;
+        shared.answered.store(heard.answered, Ordering::Relaxed);
     }
-    answered
+    heard
+}
+
+/// Between answers at `last` and `now`, when the first question after `last`'s was asked at `asked` and should have been
+/// an interval after the one before.
+fn gap(last: Duration, asked: Duration, now: Duration, interval: Duration) -> Duration {
+    let missing = now.saturating_sub(asked.max(last));
+    now.saturating_sub(last).min(missing + interval)
+}
+
+/// The kernel's, of its time stamps.
+fn clock() -> Duration {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
 }
 
 /// A raw ICMP socket of a namespace with an identifier of its own.
@@ -219,5 +282,21 @@ impl Echo {
         let length = received.bytes;
         let stamp = stamp.ok_or_else(|| io::Error::other("a packet without a time stamp"))?;
         Ok(self.number(&packet[..length]).map(|n| (n, Duration::from(stamp))))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_gap_is_the_paths_and_not_the_askers() {
+        let ms = Duration::from_millis;
+        let gap = |last, asked, now| gap(ms(last), ms(asked), ms(now), ms(1));
+        assert_eq!(gap(100, 101, 461), ms(361), "asked all the time, and answered late");
+        assert_eq!(gap(100, 150, 151), ms(2), "not asked for long, and answered at once");
+        assert_eq!(gap(100, 130, 200), ms(71), "asked late, and answered late");
+        assert_eq!(gap(100, 99, 101), ms(1), "more than one question on its way");
+        assert_eq!(gap(100, 101, 90), ms(0), "stamped out of order");
     }
 }

@@ -89,7 +89,9 @@ async fn live_udp(socket: &UdpSocket, flow: &Flow, board: &Board) -> Result<(), 
         (before == Some(now)).then_some(()).ok_or_else(moved)
     };
     let mut round = 1;
-    while timeout(HEARTBEAT, board.begun()).await.is_err() {
+    let mut wait = HEARTBEAT / 2 + flow.share(HEARTBEAT / 2);
+    while timeout(wait, board.begun()).await.is_err() {
+        wait = HEARTBEAT;
         // Unanswered for now is no fault: that is what the verification is about.
         if let Ok(seen) = timeout(HEARTBEAT, ask(socket, flow.id, round)).await {
             same(seen)?;

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
-use tokio::time::MissedTickBehavior;
+use tokio::time::{Instant, MissedTickBehavior};
 
 /// Bytes of a block of a transfer.
 pub const BLOCK: usize = 512;
@@ -87,7 +87,7 @@ pub async fn transfer(stream: &mut TcpStream, flow: &Flow, board: &Board, side: 
 }
 
 async fn send(mut writer: impl AsyncWrite + Unpin, flow: &Flow, board: &Board, side: usize) -> Result<(), Fault> {
-    let mut tick = ticks(board);
+    let mut tick = ticks(flow, board);
     let mut block = [0; BLOCK];
     loop {
         tick.tick().await;
@@ -122,7 +122,7 @@ async fn prove(flow: &Flow, board: &Board, side: usize) -> Result<(), Fault> {
     }
     board.begun().await;
     let wanted = [CLIENT, SERVER].map(|s| flow.sent[s].load(Ordering::Acquire) + 2 * BLOCK as u64);
-    let mut tick = ticks(board);
+    let mut tick = ticks(flow, board);
     while [CLIENT, SERVER].iter().any(|s| flow.received[*s].load(Ordering::Acquire) < wanted[*s]) {
         tick.tick().await;
     }
@@ -130,8 +130,9 @@ async fn prove(flow: &Flow, board: &Board, side: usize) -> Result<(), Fault> {
     Ok(())
 }
 
-fn ticks(board: &Board) -> tokio::time::Interval {
-    let mut tick = tokio::time::interval(board.pace);
+/// At the board's pace, each flow at a time of its own: all at once would be a burst that others wait behind.
+fn ticks(flow: &Flow, board: &Board) -> tokio::time::Interval {
+    let mut tick = tokio::time::interval_at(Instant::now() + flow.share(board.pace), board.pace);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     tick
 }

@@ -80,6 +80,11 @@ impl Flow {
         *self.seen.lock().unwrap_or_else(PoisonError::into_inner) = Some(from);
     }
 
+    /// A part of a period that is this flow's own: neighbours' are far apart.
+    pub fn share(&self, period: Duration) -> Duration {
+        period * (self.id.wrapping_mul(0x9e37_79b9) >> 22) / 1024
+    }
+
     pub fn survived(&self) -> bool {
         self.survived.load(Ordering::Acquire) && self.fault().is_none()
     }

@@ -1,7 +1,7 @@
 //! The Active of a pair is drained: it hands over before it goes, and nobody notices.
 
 use super::failover::pings;
-use super::group::{PLANNED_MS, came_about, goes_on, merged, of_flows, open_flows, probe, proof, stand_group};
+use super::group::{OFTEN, PLANNED_MS, came_about, goes_on, merged, of_flows, open_flows, probe, proof, stand_group};
 use super::{Options, Outcome, Scenario, backend_seen};
 use crate::config::Backend;
 use crate::lab::checks::Check;
@@ -35,8 +35,9 @@ pub(super) fn run(portway: &Path, backend: Backend, options: &Options) -> Result
         poll_until("the transfer", Duration::from_secs(10), || Ok(transfer.returned() >= from + more)).is_ok()
     };
     moves(WARM);
-    let probe = probe(&lab, &container)?;
+    let probe = probe(&lab, &container, OFTEN)?;
 
+    probe.mark();
     let done = AtomicBool::new(false);
     let (drained, went_on, slowest) = std::thread::scope(|scope| {
         let slowest = scope.spawn(|| slowest(&transfer, &done));
@@ -54,6 +55,7 @@ pub(super) fn run(portway: &Path, backend: Backend, options: &Options) -> Result
         "gap_ms": probed.gap_ms,
         "lost": probed.lost,
         "sent": probed.sent,
+        "quiet_ms": probed.quiet_ms,
         "asked_ms": probed.asked_ms,
         "transfer_bytes": transferred.bytes,
         "transfer_dip_percent": dip,

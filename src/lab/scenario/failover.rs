@@ -1,6 +1,6 @@
 //! The Active of a pair dies, one way or another, under a 1 ms ping and a thousand connections.
 
-use super::group::{PLANNED_MS, bound_ms, came_about, goes_on, merged, of_flows, open_flows, probe, proof, stand_group};
+use super::group::{OFTEN, PLANNED_MS, bound_ms, came_about, goes_on, merged, of_flows, open_flows, probe, proof, stand_group};
 use super::{Options, Outcome, Scenario, backend_seen};
 use crate::config::Backend;
 use crate::lab::checks::Check;
@@ -21,8 +21,9 @@ pub(super) fn run(portway: &Path, backend: Backend, options: &Options) -> Result
     lab.await_active(ACTIVE, TENANT, 0)?;
     let flows = open_flows(&lab, options)?;
     let container = lab.topology.containers[0].clone();
-    let probe = probe(&lab, &container)?;
+    let probe = probe(&lab, &container, OFTEN)?;
 
+    probe.mark();
     lab.fail(ACTIVE, options.kill)?;
     let taken = lab.await_active(BACKUP, TENANT, 0);
     let went_on = goes_on(&probe);
@@ -39,6 +40,7 @@ pub(super) fn run(portway: &Path, backend: Backend, options: &Options) -> Result
         "bound_ms": bound,
         "lost": probed.lost,
         "sent": probed.sent,
+        "quiet_ms": probed.quiet_ms,
         "asked_ms": probed.asked_ms,
     });
     let mut checks = vec![
@@ -60,5 +62,6 @@ pub(super) fn run(portway: &Path, backend: Backend, options: &Options) -> Result
 }
 
 pub(super) fn pings(probed: &Probed) -> String {
-    format!("{} of {} pings lost, gap {:.1} ms (asked every {:.1} ms at worst)", probed.lost, probed.sent, probed.gap_ms, probed.asked_ms)
+    let Probed { sent, lost, gap_ms, quiet_ms, asked_ms } = probed;
+    format!("{lost} of {sent} pings lost, gap {gap_ms:.1} ms ({quiet_ms:.1} ms before; asked every {asked_ms:.1} ms at worst)")
 }

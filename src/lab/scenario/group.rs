@@ -9,10 +9,12 @@ use serde_json::{Value, json};
 use std::path::Path;
 use std::time::Duration;
 
-/// Between two echo requests.
-const INTERVAL: Duration = Duration::from_millis(1);
-/// Answers that must have come before something happens, and again after.
-const WARM: u64 = 200;
+/// Between two echo requests, wherever a gap is measured.
+pub const OFTEN: Duration = Duration::from_millis(1);
+/// Between those of a probe beside it, whose losses alone count: many at 1 ms would measure each other.
+pub const SELDOM: Duration = Duration::from_millis(20);
+/// For so long there must be answers before something happens, and again after.
+const WARM: Duration = Duration::from_millis(200);
 /// Traffic that has not come by then does not come.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// From the end of an outage until every flow has proved itself: TCP's retransmission may have backed off some seconds.
@@ -46,17 +48,22 @@ pub fn proof(options: &Options) -> Duration {
 }
 
 /// A probe from a container to its tenant's server that is being answered.
-pub fn probe(lab: &Lab, container: &Container) -> Result<Probe> {
+pub fn probe(lab: &Lab, container: &Container, interval: Duration) -> Result<Probe> {
     let server = lab.topology.tenant(&container.tenant).expect("a container's tenant is in the topology").server;
-    let probe = Probe::start(lab.node(&container.node)?, server, INTERVAL)?;
-    poll_until("answers to a probe", PATIENCE, || Ok(probe.answered() >= WARM))?;
+    let probe = Probe::start(lab.node(&container.node)?, server, interval)?;
+    poll_until("answers to a probe", PATIENCE, || Ok(probe.answered() >= warm(&probe)))?;
     Ok(probe)
 }
 
 /// Whether a probe is still, or again, being answered.
 pub fn goes_on(probe: &Probe) -> bool {
     let from = probe.answered();
-    poll_until("answers to a probe", PATIENCE, || Ok(probe.answered() >= from + WARM)).is_ok()
+    poll_until("answers to a probe", PATIENCE, || Ok(probe.answered() >= from + warm(probe))).is_ok()
+}
+
+/// Answers that come in [`WARM`].
+fn warm(probe: &Probe) -> u64 {
+    u64::try_from(WARM.as_nanos() / probe.interval().as_nanos().max(1)).unwrap_or(u64::MAX)
 }
 
 /// What the crash of an Active may cost in milliseconds, when the Backup that follows has this priority: RFC 9568's

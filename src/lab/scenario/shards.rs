@@ -1,7 +1,7 @@
 //! Shards spread over several nodes: one node dies, its shards move; it comes back, and they move home, in sync and unnoticed.
 
 use super::failover::pings;
-use super::group::{PLANNED_MS, bound_ms, came_about, goes_on, merged, of_flows, open_flows, probe, proof, stand_group};
+use super::group::{OFTEN, PLANNED_MS, SELDOM, bound_ms, came_about, goes_on, merged, of_flows, open_flows, probe, proof, stand_group};
 use super::{Options, Outcome, Scenario, backend_seen};
 use crate::config::Backend;
 use crate::lab::checks::Check;
@@ -12,6 +12,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::time::Duration;
 
+/// Shards that have not moved for so long are at home.
+const STILL: Duration = Duration::from_secs(2);
 /// A node that comes back has this long to get its shards' flows, and them.
 const HOME: Duration = Duration::from_secs(60);
 
@@ -19,17 +21,20 @@ pub(super) fn run(portway: &Path, backend: Backend, options: &Options) -> Result
     let topology = Topology::group(&["acme"], options.nodes, options.shards, &[Wiring::Veth]).with_containers(options.shards);
     let mut lab = stand_group(topology, portway, backend, options)?;
     let backend = backend_seen(&lab, backend)?;
-    let before = lab.await_owners()?;
+    let before = lab.await_settled(STILL.max(options.interval * 20))?;
     let (victim, load) = busiest(&before);
     let flows = open_flows(&lab, options)?;
 
-    let probes = probes(&lab)?;
+    let moving: Vec<u8> = before.iter().filter(|(_, node)| **node == victim).map(|((_, shard), _)| *shard).collect();
+    let probes = probes(&lab, &moving)?;
+    probes.iter().for_each(Probe::mark);
     lab.fail(&victim, options.kill)?;
     let taken = lab.await_owners();
     let (crash_on, crash) = end(probes);
     let moved = taken.as_ref().map_or(0, |after| after.iter().filter(|(shard, node)| before[*shard] != **node).count());
 
-    let probes = self::probes(&lab)?;
+    let probes = self::probes(&lab, &moving)?;
+    probes.iter().for_each(Probe::mark);
     lab.heal(&victim)?;
     let home = poll_until("every shard at home again", HOME, || Ok(lab.owners()?.as_ref() == Some(&before))).map_err(|error| match error {
         Error::Late { what, after, .. } => {
@@ -52,6 +57,7 @@ pub(super) fn run(portway: &Path, backend: Backend, options: &Options) -> Result
         "crash_gap_ms": crash.gap_ms,
         "crash_lost": crash.lost,
         "bound_ms": bound,
+        "quiet_ms": planned.quiet_ms.max(crash.quiet_ms),
         "asked_ms": planned.asked_ms.max(crash.asked_ms),
     });
     let spread = before.values().collect::<BTreeSet<_>>().len();
@@ -83,20 +89,17 @@ fn busiest(owners: &BTreeMap<(String, u8), String>) -> (String, usize) {
     (node, load)
 }
 
-/// One for each container, which are one for each shard.
-fn probes(lab: &Lab) -> Result<Vec<Probe>> {
-    lab.topology.containers.iter().map(|c| probe(lab, c)).collect()
+/// One for each shard that will move: the first measures the gap, the others see losses.
+fn probes(lab: &Lab, moving: &[u8]) -> Result<Vec<Probe>> {
+    let containers = lab.topology.containers.iter().filter(|c| c.shard.is_some_and(|s| moving.contains(&s)));
+    containers.zip(std::iter::once(OFTEN).chain(std::iter::repeat(SELDOM))).map(|(c, interval)| probe(lab, c, interval)).collect()
 }
 
-/// Whether all went on, and the worst of all.
+/// Whether all went on, the losses of all, and the first one's times.
 fn end(probes: Vec<Probe>) -> (bool, Probed) {
     let went_on = probes.iter().all(goes_on);
-    let mut all = Probed { sent: 0, lost: 0, gap_ms: 0.0, asked_ms: 0.0 };
-    for probed in probes.into_iter().map(Probe::stop) {
-        all.sent += probed.sent;
-        all.lost += probed.lost;
-        all.gap_ms = all.gap_ms.max(probed.gap_ms);
-        all.asked_ms = all.asked_ms.max(probed.asked_ms);
-    }
+    let mut probed = probes.into_iter().map(Probe::stop);
+    let first = probed.next().unwrap_or(Probed { sent: 0, lost: 0, gap_ms: 0.0, quiet_ms: 0.0, asked_ms: 0.0 });
+    let all = probed.fold(first, |all, one| Probed { sent: all.sent + one.sent, lost: all.lost + one.lost, ..all });
     (went_on, all)
 }

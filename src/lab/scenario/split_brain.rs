@@ -1,7 +1,7 @@
 //! The gateways of a pair lose sight of each other, and both of everybody else do not: two Actives, until the network heals.
 
 use super::failover::pings;
-use super::group::{came_about, goes_on, merged, of_flows, open_flows, probe, proof, stand_group};
+use super::group::{OFTEN, came_about, goes_on, merged, of_flows, open_flows, probe, proof, stand_group};
 use super::{Options, Outcome, Scenario, backend_seen};
 use crate::config::Backend;
 use crate::lab::checks::Check;
@@ -28,8 +28,9 @@ pub(super) fn run(portway: &Path, backend: Backend, options: &Options) -> Result
     lab.await_active("gw-1", "acme", 0)?;
     let flows = open_flows(&lab, options)?;
     let container = lab.topology.containers[0].clone();
-    let probe = probe(&lab, &container)?;
+    let probe = probe(&lab, &container, OFTEN)?;
 
+    probe.mark();
     lab.part("gw-1", "gw-2")?;
     let both = || Ok(lab.actives("acme", 0)?.len());
     let split = poll_until("two Actives", PATIENCE, || Ok(both()? == 2));
@@ -70,6 +71,8 @@ pub(super) fn run(portway: &Path, backend: Backend, options: &Options) -> Result
         "owner": owner,
         "gap_ms": probed.gap_ms,
         "lost": probed.lost,
+        "quiet_ms": probed.quiet_ms,
+        "asked_ms": probed.asked_ms,
     });
     let mut checks = vec![
         came_about("while parted, both are Active: neither tenant nor hosts are left alone", "", &split),

@@ -113,7 +113,7 @@ impl Topology {
     pub fn priority(&self, gateway: &Gateway, tenant: &str) -> Option<u8> {
         let one = self.shards_of(tenant).len() == 1 && self.gateways.len() == 2;
         let place = self.gateways.iter().position(|g| g.node == gateway.node)?;
-        one.then(|| if place == 0 { 200 } else { 100 })
+        one.then_some(if place == 0 { 200 } else { 100 })
     }
 }
 
