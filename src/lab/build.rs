@@ -54,7 +54,20 @@ impl Lab {
         for setup in wiring::setups(&lab.topology) {
             setup.apply(lab.node(&setup.node)?)?;
         }
+        // Who takes over announces addresses, once and a second later: somebody has to hear it.
+        for node in lab.topology.nodes().iter().filter(|_| lab.topology.group.is_some()) {
+            lab.await_links(node)?;
+        }
         Ok(lab)
+    }
+
+    /// Waits until all interfaces of a node send and all ports of its bridge forward: the kernel sees to the carrier of one that has just been
+    /// made up to a second later (net/core/link_watch.c), and drops what comes before.
+    fn await_links(&self, node: &str) -> Result<()> {
+        poll_until(&format!("the links of {node}"), Duration::from_secs(5), || {
+            let links: Vec<serde_json::Value> = serde_json::from_str(&self.ip(node, &["-j", "link", "show"])?).unwrap_or_default();
+            Ok(links.iter().all(|link| link["link_type"] == "loopback" || link["operstate"] == "UP"))
+        })
     }
 
     pub fn node(&self, name: &str) -> Result<&Netns> {

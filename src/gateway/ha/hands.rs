@@ -24,6 +24,9 @@ const TAIL: Duration = Duration::from_millis(20);
 /// The HaVips of each shard, and the interfaces that they belong on.
 pub type Addresses = BTreeMap<TenantShard, Vec<(IfName, IpAddr)>>;
 
+/// Between the first two announcements of a burst: five take 150 ms.
+const GAP: Duration = Duration::from_millis(10);
+
 #[derive(Debug)]
 pub enum Deed {
     /// The shards and their addresses, from now on.
@@ -78,15 +81,23 @@ pub struct Shard {
     pub addresses: Vec<(IfName, IpAddr)>,
     /// Whether this node answers for them, too, while it has them.
     answering: bool,
-    /// Announcements that could not go out: the lease was late.
-    owed: u8,
+    burst: Option<Burst>,
+}
+
+/// Announcements that are due: not all at once, for what loses one loses its neighbours too.
+#[derive(Debug)]
+struct Burst {
+    left: u8,
+    at: Instant,
+    /// Until the one after: twice as long each time.
+    gap: Duration,
 }
 
 impl Hands {
     pub fn know(&mut self, shards: Addresses) {
         self.shards.retain(|of, shard| shards.get(of).is_some_and(|addresses| *addresses == shard.addresses));
         for (of, addresses) in shards {
-            self.shards.entry(of).or_insert(Shard { addresses, answering: false, owed: 0 });
+            self.shards.entry(of).or_insert(Shard { addresses, answering: false, burst: None });
         }
     }
 
@@ -102,7 +113,7 @@ impl Hands {
     pub fn run(mut self, inbox: &Inbox<Deed>) {
         loop {
             let mut ready = [PollFd::new(inbox.as_fd(), PollFlags::POLLIN)];
-            match poll(&mut ready, PollTimeout::NONE) {
+            match poll(&mut ready, self.wait()) {
                 Ok(_) | Err(Errno::EINTR) => {}
                 Err(error) => tracing::error!(%error, "waiting for deeds failed"),
             }
@@ -130,7 +141,14 @@ impl Hands {
                 }
             }
             self.renew(leases);
+            self.announce(Instant::now());
         }
+    }
+
+    fn wait(&self) -> PollTimeout {
+        let next = self.shards.values().filter_map(|shard| Some(shard.burst.as_ref()?.at)).min();
+        let wait = next.map(|at| at.saturating_duration_since(Instant::now()).as_micros().div_ceil(1000));
+        wait.map_or(PollTimeout::NONE, |ms| PollTimeout::try_from(ms).unwrap_or(PollTimeout::MAX))
     }
 
     /// Connections first, then the right to use the addresses, then the addresses (RFC 9568 section 6.4.2 has no connections).
@@ -153,7 +171,7 @@ impl Hands {
 
     fn release(&mut self, of: &TenantShard) {
         let Some(shard) = self.shards.get_mut(of) else { return };
-        shard.answering = false;
+        (shard.answering, shard.burst) = (false, None);
         let addresses = shard.addresses.clone();
         if let Err(error) = self.lease.end(&[(LIVE, &addresses), (ANSWERS, &addresses)]) {
             tracing::error!("{of}: cannot end the lease, it will lapse: {error}");
@@ -179,21 +197,26 @@ impl Hands {
             let sets = if shard.answering { &both[..] } else { &both[..1] };
             if let Err(error) = self.lease.extend(sets, left) {
                 tracing::error!("{of}: cannot renew the lease: {error}");
-                continue;
-            }
-            if let owed @ 1.. = shard.owed {
-                self.announce(&of, owed);
             }
         }
     }
 
-    fn announce(&mut self, of: &TenantShard, burst: u8) {
-        let Some(shard) = self.shards.get_mut(of) else { return };
-        shard.owed = 0;
-        for (interface, address) in &shard.addresses {
-            if let Err(error) = self.announcer.announce(interface, *address, burst) {
-                shard.owed = burst;
-                tracing::warn!("{of}: cannot announce {address} on {interface} yet: {error}");
+    /// What is due of all bursts. An announcement that cannot go out (the lease is late, or the link) is tried again.
+    fn announce(&mut self, now: Instant) {
+        for (of, shard) in &mut self.shards {
+            let Some(burst) = shard.burst.as_mut().filter(|burst| now >= burst.at) else { continue };
+            let mut sent = true;
+            for (interface, address) in &shard.addresses {
+                if let Err(error) = self.announcer.announce(interface, *address, 1) {
+                    sent = false;
+                    tracing::debug!("{of}: cannot announce {address} on {interface} yet: {error}");
+                }
+            }
+            burst.left -= u8::from(sent);
+            burst.at = now + burst.gap;
+            burst.gap *= 2;
+            if burst.left == 0 {
+                shard.burst = None;
             }
         }
     }
@@ -203,12 +226,18 @@ impl Hands {
             Deed::Know(shards) => self.know(shards),
             Deed::StopAnswering { of } => {
                 let Some(shard) = self.shards.get_mut(&of) else { return };
-                shard.answering = false;
+                (shard.answering, shard.burst) = (false, None);
                 if let Err(error) = self.lease.end(&[(ANSWERS, &shard.addresses)]) {
                     tracing::error!("{of}: cannot stop answering: {error}");
                 }
             }
-            Deed::Announce { of, burst } => self.announce(&of, burst),
+            Deed::Announce { of, burst } => {
+                if let Some(shard) = self.shards.get_mut(&of).filter(|_| burst > 0) {
+                    shard.burst = Some(Burst { left: burst, at: Instant::now(), gap: GAP });
+                }
+                // The first goes at once.
+                self.announce(Instant::now());
+            }
             Deed::Changed { of, from, to, why } => {
                 self.board.turn(&of, to, why);
                 tracing::info!("{of}: {from} -> {to}: {why}");

@@ -1,7 +1,7 @@
 //! Active: RFC 9568 section 6.4.3.
 
 use super::phase::{Phase, Purpose, Reign, Release, Watch};
-use super::{AdvertInterval, Announced, Discard, Effect, Handover, Heard, Instance, Why};
+use super::{AdvertInterval, Announced, Discard, Effect, Handover, Heard, Instance, Priority, Why};
 use std::time::{Duration, Instant};
 
 /// An advertisement out of turn (section 6.4.3) follows the last one after this part of the interval at the earliest, so that
@@ -42,9 +42,13 @@ impl Instance {
         let (priority, interval) = (advertisement.priority, advertisement.interval);
         if priority.is_release() {
             let out_of_turn = self.assert_now(now, reign);
-            // Adver_Timer starts anew with it.
-            let adver = if out_of_turn.sent == reign.sent { reign.adver } else { now + self.config.interval.duration() };
-            return Phase::Active(Reign { adver, ..out_of_turn });
+            if out_of_turn.sent == reign.sent {
+                return Phase::Active(reign);
+            }
+            // Who lets go was Active too, and neighbours may have believed it.
+            self.announce(Announced::Healed);
+            // Adver_Timer starts anew.
+            return Phase::Active(Reign { adver: now + self.config.interval.duration(), ..out_of_turn });
         }
         if now >= reign.sent + self.config.interval.duration() * SILENT_INTERVALS {
             // Not in the RFC: our lease is over, and so is what we know of the flows.
@@ -71,8 +75,9 @@ impl Instance {
         }
     }
 
-    /// The loser of a conflict lets go at once.
+    /// The loser of a conflict lets go at once and says so: the winner may never have heard it, and neighbours may believe the loser.
     pub(super) fn yield_to(&mut self, now: Instant, interval: AdvertInterval, why: Why) -> Phase {
+        self.effects.push_back(Effect::SendAdvertisement { priority: Priority::RELEASE });
         self.effects.push_back(Effect::ReleaseAddresses);
         self.change(now, Phase::Backup(Watch::new(interval, now)), why)
     }

@@ -91,7 +91,7 @@ pub enum Preempt {
 /// Gratuitous ARP, or unsolicited neighbour advertisements.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Announcements {
-    /// Packets of a burst for each address.
+    /// Packets of a burst for each address; the shell spreads them over some 100 ms.
     pub burst: u8,
     /// After becoming Active, once more after this time: switches learn late.
     pub repeat_after: Duration,

@@ -37,7 +37,7 @@ fn whoever_goes_before_us_gets_the_addresses_at_once(#[case] from: [u8; 4], #[ca
     let why = Why::Outranked { by: from.into(), priority: Priority(priority) };
     let advertisement = odd(from, priority, |a| a.interval = interval(100));
     let effects = node.at(400.0, advertisement);
-    assert_eq!(effects[1..], [Effect::ReleaseAddresses, changed(State::Active, State::Backup, why)]);
+    assert_eq!(effects[1..], [send(0), Effect::ReleaseAddresses, changed(State::Active, State::Backup, why)]);
     assert_eq!(node.timeout(), Some((400.0 + DOWN * 10.0, "active_down")), "with its interval");
 }
 
@@ -80,9 +80,9 @@ fn a_healed_split_brain_is_announced_when_the_rival_has_been_silent() {
 }
 
 #[test]
-fn priority_0_of_another_is_answered_by_an_advertisement() {
+fn priority_0_of_another_is_answered_and_neighbours_that_believed_it_are_told() {
     let mut node = Node::active(|_| ());
-    assert_eq!(node.at(400.0, heard(HIGHER, 0)), [send(100)]);
+    assert_eq!(node.at(400.0, heard(HIGHER, 0)), [send(100), announce(Announced::Healed)]);
     assert_eq!(node.timeout(), Some((500.0, "advertise")), "and Adver_Timer starts anew");
     assert_eq!(node.at(401.0, heard(HIGHER, 0)), []);
     assert_eq!(node.timeout(), Some((500.0, "advertise")));
@@ -97,7 +97,7 @@ fn an_owner_gives_way_to_nobody_but_a_second_owner() {
     assert_eq!(node.at(60.0, heard(LOWER, 255))[1..], [send(255), discard]);
     let why = Why::Outranked { by: HIGHER.into(), priority: Priority::OWNER };
     let effects = node.at(70.0, heard(HIGHER, 255));
-    assert_eq!(effects[1..], [Effect::ReleaseAddresses, changed(State::Active, State::Backup, why)]);
+    assert_eq!(effects[1..], [send(0), Effect::ReleaseAddresses, changed(State::Active, State::Backup, why)]);
 }
 
 #[rstest]
@@ -106,7 +106,7 @@ fn an_owner_gives_way_to_nobody_but_a_second_owner() {
 fn after_standing_still_it_gives_way_to_whoever_took_over(#[case] priority: u8) {
     let mut node = Node::active(|_| ());
     let why = Why::Overtaken { by: LOWER.into(), priority: Priority(priority) };
-    let effects = [Effect::ReleaseAddresses, changed(State::Active, State::Backup, why)];
+    let effects = [send(0), Effect::ReleaseAddresses, changed(State::Active, State::Backup, why)];
     let late = node.at(361.0 + 299.0, heard(LOWER, 99));
     assert!(late.contains(&send(100)), "not yet: {late:?}");
     let mut node = Node::active(|_| ());
