@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 /// For what must come about: an emulated machine takes its time.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// A daemon that does not answer its socket for this long does not answer it: it hangs.
-const HANGS: Duration = Duration::from_millis(500);
+const HANGS: Duration = Duration::from_secs(3);
 
 /// VRRP's states, and those of a planned move.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
