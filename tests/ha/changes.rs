@@ -1,0 +1,122 @@
+//! What an operator does to a group that runs: nobody is to notice.
+
+use super::support::*;
+use portway::lab::{Kill, Lab, poll_until};
+use std::collections::BTreeMap;
+
+#[test]
+fn serial_a_restart_of_the_active_is_noticed_by_nobody() {
+    let mut lab = group(2, 1);
+    let (flows, probe) = (flows(&lab, 40), probe(&lab));
+    let before = shard(&lab, "gw-2")["transitions"].clone();
+    for _ in 0..3 {
+        lab.daemon("gw-1").unwrap().restart().unwrap();
+        goes_on(&probe);
+    }
+    let probed = probe.stop();
+    assert_eq!(probed.lost, 0, "{probed:?}");
+    assert_eq!(shard(&lab, "gw-2")["transitions"], before, "{}", log(&lab, "gw-2"));
+    assert_eq!(shard(&lab, "gw-1")["state"], "active");
+    survived(flows);
+}
+
+#[test]
+fn serial_a_backup_restarts_and_knows_everything_again() {
+    let mut lab = group(2, 1);
+    let (flows, probe) = (flows(&lab, 40), probe(&lab));
+    lab.daemon("gw-2").unwrap().restart().unwrap();
+    lab.await_in_sync().unwrap();
+    lab.fail("gw-1", Kill::Daemon).unwrap();
+    lab.await_active("gw-2", "acme", 0).unwrap();
+    goes_on(&probe);
+    probe.stop();
+    survived(flows);
+}
+
+fn owners(lab: &Lab) -> BTreeMap<(String, u8), String> {
+    lab.await_in_sync().unwrap();
+    lab.await_owners().unwrap()
+}
+
+/// The group of a configuration without, or again with, a node.
+fn without(yaml: String, node: &str, address: &str) -> String {
+    yaml.replace(&format!(", {node}: {address}"), "")
+}
+
+#[test]
+fn serial_a_node_leaves_the_group_and_joins_it_again_and_shards_follow_in_sync() {
+    let mut lab = group(3, 6);
+    let home = owners(&lab);
+    let flows = flows(&lab, 60);
+    let spread: Vec<usize> = ["gw-1", "gw-2", "gw-3"].map(|node| home.values().filter(|owner| *owner == node).count()).into();
+    assert!(spread.iter().filter(|shards| **shards > 0).count() > 1, "{home:?}");
+    let with = std::fs::read_to_string(lab.daemon("gw-1").unwrap().config()).unwrap();
+    assert!(with.contains(", gw-3: 10.9.0.3"), "{with}");
+
+    let probe = probe(&lab);
+    lab.fail("gw-3", Kill::Sigterm).unwrap();
+    poll_until("the end of gw-3", SOON * 2, || Ok(lab.daemon("gw-3")?.left(std::time::Duration::from_millis(50))?.is_some())).unwrap();
+    for node in ["gw-1", "gw-2"] {
+        reload(&mut lab, node, |yaml| without(yaml, "gw-3", "10.9.0.3"));
+    }
+    let smaller = owners(&lab);
+    assert!(smaller.values().all(|owner| owner != "gw-3"));
+    let stayed = home.iter().filter(|(shard, owner)| *owner != "gw-3" && smaller[*shard] == **owner).count();
+    assert_eq!(stayed, home.values().filter(|owner| *owner != "gw-3").count(), "only its shards have moved: {home:?} {smaller:?}");
+
+    // Those who are there learn of the newcomer first.
+    for node in ["gw-1", "gw-2"] {
+        reload(&mut lab, node, |yaml| yaml.replace("gw-2: 10.9.0.2", "gw-2: 10.9.0.2, gw-3: 10.9.0.3"));
+    }
+    lab.heal("gw-3").unwrap();
+    poll_until("every shard at home", SOON * 3, || Ok(lab.owners()?.as_ref() == Some(&home))).unwrap();
+    let probed = probe.stop();
+    assert_eq!(probed.lost, 0, "{probed:?}");
+    survived(flows);
+}
+
+#[test]
+fn serial_keys_are_changed_without_a_change_of_state() {
+    let mut lab = group(2, 1);
+    let probe = probe(&lab);
+    let before = shard(&lab, "gw-2")["transitions"].clone();
+    let key = lab.dir().config("gw-1").with_file_name("second.key");
+    std::fs::write(&key, "5a".repeat(32)).unwrap();
+    std::fs::set_permissions(&key, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+    let second = format!("{{ id: 2, file: {:?} }}", key.display().to_string());
+    let first = |yaml: &str| {
+        let begins = yaml.find("keys: [").unwrap() + "keys: [".len();
+        yaml[begins..begins + yaml[begins..].find(']').unwrap()].to_owned()
+    };
+    let old = first(&std::fs::read_to_string(lab.daemon("gw-1").unwrap().config()).unwrap());
+    let mut present = old.clone();
+    for next in [format!("{old}, {second}"), format!("{second}, {old}"), second.clone()] {
+        for node in ["gw-1", "gw-2"] {
+            reload(&mut lab, node, |yaml| yaml.replace(&present, &next));
+            lab.await_in_sync().unwrap();
+            goes_on(&probe);
+        }
+        present = next;
+    }
+    assert_eq!(probe.stop().lost, 0);
+    assert_eq!(shard(&lab, "gw-2")["transitions"], before, "{}", log(&lab, "gw-2"));
+    for node in ["gw-1", "gw-2"] {
+        for reason in ["unknown_key", "hmac", "unauthenticated"] {
+            let discarded = metric(&lab, node, &format!("portway_vrrp_discarded_packets_total{{reason=\"{reason}\"}}"));
+            assert_eq!(discarded, 0.0, "{node}: {reason}");
+        }
+        assert!(!log(&lab, node).contains("5a5a5a"), "a key is in the log");
+    }
+}
+
+#[test]
+fn a_key_that_others_may_read_is_refused_and_the_old_one_stays() {
+    let mut lab = group(2, 1);
+    let key = lab.dir().config("gw-1").with_file_name("open.key");
+    std::fs::write(&key, "5a".repeat(32)).unwrap();
+    std::fs::set_permissions(&key, std::os::unix::fs::PermissionsExt::from_mode(0o644)).unwrap();
+    reload(&mut lab, "gw-2", |yaml| yaml.replace("keys: [", &format!("keys: [{{ id: 9, file: {:?} }}, ", key.display().to_string())));
+    poll_until("a complaint", SOON, || Ok(log(&lab, "gw-2").contains("chmod 600"))).unwrap();
+    lab.await_in_sync().unwrap();
+    assert_eq!(shard(&lab, "gw-1")["state"], "active");
+}
