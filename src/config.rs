@@ -15,6 +15,7 @@ mod host;
 mod node;
 mod peers;
 mod space;
+mod track;
 #[cfg(test)]
 mod tests;
 mod types;

@@ -21,6 +21,7 @@ pub fn gateway(tenants: &[&str], peers: u8) -> Gateway {
         allow: vec![Allow { to: "172.16.0.0/16".parse().unwrap(), tcp: vec![port(5432)], udp: vec![], icmp: true }],
         shards: vec![GatewayShard { shard: ShardId(0), local: [10, 9, 0, 1].into(), snat: to([172, 16, 101, 10]), havip: None }],
         inner: "10.64.0.0/16".parse().unwrap(),
+        track: vec![],
     };
     let peer = |n: u8| StaticPeer {
         host: format!("host-{n}").parse().unwrap(),
