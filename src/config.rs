@@ -15,9 +15,9 @@ mod host;
 mod node;
 mod peers;
 mod space;
-mod track;
 #[cfg(test)]
 mod tests;
+mod track;
 mod types;
 mod values;
 

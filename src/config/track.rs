@@ -43,8 +43,13 @@ const HIGHEST_WEIGHT: u64 = 253;
 /// Whose list it is.
 pub(super) enum Place<'a> {
     /// `ha`: it concerns all shards. No probe, for there are several ways into several VPCs.
-    All { platform: Option<&'a IfName> },
-    Tenant { platform: Option<&'a IfName>, interface: Option<&'a IfName> },
+    All {
+        platform: Option<&'a IfName>,
+    },
+    Tenant {
+        platform: Option<&'a IfName>,
+        interface: Option<&'a IfName>,
+    },
 }
 
 impl Place<'_> {
@@ -62,7 +67,11 @@ impl Decoder {
     pub fn track(&mut self, node: &Node, place: &Place<'_>) -> Option<Vec<Tracked>> {
         let items = self.list(node, "`track`", EXAMPLE)?;
         if items.len() > MOST {
-            self.fault(node.span, format!("`track` has {} entries", items.len()), format!("write {MOST} at most; a script can check several"));
+            self.fault(
+                node.span,
+                format!("`track` has {} entries", items.len()),
+                format!("write {MOST} at most; a script can check several"),
+            );
         }
         let mut seen = Seen::new("the check");
         let all: Vec<Tracked> = items.iter().filter_map(|item| self.tracked(item, place, &mut seen)).collect();
@@ -206,7 +215,8 @@ impl Decoder {
         let text = self.text(node, "`expect`", "200")?;
         let (first, last) = text.split_once('-').unwrap_or((text, text));
         let status = |text: &str| text.parse::<u16>().ok().filter(|status| (100..=599).contains(status));
-        let range = status(first).zip(status(last)).map(|(first, last)| StatusRange { first, last }).filter(|range| range.first <= range.last);
+        let range =
+            status(first).zip(status(last)).map(|(first, last)| StatusRange { first, last }).filter(|range| range.first <= range.last);
         if range.is_none() {
             let remedy = "write one such as 200, or a range such as 200-399, of 100 to 599";
             self.fault(node.span, format!("`expect` {text:?} is not a status of HTTP"), remedy);
