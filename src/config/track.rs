@@ -232,7 +232,7 @@ impl Decoder {
             let good = |arg: &String| arg.len() <= LONGEST && !arg.contains(char::is_control);
             if args.len() > MOST_ARGS || !args.iter().all(good) {
                 let remedy = format!("write {MOST_ARGS} at most, of {LONGEST} bytes each, without control characters");
-                d.fault(node.span, "these `args` are too many or too long", remedy);
+                d.fault(node.span, "these `args` are too many, too long or not text", remedy);
                 return None;
             }
             (args.len() == items.len()).then_some(args)
