@@ -17,13 +17,20 @@ const FALL: u32 = 3;
 /// VRRP's part of a move (one advertisement), and for the machine.
 const A_BIT: Duration = Duration::from_secs(3);
 
-/// A pair that tracks these things for every tenant; all stands, and is in sync.
-fn pair(tenants: &[&str], entries: &[&str]) -> Lab {
+/// Two gateways that track these things for every tenant; every shard has an Active and a Backup in sync.
+fn group(tenants: &[&str], shards: usize, entries: &[&str]) -> Lab {
     let list: String = entries.iter().map(|entry| format!("        - {entry}\n")).collect();
-    let mut lab = stand_edited(Topology::group(tenants, 2, 1, &[Wiring::Veth]), |node, yaml| {
+    let mut lab = stand_edited(Topology::group(tenants, 2, shards, &[Wiring::Veth]), |node, yaml| {
         if node.starts_with("gw-") { replaced(&yaml, "      shards:\n", &format!("      track:\n{list}      shards:\n")) } else { yaml }
     });
     lab.attach_all().unwrap();
+    lab.await_in_sync().unwrap();
+    lab
+}
+
+/// With one shard, of which the first is Active.
+fn pair(tenants: &[&str], entries: &[&str]) -> Lab {
+    let lab = group(tenants, 1, entries);
     lab.await_active("gw-1", "acme", 0).unwrap();
     lab.await_in_sync().unwrap();
     lab
@@ -194,4 +201,51 @@ fn a_reload_changes_what_is_tracked_and_moves_nothing() {
     becomes(&mut lab, "gw-1", "acme", "tcp", true);
     let after = shard(&mut lab, "gw-1", "acme");
     assert_eq!((after["state"].as_str(), &after["transitions"]), (Some("active"), &before));
+}
+
+#[test]
+fn an_interface_beside_its_own_weighs_as_much_as_is_written() {
+    let mut lab = pair(&["acme"], &["{ interface: spare0, weight: 150 }"]);
+    assert_eq!(tracked(&mut lab, "gw-1", "acme", "interface spare0")["up"], false);
+    assert_eq!([50, 1].map(Value::from), ["gw-1", "gw-2"].map(|node| shard(&mut lab, node, "acme")["priority"].clone()));
+    let spare = "ip link add spare0 type veth peer name spare1 && ip link set spare1 up && ip link set spare0 up";
+    sh(&lab, "gw-2", spare);
+    lab.await_active("gw-2", "acme", 0).unwrap();
+    sh(&lab, "gw-1", spare);
+    lab.await_active("gw-1", "acme", 0).unwrap();
+    sh(&lab, "gw-1", "ip link set spare0 down");
+    lab.await_active("gw-2", "acme", 0).unwrap();
+    let all = shard(&mut lab, "gw-2", "acme")["tracked"].clone();
+    let seen: Vec<_> = all.as_array().unwrap().iter().map(|one| (one["what"].as_str().unwrap(), one["up"] == true, &one["cost"])).collect();
+    let (fault, weight) = (Value::from("fault"), serde_json::json!({ "weight": 150 }));
+    assert_eq!(seen, [("interface eni0", true, &fault), ("interface plat0", true, &fault), ("interface spare0", true, &weight)]);
+}
+
+#[test]
+fn shards_of_a_tenant_share_its_probes() {
+    let tcp = format!("{{ tcp: {SERVER}:80, every: 200ms, rise: 1 }}");
+    let mut lab = group(&["acme"], 3, &[&tcp, &format!("{{ icmp: {SERVER}, every: 200ms, rise: 1 }}")]);
+    for node in ["gw-1", "gw-2"] {
+        becomes(&mut lab, node, "acme", "tcp", true);
+        becomes(&mut lab, node, "acme", "icmp", true);
+        let priorities: Vec<u64> = call(&mut lab, node, "GET", "/v1/status", None).1["ha"]["shards"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|shard| shard["priority"].as_u64().unwrap())
+            .collect();
+        assert!(priorities.len() == 3 && priorities.iter().all(|priority| [100, 200].contains(priority)), "{priorities:?}");
+    }
+    fetches(&lab, "fn-1a").unwrap();
+}
+
+#[test]
+fn a_restart_keeps_the_shard_although_nothing_is_proved_yet() {
+    let entry = format!("{{ tcp: {SERVER}:80, every: 200ms, rise: 2, fault: true }}");
+    let mut lab = pair(&["acme"], &[&entry]);
+    let before = shard(&mut lab, "gw-2", "acme")["transitions"].clone();
+    lab.daemon("gw-1").unwrap().restart().unwrap();
+    becomes(&mut lab, "gw-1", "acme", "tcp", true);
+    assert_eq!(shard(&mut lab, "gw-1", "acme")["state"], "active");
+    assert_eq!(shard(&mut lab, "gw-2", "acme")["transitions"], before);
 }
