@@ -162,7 +162,7 @@ fn a_probe_reaches_its_own_tenants_server_although_another_has_the_same_address(
 }
 
 #[test]
-fn who_starts_with_a_broken_side_takes_nothing_from_others_and_all_where_nobody_else_is() {
+fn who_starts_with_a_broken_side_takes_nothing_from_others() {
     let entry = format!("{{ icmp: {SERVER}, every: 200ms, timeout: 150ms, rise: 2, fall: 2, fault: true }}");
     let mut lab = pair(&["acme"], &[&entry]);
     lab.daemon("gw-1").unwrap().terminate().unwrap();
@@ -248,4 +248,31 @@ fn a_restart_keeps_the_shard_although_nothing_is_proved_yet() {
     becomes(&mut lab, "gw-1", "acme", "tcp", true);
     assert_eq!(shard(&mut lab, "gw-1", "acme")["state"], "active");
     assert_eq!(shard(&mut lab, "gw-2", "acme")["transitions"], before);
+}
+
+#[test]
+fn a_probe_leaves_from_the_nodes_own_address_also_when_the_havip_stands_before_it() {
+    let mut lab = pair(&["acme"], &[&format!("{{ http: http://{SERVER}/, every: 200ms, rise: 1, fall: 3 }}")]);
+    becomes(&mut lab, "gw-1", "acme", "http", true);
+    sh(&lab, "gw-1", "ip addr del 172.16.101.4/24 dev eni0 && ip addr add 172.16.101.4/24 dev eni0");
+    let listed = sh(&lab, "gw-1", "ip -4 -o addr show dev eni0");
+    assert!(listed.find("172.16.101.10/") < listed.find("172.16.101.4/") && listed.contains("172.16.101.10/"), "{listed}");
+    becomes(&mut lab, "gw-1", "acme", "http", true);
+    let capture = Capture::start(&lab, "gw-1", "eni0", &format!("tcp and dst host {SERVER}"));
+    capture.wait_for_count(20);
+    let sources = capture.read("", &["ip.src"]);
+    assert!(sources.iter().all(|source| source == &["172.16.101.4"]), "{sources:?}");
+    assert_eq!(tracked(&mut lab, "gw-1", "acme", "http")["up"], true);
+    assert_eq!(shard(&mut lab, "gw-1", "acme")["state"], "active");
+}
+
+#[test]
+fn where_nobody_has_proved_anything_somebody_serves() {
+    let mut lab = group(&["acme"], 1, &[&format!("{{ icmp: {SERVER}, every: 1s, rise: 100, fault: true }}")]);
+    for node in ["gw-1", "gw-2"] {
+        let there = shard(&mut lab, node, "acme");
+        assert_eq!((there["priority"].as_u64(), there["able"].as_bool()), (Some(1), Some(true)), "{there}");
+        assert_eq!(tracked(&mut lab, node, "acme", "icmp")["up"], Value::Null);
+    }
+    fetches(&lab, "fn-1a").unwrap();
 }

@@ -20,6 +20,7 @@ use crate::model::{Cost, IfName, Mark, TenantName, TenantShard};
 use crate::plan::facts::Facts;
 use crate::plan::slots::Slots;
 use crate::proto::track::{Limits, Standing, Tracker, Wanted};
+use ipnet::IpNet;
 use probe::Side;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -89,6 +90,8 @@ impl Default for Tracking {
 struct Live {
     tracker: Tracker<Id>,
     seen: BTreeMap<Id, Seen>,
+    /// The node's own addresses by interface, HaVips not among them.
+    own: BTreeMap<IfName, Vec<IpNet>>,
     /// Nobody is told of changes while there is none.
     speaker: Option<Bell<Order>>,
 }
@@ -148,7 +151,11 @@ impl Tracking {
         for (tenant, shard) in config.served().filter(|(_, shard)| shard.havip.is_some()) {
             let of = tenant.of(shard.shard);
             let Some(own) = virtuals.iter().find(|one| one.of == of) else { continue };
-            let side = slots.get(&of).map(|slot| Side { interface: tenant.interface.clone(), mark: Mark::new(None, Some(slot)) });
+            let side = slots.get(&of).map(|slot| Side {
+                interface: tenant.interface.clone(),
+                mark: Mark::new(None, Some(slot)),
+                router: tenant.router,
+            });
             // Without either of these a shard cannot be served.
             let own_interfaces = [&config.platform.interface, &tenant.interface].map(|name| (self.interface(name), Cost::Fault));
             let of_all = everybodys.iter().map(|tracked| (None, tracked));
@@ -211,7 +218,9 @@ impl Tracking {
     /// What the interfaces are like now.
     pub fn look(&mut self, facts: &Facts) {
         self.running = facts.links.iter().filter(|(_, link)| link.running).map(|(name, _)| name.clone()).collect();
-        self.interfaces_stand(&mut lock(&self.live), Instant::now());
+        let mut live = lock(&self.live);
+        live.own = facts.links.iter().map(|(name, link)| (name.clone(), link.addresses.clone())).collect();
+        self.interfaces_stand(&mut live, Instant::now());
     }
 
     fn interfaces_stand(&self, live: &mut Live, now: Instant) {
@@ -233,8 +242,9 @@ async fn again_and_again(id: Id, job: Job, live: Arc<Mutex<Live>>, turns: Arc<Se
     loop {
         ticks.tick().await;
         let Ok(_turn) = turns.acquire().await else { return };
+        let own = job.side.as_ref().and_then(|side| lock(&live).own.get(&side.interface).cloned()).unwrap_or_default();
         let begun = Instant::now();
-        let result = probe::check(&job.probe, job.side.as_ref()).await.map_err(|failure| failure.to_string());
+        let result = probe::check(&job.probe, job.side.as_ref(), &own).await.map_err(|failure| failure.to_string());
         lock(&live).result(Instant::now(), &id, result, Some(begun.elapsed()));
     }
 }

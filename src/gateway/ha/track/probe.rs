@@ -4,6 +4,7 @@ use crate::config::{HttpCheck, Probe, Target};
 use crate::model::{IfName, Mark};
 use crate::wire::checksum::Sum;
 use crate::wire::ipv4::Header;
+use ipnet::IpNet;
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -19,12 +20,22 @@ const ICMP_HEADER: usize = 8;
 /// Bytes in which the status line of an answer must be.
 const STATUS_LINE: usize = 256;
 
-/// Where probes leave: the tenant's interface, by the tenant's table. The kernel takes the source from that interface: the node's own
-/// address there, not the HaVip, which a Backup does not have.
+/// Where probes leave: the tenant's interface, by the tenant's table.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Side {
     pub interface: IfName,
     pub mark: Mark,
+    /// The next hop toward what is not on the link.
+    pub router: Option<IpAddr>,
+}
+
+impl Side {
+    /// Of the node's own addresses there the one to ask from; never a HaVip, which a Backup does not have and which may stand before them. None
+    /// if there is none: the kernel knows what to say.
+    fn source(&self, own: &[IpNet], target: IpAddr) -> Option<IpAddr> {
+        let beside = |other: IpAddr| own.iter().find(|net| net.contains(&other));
+        beside(target).or_else(|| beside(self.router?)).or_else(|| own.first()).map(IpNet::addr)
+    }
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -47,39 +58,43 @@ pub enum Failure {
     Script(#[from] super::script::Failure),
 }
 
-/// Checks once.
-pub async fn check(probe: &Probe, side: Option<&Side>) -> Result<(), Failure> {
+/// Checks once. `own`: the node's addresses on that side.
+pub async fn check(probe: &Probe, side: Option<&Side>, own: &[IpNet]) -> Result<(), Failure> {
     let within = |work| async { tokio::time::timeout(probe.timeout, work).await.unwrap_or(Err(Failure::Late(probe.timeout))) };
     match (&probe.target, side) {
         (Target::Script { file, args }, _) => Ok(super::script::run(file, args, probe.timeout).await?),
-        (Target::Tcp(at), Some(side)) => within(Box::pin(async { connect(*at, side).await.map(drop) }) as Work<'_>).await,
-        (Target::Http(check), Some(side)) => within(Box::pin(get(check, side))).await,
-        (Target::Icmp(IpAddr::V4(to)), Some(side)) => within(Box::pin(ping((*to).into(), side))).await,
+        (Target::Tcp(at), Some(side)) => within(Box::pin(async { connect(*at, side, own).await.map(drop) }) as Work<'_>).await,
+        (Target::Http(check), Some(side)) => within(Box::pin(get(check, side, own))).await,
+        (Target::Icmp(IpAddr::V4(to)), Some(side)) => within(Box::pin(ping((*to).into(), side, own))).await,
         (Target::Icmp(IpAddr::V6(_)) | Target::Tcp(_) | Target::Http(_), _) | (Target::Icmp(IpAddr::V4(_)), None) => Err(Failure::NoSide),
     }
 }
 
 type Work<'a> = std::pin::Pin<Box<dyn Future<Output = Result<(), Failure>> + Send + 'a>>;
 
-fn socket(kind: Type, protocol: Protocol, side: &Side) -> Result<Socket, Failure> {
+fn socket(kind: Type, protocol: Protocol, side: &Side, source: Option<IpAddr>) -> Result<Socket, Failure> {
     let open = || -> io::Result<Socket> {
         let socket = Socket::new(Domain::IPV4, kind, Some(protocol))?;
         socket.set_nonblocking(true)?;
         socket.bind_device(Some(side.interface.as_str().as_bytes()))?;
         socket.set_mark(side.mark.0)?;
+        if let Some(source) = source {
+            socket.bind(&SockAddr::from(SocketAddr::new(source, 0)))?;
+        }
         Ok(socket)
     };
     open().map_err(|error| Failure::Socket(side.interface.clone(), error))
 }
 
-async fn connect(to: SocketAddr, side: &Side) -> Result<TcpStream, Failure> {
-    let socket = TcpSocket::from_std_stream(socket(Type::STREAM, Protocol::TCP, side)?.into());
+async fn connect(to: SocketAddr, side: &Side, own: &[IpNet]) -> Result<TcpStream, Failure> {
+    let socket = socket(Type::STREAM, Protocol::TCP, side, side.source(own, to.ip()))?;
+    let socket = TcpSocket::from_std_stream(socket.into());
     socket.connect(to).await.map_err(Failure::Connect)
 }
 
 /// `GET` (RFC 9110 section 9.3.1); of the answer, the status line alone is read (RFC 9112 section 4).
-async fn get(check: &HttpCheck, side: &Side) -> Result<(), Failure> {
-    let mut stream = connect(check.at, side).await?;
+async fn get(check: &HttpCheck, side: &Side, own: &[IpNet]) -> Result<(), Failure> {
+    let mut stream = connect(check.at, side, own).await?;
     let request = format!("GET {} HTTP/1.1\r\nHost: {}\r\nUser-Agent: portway\r\nConnection: close\r\n\r\n", check.path, check.at);
     stream.write_all(request.as_bytes()).await.map_err(Failure::Ask)?;
     let (mut head, mut length) = ([0; STATUS_LINE], 0);
@@ -101,8 +116,8 @@ fn status(head: &[u8]) -> Option<u16> {
 }
 
 /// An echo request and its reply (RFC 792). A raw socket, as a ping socket asks for a group of the machine's `ping_group_range`.
-async fn ping(to: IpAddr, side: &Side) -> Result<(), Failure> {
-    let socket = socket(Type::RAW, Protocol::ICMPV4, side)?;
+async fn ping(to: IpAddr, side: &Side, own: &[IpNet]) -> Result<(), Failure> {
+    let socket = socket(Type::RAW, Protocol::ICMPV4, side, side.source(own, to))?;
     let asked = |result: io::Result<()>| result.map_err(Failure::Ask);
     // From then on, nothing of anybody else comes.
     asked(socket.connect(&SockAddr::from(SocketAddr::new(to, 0))))?;
@@ -138,6 +153,21 @@ fn answers(packet: &[u8], tag: [u8; 8]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_source_is_beside_whom_the_packet_goes_to() {
+        let own: Vec<IpNet> = ["172.16.101.4/24", "172.16.7.4/24", "172.16.8.4/24"].map(|net| net.parse().expect("a network")).to_vec();
+        let from = |router: Option<&str>, target: &str, own: &[IpNet]| {
+            let router = router.map(|router| router.parse().expect("an address"));
+            let side = Side { interface: "eni0".parse().expect("a name"), mark: Mark(0x2001), router };
+            side.source(own, target.parse().expect("an address")).map(|source| source.to_string())
+        };
+        assert_eq!(from(None, "172.16.7.9", &own).as_deref(), Some("172.16.7.4"));
+        assert_eq!(from(Some("172.16.8.1"), "172.16.7.9", &own).as_deref(), Some("172.16.7.4"));
+        assert_eq!(from(Some("172.16.8.1"), "172.16.200.9", &own).as_deref(), Some("172.16.8.4"));
+        assert_eq!(from(None, "172.16.200.9", &own).as_deref(), Some("172.16.101.4"));
+        assert_eq!(from(None, "172.16.200.9", &[]), None);
+    }
 
     #[test]
     fn the_status_of_an_answer() {
