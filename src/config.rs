@@ -17,6 +17,7 @@ mod peers;
 mod space;
 #[cfg(test)]
 mod tests;
+mod track;
 mod types;
 mod values;
 

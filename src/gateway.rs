@@ -172,7 +172,7 @@ impl Role for Node {
     fn desired(&mut self, facts: &Facts, observed: &State) -> anyhow::Result<State> {
         self.recover(observed);
         self.let_go_of_the_retained();
-        self.group.look(&self.config, facts);
+        self.group.look(facts);
         self.over.slots(self.slots.assign(&shards(&self.config))?);
         let hosts: Vec<&StaticPeer> = self.peers.iter().map(|(peer, _)| peer).collect();
         self.numbers.assign(hosts.iter().map(|peer| &peer.outer))?;

@@ -9,6 +9,7 @@ mod name;
 mod port;
 mod rendezvous;
 mod secret;
+mod track;
 mod vrrp;
 
 pub use addresses::{AddressList, Addresses};
@@ -18,6 +19,7 @@ pub use name::{AttachmentName, IfName, NodeName, TenantName};
 pub use port::PortRange;
 pub use rendezvous::rendezvous;
 pub use secret::{KeyId, Secret};
+pub use track::Cost;
 pub use vrrp::{AdvertInterval, ChecksumForm, Priority, Vrid, VrrpVersion};
 
 use serde::{Deserialize, Serialize};

@@ -2,4 +2,5 @@
 //! the effects out.
 
 pub mod sync;
+pub mod track;
 pub mod vrrp;

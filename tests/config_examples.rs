@@ -49,6 +49,18 @@ fn the_pair_means_what_it_says_and_writes_the_defaults() {
     assert_eq!(gateway.served().count(), 2);
     let locals: Vec<String> = gateway.tenants[0].shards.iter().map(|shard| shard.local.to_string()).collect();
     assert_eq!(locals, ["10.9.0.50", "10.9.0.51"]);
+    let tracked: Vec<String> =
+        ha.track.iter().chain(&gateway.tenants[0].track).map(|one| format!("{} {:?}", one.watched, one.cost)).collect();
+    assert_eq!(
+        tracked,
+        [
+            "interface eth2 Weight(50)",
+            "tcp 172.16.101.20:5432 Weight(150)",
+            "http://172.16.101.20:8080/health Weight(150)",
+            "icmp 172.16.101.1 Weight(150)",
+            "script /usr/local/bin/check-disk /var Weight(20)",
+        ]
+    );
     let text = std::fs::read_to_string(examples().join("gateway-pair.yaml")).unwrap();
     let optional = ["interval", "version", "checksum", "cast", "preempt", "accept", "authentication", "sync_port"];
     let short: String = text

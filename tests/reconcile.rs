@@ -78,6 +78,7 @@ async fn gateway(world: &World, backend: Backend) -> gateway::Node {
         ],
         shards: vec![GatewayShard { shard: ShardId(0), local: [10, 9, 0, 1].into(), snat, havip: None }],
         inner: "10.64.0.0/16".parse().unwrap(),
+        track: vec![],
     };
     let inner = |n: u8| [(name("t0"), vec![IpAddr::from([10, 64, 0, n]).into()]), (name("t1"), vec!["10.64.7.0/28".parse().unwrap()])];
     let mut node = gateway::Node::new(

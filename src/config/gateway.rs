@@ -6,6 +6,7 @@ use super::ha::{Group, Local, SHARDS};
 use super::node::Node;
 use super::peers::Known;
 use super::space::{never_allowed, overlap};
+use super::track::{self, Place};
 use super::{Allow, Gateway, GatewayShard, GatewayTenant, Snat, StaticPeer};
 use crate::model::{GreKey, IfName, PortRange, ShardId, Slot, TenantName};
 use ipnet::IpNet;
@@ -36,6 +37,7 @@ const TENANT: Shape = Shape {
         Field::optional("snat", "snat: { address: 172.16.101.10, ports: 1024-65535 }"),
         Field::required("inner", "inner: 10.64.0.0/16"),
         Field::optional("shards", SHARDS),
+        Field::optional("track", track::EXAMPLE),
     ],
 };
 
@@ -143,6 +145,12 @@ impl Decoder {
         } else {
             self.shard_alone(&table, platform)
         };
+        if !ha && table.get("track").is_some() {
+            let remedy = "add `ha` to the gateway, or remove it: without another gateway nothing can be left to it";
+            self.fault(table.place("track"), "`track` goes with `ha` only", remedy);
+        }
+        let own = Place::Tenant { platform: platform.interface.as_ref(), interface: interface.as_ref().map(|at| &at.value) };
+        let track = self.field_or(&table, "track", Vec::new(), |d, node| d.track(node, &own));
         match &name {
             Some(name) => {
                 let written = shards.as_ref().map(|shards| shards.iter().map(|shard| shard.shard).collect());
@@ -159,6 +167,7 @@ impl Decoder {
             allow: allow?,
             shards: shards?,
             inner: inner?,
+            track: track?,
         })
     }
 

@@ -5,6 +5,7 @@ use super::decode::{At, Decoder, Field, Shape, Table};
 use super::fault::Span;
 use super::node::{Kind, Node};
 use super::peers::Known;
+use super::track::Place;
 use super::{Authentication, Cast, GatewayShard, Ha, HaKey, HaVip, Snat};
 use crate::model::{AdvertInterval, ChecksumForm, KeyId, NodeName, PortRange, Priority, ShardId, Vrid, VrrpVersion};
 use ipnet::IpNet;
@@ -26,6 +27,7 @@ const HA: Shape = Shape {
         Field::optional("accept", "accept: false"),
         Field::optional("authentication", "authentication: hmac"),
         Field::optional("sync_port", "sync_port: 3790"),
+        Field::optional("track", "track: [{ interface: eth2, weight: 50 }]"),
     ],
 };
 
@@ -116,6 +118,8 @@ impl Decoder {
         let sync_port = self.field_or(&table, "sync_port", SYNC_PORT, |d, node| {
             u16::try_from(d.number(node, "sync_port", 1..=u64::from(u16::MAX), "")?.value).ok()
         });
+        let own = Place::All { platform: platform.interface.as_ref() };
+        let track = self.field_or(&table, "track", Vec::new(), |d, node| d.track(node, &own));
         Some(Ha {
             nodes: nodes?,
             interval: interval??,
@@ -127,6 +131,7 @@ impl Decoder {
             authentication: authentication?,
             keys: keys?,
             sync_port: sync_port?,
+            track: track?,
             retained: BTreeSet::new(),
         })
     }

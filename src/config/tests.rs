@@ -3,6 +3,7 @@
 mod gateway;
 mod ha;
 mod host;
+mod track;
 mod yaml;
 
 use super::*;

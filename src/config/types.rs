@@ -1,12 +1,13 @@
 //! The configuration as validated values. `load` makes them from YAML; nothing else does.
 
 use crate::model::{
-    AdvertInterval, ChecksumForm, GreKey, IfName, KeyId, NodeName, PortRange, Priority, ShardId, TenantName, TenantShard, Vrid,
+    AdvertInterval, ChecksumForm, Cost, GreKey, IfName, KeyId, NodeName, PortRange, Priority, ShardId, TenantName, TenantShard, Vrid,
     VrrpVersion, rendezvous,
 };
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -75,6 +76,8 @@ pub struct GatewayTenant {
     pub shards: Vec<GatewayShard>,
     /// Where this tenant's inner addresses come from; every peer's inner prefix for this tenant lies in it.
     pub inner: IpNet,
+    /// What all its shards depend on, beside the interfaces of both sides. Empty without `ha`.
+    pub track: Vec<Tracked>,
 }
 
 /// The unit that fails over: a pair of addresses and the connections through them.
@@ -117,6 +120,8 @@ pub struct Ha {
     pub keys: Vec<HaKey>,
     /// The UDP port of state sync. Default 3790.
     pub sync_port: u16,
+    /// What all shards depend on: interfaces and scripts.
+    pub track: Vec<Tracked>,
     /// Not of the file: shards that this node has although it is no candidate any more, until another has taken them.
     pub retained: BTreeSet<TenantShard>,
 }
@@ -145,6 +150,97 @@ pub enum Authentication {
 pub struct HaKey {
     pub id: KeyId,
     pub file: PathBuf,
+}
+
+/// Something that shards depend on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tracked {
+    pub watched: Watched,
+    pub cost: Cost,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Watched {
+    /// Whether it runs.
+    Interface(IfName),
+    Probe(Probe),
+}
+
+/// A check that is made again and again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Probe {
+    pub target: Target,
+    /// From the beginning of one to that of the next, 100 ms to 1 h; not before the one before has ended. Default 1 s.
+    pub every: Duration,
+    /// 10 ms to 1 min. Default 500 ms, of a script 2 s.
+    pub timeout: Duration,
+    /// Good results in a row until it is up, 1 to 100. Default 2.
+    pub rise: u32,
+    /// Bad results in a row until it is down, 1 to 100. Default 3.
+    pub fall: u32,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Target {
+    /// A connection can be opened.
+    Tcp(SocketAddr),
+    /// `GET` is answered as expected.
+    Http(HttpCheck),
+    /// An echo request is answered.
+    Icmp(IpAddr),
+    /// It ends with 0. The path is absolute.
+    Script { file: PathBuf, args: Vec<String> },
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HttpCheck {
+    pub at: SocketAddr,
+    /// With the query; begins with a slash.
+    pub path: String,
+    pub expect: StatusRange,
+}
+
+/// Statuses of HTTP, both ends included, 100 to 599. Default: any 2xx.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StatusRange {
+    pub first: u16,
+    pub last: u16,
+}
+
+impl StatusRange {
+    pub fn contains(self, status: u16) -> bool {
+        (self.first..=self.last).contains(&status)
+    }
+}
+
+impl Default for StatusRange {
+    fn default() -> Self {
+        Self { first: 200, last: 299 }
+    }
+}
+
+/// As `status` and metrics call it; of what a tenant tracks, no two are called the same.
+impl fmt::Display for Watched {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Watched::Interface(name) => write!(f, "interface {name}"),
+            Watched::Probe(probe) => probe.target.fmt(f),
+        }
+    }
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Target::Tcp(at) => write!(f, "tcp {at}"),
+            Target::Http(check) => write!(f, "http://{}{}", check.at, check.path),
+            Target::Icmp(address) => write!(f, "icmp {address}"),
+            Target::Script { file, args } => {
+                write!(f, "script {}", file.display())?;
+                args.iter().try_for_each(|arg| write!(f, " {arg}"))
+            }
+        }
+    }
 }
 
 impl Gateway {

@@ -20,6 +20,7 @@ pub mod keys;
 mod report;
 mod speaker;
 mod sync;
+mod track;
 
 use crate::config::{Cast, Gateway};
 use crate::daemon::realtime;
@@ -29,7 +30,7 @@ use crate::kernel::conntrack::{Conntrack, Filter, FlowWatch};
 use crate::kernel::havip::HaVips;
 use crate::kernel::lease::Lease;
 use crate::kernel::vrrp_socket::{Family, VrrpSocket};
-use crate::model::{IfName, Mark, NodeName, TenantShard};
+use crate::model::{Mark, NodeName, TenantShard};
 use crate::plan::LIVE;
 use crate::plan::facts::Facts;
 use crate::plan::gateway::havips;
@@ -55,8 +56,7 @@ const SYNC_BUFFER: usize = 8 << 20;
 pub struct Group {
     board: Arc<Board>,
     running: Option<Running>,
-    /// What tracking says of each shard, as the speaker was told.
-    able: BTreeMap<TenantShard, bool>,
+    tracking: track::Tracking,
 }
 
 #[derive(Debug)]
@@ -82,7 +82,7 @@ impl Group {
         let Some(ha) = config.ha.as_ref().filter(|_| self.running.is_none()) else { return Ok(()) };
         let (platform, board) = (&config.platform, self.board.clone());
         let (keyring, seal) = keys::read_all(&ha.keys)?;
-        let virtuals = instances::virtuals(config)?;
+        let mut virtuals = instances::virtuals(config)?;
         let shards: Addresses = addresses(config);
         let mut lease = Lease::open()?;
         let resumed = live(&mut lease, &shards)?;
@@ -126,6 +126,7 @@ impl Group {
                 "memory is not locked ({error}): allow CAP_IPC_LOCK or LimitMEMLOCK=infinity, or paging may delay advertisements"
             );
         }
+        self.tracking.replace(config, slots, &mut virtuals, |of| resumed.contains(of));
         let threads = [
             spawn("vrrp", Some(SPEAKER), {
                 let hands = hands.clone();
@@ -137,9 +138,7 @@ impl Group {
         ];
         // An interface that has just been made drops what it is given to send, the announcement of an address too, until the kernel
         // has seen to its carrier.
-        for (of, _) in self.able.iter().filter(|(_, able)| !**able) {
-            speaker.send(speaker::Order::Able(of.clone(), false));
-        }
+        self.tracking.tell(&speaker);
         self.running = Some(Running { speaker, hands, sync, threads });
         Ok(())
     }
@@ -148,31 +147,26 @@ impl Group {
     pub fn change(&mut self, config: &Gateway, slots: &Slots) -> anyhow::Result<()> {
         let (Some(running), Some(ha)) = (&self.running, &config.ha) else { return Ok(()) };
         let (keyring, seal) = keys::read_all(&ha.keys)?;
-        let virtuals = instances::virtuals(config)?;
+        let mut virtuals = instances::virtuals(config)?;
+        self.tracking.replace(config, slots, &mut virtuals, |_| false);
         let served: BTreeSet<TenantShard> = virtuals.iter().map(|one| one.of.clone()).collect();
         running.sync.0.send(sync::Order::Replace(shared(config, slots), seal));
         // Before the speaker lets go of shards that are gone, their addresses must be known, and before it takes new ones, theirs.
         running.speaker.send(speaker::Order::Replace(virtuals, keyring, addresses(config)));
         self.board.forget(|of| served.contains(of));
-        self.able.retain(|of, _| served.contains(of));
+        self.tracking.tell(&running.speaker);
         Ok(())
     }
 
-    /// What the interfaces are like now: without either of them a shard cannot be served here.
-    pub fn look(&mut self, config: &Gateway, facts: &Facts) {
-        let works = |interface: &IfName| facts.link(interface).is_some_and(|link| link.running);
-        for (tenant, shard) in config.served().filter(|(_, shard)| shard.havip.is_some()) {
-            let of = tenant.of(shard.shard);
-            let able = works(&config.platform.interface) && works(&tenant.interface);
-            if self.able.insert(of.clone(), able).unwrap_or(true) != able {
-                self.running.iter().for_each(|running| running.speaker.send(speaker::Order::Able(of.clone(), able)));
-            }
-        }
+    /// What the interfaces are like now.
+    pub fn look(&mut self, facts: &Facts) {
+        self.tracking.look(facts);
     }
 
     /// Ends the threads. What stands is left standing, as long as the leases run: another process goes on.
     pub fn stop(&mut self) {
         let Some(Running { speaker, hands, sync, threads: [speaking, doing, copying] }) = self.running.take() else { return };
+        self.tracking.stop();
         speaker.send(speaker::Order::Stop);
         join(speaking);
         hands.send(Deed::Stop);

@@ -48,6 +48,12 @@ impl Slot {
         0x2000 | self.0
     }
 
+    /// The conntrack zone of what the gateway itself asks through this slot's table: no connection of a function is in it, and none is copied
+    /// from it to other gateways.
+    pub fn probe_zone(self) -> u16 {
+        0x6000 | self.0
+    }
+
     pub fn get(self) -> u16 {
         self.0
     }

@@ -1,6 +1,7 @@
 //! What a gateway node's kernel should hold.
 
 mod fence;
+mod probes;
 mod ruleset;
 
 use super::facts::Facts;

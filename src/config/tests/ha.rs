@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 /// One of two gateways with no fault.
-const PAIR: &str = "\
+pub(super) const PAIR: &str = "\
 gateway:
   node: gw-a1
   platform: { interface: eth0, address: 10.9.0.1 }
@@ -39,7 +39,7 @@ gateway:
 peers: { static: [{ host: host-1, outer: 10.9.0.101, inner: { acme: [10.64.0.101], acme/1: [10.64.1.101] } }] }
 ";
 
-fn gateway(text: &str) -> Gateway {
+pub(super) fn gateway(text: &str) -> Gateway {
     match parse(text, "f") {
         Ok(Config::Gateway(gateway)) => gateway,
         other => panic!("{other:?}"),
@@ -47,14 +47,14 @@ fn gateway(text: &str) -> Gateway {
 }
 
 /// What is said about the pair with one piece replaced, for each of these.
-fn said(changes: &[(&str, &str)]) -> String {
+pub(super) fn said(changes: &[(&str, &str)]) -> String {
     changes.iter().map(|change| faults(&with(PAIR, &[*change]))).collect::<Vec<_>>().join("\n")
 }
 
 #[test]
 fn everything_that_is_written_is_read() {
     let gateway = gateway(PAIR);
-    insta::assert_compact_debug_snapshot!(gateway.ha.as_ref().expect("ha"), @r#"Ha { nodes: {NodeName("gw-a1"): 10.9.0.1, NodeName("gw-a2"): 10.9.0.2}, interval: AdvertInterval(10), version: V3, checksum: PseudoHeader, cast: Unicast, preempt: Some(0ns), accept: false, authentication: Hmac, keys: [HaKey { id: KeyId(1), file: "/etc/portway/ha.key" }], sync_port: 3790 }"#);
+    insta::assert_compact_debug_snapshot!(gateway.ha.as_ref().expect("ha"), @r#"Ha { nodes: {NodeName("gw-a1"): 10.9.0.1, NodeName("gw-a2"): 10.9.0.2}, interval: AdvertInterval(10), version: V3, checksum: PseudoHeader, cast: Unicast, preempt: Some(0ns), accept: false, authentication: Hmac, keys: [HaKey { id: KeyId(1), file: "/etc/portway/ha.key" }], sync_port: 3790, track: [], retained: {} }"#);
     let acme = &gateway.tenants[0].shards;
     insta::assert_compact_debug_snapshot!(acme[0], @"GatewayShard { shard: ShardId(0), local: 10.9.0.50, snat: To { address: 172.16.101.10, ports: PortRange { first: 1024, last: 65535 } }, havip: Some(HaVip { vrid: Vrid(51), priority: Some(Priority(200)) }) }");
     assert_eq!((acme.len(), acme[1].havip.expect("shared").priority), (2, None));

@@ -27,6 +27,7 @@ impl Group {
             object.insert("vrid".into(), json!(shard.havip.map(|havip| havip.vrid)));
             object.insert("platform_havip".into(), json!(shard.local));
             object.insert("candidates".into(), json!(ha.candidates(&of)));
+            object.insert("tracked".into(), self.tracking.status(&of, now));
             if let Some(flows) = flows.get(&of) {
                 object.extend(sync(flows));
             }
@@ -95,6 +96,7 @@ impl Group {
             sum += count.load(Relaxed);
             out.counter("portway_vrrp_late_timers", "Timers served, by how late at most in seconds", &[("le", le.as_str())], sum);
         }
+        self.tracking.metrics(out);
         for (of, flows) in &flows {
             sync_metrics(of, flows, out);
         }

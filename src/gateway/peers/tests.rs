@@ -12,6 +12,7 @@ fn config() -> Gateway {
         allow: vec![Allow { to: "172.16.0.0/16".parse().unwrap(), tcp: vec![ports], udp: vec![], icmp: false }],
         shards: vec![GatewayShard { shard: ShardId(0), local: [10, 9, 0, 1].into(), snat: Snat::Masquerade { ports }, havip: None }],
         inner: "10.64.0.0/16".parse().unwrap(),
+        track: vec![],
     };
     Gateway {
         node: "gw".parse().unwrap(),

@@ -1,8 +1,8 @@
 //! The gateway's nftables table: who may send, where to, and under which address.
 
-use super::{Carrier, FLOW_TABLE, GatewayTenant, Inputs, Served, Slot, Snat};
+use super::{Carrier, FLOW_TABLE, GatewayTenant, Inputs, Served, Slot, Snat, probes};
 use crate::config::Allow;
-use crate::model::{IfName, PortRange};
+use crate::model::{IfName, PortRange, TenantName};
 use crate::plan::ruleset::{FROM_A_ROUTER, NO_UNREACHABLE, clamp, line, wrapped_in, wrapped_out};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Display;
@@ -52,10 +52,12 @@ pub fn body(inputs: &Inputs, all: &[Served]) -> String {
         line(out, format_args!("flowtable {FLOW_TABLE} {{ hook ingress priority 0; }}"));
     }
     clamp(out, inputs.tunnel_mtu());
-    before_routing(out, inputs, all);
+    let asking = probes::slots(all);
+    probes::answers(out, all);
+    before_routing(out, inputs, all, &asking);
     for served in all {
         from_tunnel(out, served.slot, inputs.carrier);
-        from_tenant(out, served);
+        from_tenant(out, served, asking.get(&served.tenant.name).copied());
         policy(out, served.slot, served.tenant, inputs);
     }
     hooks(out, inputs, all);
@@ -78,7 +80,7 @@ fn networks(all: &[Served]) -> Option<String> {
     set(all.iter().map(|served| format!("\"{}\"", served.tenant.interface)))
 }
 
-fn before_routing(out: &mut String, inputs: &Inputs, all: &[Served]) {
+fn before_routing(out: &mut String, inputs: &Inputs, all: &[Served], asking: &BTreeMap<&TenantName, Slot>) {
     line(out, format_args!("chain outer {{"));
     match inputs.carrier {
         Carrier::Kernel => outer(out, all),
@@ -96,6 +98,9 @@ fn before_routing(out: &mut String, inputs: &Inputs, all: &[Served]) {
         };
         let entries: Vec<String> = sharing.iter().filter_map(to).collect();
         line(out, format_args!("ip daddr vmap {{ {} }}", entries.join(", ")));
+        if let Some(slot) = asking.get(&sharing[0].tenant.name) {
+            line(out, format_args!("goto answers_{slot}"));
+        }
         line(out, format_args!("}}"));
     }
     line(out, format_args!("chain before_routing {{ type filter hook prerouting priority raw; policy accept;"));
@@ -156,14 +161,17 @@ fn from_tunnel(out: &mut String, slot: Slot, carrier: Carrier) {
 }
 
 /// A packet from the tenant's network to the translated address. Only such a packet can be an answer; anything else
-/// that comes in there is the machine's own business.
-fn from_tenant(out: &mut String, served: &Served) {
+/// that comes in there is the machine's own business. `asking`: the slot of the tenant's probes.
+fn from_tenant(out: &mut String, served: &Served, asking: Option<Slot>) {
     let slot = served.slot;
     line(out, format_args!("chain from_tenant_{slot} {{"));
     // Never a tunnel's packet: with this mark it would pass for one that was looked up.
     line(out, format_args!("ip protocol gre return"));
     match served.shard.snat {
-        Snat::To { address, .. } => line(out, format_args!("ip daddr != {address} return")),
+        Snat::To { address, .. } => {
+            let otherwise = asking.map_or("return".into(), |slot| format!("goto answers_{slot}"));
+            line(out, format_args!("ip daddr != {address} {otherwise}"));
+        }
         Snat::Masquerade { .. } => line(out, format_args!("fib daddr type != local return")),
     }
     line(out, format_args!("meta mark set {:#x}", slot.bits()));
@@ -269,6 +277,7 @@ fn hooks(out: &mut String, inputs: &Inputs, all: &[Served]) {
     }
     untracked(out, inputs, "saddr");
     line(out, NO_UNREACHABLE);
+    probes::questions(out, all);
     for Served { slot, tenant, shard } in all {
         if matches!(shard.snat, Snat::Masquerade { .. }) {
             // The interface's own address is in the tenant's zone, so what the node itself sends from there must be too.
@@ -278,6 +287,7 @@ fn hooks(out: &mut String, inputs: &Inputs, all: &[Served]) {
     line(out, format_args!("}}"));
 
     line(out, format_args!("chain after_routing {{ type nat hook postrouting priority srcnat; policy accept;"));
+    probes::untranslated(out, all);
     for Served { slot, tenant, shard } in all {
         let flow = format!("meta mark & 0x3fff == {:#x} oifname \"{}\"", slot.bits(), tenant.interface);
         match shard.snat {

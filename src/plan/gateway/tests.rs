@@ -21,6 +21,7 @@ pub fn gateway(tenants: &[&str], peers: u8) -> Gateway {
         allow: vec![Allow { to: "172.16.0.0/16".parse().unwrap(), tcp: vec![port(5432)], udp: vec![], icmp: true }],
         shards: vec![GatewayShard { shard: ShardId(0), local: [10, 9, 0, 1].into(), snat: to([172, 16, 101, 10]), havip: None }],
         inner: "10.64.0.0/16".parse().unwrap(),
+        track: vec![],
     };
     let peer = |n: u8| StaticPeer {
         host: format!("host-{n}").parse().unwrap(),
@@ -155,4 +156,40 @@ fn the_translated_address_is_added_unless_it_is_there() {
     assert!(state(&config, Carrier::Userspace).addresses.contains(&("eni0".parse().unwrap(), "172.16.101.10/32".parse().unwrap())));
     config.tenants[0].shards[0].snat = to([172, 16, 101, 4]);
     assert!(state(&config, Carrier::Userspace).addresses.is_empty());
+}
+
+#[test]
+fn probes_have_a_zone_of_their_own_and_are_not_translated() {
+    use crate::config::{HaVip, HttpCheck, Probe, Target, Tracked, Watched};
+    use crate::model::Cost;
+    use std::time::Duration;
+    let body = |config: &Gateway| state(config, Carrier::Kernel).tables[&NftTable::Inet].body.clone();
+    let mut config = gateway(&["acme", "blue"], 1);
+    for tenant in &mut config.tenants {
+        tenant.shards[0].havip = Some(HaVip { vrid: 51.try_into().unwrap(), priority: None });
+    }
+    assert!(!body(&config).contains("answers"));
+    let tracked = |target| {
+        let second = Duration::from_secs(1);
+        let watched = Watched::Probe(Probe { target, every: second, timeout: second, rise: 2, fall: 3 });
+        Tracked { watched, cost: Cost::DEFAULT }
+    };
+    let server: IpAddr = [172, 16, 101, 20].into();
+    let check = HttpCheck { at: (server, 80).into(), path: "/".into(), expect: Default::default() };
+    config.tenants[1].track =
+        vec![tracked(Target::Tcp((server, 5432).into())), tracked(Target::Http(check)), tracked(Target::Icmp(server))];
+    let probing = body(&config);
+    let lines = probing.lines().map(str::trim).filter(|line| line.contains("24578") || line.contains("answers"));
+    assert_eq!(
+        lines.collect::<Vec<_>>(),
+        [
+            "chain answers_2 {",
+            "ip saddr . tcp sport { 172.16.101.20 . 5432, 172.16.101.20 . 80 } meta mark set 0x2002 ct zone set 24578",
+            "ip saddr { 172.16.101.20 } icmp type echo-reply meta mark set 0x2002 ct zone set 24578",
+            "ip daddr != 172.16.101.10 goto answers_2",
+            "meta mark 0x2002 oifname \"eni1\" ip daddr . tcp dport { 172.16.101.20 . 5432, 172.16.101.20 . 80 } ct zone set 24578",
+            "meta mark 0x2002 oifname \"eni1\" ip daddr { 172.16.101.20 } icmp type echo-request ct zone set 24578",
+            "oifname \"eni1\" ct zone 24578 accept",
+        ]
+    );
 }
