@@ -150,9 +150,9 @@ impl Group {
         let mut virtuals = instances::virtuals(config)?;
         self.tracking.replace(config, slots, &mut virtuals, |_| false);
         let served: BTreeSet<TenantShard> = virtuals.iter().map(|one| one.of.clone()).collect();
-        running.sync.0.send(sync::Order::Replace(shared(config, slots), seal));
+        running.sync.0.send(sync::Order::Replace(shared(config, slots), Box::new(seal)));
         // Before the speaker lets go of shards that are gone, their addresses must be known, and before it takes new ones, theirs.
-        running.speaker.send(speaker::Order::Replace(virtuals, keyring, addresses(config)));
+        running.speaker.send(speaker::Order::Replace(virtuals, Box::new(keyring), addresses(config)));
         self.board.forget(|of| served.contains(of));
         self.tracking.tell(&running.speaker);
         Ok(())

@@ -30,7 +30,8 @@ fn answered(db: &Netns) -> bool {
 
 /// Packets that the fence of a node has dropped on their way out.
 fn kept_in(lab: &Lab, node: &str) -> u64 {
-    let output = lab.node(node).unwrap().command("nft").args(["-j", "list", "counter", "netdev", "portway", "drop_not_active_out"]).output();
+    let output =
+        lab.node(node).unwrap().command("nft").args(["-j", "list", "counter", "netdev", "portway", "drop_not_active_out"]).output();
     let json: serde_json::Value = serde_json::from_slice(&output.unwrap().stdout).unwrap();
     json["nftables"][1]["counter"]["packets"].as_u64().unwrap()
 }

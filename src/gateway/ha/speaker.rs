@@ -28,7 +28,7 @@ const READINGS: usize = 128;
 #[derive(Debug)]
 pub enum Order {
     /// Exactly these from now on; what stays as it was is not disturbed.
-    Replace(Vec<Virtual>, Keyring, Addresses),
+    Replace(Vec<Virtual>, Box<Keyring>, Addresses),
     Drain,
     Undrain,
     /// Hand everything over; again: do not wait for it.

@@ -39,7 +39,7 @@ pub enum Order {
     /// They have gone: what is known of its connections is stale.
     Demote(TenantShard),
     /// Exactly these shards from now on, with this key.
-    Replace(Vec<Shared>, Seal),
+    Replace(Vec<Shared>, Box<Seal>),
     /// End, and leave everything as it stands.
     Stop,
 }
@@ -209,7 +209,7 @@ impl Copier {
                         let _ = done.try_send(());
                     }
                     Order::Demote(of) => self.demote(&of),
-                    Order::Replace(shards, seal) => self.take_up(shards, seal, |_| false),
+                    Order::Replace(shards, seal) => self.take_up(shards, *seal, |_| false),
                 }
             }
             busy = self.turn();
@@ -257,12 +257,14 @@ impl Copier {
         let heard = self.hear(now);
         let noticed = self.notice(now);
         let mut steps = Vec::new();
-        for entry in self.shards.values_mut() {
-            match &mut entry.role {
+        for Entry { what, role, .. } in self.shards.values_mut() {
+            match role {
                 Role::Active(all) => {
-                    all.iter_mut().for_each(|telling| telling.turn(now, entry.what.zone, &self.socket, self.port, &self.board))
+                    all.iter_mut().for_each(|telling| telling.turn(now, what.zone, &self.socket, self.port, &self.board));
                 }
-                Role::Backup(all) => all.iter_mut().for_each(|keeping| keeping.turn(now, &mut steps, &self.socket, self.port, &self.board)),
+                Role::Backup(all) => {
+                    all.iter_mut().for_each(|keeping| keeping.turn(now, &mut steps, &self.socket, self.port, &self.board));
+                }
             }
         }
         if !steps.is_empty() {
