@@ -1,0 +1,228 @@
+//! keepalived 2.2 and one of our gateways as the two routers of a virtual router, in every dialect that both speak.
+
+use super::peers::{Dialect, Keepalived, bury};
+use super::support::{HAVIPS, NODES, SOON, Speech, VRID, World, address, other, wait};
+use super::witness::{Seen, Witness};
+use std::time::Duration;
+
+const V3_UNICAST: Dialect = Dialect { version: 3, multicast: false };
+const V3_MULTICAST: Dialect = Dialect { version: 3, multicast: true };
+const V2_UNICAST: Dialect = Dialect { version: 2, multicast: false };
+const V2_MULTICAST: Dialect = Dialect { version: 2, multicast: true };
+/// By how much somebody may be late on a busy machine.
+const LATE: Duration = Duration::from_millis(60);
+
+fn speech(dialect: Dialect, priority: u8) -> Speech {
+    let speech = if dialect.version == 2 { Speech::plain(priority).interval("1s").with("version: 2") } else { Speech::plain(priority) };
+    if dialect.multicast { speech.with("cast: multicast") } else { speech }
+}
+
+/// RFC 9568 section 6.1; RFC 3768 section 6.1.
+fn skew(dialect: Dialect, priority: u8) -> Duration {
+    Duration::from_millis(dialect.interval_ms().into()) * (256 - u32::from(priority)) / 256
+}
+
+fn active_down(dialect: Dialect, priority: u8) -> Duration {
+    3 * Duration::from_millis(dialect.interval_ms().into()) + skew(dialect, priority)
+}
+
+/// From the last word of `from` to the first of the other node, both after the first `after` advertisements.
+fn handover(witness: &Witness, after: usize, from: &str) -> (Seen, Duration) {
+    let (old, new) = (address(from), address(other(from)));
+    let first = witness.await_like("an advertisement of the successor", after, |seen| seen.source == new && seen.priority > 0);
+    let all = witness.seen();
+    let last = all.into_iter().rfind(|seen| seen.source == old && seen.at <= first.at).expect("it was Active before");
+    let gap = first.at - last.at;
+    (last, gap)
+}
+
+fn assert_takes(gap: Duration, expected: Duration, what: &str) {
+    println!("{what}: {:.1} ms after the last word, by the formula {:.1}", gap.as_secs_f64() * 1e3, expected.as_secs_f64() * 1e3);
+    let early = Duration::from_millis(2);
+    assert!(gap + early >= expected && gap <= expected + LATE, "{what}: {gap:?}, not {expected:?}");
+}
+
+/// The stranger is preferred: it takes over from us and we from it.
+fn a_better_keepalived(dialect: Dialect) {
+    let [ours, theirs] = NODES;
+    let mut world = World::new();
+    let witness = Witness::on_platform(&world);
+    world.start(ours, &speech(dialect, 100));
+    world.await_state(ours, "active");
+    world.await_owner(ours);
+
+    let keepalived = Keepalived::start(&world, theirs, dialect, 200, "");
+    world.await_state(ours, "backup");
+    world.await_owner(theirs);
+    assert!(world.addresses(ours).is_empty());
+
+    let after = witness.seen().len();
+    keepalived.terminate();
+    let (last, gap) = handover(&witness, after, theirs);
+    assert_eq!(last.priority, 0);
+    assert_takes(gap, skew(dialect, 100), "ours after keepalived's priority 0");
+    world.await_owner(ours);
+
+    let keepalived = Keepalived::start(&world, theirs, dialect, 200, "");
+    world.await_state(ours, "backup");
+    world.await_owner(theirs);
+    let after = witness.seen().len();
+    keepalived.kill();
+    bury(&world, theirs);
+    let (last, gap) = handover(&witness, after, theirs);
+    assert_eq!(last.priority, 200);
+    assert_takes(gap, active_down(dialect, 100), "ours after keepalived's kill -9");
+    world.await_owner(ours);
+    assert_eq!(world.status(ours)["shards"][0]["warnings"], serde_json::json!([]), "{}", world.log(ours));
+    assert_eq!(world.discards(ours), Default::default());
+}
+
+/// We are preferred.
+fn a_better_portway(dialect: Dialect) {
+    let [ours, theirs] = NODES;
+    let mut world = World::new();
+    let witness = Witness::on_platform(&world);
+    world.start(ours, &speech(dialect, 200));
+    world.await_state(ours, "active");
+    let keepalived = Keepalived::start(&world, theirs, dialect, 100, "");
+    world.await_owner(ours);
+
+    let after = witness.seen().len();
+    world.terminate(ours);
+    let (last, gap) = handover(&witness, after, ours);
+    assert_eq!(last.priority, 0);
+    assert_takes(gap, skew(dialect, 100), "keepalived after our priority 0");
+    world.await_end(ours);
+    world.await_owner(theirs);
+    assert!(world.addresses(ours).is_empty());
+
+    world.start_again(ours);
+    world.await_state(ours, "active");
+    world.await_owner(ours);
+    let after = witness.seen().len();
+    world.kill(ours);
+    let (last, gap) = handover(&witness, after, ours);
+    assert_eq!(last.priority, 200);
+    assert_takes(gap, active_down(dialect, 100), "keepalived after our kill -9");
+    // The addresses are still on our dead node; without its lease nobody hears of them.
+    assert!(world.has_addresses(ours));
+    world.await_owner(theirs);
+    println!("{}", keepalived.log(&world).lines().filter(|line| !line.contains("Sending")).collect::<Vec<_>>().join("\n"));
+}
+
+#[test]
+fn v3_unicast_keepalived_is_better() {
+    a_better_keepalived(V3_UNICAST);
+}
+
+#[test]
+fn v3_unicast_portway_is_better() {
+    a_better_portway(V3_UNICAST);
+}
+
+#[test]
+fn v3_multicast_keepalived_is_better() {
+    a_better_keepalived(V3_MULTICAST);
+}
+
+#[test]
+fn v3_multicast_portway_is_better() {
+    a_better_portway(V3_MULTICAST);
+}
+
+#[test]
+fn v2_unicast_keepalived_is_better() {
+    a_better_keepalived(V2_UNICAST);
+}
+
+#[test]
+fn v2_unicast_portway_is_better() {
+    a_better_portway(V2_UNICAST);
+}
+
+#[test]
+fn v2_multicast_keepalived_is_better() {
+    a_better_keepalived(V2_MULTICAST);
+}
+
+#[test]
+fn v2_multicast_portway_is_better() {
+    a_better_portway(V2_MULTICAST);
+}
+
+/// Both Active while the network was cut, with equal priority: when it heals the higher address keeps the HaVips, whoever it is.
+fn equals_meet(ours: &'static str) {
+    let mut world = World::new();
+    world.lab.part(NODES[0], NODES[1]).unwrap();
+    world.start(ours, &speech(V3_UNICAST, 150));
+    let keepalived = Keepalived::start(&world, other(ours), V3_UNICAST, 150, "");
+    world.await_state(ours, "active");
+    wait("keepalived as Active", || keepalived.log(&world).contains("Entering MASTER STATE"));
+    world.lab.unite().unwrap();
+    world.await_owner(NODES[1]);
+    if ours == NODES[0] {
+        world.await_state(ours, "backup");
+    } else {
+        wait("keepalived as Backup", || keepalived.log(&world).matches("Entering BACKUP STATE").count() == 2);
+        assert_eq!(world.transitions(ours), 2, "Backup, Active, and nothing since");
+    }
+}
+
+#[test]
+fn of_equals_the_higher_address_wins_when_it_is_keepalived() {
+    equals_meet(NODES[0]);
+}
+
+#[test]
+fn of_equals_the_higher_address_wins_when_it_is_portway() {
+    equals_meet(NODES[1]);
+}
+
+#[test]
+fn without_preemption_nobody_takes_the_addresses_from_a_worse_one() {
+    let [ours, theirs] = NODES;
+    let mut world = World::new();
+    let witness = Witness::on_platform(&world);
+    world.start(ours, &speech(V3_UNICAST, 100).with("preempt: never"));
+    world.await_state(ours, "active");
+    let keepalived = Keepalived::start(&world, theirs, V3_UNICAST, 200, "nopreempt");
+    let begun = witness.seen().len();
+    // Longer than it would have waited for an Active.
+    wait("twelve advertisements", || witness.seen().len() > begun + 12);
+    assert!(witness.seen().iter().all(|seen| seen.source == address(ours)));
+    world.await_owner(ours);
+    keepalived.kill();
+    bury(&world, theirs);
+
+    world.terminate(ours);
+    world.await_end(ours);
+    let _keepalived = Keepalived::start(&world, theirs, V3_UNICAST, 50, "");
+    wait("keepalived as Active", || witness.seen().iter().any(|seen| seen.source == address(theirs)));
+    world.start_again(ours);
+    let begun = witness.seen().len();
+    wait("twelve advertisements", || witness.seen().len() > begun + 12);
+    assert!(witness.seen()[begun..].iter().all(|seen| seen.source == address(theirs)));
+    world.await_owner(theirs);
+}
+
+/// keepalived that has one of our two addresses, or has them in the other order.
+#[test]
+fn a_keepalived_with_other_addresses_is_listened_to_and_warned_of() {
+    let [ours, theirs] = NODES;
+    let mut world = World::new();
+    world.start(ours, &speech(V3_UNICAST, 100));
+    world.await_state(ours, "active");
+    let instance = format!(
+        "vrrp_instance shared {{\nstate BACKUP\ninterface plat0\nversion 3\nvirtual_router_id {VRID}\npriority 200\nadvert_int 0.1\n\
+         unicast_src_ip {}\nunicast_peer {{\n{}\n}}\nvirtual_ipaddress {{\n{}/32 dev plat0\n}}\n}}\n",
+        address(theirs),
+        address(ours),
+        HAVIPS[0]
+    );
+    let keepalived = Keepalived::start_with(&world, theirs, &instance);
+    world.await_state(ours, "backup");
+    let warnings = world.status(ours)["shards"][0]["warnings"].to_string();
+    assert!(warnings.contains("10.9.0.50, 172.16.101.10") && warnings.contains("[10.9.0.50]"), "{warnings}");
+    println!("{}", keepalived.log(&world));
+    let _ = SOON;
+}

@@ -1,0 +1,93 @@
+//! The strangers: keepalived, and FRR's vrrpd with its zebra. Each in a namespace, in the foreground, with files of the lab only.
+
+use super::support::{HAVIPS, PLATFORM_IF, TENANT_IF, VRID, World, address, other, spawn, tool, wait};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use portway::lab::Process;
+use std::path::PathBuf;
+
+/// What keepalived is to speak.
+#[derive(Debug, Clone, Copy)]
+pub struct Dialect {
+    pub version: u8,
+    pub multicast: bool,
+}
+
+impl Dialect {
+    /// Between advertisements, in milliseconds.
+    pub fn interval_ms(self) -> u32 {
+        if self.version == 2 { 1000 } else { 100 }
+    }
+}
+
+pub struct Keepalived {
+    parent: Process,
+    /// Its child does the work.
+    child: PathBuf,
+    node: &'static str,
+}
+
+impl Keepalived {
+    pub fn start(world: &World, node: &'static str, dialect: Dialect, priority: u8, more: &str) -> Self {
+        let (own, peer, [platform, tenant]) = (address(node), address(other(node)), HAVIPS);
+        let unicast = if dialect.multicast { String::new() } else { format!("unicast_src_ip {own}\nunicast_peer {{\n{peer}\n}}\n") };
+        let (version, interval) = (dialect.version, f64::from(dialect.interval_ms()) / 1000.0);
+        let instance = format!(
+            "state BACKUP\ninterface {PLATFORM_IF}\nversion {version}\nvirtual_router_id {VRID}\npriority {priority}\nadvert_int {interval}\n{unicast}{more}\n\
+             virtual_ipaddress {{\n{platform}/32 dev {PLATFORM_IF}\n{tenant}/32 dev {TENANT_IF}\n}}\n"
+        );
+        Self::start_with(world, node, &format!("vrrp_instance shared {{\n{instance}}}\n"))
+    }
+
+    pub fn start_with(world: &World, node: &'static str, instances: &str) -> Self {
+        let file = |what: &str| world.dir().join(format!("keepalived-{node}.{what}"));
+        let (config, child) = (file("conf"), file("child.pid"));
+        std::fs::write(&config, format!("global_defs {{\nrouter_id {node}\nscript_user root\nenable_script_security\n}}\n{instances}")).unwrap();
+        let _ = std::fs::remove_file(&child);
+        let text = |path: PathBuf| path.display().to_string();
+        // In the foreground, VRRP alone, everything to the log.
+        let mut arguments: Vec<String> = ["-n", "-l", "-D", "-G", "-P", "-f"].map(str::to_owned).into();
+        arguments.extend([text(config), "-p".into(), text(file("pid")), "-r".into(), text(child.clone())]);
+        let mut parent = spawn(world, node, &format!("keepalived-{node}"), &tool("keepalived", "keepalived"), &arguments);
+        wait("keepalived", || {
+            parent.check_alive().unwrap();
+            world.log(&format!("keepalived-{node}")).contains("Entering BACKUP STATE")
+        });
+        Self { parent, child, node }
+    }
+
+    pub fn log(&self, world: &World) -> String {
+        world.log(&format!("keepalived-{}", self.node))
+    }
+
+    /// SIGTERM: an Active lets go with priority 0.
+    pub fn terminate(mut self) {
+        self.parent.signal(Signal::SIGTERM).unwrap();
+        self.parent.wait(super::support::SOON).unwrap().expect("keepalived ends when it is told to");
+    }
+
+    /// kill -9 of both its processes, the parent held meanwhile, or it would start another child, or the child would hear of its end.
+    pub fn kill(mut self) {
+        self.parent.signal(Signal::SIGSTOP).unwrap();
+        let child = std::fs::read_to_string(&self.child).unwrap().trim().parse().unwrap();
+        kill(Pid::from_raw(child), Signal::SIGKILL).unwrap();
+        self.parent.signal(Signal::SIGKILL).unwrap();
+        self.parent.wait(super::support::SOON).unwrap().expect("it ends");
+    }
+}
+
+/// Takes away what a machine whose router was killed still has: as if it had lost its power, too.
+pub fn bury(world: &World, node: &str) {
+    for (address, interface) in HAVIPS.into_iter().zip([PLATFORM_IF, TENANT_IF]) {
+        world.sh(node, &format!("ip addr del {address}/32 dev {interface} 2>/dev/null || true"));
+    }
+}
+
+/// zebra and vrrpd. The HaVips are on a macvlan with the virtual router's hardware address, as FRR's manual wants it.
+pub struct Frr {
+    vrrpd: Process,
+    _zebra: Process,
+}
+
+/// RFC 9568 section 7.3.
+pub const VIRTUAL_MAC: &str = "00:00:5e:00:01:33";
