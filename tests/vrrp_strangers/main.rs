@@ -6,6 +6,7 @@ mod contradictions;
 mod discards;
 mod dissector;
 mod flood;
+mod forge;
 mod frr;
 mod ipv6;
 mod keepalived;

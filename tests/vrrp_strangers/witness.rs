@@ -28,6 +28,8 @@ pub struct Seen {
     pub vrid: u8,
     pub priority: u8,
     pub addresses: Vec<Ipv4Addr>,
+    /// All that IP carries.
+    pub payload: Vec<u8>,
 }
 
 impl Witness {
@@ -78,6 +80,11 @@ impl Witness {
         found.expect("waited for")
     }
 
+    /// Of all advertisements of a sender, what IP carried.
+    pub fn payloads(&self, source: Ipv4Addr) -> Vec<Vec<u8>> {
+        self.seen().into_iter().filter(|seen| seen.source == source).map(|seen| seen.payload).collect()
+    }
+
     pub fn stop(&mut self) {
         self.process.signal(Signal::SIGINT).unwrap();
         self.process.wait(super::support::SOON).unwrap().expect("tcpdump ends when it is told to");
@@ -110,6 +117,7 @@ fn read(at: Duration, frame: &[u8]) -> Option<Seen> {
         vrid: vrrp[1],
         priority: vrrp[2],
         addresses: vrrp.get(8..8 + count * 4)?.chunks(4).filter_map(four).collect(),
+        payload: vrrp.to_vec(),
     })
 }
 
