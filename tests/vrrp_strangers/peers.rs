@@ -83,11 +83,74 @@ pub fn bury(world: &World, node: &str) {
     }
 }
 
+/// The hardware address of a virtual router (RFC 9568 section 7.3).
+pub const VIRTUAL_MAC: &str = "00:00:5e:00:01:33";
+
 /// zebra and vrrpd. The HaVips are on a macvlan with the virtual router's hardware address, as FRR's manual wants it.
 pub struct Frr {
     vrrpd: Process,
+    /// Ends after it.
     _zebra: Process,
+    node: &'static str,
+    directory: PathBuf,
 }
 
-/// RFC 9568 section 7.3.
-pub const VIRTUAL_MAC: &str = "00:00:5e:00:01:33";
+impl Frr {
+    pub fn start(world: &World, node: &'static str, priority: u8) -> Self {
+        let [platform, tenant] = HAVIPS;
+        world.sh(
+            node,
+            &format!(
+                "[ -d /sys/class/net/vrrp4 ] && exit
+                 ip link add vrrp4 link {PLATFORM_IF} type macvlan mode bridge
+                 ip link set vrrp4 address {VIRTUAL_MAC}
+                 ip addr add {platform}/32 dev vrrp4
+                 ip addr add {tenant}/32 dev vrrp4
+                 ip link set vrrp4 up"
+            ),
+        );
+        let directory = world.dir().join(format!("frr-{node}"));
+        std::fs::create_dir_all(&directory).unwrap();
+        let file = |name: &str| directory.join(name).display().to_string();
+        std::fs::write(
+            file("vrrpd.conf"),
+            format!(
+                "log stdout\ninterface {PLATFORM_IF}\n vrrp {VRID} version 3\n vrrp {VRID} priority {priority}\n \
+                 vrrp {VRID} advertisement-interval 100\n vrrp {VRID} ip {platform}\n vrrp {VRID} ip {tenant}\n"
+            ),
+        )
+        .unwrap();
+        std::fs::write(file("zebra.conf"), "log stdout\n").unwrap();
+        let start = |name: &str| {
+            let socket = file("zserv.api");
+            let arguments = ["-u", "root", "-g", "root", "-P", "0", "-z", &socket, "-f", &file(&format!("{name}.conf"))].map(str::to_owned);
+            let own = ["-i".into(), file(&format!("{name}.pid")), "--vty_socket".into(), directory.display().to_string()];
+            spawn(world, node, &format!("{name}-{node}"), &tool(name, "frr"), &[&arguments[..], &own].concat())
+        };
+        let mut zebra = start("zebra");
+        wait("zebra", || {
+            zebra.check_alive().unwrap();
+            directory.join("zserv.api").exists()
+        });
+        Self { vrrpd: start("vrrpd"), _zebra: zebra, node, directory: directory.clone() }
+    }
+
+    pub fn log(&self, world: &World) -> String {
+        world.log(&format!("vrrpd-{}", self.node))
+    }
+
+    /// What `show vrrp` says.
+    pub fn show(&self, world: &World) -> String {
+        world.sh(self.node, &format!("vtysh --vty_socket {} -d vrrpd -c 'show vrrp' 2>&1", self.directory.display()))
+    }
+
+    pub fn terminate(mut self) {
+        self.vrrpd.signal(Signal::SIGTERM).unwrap();
+        self.vrrpd.wait(super::support::SOON).unwrap().expect("vrrpd ends when it is told to");
+    }
+
+    pub fn kill(mut self) {
+        self.vrrpd.signal(Signal::SIGKILL).unwrap();
+        self.vrrpd.wait(super::support::SOON).unwrap().expect("it ends");
+    }
+}

@@ -149,8 +149,8 @@ impl World {
         self.lab.dir().runtime(node).join("gateway.sock")
     }
 
-    pub fn daemon(&mut self, node: &str) -> &mut Process {
-        self.daemons.get_mut(node).unwrap()
+    pub fn pid(&self, node: &str) -> u32 {
+        self.daemons[node].pid()
     }
 
     /// kill -9.
