@@ -50,24 +50,18 @@ impl World {
         self.node(node).run(|| text(&hardware_address(interface).unwrap()))
     }
 
-    /// The hardware addresses that answer for the platform HaVip and for the tenant HaVip.
-    pub fn arp(&self) -> [BTreeSet<String>; 2] {
-        let platform = answers(self.node(THIRD), PLATFORM_IF, THIRD_ADDRESS, HAVIPS[0]);
-        [platform, answers(self.node(VPC), "vpc0", self.lab.topology.tenants[0].server, HAVIPS[1])]
+    /// The hardware addresses that answer for the platform HaVip.
+    pub fn arp_on_platform(&self) -> BTreeSet<String> {
+        answers(self.node(THIRD), PLATFORM_IF, THIRD_ADDRESS, HAVIPS[0])
     }
 
     /// Waits until this node, and nobody else, has both addresses and answers for both.
     pub fn await_owner(&self, node: &str) {
         let macs = [PLATFORM_IF, TENANT_IF].map(|interface| BTreeSet::from([self.mac(node, interface)]));
-        self.await_answers(node, &macs);
-    }
-
-    /// As [`World::await_owner`], for one that answers with these hardware addresses.
-    pub fn await_answers(&self, node: &str, macs: &[BTreeSet<String>; 2]) {
         let begun = Instant::now();
         loop {
-            let seen = self.arp();
-            if seen == *macs && self.has_addresses(node) {
+            let seen = [self.arp_on_platform(), answers(self.node(VPC), "vpc0", self.lab.topology.tenants[0].server, HAVIPS[1])];
+            if seen == macs && self.has_addresses(node) {
                 return;
             }
             assert!(begun.elapsed() < SOON, "{node} should answer with {macs:?}; who does: {seen:?}; {}", self.sh(node, "ip -4 -o address"));

@@ -2,44 +2,17 @@
 
 use super::peers::{Dialect, Keepalived, bury};
 use super::support::{HAVIPS, NODES, Speech, VRID, World, address, other, replaced, wait};
-use super::witness::{Seen, Witness};
-use std::time::Duration;
+use super::takeover::{active_down, assert_takes, handover, skew};
+use super::witness::Witness;
 
 const V3_UNICAST: Dialect = Dialect { version: 3, multicast: false };
 const V3_MULTICAST: Dialect = Dialect { version: 3, multicast: true };
 const V2_UNICAST: Dialect = Dialect { version: 2, multicast: false };
 const V2_MULTICAST: Dialect = Dialect { version: 2, multicast: true };
-/// By how much somebody may be late on a busy machine.
-const LATE: Duration = Duration::from_millis(60);
 
 fn speech(dialect: Dialect, priority: u8) -> Speech {
     let speech = if dialect.version == 2 { Speech::plain(priority).interval("1s").with("version: 2") } else { Speech::plain(priority) };
     if dialect.multicast { speech.with("cast: multicast") } else { speech }
-}
-
-/// RFC 9568 section 6.1; RFC 3768 section 6.1.
-fn skew(dialect: Dialect, priority: u8) -> Duration {
-    Duration::from_millis(dialect.interval_ms().into()) * (256 - u32::from(priority)) / 256
-}
-
-fn active_down(dialect: Dialect, priority: u8) -> Duration {
-    3 * Duration::from_millis(dialect.interval_ms().into()) + skew(dialect, priority)
-}
-
-/// From the last word of `from` to the first of the other node, both after the first `after` advertisements.
-fn handover(witness: &Witness, after: usize, from: &str) -> (Seen, Duration) {
-    let (old, new) = (address(from), address(other(from)));
-    let first = witness.await_like("an advertisement of the successor", after, |seen| seen.source == new && seen.priority > 0);
-    let all = witness.seen();
-    let last = all.into_iter().rfind(|seen| seen.source == old && seen.at <= first.at).expect("it was Active before");
-    let gap = first.at - last.at;
-    (last, gap)
-}
-
-fn assert_takes(gap: Duration, expected: Duration, what: &str) {
-    println!("{what}: {:.2} ms after the last word, by the formula {:.2}", gap.as_secs_f64() * 1e3, expected.as_secs_f64() * 1e3);
-    let early = Duration::from_millis(2);
-    assert!(gap + early >= expected && gap <= expected + LATE, "{what}: {gap:?}, not {expected:?}");
 }
 
 /// The stranger is preferred: it takes over from us and we from it.
@@ -60,7 +33,7 @@ fn a_better_keepalived(dialect: Dialect) {
     keepalived.terminate();
     let (last, gap) = handover(&witness, after, theirs);
     assert_eq!(last.priority, 0);
-    assert_takes(gap, skew(dialect, 100), "ours after keepalived's priority 0");
+    assert_takes(gap, skew(dialect.interval_ms(), 100), "ours after keepalived's priority 0");
     world.await_owner(ours);
 
     let keepalived = Keepalived::start(&world, theirs, dialect, 200, "");
@@ -71,7 +44,7 @@ fn a_better_keepalived(dialect: Dialect) {
     bury(&world, theirs);
     let (last, gap) = handover(&witness, after, theirs);
     assert_eq!(last.priority, 200);
-    assert_takes(gap, active_down(dialect, 100), "ours after keepalived's kill -9");
+    assert_takes(gap, active_down(dialect.interval_ms(), 100), "ours after keepalived's kill -9");
     world.await_owner(ours);
     assert_eq!(world.status(ours)["shards"][0]["warnings"], serde_json::json!([]), "{}", world.log(ours));
     assert_eq!(world.discards(ours), Default::default());
@@ -91,7 +64,7 @@ fn a_better_portway(dialect: Dialect) {
     world.terminate(ours);
     let (last, gap) = handover(&witness, after, ours);
     assert_eq!(last.priority, 0);
-    assert_takes(gap, skew(dialect, 100), "keepalived after our priority 0");
+    assert_takes(gap, skew(dialect.interval_ms(), 100), "keepalived after our priority 0");
     world.await_end(ours);
     world.await_owner(theirs);
     assert!(world.addresses(ours).is_empty());
@@ -103,7 +76,7 @@ fn a_better_portway(dialect: Dialect) {
     world.kill(ours);
     let (last, gap) = handover(&witness, after, ours);
     assert_eq!(last.priority, 200);
-    assert_takes(gap, active_down(dialect, 100), "keepalived after our kill -9");
+    assert_takes(gap, active_down(dialect.interval_ms(), 100), "keepalived after our kill -9");
     // The addresses are still on our dead node; without its lease nobody hears of them.
     assert!(world.has_addresses(ours));
     world.await_owner(theirs);

@@ -12,4 +12,5 @@ mod ipv6;
 mod keepalived;
 mod peers;
 mod support;
+mod takeover;
 mod witness;

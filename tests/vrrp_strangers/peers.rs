@@ -2,9 +2,9 @@
 
 use super::support::{HAVIPS, PLATFORM_IF, TENANT_IF, VRID, World, address, other, spawn, tool, wait};
 use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use nix::unistd::{Pid, User, chown};
 use portway::lab::Process;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// What keepalived is to speak.
 #[derive(Debug, Clone, Copy)]
@@ -86,13 +86,14 @@ pub fn bury(world: &World, node: &str) {
 /// The hardware address of a virtual router (RFC 9568 section 7.3).
 pub const VIRTUAL_MAC: &str = "00:00:5e:00:01:33";
 
-/// zebra and vrrpd. The HaVips are on a macvlan with the virtual router's hardware address, as FRR's manual wants it.
+/// zebra and vrrpd. The platform HaVip is on a macvlan with the virtual router's hardware address, as FRR's manual wants it; vrrpd takes its carrier
+/// away (protodown) while it is Backup. The other is only advertised.
 pub struct Frr {
     vrrpd: Process,
     /// Ends after it.
     _zebra: Process,
     node: &'static str,
-    directory: PathBuf,
+    _directory: tempfile::TempDir,
 }
 
 impl Frr {
@@ -105,13 +106,17 @@ impl Frr {
                  ip link add vrrp4 link {PLATFORM_IF} type macvlan mode bridge
                  ip link set vrrp4 address {VIRTUAL_MAC}
                  ip addr add {platform}/32 dev vrrp4
-                 ip addr add {tenant}/32 dev vrrp4
-                 ip link set vrrp4 up"
+                 ip link set vrrp4 up
+                 # The way back is not through it; and {PLATFORM_IF} must not answer for it as well.
+                 echo 0 | tee /proc/sys/net/ipv4/conf/all/rp_filter /proc/sys/net/ipv4/conf/vrrp4/rp_filter
+                 echo 1 >/proc/sys/net/ipv4/conf/{PLATFORM_IF}/arp_ignore"
             ),
         );
-        let directory = world.dir().join(format!("frr-{node}"));
-        std::fs::create_dir_all(&directory).unwrap();
-        let file = |name: &str| directory.join(name).display().to_string();
+        // Its daemons give up root for a user of their own, who may not see into the lab's directory.
+        let (program, directory) = (tool("zebra", "frr"), tempfile::tempdir().unwrap());
+        let user = User::from_name("frr").unwrap().expect("the package frr has made a user frr");
+        chown(directory.path(), Some(user.uid), Some(user.gid)).unwrap();
+        let file = |name: &str| directory.path().join(name).display().to_string();
         std::fs::write(
             file("vrrpd.conf"),
             format!(
@@ -123,25 +128,25 @@ impl Frr {
         std::fs::write(file("zebra.conf"), "log stdout\n").unwrap();
         let start = |name: &str| {
             let socket = file("zserv.api");
-            let arguments = ["-u", "root", "-g", "root", "-P", "0", "-z", &socket, "-f", &file(&format!("{name}.conf"))].map(str::to_owned);
-            let own = ["-i".into(), file(&format!("{name}.pid")), "--vty_socket".into(), directory.display().to_string()];
-            spawn(world, node, &format!("{name}-{node}"), &tool(name, "frr"), &[&arguments[..], &own].concat())
+            let program = program.with_file_name(name).display().to_string();
+            // They write to /var/tmp/frr, too: here to one that ends with them.
+            let alone = ["-c", "mount -t tmpfs lab /var/tmp && exec \"$@\"", "sh", &program].map(str::to_owned);
+            let arguments = ["-P", "0", "-z", &socket, "-f", &file(&format!("{name}.conf"))].map(str::to_owned);
+            let own = ["-i".into(), file(&format!("{name}.pid")), "--vty_socket".into(), directory.path().display().to_string()];
+            spawn(world, node, &format!("{name}-{node}"), Path::new("/bin/sh"), &[&alone[..], &arguments, &own].concat())
         };
         let mut zebra = start("zebra");
         wait("zebra", || {
             zebra.check_alive().unwrap();
-            directory.join("zserv.api").exists()
+            directory.path().join("zserv.api").exists()
         });
-        Self { vrrpd: start("vrrpd"), _zebra: zebra, node, directory: directory.clone() }
+        let vrrpd = start("vrrpd");
+        wait("vrrpd", || world.log(&format!("vrrpd-{node}")).contains("Initialize -> Backup"));
+        Self { vrrpd, _zebra: zebra, node, _directory: directory }
     }
 
     pub fn log(&self, world: &World) -> String {
         world.log(&format!("vrrpd-{}", self.node))
-    }
-
-    /// What `show vrrp` says.
-    pub fn show(&self, world: &World) -> String {
-        world.sh(self.node, &format!("vtysh --vty_socket {} -d vrrpd -c 'show vrrp' 2>&1", self.directory.display()))
     }
 
     pub fn terminate(mut self) {
@@ -149,8 +154,10 @@ impl Frr {
         self.vrrpd.wait(super::support::SOON).unwrap().expect("vrrpd ends when it is told to");
     }
 
-    pub fn kill(mut self) {
+    /// Its macvlan goes, too: as if the machine had lost its power.
+    pub fn kill(mut self, world: &World) {
         self.vrrpd.signal(Signal::SIGKILL).unwrap();
         self.vrrpd.wait(super::support::SOON).unwrap().expect("it ends");
+        world.sh(self.node, "ip link del vrrp4");
     }
 }
