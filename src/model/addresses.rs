@@ -78,6 +78,12 @@ impl<'a> Addresses<'a> {
         matches!(self, Addresses::V4(_))
     }
 
+    /// Whether both are the same addresses, in whatever order: it means nothing (RFC 9568 section 5.2.9).
+    pub fn are(self, others: Addresses<'_>) -> bool {
+        let within = |these: Addresses<'_>, those: Addresses<'_>| these.iter().all(|this| those.iter().any(|that| this == that));
+        self == others || self.count() == others.count() && within(self, others) && within(others, self)
+    }
+
     pub fn to_list(self) -> AddressList {
         match self {
             Addresses::V4(list) => AddressList::V4(list.to_vec()),

@@ -64,7 +64,11 @@ impl World {
             if seen == macs && self.has_addresses(node) {
                 return;
             }
-            assert!(begun.elapsed() < SOON, "{node} should answer with {macs:?}; who does: {seen:?}; {}", self.sh(node, "ip -4 -o address"));
+            assert!(
+                begun.elapsed() < SOON,
+                "{node} should answer with {macs:?}; who does: {seen:?}; {}",
+                self.sh(node, "ip -4 -o address")
+            );
         }
     }
 }

@@ -1,9 +1,10 @@
 //! keepalived 2.2 and one of our gateways as the two routers of a virtual router, in every dialect that both speak.
 
 use super::peers::{Dialect, Keepalived, bury};
-use super::support::{HAVIPS, NODES, Speech, VRID, World, address, other, replaced, wait};
+use super::support::{NODES, Speech, VRID, World, address, other, wait};
 use super::takeover::{active_down, assert_takes, handover, skew};
 use super::witness::Witness;
+use serde_json::json;
 
 const V3_UNICAST: Dialect = Dialect { version: 3, multicast: false };
 const V3_MULTICAST: Dialect = Dialect { version: 3, multicast: true };
@@ -46,7 +47,7 @@ fn a_better_keepalived(dialect: Dialect) {
     assert_eq!(last.priority, 200);
     assert_takes(gap, active_down(dialect.interval_ms(), 100), "ours after keepalived's kill -9");
     world.await_owner(ours);
-    assert_eq!(world.status(ours)["shards"][0]["warnings"], serde_json::json!([]), "{}", world.log(ours));
+    assert_eq!(world.status(ours)["shards"][0]["warnings"], json!([]), "{}", world.log(ours));
     assert_eq!(world.discards(ours), Default::default());
 }
 
@@ -104,7 +105,9 @@ fn v3_multicast_portway_is_better() {
 
 /// Version 2 counts in seconds: both ways of casting at once.
 fn at_once(scenario: fn(Dialect)) {
-    std::thread::scope(|scope| [V2_UNICAST, V2_MULTICAST].map(|dialect| scope.spawn(move || scenario(dialect))).map(|one| one.join().unwrap()));
+    std::thread::scope(|scope| {
+        [V2_UNICAST, V2_MULTICAST].map(|dialect| scope.spawn(move || scenario(dialect))).map(|one| one.join().unwrap())
+    });
 }
 
 #[test]
@@ -172,31 +175,79 @@ fn without_preemption_nobody_takes_the_addresses_from_a_worse_one() {
     world.await_owner(theirs);
 }
 
-/// keepalived that has one of our two addresses, or has them in the other order.
+/// keepalived with these addresses, and no others.
+fn keepalived_with(world: &World, node: &'static str, priority: u8, addresses: &[&str]) -> Keepalived {
+    let (own, peer, addresses) = (address(node), address(other(node)), addresses.join("\n"));
+    let instance = format!(
+        "state BACKUP\ninterface plat0\nversion 3\nvirtual_router_id {VRID}\npriority {priority}\nadvert_int 0.1\n\
+         unicast_src_ip {own}\nunicast_peer {{\n{peer}\n}}\nvirtual_ipaddress {{\n{addresses}\n}}\n"
+    );
+    Keepalived::start_with(world, node, &format!("vrrp_instance shared {{\n{instance}}}\n"))
+}
+
+const PLATFORM: &str = "10.9.0.50/32 dev plat0";
+const TENANT: &str = "172.16.101.10/32 dev eni0";
+const THIRD: &str = "10.9.0.52/32 dev plat0";
+
 #[test]
 fn a_keepalived_with_other_addresses_is_listened_to_and_warned_of() {
     let [ours, theirs] = NODES;
     let mut world = World::new();
     world.start(ours, &speech(V3_UNICAST, 100));
+    for (addresses, said) in [
+        (&[PLATFORM][..], Some("[10.9.0.50]")),
+        (&[TENANT, PLATFORM], None),
+        (&[PLATFORM, TENANT, THIRD], Some("[10.9.0.50, 172.16.101.10, 10.9.0.52]")),
+    ] {
+        world.await_state(ours, "active");
+        let keepalived = keepalived_with(&world, theirs, 200, addresses);
+        world.await_state(ours, "backup");
+        let warnings = || world.status(ours)["shards"][0]["warnings"].clone();
+        match said {
+            // Their order means nothing.
+            None => wait("no warning", || warnings() == json!([])),
+            Some(said) => {
+                let text = warnings().to_string();
+                assert!(text.contains(said) && text.contains("we for [10.9.0.50, 172.16.101.10]"), "{text}");
+                wait("a line in the log", || world.log(ours).lines().any(|line| line.contains("WARN") && line.contains(said)));
+            }
+        }
+        keepalived.kill();
+        bury(&world, theirs);
+    }
+}
+
+/// It drops advertisements of other addresses than its own, and takes its addresses beside a better Active. All we can do is say so.
+#[test]
+fn a_keepalived_with_other_addresses_does_not_listen_to_us_and_we_say_so() {
+    let [ours, theirs] = NODES;
+    let mut world = World::new();
+    world.start(ours, &speech(V3_UNICAST, 200));
     world.await_state(ours, "active");
-    let instance = format!(
-        "vrrp_instance shared {{\nstate BACKUP\ninterface plat0\nversion 3\nvirtual_router_id {VRID}\npriority 200\nadvert_int 0.1\n\
-         unicast_src_ip {}\nunicast_peer {{\n{}\n}}\nvirtual_ipaddress {{\n{}/32 dev plat0\n}}\n}}\n",
-        address(theirs),
-        address(ours),
-        HAVIPS[0]
-    );
-    let keepalived = Keepalived::start_with(&world, theirs, &instance);
-    world.await_state(ours, "backup");
-    let warnings = world.status(ours)["shards"][0]["warnings"].to_string();
-    assert!(warnings.contains("10.9.0.50, 172.16.101.10") && warnings.contains("[10.9.0.50]"), "{warnings}");
-    // In the other order, and the third is not ours.
-    keepalived.kill();
+    for (addresses, complaint) in [
+        (&[PLATFORM][..], "received an unexpected ip number count 2, expected 1!"),
+        (&[PLATFORM, THIRD], "ip address associated with VRID 51 not present in MASTER advert: 10.9.0.52"),
+    ] {
+        let keepalived = keepalived_with(&world, theirs, 100, addresses);
+        wait("keepalived as Active", || keepalived.log(&world).contains("Entering MASTER STATE"));
+        assert!(keepalived.log(&world).contains(complaint), "{}", keepalived.log(&world));
+        let said = |text: &str| text.contains("10.9.0.2 uses our VRID") && text.contains("we for [10.9.0.50, 172.16.101.10]");
+        wait("a warning", || said(&world.status(ours)["shards"][0]["warnings"].to_string()));
+        assert_eq!(world.state(ours), "active");
+        keepalived.kill();
+        bury(&world, theirs);
+    }
+}
+
+#[test]
+fn the_order_of_addresses_means_nothing_to_keepalived_either() {
+    let [ours, theirs] = NODES;
+    let mut world = World::new();
+    let witness = Witness::on_platform(&world);
+    world.start(ours, &speech(V3_UNICAST, 200));
     world.await_state(ours, "active");
-    let instance = replaced(&instance, "10.9.0.50/32 dev plat0", "172.16.101.10/32 dev eni0\n10.9.0.50/32 dev plat0\n10.9.0.52/32 dev plat0");
-    let _keepalived = Keepalived::start_with(&world, theirs, &instance);
-    world.await_state(ours, "backup");
-    let warnings = world.status(ours)["shards"][0]["warnings"].to_string();
-    assert!(warnings.contains("[172.16.101.10, 10.9.0.50, 10.9.0.52]"), "{warnings}");
-    assert!(world.log(ours).contains("configure the same addresses on both"));
+    let _keepalived = keepalived_with(&world, theirs, 100, &[TENANT, PLATFORM]);
+    let begun = witness.seen().len();
+    wait("eight advertisements", || witness.seen().len() > begun + 8);
+    assert!(witness.seen().iter().all(|seen| seen.source == address(ours)));
 }

@@ -42,7 +42,8 @@ impl Keepalived {
     pub fn start_with(world: &World, node: &'static str, instances: &str) -> Self {
         let file = |what: &str| world.dir().join(format!("keepalived-{node}.{what}"));
         let (config, child) = (file("conf"), file("child.pid"));
-        std::fs::write(&config, format!("global_defs {{\nrouter_id {node}\nscript_user root\nenable_script_security\n}}\n{instances}")).unwrap();
+        std::fs::write(&config, format!("global_defs {{\nrouter_id {node}\nscript_user root\nenable_script_security\n}}\n{instances}"))
+            .unwrap();
         let _ = std::fs::remove_file(&child);
         let text = |path: PathBuf| path.display().to_string();
         // In the foreground, VRRP alone, everything to the log.

@@ -11,7 +11,7 @@ use std::io::Write as _;
 use std::net::Ipv4Addr;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// The two machines, on the platform's network at 10.9.0.1 and 10.9.0.2, in the VPC at 172.16.101.4 and .5.
 pub const NODES: [&str; 2] = ["gw-1", "gw-2"];
@@ -35,11 +35,9 @@ pub fn other(node: &str) -> &'static str {
     if node == NODES[0] { NODES[1] } else { NODES[0] }
 }
 
-/// Waits until `true`; the time it took.
-pub fn wait(what: &str, mut done: impl FnMut() -> bool) -> Duration {
-    let begun = Instant::now();
+/// Waits until `true`.
+pub fn wait(what: &str, mut done: impl FnMut() -> bool) {
     poll_until(what, SOON, || Ok(done())).unwrap();
-    begun.elapsed()
 }
 
 /// A tool from somebody else, or what to install.
@@ -124,7 +122,10 @@ impl World {
         let yaml = replaced(&yaml, "    interval: 100ms\n", &ha);
         let [platform, tenant] = speech.havips;
         let shards = yaml.find("        - { shard: 0").unwrap();
-        let shard = format!("        - {{ shard: 0, vrid: {}, platform: {platform}, tenant: {tenant}, priority: {} }}\n", speech.vrid, speech.priority);
+        let shard = format!(
+            "        - {{ shard: 0, vrid: {}, platform: {platform}, tenant: {tenant}, priority: {} }}\n",
+            speech.vrid, speech.priority
+        );
         let end = shards + yaml[shards..].find('\n').unwrap() + 1;
         let yaml = format!("{}{shard}{}", &yaml[..shards], &yaml[end..]);
         std::fs::write(self.lab.dir().config(node), yaml).unwrap();
@@ -198,7 +199,8 @@ impl World {
 
     /// Packets dropped by the virtual routers of a node, by reason; only what is not zero.
     pub fn discards(&self, node: &str) -> BTreeMap<String, u64> {
-        let reason = |name: &str| Some(name.split_once("portway_vrrp_discarded_packets_total{reason=\"")?.1.strip_suffix("\"}")?.to_owned());
+        let reason =
+            |name: &str| Some(name.split_once("portway_vrrp_discarded_packets_total{reason=\"")?.1.strip_suffix("\"}")?.to_owned());
         self.metrics(node).iter().filter_map(|(name, n)| Some((reason(name)?, *n as u64))).filter(|(_, n)| *n > 0).collect()
     }
 

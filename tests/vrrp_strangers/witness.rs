@@ -5,7 +5,7 @@ use nix::sys::signal::Signal;
 use portway::lab::{Life, Process};
 use socket2::{Domain, Protocol, SockAddr, SockAddrStorage, Socket, Type};
 use std::net::Ipv4Addr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// Nanoseconds of a packet's time are kept (magic 0xa1b23c4d, pcap-savefile(5)).
@@ -50,10 +50,6 @@ impl Witness {
 
     pub fn on_platform(world: &World) -> Self {
         Self::start(world, "platform", "br0", "ip proto 112")
-    }
-
-    pub fn file(&self) -> &Path {
-        &self.file
     }
 
     /// Everything so far, in order.

@@ -261,7 +261,7 @@ impl Core {
                 found = found.or(Err(Discard::UnlistedSource));
                 continue;
             }
-            if entry.what.router.addresses.as_addresses() == advertisement.addresses {
+            if entry.what.router.addresses.as_addresses().are(advertisement.addresses) {
                 return Ok(place);
             }
             found = found.or(Ok(place));
