@@ -118,3 +118,19 @@ impl fmt::Debug for AddressList {
         fmt::Debug::fmt(&self.as_addresses(), f)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_order_of_addresses_means_nothing() {
+        let list = |texts: &[&str]| AddressList::new(&texts.iter().map(|text| text.parse().unwrap()).collect::<Vec<_>>()).unwrap();
+        let are = |some: &[&str], others: &[&str]| list(some).as_addresses().are(list(others).as_addresses());
+        assert!(are(&["10.0.0.1", "10.0.0.2"], &["10.0.0.2", "10.0.0.1"]));
+        for others in [&["10.0.0.1"][..], &["10.0.0.1", "10.0.0.3"], &["10.0.0.1", "10.0.0.1"], &["10.0.0.1", "10.0.0.2", "10.0.0.3"]] {
+            assert!(!are(&["10.0.0.1", "10.0.0.2"], others) && !are(others, &["10.0.0.1", "10.0.0.2"]), "{others:?}");
+        }
+        assert!(!are(&["fe80::1"], &["10.0.0.1"]));
+    }
+}

@@ -146,10 +146,6 @@ impl Frr {
         Self { vrrpd, _zebra: zebra, node, _directory: directory }
     }
 
-    pub fn log(&self, world: &World) -> String {
-        world.log(&format!("vrrpd-{}", self.node))
-    }
-
     pub fn terminate(mut self) {
         self.vrrpd.signal(Signal::SIGTERM).unwrap();
         self.vrrpd.wait(super::support::SOON).unwrap().expect("vrrpd ends when it is told to");
