@@ -22,7 +22,7 @@ mod speaker;
 mod sync;
 mod track;
 
-use crate::config::{Cast, Gateway};
+use crate::config::{Authentication, Cast, Gateway};
 use crate::daemon::realtime;
 use crate::kernel::Kernel;
 use crate::kernel::announce::Announcer;
@@ -225,7 +225,8 @@ fn shared(config: &Gateway, slots: &Slots) -> Vec<sync::Shared> {
             let of = tenant.of(shard.shard);
             let slot = slots.get(&of)?;
             let (from, to) = (others(ha.nodes.keys().collect()), others(ha.candidates(&of)));
-            Some(sync::Shared { of, zone: slot.zone(), mark: Mark::new(None, Some(slot)), from, to })
+            let strangers = ha.authentication == Authentication::None;
+            Some(sync::Shared { of, zone: slot.zone(), mark: Mark::new(None, Some(slot)), from, to, strangers })
         })
         .collect()
 }

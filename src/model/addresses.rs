@@ -78,6 +78,12 @@ impl<'a> Addresses<'a> {
         matches!(self, Addresses::V4(_))
     }
 
+    /// Whether both are the same addresses, in whatever order: it means nothing (RFC 9568 section 5.2.9).
+    pub fn are(self, others: Addresses<'_>) -> bool {
+        let within = |these: Addresses<'_>, those: Addresses<'_>| these.iter().all(|this| those.iter().any(|that| this == that));
+        self == others || self.count() == others.count() && within(self, others) && within(others, self)
+    }
+
     pub fn to_list(self) -> AddressList {
         match self {
             Addresses::V4(list) => AddressList::V4(list.to_vec()),
@@ -110,5 +116,21 @@ impl fmt::Display for AddressList {
 impl fmt::Debug for AddressList {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Debug::fmt(&self.as_addresses(), f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_order_of_addresses_means_nothing() {
+        let list = |texts: &[&str]| AddressList::new(&texts.iter().map(|text| text.parse().unwrap()).collect::<Vec<_>>()).unwrap();
+        let are = |some: &[&str], others: &[&str]| list(some).as_addresses().are(list(others).as_addresses());
+        assert!(are(&["10.0.0.1", "10.0.0.2"], &["10.0.0.2", "10.0.0.1"]));
+        for others in [&["10.0.0.1"][..], &["10.0.0.1", "10.0.0.3"], &["10.0.0.1", "10.0.0.1"], &["10.0.0.1", "10.0.0.2", "10.0.0.3"]] {
+            assert!(!are(&["10.0.0.1", "10.0.0.2"], others) && !are(others, &["10.0.0.1", "10.0.0.2"]), "{others:?}");
+        }
+        assert!(!are(&["fe80::1"], &["10.0.0.1"]));
     }
 }

@@ -244,7 +244,7 @@ impl Instance {
             return Err(Discard::Version);
         }
         let (version, ours, theirs) = (config.version, config.interval, advertisement.interval);
-        let other_addresses = advertisement.addresses != config.addresses.as_addresses();
+        let other_addresses = !advertisement.addresses.are(config.addresses.as_addresses());
         let two_owners = self.priority().is_owner() && advertisement.priority.is_owner();
         self.warned.retain(|known| match known {
             Warning::Interval { .. } => known.from() != from || ours != theirs,

@@ -5,7 +5,7 @@ use super::bell::{Bell, Inbox};
 use super::board::{Board, Router};
 use super::hands::{Addresses, Deed};
 use super::instances::Virtual;
-use crate::kernel::vrrp_socket::VrrpSocket;
+use crate::kernel::vrrp_socket::{BATCH, VrrpSocket};
 use crate::model::{Priority, TenantShard};
 use crate::proto::vrrp::{Effect, Heard, Input, Instance, Why};
 use crate::wire::vrrp::{Advertisement, Discard, Envelope, Freshness, Gate, HOP_LIMIT, Keyring, Packet};
@@ -117,7 +117,8 @@ impl Speaker {
             let core = &mut self.core;
             let (now, clock) = (Instant::now(), SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default());
             match self.socket.receive(|ip, bytes| core.hear(now, clock, ip, bytes)) {
-                Ok(0) => return,
+                // The socket was found empty. What has come since is read after the timers: in a flood there is always something.
+                Ok(..BATCH) => return self.send(),
                 Ok(_) => self.send(),
                 // An ICMP error about something that was sent, or the interface is down: nothing to read.
                 Err(_) => return,
@@ -260,7 +261,7 @@ impl Core {
                 found = found.or(Err(Discard::UnlistedSource));
                 continue;
             }
-            if entry.what.router.addresses.as_addresses() == advertisement.addresses {
+            if entry.what.router.addresses.as_addresses().are(advertisement.addresses) {
                 return Ok(place);
             }
             found = found.or(Ok(place));

@@ -29,6 +29,8 @@ use std::time::{Duration, Instant};
 const DATAGRAMS: usize = 256;
 /// How often the board shows new figures.
 const SHOW: Duration = Duration::from_millis(100);
+/// A router that is not authenticated and has not opened state sync for so long is of another make: nothing will ever come from it.
+const STRANGER: Duration = Duration::from_secs(3);
 /// Bytes of notices that may wait: at 20,000 new connections a second, more than a second of them.
 pub const NOTICES: usize = 64 << 20;
 
@@ -73,6 +75,8 @@ pub struct Shared {
     pub from: Vec<(NodeName, IpAddr)>,
     /// Who is to have them: the other candidates.
     pub to: Vec<(NodeName, IpAddr)>,
+    /// Routers of other makes may be Active, which have no connections to copy.
+    pub strangers: bool,
 }
 
 /// What the thread works with, opened before it starts.
@@ -97,6 +101,8 @@ pub struct Copier {
 pub struct Entry {
     what: Shared,
     role: Role,
+    /// When the role began.
+    since: Instant,
     told_in_sync: bool,
 }
 
@@ -142,9 +148,10 @@ impl Copier {
                     entry
                 }
                 former => {
+                    let told_in_sync = former.as_ref().is_some_and(|entry| entry.told_in_sync);
                     let active = former.map_or_else(|| active(&of), |entry| matches!(entry.role, Role::Active(_)));
                     let role = if active { self.telling(&what, now) } else { self.keeping(&what, now) };
-                    Entry { what, role, told_in_sync: false }
+                    Entry { what, role, since: now, told_in_sync }
                 }
             };
             self.shards.insert(of, entry);
@@ -224,11 +231,11 @@ impl Copier {
             return;
         };
         let role = self.telling(&what, now);
-        self.turn_to(of, what, role);
+        self.turn_to(of, what, role, now);
     }
 
-    fn turn_to(&mut self, of: &TenantShard, what: Shared, role: Role) {
-        self.shards.insert(of.clone(), Entry { what, role, told_in_sync: false });
+    fn turn_to(&mut self, of: &TenantShard, what: Shared, role: Role, now: Instant) {
+        self.shards.insert(of.clone(), Entry { what, role, since: now, told_in_sync: false });
         self.speaker.send(speaker::Order::InSync(of.clone(), false));
     }
 
@@ -242,8 +249,9 @@ impl Copier {
             Ok(ended) => tracing::info!("{of}: {ended} connections are another node's now"),
             Err(error) => tracing::error!("{of}: cannot clear the connections that are another node's now: {error}"),
         }
-        let role = self.keeping(&what, Instant::now());
-        self.turn_to(of, what, role);
+        let now = Instant::now();
+        let role = self.keeping(&what, now);
+        self.turn_to(of, what, role, now);
     }
 
     fn wait(&self, now: Instant) -> Duration {
@@ -349,7 +357,11 @@ impl Copier {
         for (of, entry) in &mut self.shards {
             let in_sync = match &entry.role {
                 Role::Active(all) => !all.is_empty() && all.iter().all(|telling| telling.sender.in_sync(now)),
-                Role::Backup(all) => all.iter().any(|keeping| keeping.receiver.in_sync(now)),
+                Role::Backup(all) => {
+                    let strange = entry.what.strangers && now.saturating_duration_since(entry.since) >= STRANGER;
+                    let unheard = || all.iter().all(|keeping| keeping.receiver.heard().is_none());
+                    strange && unheard() || all.iter().any(|keeping| keeping.receiver.in_sync(now))
+                }
             };
             if std::mem::replace(&mut entry.told_in_sync, in_sync) != in_sync {
                 self.speaker.send(speaker::Order::InSync(of.clone(), in_sync));
