@@ -30,11 +30,11 @@ use crate::kernel::conntrack::{Conntrack, Filter, FlowWatch};
 use crate::kernel::havip::HaVips;
 use crate::kernel::lease::Lease;
 use crate::kernel::vrrp_socket::{Family, VrrpSocket};
-use crate::model::{Mark, NodeName, TenantShard};
-use crate::plan::LIVE;
+use crate::model::{IfName, Mark, NodeName, TenantShard};
 use crate::plan::facts::Facts;
 use crate::plan::gateway::havips;
 use crate::plan::slots::Slots;
+use crate::plan::{ANSWERS, LIVE};
 use anyhow::Context;
 use bell::Bell;
 use board::Board;
@@ -65,6 +65,9 @@ struct Running {
     hands: Bell<Deed>,
     sync: sync::Orders,
     threads: [JoinHandle<()>; 3],
+    platform: IfName,
+    /// The index of the platform interface, as it was first seen.
+    index: Option<u32>,
 }
 
 impl Group {
@@ -139,7 +142,7 @@ impl Group {
         // An interface that has just been made drops what it is given to send, the announcement of an address too, until the kernel
         // has seen to its carrier.
         self.tracking.tell(&speaker);
-        self.running = Some(Running { speaker, hands, sync, threads });
+        self.running = Some(Running { speaker, hands, sync, threads, platform: platform.interface.clone(), index: None });
         Ok(())
     }
 
@@ -161,11 +164,17 @@ impl Group {
     /// What the interfaces are like now.
     pub fn look(&mut self, facts: &Facts) {
         self.tracking.look(facts);
+        let Some(running) = &mut self.running else { return };
+        let Some(link) = facts.link(&running.platform) else { return };
+        if *running.index.get_or_insert(link.index) != link.index {
+            tracing::warn!("{} is another interface than before: VRRP begins anew on it", running.platform);
+            self.stop();
+        }
     }
 
     /// Ends the threads. What stands is left standing, as long as the leases run: another process goes on.
     pub fn stop(&mut self) {
-        let Some(Running { speaker, hands, sync, threads: [speaking, doing, copying] }) = self.running.take() else { return };
+        let Some(Running { speaker, hands, sync, threads: [speaking, doing, copying], .. }) = self.running.take() else { return };
         self.tracking.stop();
         speaker.send(speaker::Order::Stop);
         join(speaking);
@@ -203,8 +212,9 @@ fn live(lease: &mut Lease, shards: &Addresses) -> anyhow::Result<BTreeSet<Tenant
     let mut resumed = BTreeSet::new();
     for (of, addresses) in shards {
         let mut live = !addresses.is_empty();
+        // One that has handed over forwards for a while, and answers no more.
         for at in addresses {
-            live &= lease.remaining(LIVE, at)?.is_some();
+            live &= lease.remaining(LIVE, at)?.is_some() && lease.remaining(ANSWERS, at)?.is_some();
         }
         if live {
             resumed.insert(of.clone());

@@ -8,11 +8,12 @@ use super::instances::Virtual;
 use crate::kernel::vrrp_socket::{BATCH, VrrpSocket};
 use crate::model::{Priority, TenantShard};
 use crate::proto::vrrp::{Effect, Heard, Input, Instance, Why};
-use crate::wire::vrrp::{Advertisement, Discard, Envelope, Freshness, Gate, HOP_LIMIT, Keyring, Packet};
+use crate::wire::vrrp::{Advertisement, Discard, Envelope, Freshness, GROUP_V4, GROUP_V6, Gate, HOP_LIMIT, Keyring, Packet};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, ppoll};
 use nix::sys::time::TimeSpec;
 use std::collections::BTreeSet;
+use std::net::IpAddr;
 use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -221,6 +222,10 @@ impl Speaker {
     }
 }
 
+fn is_group(address: IpAddr) -> bool {
+    address == IpAddr::from(GROUP_V4) || address == IpAddr::from(GROUP_V6)
+}
+
 impl Core {
     fn wait(&self, now: Instant) -> Option<Duration> {
         self.due.first().map(|(at, _)| at.saturating_duration_since(now))
@@ -259,6 +264,10 @@ impl Core {
             // Our own address is let through: the machine warns of it.
             if entry.what.peers.as_ref().is_some_and(|peers| !peers.contains(&ip.source)) && ip.source != entry.what.router.address {
                 found = found.or(Err(Discard::UnlistedSource));
+                continue;
+            }
+            // What is not for us has come by accident: a socket of the device sees it all.
+            if ip.destination != entry.what.router.address && !is_group(ip.destination) {
                 continue;
             }
             if entry.what.router.addresses.as_addresses().are(advertisement.addresses) {
