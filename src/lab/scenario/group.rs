@@ -3,8 +3,8 @@
 use super::{Options, stand};
 use crate::config::Backend;
 use crate::lab::checks::Check;
-use crate::lab::topology::{Container, Topology};
-use crate::lab::{Counts, FlowReport, Flows, Lab, Probe, Result, poll_until};
+use crate::lab::topology::{Container, Tenant, Topology};
+use crate::lab::{Counts, FlowReport, Flows, Lab, Probe, Probed, Result, poll_until};
 use serde_json::{Value, json};
 use std::path::Path;
 use std::time::Duration;
@@ -32,14 +32,18 @@ pub fn stand_group(topology: Topology, portway: &Path, backend: Backend, options
     Ok(lab)
 }
 
-/// Flows from every container to their tenant's server; they are in sync when this returns. The containers are of one tenant.
+/// Flows of the first tenant; they are in sync when this returns.
 pub fn open_flows(lab: &Lab, options: &Options) -> Result<Flows> {
-    let tenant = &lab.topology.tenants[0];
-    let from = lab.topology.containers.iter().map(|c| lab.node(&c.node)).collect::<Result<Vec<_>>>()?;
     let counts = Counts { tcp: options.flows, udp: options.flows / 5, idle: options.idle, ..Counts::default() };
-    let flows = Flows::open(&from, lab.node(&tenant.node())?, tenant.server, &counts)?;
+    let flows = flows_of(lab, &lab.topology.tenants[0], &counts)?;
     lab.await_in_sync()?;
     Ok(flows)
+}
+
+/// Flows from every container of a tenant to the tenant's server.
+pub fn flows_of(lab: &Lab, tenant: &Tenant, counts: &Counts) -> Result<Flows> {
+    let from = lab.topology.containers.iter().filter(|c| c.tenant == tenant.name).map(|c| lab.node(&c.node)).collect::<Result<Vec<_>>>()?;
+    Flows::open(&from, lab.node(&tenant.node())?, tenant.server, counts)
 }
 
 /// The longest that flows may take to prove themselves.
@@ -71,6 +75,28 @@ fn warm(probe: &Probe) -> u64 {
 pub fn bound_ms(interval: Duration, priority: u8) -> f64 {
     let interval = interval.as_secs_f64() * 1e3;
     3.0 * interval + f64::from(256 - u16::from(priority)) / 256.0 * interval + GRACE_MS
+}
+
+/// As a check: no answer was missing for more than `bound` milliseconds beside what was missing before anything happened. The latter is the
+/// machine's doing, and goes on doing it.
+pub fn within(claim: impl Into<String>, subject: impl Into<String>, bound: f64, probed: &Probed) -> Check {
+    let Probed { gap_ms, quiet_ms, .. } = probed;
+    Check::new(
+        claim,
+        subject,
+        *gap_ms <= bound + quiet_ms,
+        format!("{gap_ms:.1} ms; at most {bound:.0} ms, and {quiet_ms:.1} ms when all is quiet"),
+    )
+}
+
+/// As a check: every request was answered.
+pub fn lost_nothing(claim: impl Into<String>, subject: impl Into<String>, probed: &Probed) -> Check {
+    Check::new(claim, subject, probed.lost == 0, pings(probed))
+}
+
+pub fn pings(probed: &Probed) -> String {
+    let Probed { sent, lost, gap_ms, quiet_ms, asked_ms } = probed;
+    format!("{lost} of {sent} pings lost, gap {gap_ms:.1} ms ({quiet_ms:.1} ms before; asked every {asked_ms:.1} ms at worst)")
 }
 
 /// As a check: something that was waited for came about.
