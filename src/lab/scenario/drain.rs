@@ -1,7 +1,7 @@
 //! The Active of a pair is drained: it hands over before it goes, and nobody notices.
 
 use super::group::{
-    OFTEN, PLANNED_MS, came_about, goes_on, lost_nothing, merged, of_flows, open_flows, pings, probe, proof, stand_group, within,
+    OFTEN, PLANNED_MS, came_about, goes_on, lost_nothing, mark, merged, of_flows, open_flows, pings, probe, proof, stand_group, within,
 };
 use super::{Options, Outcome, Scenario, backend_seen};
 use crate::config::Backend;
@@ -38,7 +38,7 @@ pub(super) fn run(portway: &Path, backend: Backend, options: &Options) -> Result
     moves(WARM);
     let probe = probe(&lab, &container, OFTEN)?;
 
-    probe.mark();
+    mark(std::slice::from_ref(&probe))?;
     let done = AtomicBool::new(false);
     let (drained, went_on, slowest) = std::thread::scope(|scope| {
         let slowest = scope.spawn(|| slowest(&transfer, &done));

@@ -1,7 +1,8 @@
 //! The Active of a pair dies, one way or another, under a 1 ms ping and a thousand connections.
 
 use super::group::{
-    OFTEN, PLANNED_MS, bound_ms, came_about, goes_on, lost_nothing, merged, of_flows, open_flows, pings, probe, proof, stand_group, within,
+    OFTEN, PLANNED_MS, bound_ms, came_about, goes_on, lost_nothing, mark, merged, of_flows, open_flows, pings, probe, proof, stand_group,
+    within,
 };
 use super::{Options, Outcome, Scenario, backend_seen};
 use crate::config::Backend;
@@ -25,7 +26,7 @@ pub(super) fn run(portway: &Path, backend: Backend, options: &Options) -> Result
     let container = lab.topology.containers[0].clone();
     let probe = probe(&lab, &container, OFTEN)?;
 
-    probe.mark();
+    mark(std::slice::from_ref(&probe))?;
     lab.fail(ACTIVE, options.kill)?;
     let taken = lab.await_active(BACKUP, TENANT, 0);
     let went_on = goes_on(&probe);

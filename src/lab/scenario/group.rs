@@ -15,6 +15,8 @@ pub const OFTEN: Duration = Duration::from_millis(1);
 pub const SELDOM: Duration = Duration::from_millis(20);
 /// For so long there must be answers before something happens, and again after.
 const WARM: Duration = Duration::from_millis(200);
+/// Before something happens, answers come for so long in all: what a machine does to a 1 ms ping in a shorter time says little of the time after.
+const QUIET: Duration = Duration::from_secs(1);
 /// Traffic that has not come by then does not come.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// From the end of an outage until every flow has proved itself: TCP's retransmission may have backed off some seconds.
@@ -55,19 +57,26 @@ pub fn proof(options: &Options) -> Duration {
 pub fn probe(lab: &Lab, container: &Container, interval: Duration) -> Result<Probe> {
     let server = lab.topology.tenant(&container.tenant).expect("a container's tenant is in the topology").server;
     let probe = Probe::start(lab.node(&container.node)?, server, interval)?;
-    poll_until("answers to a probe", PATIENCE, || Ok(probe.answered() >= warm(&probe)))?;
+    poll_until("answers to a probe", PATIENCE, || Ok(probe.answered() >= answers(&probe, WARM)))?;
     Ok(probe)
+}
+
+/// Something is about to happen, once it has been quiet for a while.
+pub fn mark(probes: &[Probe]) -> Result<()> {
+    poll_until("answers to all probes", PATIENCE, || Ok(probes.iter().all(|probe| probe.answered() >= answers(probe, QUIET))))?;
+    probes.iter().for_each(Probe::mark);
+    Ok(())
 }
 
 /// Whether a probe is still, or again, being answered.
 pub fn goes_on(probe: &Probe) -> bool {
     let from = probe.answered();
-    poll_until("answers to a probe", PATIENCE, || Ok(probe.answered() >= from + warm(probe))).is_ok()
+    poll_until("answers to a probe", PATIENCE, || Ok(probe.answered() >= from + answers(probe, WARM))).is_ok()
 }
 
-/// Answers that come in [`WARM`].
-fn warm(probe: &Probe) -> u64 {
-    u64::try_from(WARM.as_nanos() / probe.interval().as_nanos().max(1)).unwrap_or(u64::MAX)
+/// How many come in this time.
+fn answers(probe: &Probe, within: Duration) -> u64 {
+    u64::try_from(within.as_nanos() / probe.interval().as_nanos().max(1)).unwrap_or(u64::MAX)
 }
 
 /// What the crash of an Active may cost in milliseconds, when the Backup that follows has this priority: RFC 9568's

@@ -1,6 +1,6 @@
 //! All shards of a pair change hands, under a 1 ms ping and connections of every kind for each tenant: what it cost them.
 
-use super::group::{OFTEN, PLANNED_MS, bound_ms, flows_of, goes_on, lost_nothing, of_flows, probe, within};
+use super::group::{OFTEN, PLANNED_MS, bound_ms, flows_of, goes_on, lost_nothing, mark, of_flows, probe, within};
 use crate::lab::checks::Check;
 use crate::lab::{Counts, FlowReport, Flows, Kill, Lab, Probe, Probed, Result, poll_until, unix_ok};
 use std::collections::BTreeMap;
@@ -85,7 +85,7 @@ pub fn hand_over(lab: &mut Lab, node: &str, cause: Cause, counts: &Counts) -> Re
     let first = |tenant: &str| lab.topology.containers.iter().find(|c| c.tenant == tenant).expect("every tenant has a container");
     let probes = tenants.iter().map(|tenant| probe(lab, first(&tenant.name), OFTEN)).collect::<Result<Vec<Probe>>>()?;
 
-    probes.iter().for_each(Probe::mark);
+    mark(&probes)?;
     match cause {
         Cause::Death => lab.fail(node, Kill::Node)?,
         Cause::Drain => unix_ok(&lab.socket(node)?, "POST", "/v1/drain", None).map(drop)?,

@@ -1,8 +1,8 @@
 //! Shards spread over several nodes: one node dies, its shards move; it comes back, and they move home, in sync and unnoticed.
 
 use super::group::{
-    OFTEN, PLANNED_MS, SELDOM, bound_ms, came_about, goes_on, lost_nothing, merged, of_flows, open_flows, pings, probe, proof, stand_group,
-    within,
+    OFTEN, PLANNED_MS, SELDOM, bound_ms, came_about, goes_on, lost_nothing, mark, merged, of_flows, open_flows, pings, probe, proof,
+    stand_group, within,
 };
 use super::{Options, Outcome, Scenario, backend_seen};
 use crate::config::Backend;
@@ -29,14 +29,14 @@ pub(super) fn run(portway: &Path, backend: Backend, options: &Options) -> Result
 
     let moving: Vec<u8> = before.iter().filter(|(_, node)| **node == victim).map(|((_, shard), _)| *shard).collect();
     let probes = probes(&lab, &moving)?;
-    probes.iter().for_each(Probe::mark);
+    mark(&probes)?;
     lab.fail(&victim, options.kill)?;
     let taken = lab.await_owners();
     let (crash_on, crash) = end(probes);
     let moved = taken.as_ref().map_or(0, |after| after.iter().filter(|(shard, node)| before[*shard] != **node).count());
 
     let probes = self::probes(&lab, &moving)?;
-    probes.iter().for_each(Probe::mark);
+    mark(&probes)?;
     lab.heal(&victim)?;
     let home = poll_until("every shard at home again", HOME, || Ok(lab.owners()?.as_ref() == Some(&before))).map_err(|error| match error {
         Error::Late { what, after, .. } => {
