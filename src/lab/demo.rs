@@ -67,7 +67,7 @@ pub fn run_demo(portway: &Path, backend: Backend, report: Option<&Path>, out: &m
     let start = Instant::now();
     let topology = Topology::demo();
     let say = |out: &mut dyn Write, text: &str| writeln!(out, "{text}").and_then(|()| out.flush()).during("write to the terminal");
-    say(out, &paint.bold("Two tenants whose networks have the same addresses, two function hosts, two gateways that share HaVips\n"))?;
+    say(out, &paint.bold("Two tenants whose networks have the same addresses, two function hosts, two gateways for both\n"))?;
     say(out, &picture::draw(&topology))?;
 
     let mut steps = Steps { out, paint, since: Instant::now() };
@@ -77,11 +77,8 @@ pub fn run_demo(portway: &Path, backend: Backend, report: Option<&Path>, out: &m
     lab.start_daemons(portway, backend)?;
     let backend = backend_seen(&lab, backend)?;
     lab.await_in_sync()?;
-    steps.done(&format!(
-        "{} hosts and {} gateways are ready, {backend} GRE; {GATEWAY} is Active, the other has its connections",
-        topology.hosts.len(),
-        topology.gateways.len()
-    ))?;
+    let (hosts, gateways) = (topology.hosts.len(), topology.gateways.len());
+    steps.done(&format!("{hosts} hosts and {gateways} gateways are ready, {backend} GRE; {GATEWAY} is Active, gw-2 follows"))?;
 
     let mut found = topology.containers.iter().map(|c| checks::unattached(&lab, c)).collect::<Result<Vec<Check>>>()?;
     steps.restart();

@@ -2,6 +2,7 @@
 
 use super::group::{OFTEN, PLANNED_MS, bound_ms, flows_of, goes_on, lost_nothing, mark, of_flows, probe, within};
 use crate::lab::checks::Check;
+use crate::lab::topology::Tenant;
 use crate::lab::{Counts, FlowReport, Flows, Kill, Lab, Probe, Probed, Result, poll_until, unix_ok};
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -93,17 +94,19 @@ pub fn hand_over(lab: &mut Lab, node: &str, cause: Cause, counts: &Counts) -> Re
     let after = elsewhere(lab, &before)?;
     let went_on: Vec<bool> = probes.iter().map(goes_on).collect();
 
+    // All at once: who waits for late answers need not keep the flows waiting.
     let seen: Vec<(Probed, FlowReport)> = std::thread::scope(|scope| {
-        let end = |(probe, flows): (Probe, Flows)| scope.spawn(move || (probe.stop(), flows.verify(PATIENCE)));
-        let ending: Vec<_> = probes.into_iter().zip(flows).map(end).collect();
-        ending.into_iter().map(|one| one.join().expect("measuring does not panic")).collect()
+        let probed: Vec<_> = probes.into_iter().map(|probe| scope.spawn(|| probe.stop())).collect();
+        let used: Vec<_> = flows.into_iter().map(|flows| scope.spawn(|| flows.verify(PATIENCE))).collect();
+        let measured = "measuring does not panic";
+        probed.into_iter().zip(used).map(|(probed, used)| (probed.join().expect(measured), used.join().expect(measured))).collect()
     });
     let bound_ms = match (cause, &lab.topology.group) {
         (Cause::Death, Some(group)) => bound_ms(Duration::from_millis(group.interval_ms), BACKUP),
         _ => PLANNED_MS,
     };
     let owner = |of: &BTreeMap<(String, u8), String>, tenant: &str| of.get(&(tenant.to_owned(), 0)).cloned().unwrap_or_default();
-    let cost = |((tenant, went_on), (probed, flows)): ((&crate::lab::topology::Tenant, bool), (Probed, FlowReport))| HandedOver {
+    let cost = |((tenant, went_on), (probed, flows)): ((&Tenant, bool), (Probed, FlowReport))| HandedOver {
         cause,
         node: node.to_owned(),
         from: owner(&before, &tenant.name),
