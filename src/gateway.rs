@@ -27,6 +27,7 @@ use std::sync::Arc;
 
 pub mod api;
 mod ending;
+mod flows;
 pub mod ha;
 mod peering;
 pub mod peers;

@@ -15,7 +15,9 @@ fn every_lab_configuration_is_accepted() {
     let names: Vec<String> = (0..MOST).map(|n| format!("tenant-{n}")).collect();
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
     let groups = [Topology::group(&["acme"], 2, 1, &[Wiring::Veth]), Topology::group(&["acme", "blue"], 6, 10, &[Wiring::Veth; 3])];
-    for lab in [Topology::demo(), Topology::overlap(8), Topology::of(&names, &[Wiring::Veth; 3])].into_iter().chain(groups) {
+    for lab in
+        [Topology::demo(), Topology::apart(), Topology::overlap(8), Topology::of(&names, &[Wiring::Veth; 3])].into_iter().chain(groups)
+    {
         for gateway in &lab.gateways {
             let Config::Gateway(parsed) = parse(&configs::gateway(&lab, gateway, Backend::Userspace, Path::new("/tmp/lab dir/x"))) else {
                 panic!("not a gateway")

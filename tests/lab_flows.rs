@@ -10,7 +10,7 @@ const PROOF: Duration = Duration::from_secs(20);
 
 fn lab() -> Lab {
     rights::check().unwrap_or_else(|e| panic!("{e}"));
-    Lab::build(Topology::demo()).unwrap()
+    Lab::build(Topology::apart()).unwrap()
 }
 
 /// From a gateway straight to its tenant's server.

@@ -13,7 +13,7 @@ const SERVER: Ipv4Addr = Ipv4Addr::new(172, 16, 101, 20);
 
 fn lab() -> Lab {
     rights::check().unwrap_or_else(|e| panic!("{e}"));
-    Lab::build(Topology::demo()).unwrap()
+    Lab::build(Topology::apart()).unwrap()
 }
 
 fn addresses(lab: &Lab, node: &str) -> Vec<String> {

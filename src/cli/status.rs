@@ -1,5 +1,7 @@
 //! `portway status`.
 
+mod ha;
+
 use super::client::RuntimeDir;
 use reqwest::Method;
 use serde_json::Value;
@@ -20,11 +22,26 @@ impl Args {
         anyhow::ensure!(!roles.is_empty(), "no daemon of Portway has its socket in {}: is one running?", self.at.runtime_dir.display());
         let mut ready = true;
         for role in roles {
-            let (_, status) = super::block_on(self.at.ask(role, Method::GET, "/v1/status", None))?;
+            let (_, mut status) = super::block_on(self.at.ask(role, Method::GET, "/v1/status", None))?;
             ready &= status["ready"] == true;
-            if self.json { println!("{status}") } else { print!("{}", table(&status)) }
+            let flows = if status["ha"].is_null() { Value::Null } else { self.flows(role) };
+            if self.json {
+                for shard in status["ha"]["shards"].as_array_mut().into_iter().flatten() {
+                    shard["flows"] = flows[ha::name(shard)].clone();
+                }
+                println!("{status}");
+            } else {
+                print!("{}{}", table(&status), ha::table(&text(&status["node"]), &status["ha"], &flows));
+            }
         }
         Ok(if ready { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    }
+}
+
+impl Args {
+    /// Connections by shard. A daemon that cannot count them has all the rest to show.
+    fn flows(&self, role: &str) -> Value {
+        super::block_on(self.at.ask(role, Method::GET, "/v1/flows", None)).map_or(Value::Null, |(_, flows)| flows)
     }
 }
 
@@ -46,17 +63,18 @@ fn table(status: &Value) -> String {
         out += &format!("  ! {}\n", text(failure));
     }
     let columns: &[&str] = if status["role"] == "gateway" {
-        &["name", "tunnel", "key", "interface", "peers", "snat"]
+        &["name", "shard", "tunnel", "key", "interface", "peers", "snat"]
     } else {
         &["name", "shard", "tunnel", "key", "gateway", "inner", "attachments"]
     };
-    out + &rows(columns, status["tenants"].as_array().map_or(&[], Vec::as_slice))
+    let tenants = status["tenants"].as_array().map_or(&[][..], Vec::as_slice);
+    out + &rows(columns, tenants.iter().map(|tenant| columns.iter().map(|column| text(&tenant[*column])).collect()).collect())
 }
 
 /// A table for people: as wide as it needs to be.
-fn rows(columns: &[&str], rows: &[Value]) -> String {
+fn rows(columns: &[&str], rows: Vec<Vec<String>>) -> String {
     let mut cells = vec![columns.iter().map(|column| column.to_uppercase()).collect::<Vec<_>>()];
-    cells.extend(rows.iter().map(|row| columns.iter().map(|column| text(&row[*column])).collect()));
+    cells.extend(rows);
     let width = |column: usize| cells.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
     let widths: Vec<usize> = (0..columns.len()).map(width).collect();
     let line = |row: &Vec<String>| row.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}")).collect::<Vec<_>>().join("  ");

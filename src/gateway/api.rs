@@ -12,8 +12,11 @@
 //! |---|---|
 //! | `POST /v1/drain` with nothing or `{"deadline_s": SECONDS}` | 200 with [`Drained`] once it is over, 409 without `ha` |
 //! | `DELETE /v1/drain` | 204, 409 without `ha` |
+//!
+//! `GET /v1/flows`: 200 with the number of connections by `TENANT/SHARD`. Counting them takes a look at each.
 
 use super::Node;
+use super::flows;
 use super::ha::drain::Drained;
 use super::peers::{Refusal, Spec};
 use crate::config::StaticPeer;
@@ -36,6 +39,7 @@ pub fn routes(shared: Arc<Shared<Node>>) -> Router {
         .route("/v1/peers", get(list))
         .route("/v1/peers/{name}", put(add).delete(remove))
         .route("/v1/drain", post(drain).delete(undrain))
+        .route("/v1/flows", get(count_flows))
         .with_state(shared)
 }
 
@@ -91,6 +95,12 @@ async fn undrain(State(shared): Node_) -> Result<StatusCode, Failed> {
     role.group().drain().ok_or(Refusal::Alone)?;
     role.group().undrain();
     Ok(StatusCode::NO_CONTENT)
+}
+
+async fn count_flows(State(shared): Node_) -> Result<Response, Failed> {
+    let zones = shared.role.lock().await.zones();
+    let counted = tokio::task::spawn_blocking(move || flows::count(&zones)).await.map_err(anyhow::Error::from)?;
+    Ok(Json(counted.map_err(anyhow::Error::from)?).into_response())
 }
 
 fn parse_name(name: &str) -> Result<NodeName, Refusal> {

@@ -55,6 +55,12 @@ impl Node {
         end(kernel, &terms).await.inspect_err(|_| self.terms.extend(terms))
     }
 
+    /// Of every shard.
+    pub(super) fn zones(&self) -> BTreeMap<u16, TenantShard> {
+        let shards = self.config.served().map(|(tenant, shard)| tenant.of(shard.shard));
+        shards.filter_map(|of| Some((self.zone(&of)?, of))).collect()
+    }
+
     pub(super) fn zone(&self, of: &TenantShard) -> Option<u16> {
         self.slots.get(of).map(Slot::zone)
     }

@@ -3,18 +3,26 @@
 use super::build::Lab;
 use super::checks::{self, Check};
 use super::error::{During, Result};
+use super::flows::Counts;
 use super::measure::{Figures, figures};
-use super::scenario::{Restarted, backend_seen, restart_under_traffic};
+use super::process::poll_until;
+use super::scenario::{Cause, HANDOVER_COLUMNS, HandedOver, Restarted, backend_seen, hand_over, restart_under_traffic};
 use super::table::{Paint, checks as list, table};
 use super::topology::{Container, Topology};
 use super::{picture, report};
 use crate::config::Backend;
 use std::io::Write;
 use std::path::Path;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// Seconds of iperf3 for each container.
 const SECONDS: u32 = 1;
+/// The one that dies, comes back and is drained; Active for all tenants while it is well.
+const GATEWAY: &str = "gw-1";
+/// It has this long to get its shards again, once it is back.
+const HOME: Duration = Duration::from_secs(30);
+/// Connections of each tenant through a handover. The idle ones stay silent until it is over.
+const FLOWS: Counts = Counts { tcp: 100, udp: 20, idle: Duration::ZERO, pace: Duration::from_millis(200) };
 
 /// What a demo measured and found.
 #[derive(Debug, Clone)]
@@ -24,6 +32,7 @@ pub struct Demo {
     pub measured: Vec<(Container, Figures)>,
     pub checks: Vec<Check>,
     pub restarts: Vec<Restarted>,
+    pub handovers: Vec<HandedOver>,
     pub seconds: f64,
 }
 
@@ -58,7 +67,7 @@ pub fn run_demo(portway: &Path, backend: Backend, report: Option<&Path>, out: &m
     let start = Instant::now();
     let topology = Topology::demo();
     let say = |out: &mut dyn Write, text: &str| writeln!(out, "{text}").and_then(|()| out.flush()).during("write to the terminal");
-    say(out, &paint.bold("Two tenants whose networks have the same addresses, two function hosts, one gateway each\n"))?;
+    say(out, &paint.bold("Two tenants whose networks have the same addresses, two function hosts, two gateways for both\n"))?;
     say(out, &picture::draw(&topology))?;
 
     let mut steps = Steps { out, paint, since: Instant::now() };
@@ -67,7 +76,9 @@ pub fn run_demo(portway: &Path, backend: Backend, report: Option<&Path>, out: &m
     steps.done(&format!("{} network namespaces with servers; this machine's own network is not touched", topology.nodes().len()))?;
     lab.start_daemons(portway, backend)?;
     let backend = backend_seen(&lab, backend)?;
-    steps.done(&format!("{} gateways and {} hosts are ready, {backend} GRE", topology.gateways.len(), topology.hosts.len()))?;
+    lab.await_in_sync()?;
+    let (hosts, gateways) = (topology.hosts.len(), topology.gateways.len());
+    steps.done(&format!("{hosts} hosts and {gateways} gateways are ready, {backend} GRE; {GATEWAY} is Active, gw-2 follows"))?;
 
     let mut found = topology.containers.iter().map(|c| checks::unattached(&lab, c)).collect::<Result<Vec<Check>>>()?;
     steps.restart();
@@ -81,16 +92,23 @@ pub fn run_demo(portway: &Path, backend: Backend, report: Option<&Path>, out: &m
         measured.push((container.clone(), figures(lab.node(&container.node)?, tenant, SECONDS)?));
     }
     found.extend(sources(&topology, &measured));
-    let mut demo = Demo { topology, backend, measured, checks: found, restarts: vec![], seconds: 0.0 };
+    let mut demo = Demo { topology, backend, measured, checks: found, restarts: vec![], handovers: vec![], seconds: 0.0 };
     say(steps.out, &format!("\n{}\n{}", paint.bold("What a function feels"), table(&COLUMNS, &demo.rows())))?;
 
     steps.restart();
     demo.checks.extend(isolation(&lab)?);
-    for node in ["gw-acme", "host-1"] {
+    for node in [GATEWAY, "host-1"] {
         let restarted = restart_under_traffic(&mut lab, &demo.topology.containers[0], node)?;
         demo.checks.push(restarted.check());
         demo.restarts.push(restarted);
     }
+    steps.done(&format!("{} attempts at what is forbidden; {GATEWAY} and host-1 restarted under traffic", demo.checks.len()))?;
+    demo.handovers = handovers(&mut lab, &mut steps)?;
+    demo.checks.extend(demo.handovers.iter().flat_map(HandedOver::checks));
+    let rows: Vec<Vec<String>> = demo.handovers.iter().map(HandedOver::row).collect();
+    let title = paint.bold("What a function feels of a gateway's end");
+    say(steps.out, &format!("\n{title}\n{}", table(&HANDOVER_COLUMNS, &rows)))?;
+
     let leaver = &demo.topology.containers[0];
     lab.detach(leaver)?;
     demo.checks.push(Check { claim: "a container reaches nothing once it is detached".into(), ..checks::unattached(&lab, leaver)? });
@@ -112,6 +130,21 @@ pub fn run_demo(portway: &Path, backend: Backend, report: Option<&Path>, out: &m
     say(steps.out, &format!("Next: {up} keeps such a lab to play with, {enter} enters it;"))?;
     say(steps.out, "README.md and ARCHITECTURE.md tell the rest.")?;
     Ok(demo)
+}
+
+/// A gateway dies, comes back, and is drained.
+fn handovers(lab: &mut Lab, steps: &mut Steps<'_>) -> Result<Vec<HandedOver>> {
+    let each = format!("{} TCP and {} UDP connections of each tenant", FLOWS.tcp, FLOWS.udp);
+    let before = lab.await_owners()?;
+    let mut all = hand_over(lab, GATEWAY, Cause::Death, &FLOWS)?;
+    steps.done(&format!("{GATEWAY} loses its power under {each}"))?;
+    lab.heal(GATEWAY)?;
+    poll_until(&format!("{GATEWAY} with its shards"), HOME, || Ok(lab.owners()?.as_ref() == Some(&before)))?;
+    lab.await_in_sync()?;
+    steps.done(&format!("{GATEWAY} is back with nothing, learns the connections, and is Active again"))?;
+    all.extend(hand_over(lab, GATEWAY, Cause::Drain, &FLOWS)?);
+    steps.done(&format!("{GATEWAY} is drained under {each}"))?;
+    Ok(all)
 }
 
 /// Every server saw its gateway's configured source.

@@ -1,5 +1,7 @@
 //! A topology as a drawing of boxes and lines, at most 100 columns wide.
 
+mod group;
+
 use super::topology::{Topology, Wiring};
 
 const HOST_WIDTH: usize = 32;
@@ -16,7 +18,8 @@ struct Row {
 
 pub fn draw(lab: &Topology) -> String {
     let left = hosts(lab);
-    let right = gateways(lab);
+    let shared = lab.group.is_some() && lab.tenants.len() <= group::MOST;
+    let (right, gap) = if shared { (group::rows(lab), group::gap(lab)) } else { (gateways(lab), GAP) };
     let rows = left.len().max(right.len());
     let cabled = |side: &[Row], row: usize| side.get(row).is_some_and(|r| r.cable);
     let ends: Vec<usize> = (0..rows).filter(|row| cabled(&left, *row) || cabled(&right, *row)).collect();
@@ -27,7 +30,7 @@ pub fn draw(lab: &Topology) -> String {
         " {}{}{}{}\n",
         title("function hosts", HOST_WIDTH + GAP - 5),
         title("platform", GAP + 6),
-        title("gateways", GATEWAY_WIDTH + GAP),
+        title("gateways", GATEWAY_WIDTH + gap),
         "tenants' VPCs"
     );
     let empty = |width: usize| " ".repeat(width);
@@ -148,6 +151,8 @@ mod tests {
             Topology::overlap(24),
             Topology::of(&["acme"], &[Wiring::Veth]),
             Topology::group(&["acme", "blue"], 3, 4, &[Wiring::Veth]),
+            Topology::group(&["acme", "blue", "cyan"], 6, 2, &[Wiring::Veth]),
+            Topology::group(&["t1", "t2", "t3", "t4"], 2, 1, &[Wiring::Veth]),
         ] {
             let drawing = draw(&lab);
             for line in drawing.lines() {
@@ -164,5 +169,10 @@ mod tests {
     #[test]
     fn the_demo_is_drawn() {
         insta::assert_snapshot!(draw(&Topology::demo()));
+    }
+
+    #[test]
+    fn gateways_of_one_tenant_each_are_drawn() {
+        insta::assert_snapshot!(draw(&Topology::apart()));
     }
 }

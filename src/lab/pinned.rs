@@ -86,7 +86,7 @@ fn start(lab: &mut Lab, portway: &Path, backend: Backend) -> Result<()> {
     for container in lab.topology.containers.clone() {
         lab.attach_at(&container, &ns_path(&container.node))?;
     }
-    Ok(())
+    lab.await_in_sync()
 }
 
 /// Ends what `up` started and removes its namespaces; fine when there is nothing.

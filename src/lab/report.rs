@@ -3,6 +3,7 @@
 use super::demo::{COLUMNS, Demo};
 use super::error::{During, Result};
 use super::picture;
+use super::scenario::{HANDOVER_COLUMNS, HandedOver};
 use std::fmt::Write;
 use std::path::Path;
 
@@ -25,14 +26,9 @@ fn page(demo: &Demo) -> String {
         0 => ("held", format!("All {} checks held", demo.checks.len())),
         n => ("failed", format!("{n} of {} checks did not hold", demo.checks.len())),
     };
-    let head: String = COLUMNS.iter().map(|c| format!("<th scope=\"col\">{}</th>", escape(c))).collect();
-    let rows: String = demo.rows().iter().map(|row| row.iter().map(|cell| format!("<td>{}</td>", escape(cell))).collect::<String>()).fold(
-        String::new(),
-        |mut all, row| {
-            let _ = writeln!(all, "<tr>{row}</tr>");
-            all
-        },
-    );
+    let felt = table(&COLUMNS, &demo.rows());
+    let handed: Vec<Vec<String>> = demo.handovers.iter().map(HandedOver::row).collect();
+    let handed = table(&HANDOVER_COLUMNS, &handed);
     let checks = demo.checks.iter().fold(String::new(), |mut all, c| {
         let (class, mark, word) = if c.held { ("held", '✓', "held") } else { ("failed", '✗', "failed") };
         let cells = format!(
@@ -48,12 +44,20 @@ fn page(demo: &Demo) -> String {
         "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><meta name=\"viewport\" content=\"width=device-width\">\
          <title>Portway demo</title><style>{STYLE}</style></head><body>\n<h1>Portway demo</h1>\n\
          <p><strong class=\"{class}\">{verdict}</strong>, in {:.0} s, {} GRE.</p>\n<h2>The lab</h2>\n<pre>{}</pre>\n\
-         <h2>What a function feels</h2>\n<table><tr>{head}</tr>\n{rows}</table>\n\
+         <h2>What a function feels</h2>\n{felt}\
+         <h2>What a function feels of a gateway's end</h2>\n{handed}\
          <h2>What must hold</h2>\n<table><tr><th scope=\"col\">result</th><th scope=\"col\">check</th></tr>\n{checks}</table>\n</body></html>\n",
         demo.seconds,
         escape(&demo.backend),
         escape(&picture::draw(&demo.topology))
     )
+}
+
+fn table(columns: &[&str], rows: &[Vec<String>]) -> String {
+    let head: String = columns.iter().map(|c| format!("<th scope=\"col\">{}</th>", escape(c))).collect();
+    let cells = |row: &Vec<String>| row.iter().map(|cell| format!("<td>{}</td>", escape(cell))).collect::<String>();
+    let rows: String = rows.iter().map(|row| format!("<tr>{}</tr>\n", cells(row))).collect();
+    format!("<table><tr>{head}</tr>\n{rows}</table>\n")
 }
 
 fn escape(text: &str) -> String {

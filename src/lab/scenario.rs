@@ -4,11 +4,13 @@ mod drain;
 mod failover;
 mod gre;
 mod group;
+mod handover;
 mod overlap;
 mod restart;
 mod shards;
 mod split_brain;
 
+pub use handover::{COLUMNS as HANDOVER_COLUMNS, Cause, HandedOver, hand_over};
 pub use restart::{Restarted, restart_under_traffic};
 
 use super::build::Lab;

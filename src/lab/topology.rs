@@ -139,14 +139,22 @@ pub enum Attach {
 }
 
 impl Topology {
-    /// Two tenants, a gateway each, two function hosts with a container of each tenant; every form of attachment.
+    /// Two tenants, two gateways that share their HaVips, two function hosts with a container of each tenant; every form of attachment.
     pub fn demo() -> Self {
+        Self::group(&["acme", "blue"], 2, 1, &[Wiring::Veth, Wiring::Bridge]).with_every_attachment()
+    }
+
+    /// As [`Topology::demo`] with a gateway for each tenant, `gw-acme` and `gw-blue`, that shares nothing with the other.
+    pub fn apart() -> Self {
+        Self::of(&["acme", "blue"], &[Wiring::Veth, Wiring::Bridge]).with_every_attachment()
+    }
+
+    fn with_every_attachment(mut self) -> Self {
         use Attach::*;
-        let mut lab = Self::of(&["acme", "blue"], &[Wiring::Veth, Wiring::Bridge]);
-        for (container, attach) in lab.containers.iter_mut().zip([Interface, Netns, InterfaceAndSource, InterfaceAndSource]) {
+        for (container, attach) in self.containers.iter_mut().zip([Interface, Netns, InterfaceAndSource, InterfaceAndSource]) {
             container.attach = attach;
         }
-        lab
+        self
     }
 
     /// `tenants` tenants with one CIDR (1 to 24), all of them on one host, and the decoy.

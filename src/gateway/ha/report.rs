@@ -56,7 +56,7 @@ impl Group {
         if config.ha.is_none() {
             return;
         }
-        let (routers, flows, counters) = (self.board.routers(), self.board.flows(), &self.board.counters);
+        let (routers, flows, counters, now) = (self.board.routers(), self.board.flows(), &self.board.counters, Instant::now());
         for (of, router) in &routers {
             let (tenant, shard) = (of.tenant.as_str(), of.shard.to_string());
             let labels = [("tenant", tenant), ("shard", shard.as_str())];
@@ -70,6 +70,13 @@ impl Group {
                 );
             }
             out.gauge("portway_vrrp_priority", "Priority as it is advertised", &labels, f64::from(router.status.priority.0));
+            let ago = |at: Instant| now.saturating_duration_since(at).as_secs_f64();
+            out.gauge("portway_vrrp_state_seconds", "How long it has been in that state", &labels, ago(router.status.since));
+            if let Some(heard) = router.status.heard {
+                let from = heard.from.to_string();
+                let labels = [labels[0], labels[1], ("peer", from.as_str())];
+                out.gauge("portway_vrrp_heard_seconds", "Age of the last advertisement from somebody else", &labels, ago(heard.at));
+            }
             out.counter("portway_vrrp_transitions", "Changes of state", &labels, router.transitions);
         }
         out.counter("portway_vrrp_sent_advertisements", "Advertisements sent", &[], counters.sent.load(Relaxed));

@@ -1,7 +1,8 @@
 //! The Active of a pair is drained: it hands over before it goes, and nobody notices.
 
-use super::failover::pings;
-use super::group::{OFTEN, PLANNED_MS, came_about, goes_on, merged, of_flows, open_flows, probe, proof, stand_group};
+use super::group::{
+    OFTEN, PLANNED_MS, came_about, goes_on, lost_nothing, mark, merged, of_flows, open_flows, pings, probe, proof, stand_group, within,
+};
 use super::{Options, Outcome, Scenario, backend_seen};
 use crate::config::Backend;
 use crate::lab::checks::Check;
@@ -37,7 +38,7 @@ pub(super) fn run(portway: &Path, backend: Backend, options: &Options) -> Result
     moves(WARM);
     let probe = probe(&lab, &container, OFTEN)?;
 
-    probe.mark();
+    mark(std::slice::from_ref(&probe))?;
     let done = AtomicBool::new(false);
     let (drained, went_on, slowest) = std::thread::scope(|scope| {
         let slowest = scope.spawn(|| slowest(&transfer, &done));
@@ -63,13 +64,8 @@ pub(super) fn run(portway: &Path, backend: Backend, options: &Options) -> Result
     let mut checks = vec![
         came_about("the Backup becomes the Active", "gw-2", &drained),
         Check::new("traffic goes on", &container.node, went_on, pings(&probed)),
-        Check::new("no packet is lost", &container.node, probed.lost == 0, pings(&probed)),
-        Check::new(
-            format!("the gap is at most {PLANNED_MS:.0} ms"),
-            &container.node,
-            probed.gap_ms <= PLANNED_MS,
-            format!("{:.1} ms", probed.gap_ms),
-        ),
+        lost_nothing("no packet is lost", &container.node, &probed),
+        within(format!("the gap is at most {PLANNED_MS:.0} ms"), &container.node, PLANNED_MS, &probed),
         Check::new(
             "a transfer goes on unharmed",
             &container.node,

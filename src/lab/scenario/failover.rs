@@ -1,11 +1,14 @@
 //! The Active of a pair dies, one way or another, under a 1 ms ping and a thousand connections.
 
-use super::group::{OFTEN, PLANNED_MS, bound_ms, came_about, goes_on, merged, of_flows, open_flows, probe, proof, stand_group};
+use super::group::{
+    OFTEN, PLANNED_MS, bound_ms, came_about, goes_on, lost_nothing, mark, merged, of_flows, open_flows, pings, probe, proof, stand_group,
+    within,
+};
 use super::{Options, Outcome, Scenario, backend_seen};
 use crate::config::Backend;
+use crate::lab::Result;
 use crate::lab::checks::Check;
 use crate::lab::topology::{Topology, Wiring};
-use crate::lab::{Probed, Result};
 use serde_json::json;
 use std::path::Path;
 
@@ -23,7 +26,7 @@ pub(super) fn run(portway: &Path, backend: Backend, options: &Options) -> Result
     let container = lab.topology.containers[0].clone();
     let probe = probe(&lab, &container, OFTEN)?;
 
-    probe.mark();
+    mark(std::slice::from_ref(&probe))?;
     lab.fail(ACTIVE, options.kill)?;
     let taken = lab.await_active(BACKUP, TENANT, 0);
     let went_on = goes_on(&probe);
@@ -46,22 +49,12 @@ pub(super) fn run(portway: &Path, backend: Backend, options: &Options) -> Result
     let mut checks = vec![
         came_about("the Backup becomes the Active", BACKUP, &taken),
         Check::new("traffic goes on", &container.node, went_on, pings(&probed)),
-        Check::new(
-            format!("the gap is at most {bound:.0} ms"),
-            &container.node,
-            probed.gap_ms <= bound,
-            format!("{:.1} ms", probed.gap_ms),
-        ),
+        within(format!("the gap is at most {bound:.0} ms"), &container.node, bound, &probed),
     ];
     if options.kill.planned() {
-        checks.push(Check::new("a planned handover loses nothing", &container.node, probed.lost == 0, pings(&probed)));
+        checks.push(lost_nothing("a planned handover loses nothing", &container.node, &probed));
     }
     checks.extend(more);
     checks.push(came_about("the node comes back, and every shard has one Active and a Backup in sync", ACTIVE, &healed));
     Ok(Outcome::new(Scenario::GreFailover, backend, merged([figures, of_flows]), checks))
-}
-
-pub(super) fn pings(probed: &Probed) -> String {
-    let Probed { sent, lost, gap_ms, quiet_ms, asked_ms } = probed;
-    format!("{lost} of {sent} pings lost, gap {gap_ms:.1} ms ({quiet_ms:.1} ms before; asked every {asked_ms:.1} ms at worst)")
 }

@@ -3,8 +3,8 @@
 use super::{Options, stand};
 use crate::config::Backend;
 use crate::lab::checks::Check;
-use crate::lab::topology::{Container, Topology};
-use crate::lab::{Counts, FlowReport, Flows, Lab, Probe, Result, poll_until};
+use crate::lab::topology::{Container, Tenant, Topology};
+use crate::lab::{Counts, FlowReport, Flows, Lab, Probe, Probed, Result, poll_until};
 use serde_json::{Value, json};
 use std::path::Path;
 use std::time::Duration;
@@ -15,6 +15,8 @@ pub const OFTEN: Duration = Duration::from_millis(1);
 pub const SELDOM: Duration = Duration::from_millis(20);
 /// For so long there must be answers before something happens, and again after.
 const WARM: Duration = Duration::from_millis(200);
+/// Before something happens, answers come for so long in all: what a machine does to a 1 ms ping in a shorter time says little of the time after.
+const QUIET: Duration = Duration::from_secs(1);
 /// Traffic that has not come by then does not come.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// From the end of an outage until every flow has proved itself: TCP's retransmission may have backed off some seconds.
@@ -32,14 +34,18 @@ pub fn stand_group(topology: Topology, portway: &Path, backend: Backend, options
     Ok(lab)
 }
 
-/// Flows from every container to their tenant's server; they are in sync when this returns. The containers are of one tenant.
+/// Flows of the first tenant; they are in sync when this returns.
 pub fn open_flows(lab: &Lab, options: &Options) -> Result<Flows> {
-    let tenant = &lab.topology.tenants[0];
-    let from = lab.topology.containers.iter().map(|c| lab.node(&c.node)).collect::<Result<Vec<_>>>()?;
     let counts = Counts { tcp: options.flows, udp: options.flows / 5, idle: options.idle, ..Counts::default() };
-    let flows = Flows::open(&from, lab.node(&tenant.node())?, tenant.server, &counts)?;
+    let flows = flows_of(lab, &lab.topology.tenants[0], &counts)?;
     lab.await_in_sync()?;
     Ok(flows)
+}
+
+/// Flows from every container of a tenant to the tenant's server.
+pub fn flows_of(lab: &Lab, tenant: &Tenant, counts: &Counts) -> Result<Flows> {
+    let from = lab.topology.containers.iter().filter(|c| c.tenant == tenant.name).map(|c| lab.node(&c.node)).collect::<Result<Vec<_>>>()?;
+    Flows::open(&from, lab.node(&tenant.node())?, tenant.server, counts)
 }
 
 /// The longest that flows may take to prove themselves.
@@ -51,19 +57,26 @@ pub fn proof(options: &Options) -> Duration {
 pub fn probe(lab: &Lab, container: &Container, interval: Duration) -> Result<Probe> {
     let server = lab.topology.tenant(&container.tenant).expect("a container's tenant is in the topology").server;
     let probe = Probe::start(lab.node(&container.node)?, server, interval)?;
-    poll_until("answers to a probe", PATIENCE, || Ok(probe.answered() >= warm(&probe)))?;
+    poll_until("answers to a probe", PATIENCE, || Ok(probe.answered() >= answers(&probe, WARM)))?;
     Ok(probe)
+}
+
+/// Something is about to happen, once it has been quiet for a while.
+pub fn mark(probes: &[Probe]) -> Result<()> {
+    poll_until("answers to all probes", PATIENCE, || Ok(probes.iter().all(|probe| probe.answered() >= answers(probe, QUIET))))?;
+    probes.iter().for_each(Probe::mark);
+    Ok(())
 }
 
 /// Whether a probe is still, or again, being answered.
 pub fn goes_on(probe: &Probe) -> bool {
     let from = probe.answered();
-    poll_until("answers to a probe", PATIENCE, || Ok(probe.answered() >= from + warm(probe))).is_ok()
+    poll_until("answers to a probe", PATIENCE, || Ok(probe.answered() >= from + answers(probe, WARM))).is_ok()
 }
 
-/// Answers that come in [`WARM`].
-fn warm(probe: &Probe) -> u64 {
-    u64::try_from(WARM.as_nanos() / probe.interval().as_nanos().max(1)).unwrap_or(u64::MAX)
+/// How many come in this time.
+fn answers(probe: &Probe, within: Duration) -> u64 {
+    u64::try_from(within.as_nanos() / probe.interval().as_nanos().max(1)).unwrap_or(u64::MAX)
 }
 
 /// What the crash of an Active may cost in milliseconds, when the Backup that follows has this priority: RFC 9568's
@@ -71,6 +84,28 @@ fn warm(probe: &Probe) -> u64 {
 pub fn bound_ms(interval: Duration, priority: u8) -> f64 {
     let interval = interval.as_secs_f64() * 1e3;
     3.0 * interval + f64::from(256 - u16::from(priority)) / 256.0 * interval + GRACE_MS
+}
+
+/// As a check: no answer was missing for more than `bound` milliseconds beside what was missing before anything happened. The latter is the
+/// machine's doing, and goes on doing it.
+pub fn within(claim: impl Into<String>, subject: impl Into<String>, bound: f64, probed: &Probed) -> Check {
+    let Probed { gap_ms, quiet_ms, .. } = probed;
+    Check::new(
+        claim,
+        subject,
+        *gap_ms <= bound + quiet_ms,
+        format!("{gap_ms:.1} ms; at most {bound:.0} ms, and {quiet_ms:.1} ms when all is quiet"),
+    )
+}
+
+/// As a check: every request was answered.
+pub fn lost_nothing(claim: impl Into<String>, subject: impl Into<String>, probed: &Probed) -> Check {
+    Check::new(claim, subject, probed.lost == 0, pings(probed))
+}
+
+pub fn pings(probed: &Probed) -> String {
+    let Probed { sent, lost, gap_ms, quiet_ms, asked_ms } = probed;
+    format!("{lost} of {sent} pings lost, gap {gap_ms:.1} ms ({quiet_ms:.1} ms before; asked every {asked_ms:.1} ms at worst)")
 }
 
 /// As a check: something that was waited for came about.

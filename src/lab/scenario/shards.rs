@@ -1,7 +1,9 @@
 //! Shards spread over several nodes: one node dies, its shards move; it comes back, and they move home, in sync and unnoticed.
 
-use super::failover::pings;
-use super::group::{OFTEN, PLANNED_MS, SELDOM, bound_ms, came_about, goes_on, merged, of_flows, open_flows, probe, proof, stand_group};
+use super::group::{
+    OFTEN, PLANNED_MS, SELDOM, bound_ms, came_about, goes_on, lost_nothing, mark, merged, of_flows, open_flows, pings, probe, proof,
+    stand_group, within,
+};
 use super::{Options, Outcome, Scenario, backend_seen};
 use crate::config::Backend;
 use crate::lab::checks::Check;
@@ -27,14 +29,14 @@ pub(super) fn run(portway: &Path, backend: Backend, options: &Options) -> Result
 
     let moving: Vec<u8> = before.iter().filter(|(_, node)| **node == victim).map(|((_, shard), _)| *shard).collect();
     let probes = probes(&lab, &moving)?;
-    probes.iter().for_each(Probe::mark);
+    mark(&probes)?;
     lab.fail(&victim, options.kill)?;
     let taken = lab.await_owners();
     let (crash_on, crash) = end(probes);
     let moved = taken.as_ref().map_or(0, |after| after.iter().filter(|(shard, node)| before[*shard] != **node).count());
 
     let probes = self::probes(&lab, &moving)?;
-    probes.iter().for_each(Probe::mark);
+    mark(&probes)?;
     lab.heal(&victim)?;
     let home = poll_until("every shard at home again", HOME, || Ok(lab.owners()?.as_ref() == Some(&before))).map_err(|error| match error {
         Error::Late { what, after, .. } => {
@@ -66,16 +68,11 @@ pub(super) fn run(portway: &Path, backend: Backend, options: &Options) -> Result
         came_about("every shard of a dead node has another Active", &victim, &taken),
         Check::new("no other shard moves", &victim, moved == load, format!("{moved} moved, {load} were there")),
         Check::new("traffic goes on after a crash", "", crash_on, pings(&crash)),
-        Check::new(format!("the gap of a crash is at most {bound:.0} ms"), "", crash.gap_ms <= bound, format!("{:.1} ms", crash.gap_ms)),
+        within(format!("the gap of a crash is at most {bound:.0} ms"), "", bound, &crash),
         came_about("shards return to a node that has returned", &victim, &home),
         Check::new("traffic goes on after the return", "", home_on, pings(&planned)),
-        Check::new("the return loses no packet", "", planned.lost == 0, pings(&planned)),
-        Check::new(
-            format!("the gap of the return is at most {PLANNED_MS:.0} ms"),
-            "",
-            planned.gap_ms <= PLANNED_MS,
-            format!("{:.1} ms", planned.gap_ms),
-        ),
+        lost_nothing("the return loses no packet", "", &planned),
+        within(format!("the gap of the return is at most {PLANNED_MS:.0} ms"), "", PLANNED_MS, &planned),
     ];
     checks.extend(more);
     Ok(Outcome::new(Scenario::Shards, backend, merged([figures, of_flows]), checks))

@@ -1,7 +1,6 @@
 //! The gateways of a pair lose sight of each other, and both of everybody else do not: two Actives, until the network heals.
 
-use super::failover::pings;
-use super::group::{OFTEN, came_about, goes_on, merged, of_flows, open_flows, probe, proof, stand_group};
+use super::group::{OFTEN, came_about, goes_on, merged, of_flows, open_flows, pings, probe, proof, stand_group};
 use super::{Options, Outcome, Scenario, backend_seen};
 use crate::config::Backend;
 use crate::lab::checks::Check;

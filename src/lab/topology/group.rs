@@ -152,7 +152,7 @@ mod tests {
 
     #[test]
     fn without_a_group_every_gateway_is_a_shard() {
-        let lab = Topology::demo();
+        let lab = Topology::apart();
         let shard =
             Shard { shard: 0, gateway: Ipv4Addr::new(10, 9, 0, 2), source: Ipv4Addr::new(172, 16, 101, 10), nodes: vec!["gw-blue".into()] };
         assert_eq!(lab.shards_of("blue"), [shard]);

@@ -1,0 +1,154 @@
+//! What a gateway says of the shards that it shares, for people.
+
+use super::{rows, text};
+use serde_json::Value;
+
+const COLUMNS: [&str; 9] = ["tenant", "shard", "state", "for", "priority", "peer", "last advert", "sync lag", "flows"];
+
+/// Empty without `ha`. `ha` and `node` as in `GET /v1/status`, the flows of each shard as `GET /v1/flows` counts them.
+pub fn table(node: &str, ha: &Value, flows: &Value) -> String {
+    let shards = ha["shards"].as_array().map_or(&[][..], Vec::as_slice);
+    if shards.is_empty() {
+        return String::new();
+    }
+    let mut cells = Vec::new();
+    let mut warnings = String::new();
+    for shard in shards {
+        let name = name(shard);
+        cells.push(vec![
+            text(&shard["tenant"]),
+            text(&shard["shard"]),
+            state(shard),
+            shard["for_s"].as_f64().map_or_else(|| "-".into(), duration),
+            text(&shard["priority"]),
+            peers(node, ha, shard),
+            last(shard),
+            lag(shard),
+            count(shard, &flows[&name]),
+        ]);
+        for warning in shard["warnings"].as_array().into_iter().flatten() {
+            warnings += &format!("  ! {name}: {}\n", text(warning));
+        }
+    }
+    format!("\n{}{warnings}", rows(&COLUMNS, cells))
+}
+
+/// `TENANT/SHARD`.
+pub fn name(shard: &Value) -> String {
+    format!("{}/{}", text(&shard["tenant"]), shard["shard"])
+}
+
+fn is_backup(shard: &Value) -> bool {
+    matches!(shard["state"].as_str(), Some("backup" | "initialize"))
+}
+
+fn state(shard: &Value) -> String {
+    let mut state = text(&shard["state"]);
+    for (said, word) in [(shard["drained"] == true, ", drained"), (shard["able"] == false, ", unable")] {
+        if said {
+            state += word;
+        }
+    }
+    state
+}
+
+fn duration(seconds: f64) -> String {
+    match seconds {
+        s if s < 1.0 => format!("{:.0} ms", s * 1e3),
+        s if s < 120.0 => format!("{s:.0} s"),
+        s if s < 7200.0 => format!("{:.0} min", s / 60.0),
+        s if s < 172_800.0 => format!("{:.0} h", s / 3600.0),
+        s => format!("{:.0} days", s / 86400.0),
+    }
+}
+
+/// Of a Backup, the Active that it heard last; of an Active, who else may serve the shard. By their names.
+fn peers(node: &str, ha: &Value, shard: &Value) -> String {
+    let heard = &shard["heard"]["from"];
+    if is_backup(shard) && !heard.is_null() {
+        let known = ha["nodes"].as_object().into_iter().flatten().find(|(_, address)| *address == heard);
+        return known.map_or_else(|| text(heard), |(name, _)| name.clone());
+    }
+    let others = shard["candidates"].as_array().into_iter().flatten().filter(|one| *one != node);
+    let others: Vec<String> = others.map(text).collect();
+    if others.is_empty() { "-".into() } else { others.join(", ") }
+}
+
+fn last(shard: &Value) -> String {
+    match (is_backup(shard), shard["heard"]["ago_s"].as_f64()) {
+        (false, _) => "its own".into(),
+        (true, None) => "never".into(),
+        (true, Some(ago)) => format!("{} ago", duration(ago)),
+    }
+}
+
+/// Of an Active, how far the slowest of its Backups is behind; of a Backup, how far it is itself.
+fn lag(shard: &Value) -> String {
+    let streams = || shard["sync"].as_array().into_iter().flatten();
+    if !is_backup(shard) && streams().all(|one| one["up"] == false) {
+        return "nobody there".into();
+    }
+    if shard["in_sync"] != true {
+        return "not in sync".into();
+    }
+    let lags = streams().filter(|one| one["in_sync"] == true).filter_map(|one| one["lag_ms"].as_f64());
+    format!("{:.1} ms", lags.fold(0.0, f64::max))
+}
+
+/// Those in this kernel, or else those of which it has copies.
+fn count(shard: &Value, counted: &Value) -> String {
+    [counted, &shard["copies"]].into_iter().find(|count| !count.is_null()).map_or_else(|| "-".into(), text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_shard_is_a_line_and_so_is_a_warning() {
+        let ha = json!({
+            "nodes": { "gw-1": "10.9.0.1", "gw-2": "10.9.0.2" },
+            "shards": [
+                {
+                    "tenant": "acme", "shard": 0, "state": "active", "for_s": 4000.0, "priority": 200, "drained": false, "able": true,
+                    "heard": { "from": "10.9.0.2", "priority": 100, "ago_s": 3999.0 }, "warnings": [], "candidates": ["gw-1", "gw-2"],
+                    "in_sync": true, "copies": null,
+                    "sync": [{ "to": "10.9.0.2", "up": true, "in_sync": true, "lag_ms": 1.64 }],
+                },
+                {
+                    "tenant": "blue", "shard": 3, "state": "backup", "for_s": 31.4, "priority": 100, "drained": true, "able": true,
+                    "heard": { "from": "10.9.0.2", "priority": 200, "ago_s": 0.042 }, "warnings": ["gw-2 has another interval: 1s"],
+                    "candidates": ["gw-2", "gw-1"], "in_sync": true, "copies": 87,
+                    "sync": [{ "from": "10.9.0.2", "in_sync": true, "lag_ms": 0.4, "flows": 87 }],
+                },
+                {
+                    "tenant": "cyan", "shard": 0, "state": "active", "for_s": 0.25, "priority": 255, "drained": false, "able": false,
+                    "heard": null, "warnings": [], "candidates": ["gw-1", "gw-2"], "in_sync": false, "copies": null,
+                    "sync": [{ "to": "10.9.0.2", "up": false, "in_sync": false, "lag_ms": 0.0 }],
+                },
+            ],
+        });
+        let expected = "
+  TENANT  SHARD  STATE            FOR     PRIORITY  PEER  LAST ADVERT  SYNC LAG      FLOWS
+  acme    0      active           67 min  200       gw-2  its own      1.6 ms        120
+  blue    3      backup, drained  31 s    100       gw-2  42 ms ago    0.4 ms        87
+  cyan    0      active, unable   250 ms  255       gw-2  its own      nobody there  -
+  ! blue/3: gw-2 has another interval: 1s
+";
+        assert_eq!(table("gw-1", &ha, &json!({ "acme/0": 120 })), expected);
+    }
+
+    #[test]
+    fn a_backup_that_has_heard_nobody_says_so() {
+        let shard = json!({ "tenant": "acme", "shard": 0, "state": "backup", "for_s": 1.0, "priority": 100, "heard": null,
+            "candidates": ["gw-1", "gw-2"], "in_sync": false, "sync": [], "copies": 0 });
+        let shown = table("gw-2", &json!({ "nodes": {}, "shards": [shard] }), &Value::Null);
+        assert!(shown.contains("gw-1") && shown.contains("never") && shown.contains("not in sync"), "{shown}");
+    }
+
+    #[test]
+    fn a_gateway_by_itself_has_no_such_table() {
+        assert_eq!(table("gw-1", &Value::Null, &Value::Null), "");
+    }
+}
