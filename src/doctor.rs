@@ -3,6 +3,7 @@
 
 mod firewall;
 pub mod gather;
+mod group;
 mod machine;
 mod network;
 #[cfg(test)]
@@ -61,12 +62,17 @@ pub struct Facts {
     pub read_only: Option<String>,
     /// Daemons that answer here: "gateway".
     pub running: Vec<String>,
+    /// Keys of the group that cannot be used, with the reason.
+    pub keys: Vec<(u8, String)>,
+    /// What a thread whose timers must not be late would need besides.
+    pub missing_for_realtime: Vec<String>,
 }
 
 /// Everything there is to say, the worst first.
 pub fn examine(facts: &Facts, config: Option<&Config>) -> Vec<Finding> {
     let mut findings = machine::findings(facts, config);
     findings.extend(network::findings(facts, config));
+    findings.extend(group::findings(facts, config));
     match &facts.ruleset {
         Ok(ruleset) => {
             let blocked = firewall::findings(ruleset, &network::packets(config));

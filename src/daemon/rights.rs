@@ -31,3 +31,13 @@ pub fn check() -> anyhow::Result<()> {
     );
     Ok(())
 }
+
+/// For threads whose timers must not be late (see `realtime.rs`).
+const WANTED: [Capability; 2] = [Capability::CAP_SYS_NICE, Capability::CAP_IPC_LOCK];
+
+/// How to get them.
+pub const REALTIME: &str = "run as root, or add CAP_SYS_NICE and CAP_IPC_LOCK to the service's `AmbientCapabilities`";
+
+pub fn missing_for_realtime() -> impl Iterator<Item = Capability> {
+    WANTED.into_iter().filter(|capability| !caps::has_cap(None, CapSet::Effective, *capability).unwrap_or(false))
+}

@@ -247,7 +247,9 @@ impl Walk<'_> {
     }
 
     fn protocol(&self, name: &Value) -> Truth {
-        self.packet.protocol.map_or(Truth::Maybe, |known| is(name == known || (known == "gre" && name == 47)))
+        self.packet
+            .protocol
+            .map_or(Truth::Maybe, |known| is(name == known || (known == "gre" && name == 47) || (known == "vrrp" && name == 112)))
     }
 }
 

@@ -1,7 +1,7 @@
 //! What the machine says. Nothing is changed; a module may be loaded by asking for it.
 
 use super::Facts;
-use crate::config::Config;
+use crate::config::{Config, Ha};
 use crate::daemon::{rights, sockets};
 use crate::kernel::{KernelError, Survey};
 use anyhow::Context;
@@ -48,6 +48,11 @@ pub async fn gather(config: Option<&Config>) -> anyhow::Result<Facts> {
         sysctls,
         // Without the capability nobody may; that is said already.
         read_only: fs::OpenOptions::new().write(true).open(PROBE).err().filter(|_| admin).map(|error| error.to_string()),
+        keys: match config {
+            Some(Config::Gateway(gateway)) => gateway.ha.as_ref().map(Ha::refused_keys).unwrap_or_default(),
+            Some(Config::Host(_)) | None => Vec::new(),
+        },
+        missing_for_realtime: rights::missing_for_realtime().map(|capability| capability.to_string()).collect(),
         running: ["gateway", "host"].into_iter().filter(answers).map(str::to_owned).collect(),
     })
 }

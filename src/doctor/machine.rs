@@ -6,7 +6,8 @@ use crate::daemon::rights;
 
 /// Since this kernel, an address says who added it (`IFA_PROTO`), which is how Portway knows its own.
 const KERNEL: [u32; 2] = [5, 18];
-const NFT: [u32; 3] = [1, 0, 0];
+/// The first that knows the hook at which packets leave (netdev egress).
+const NFT: [u32; 3] = [1, 0, 1];
 /// Fewer connections than this are few for a gateway: a connection takes some 300 bytes.
 const FEW_CONNECTIONS: u64 = 65_536;
 /// Percent of the connection table.

@@ -2,8 +2,8 @@
 
 use super::firewall::{Packet, Side};
 use super::{Facts, Finding, Severity};
-use crate::config::{Config, MIN_INNER_MTU, Platform, TUNNEL_OVERHEAD};
-use crate::model::IfName;
+use crate::config::{Config, Ha, MIN_INNER_MTU, Platform, TUNNEL_OVERHEAD};
+use crate::model::{IfName, NodeName};
 use crate::plan::facts::LinkFacts;
 use ipnet::IpNet;
 use std::net::IpAddr;
@@ -145,24 +145,29 @@ pub fn packets(config: Option<&Config>) -> Vec<Packet> {
     let wire = platform.map_or(Side::Unknown, |platform| Side::Named(platform.interface.clone()));
     let own = platform.map(|platform| platform.address);
     let other = config.and_then(|config| config.others().first().map(|(_, address)| *address));
-    let gre = |hook, iif: Option<&Side>, oif: Option<&Side>| Packet {
-        what: if iif.is_some() { "tunnel packets that come in (GRE)" } else { "tunnel packets that go out (GRE)" }.into(),
-        hook,
-        iif: iif.cloned().unwrap_or(Side::Unknown),
-        oif: oif.cloned().unwrap_or(Side::Unknown),
-        protocol: Some("gre"),
-        // Portway keeps them out of connection tracking.
-        state: "untracked",
-        source: if iif.is_some() { other } else { own },
-        destination: if iif.is_some() { own } else { other },
-        pass: "ip protocol gre accept".into(),
+    let outer = |name: &str, kind: &str, protocol, pass: String, own, other| {
+        let packet = |hook, coming: bool| Packet {
+            what: format!("{name} that {} ({kind})", if coming { "come in" } else { "go out" }),
+            hook,
+            iif: if coming { wire.clone() } else { Side::Unknown },
+            oif: if coming { Side::Unknown } else { wire.clone() },
+            protocol,
+            // Portway keeps them out of connection tracking.
+            state: "untracked",
+            source: if coming { other } else { own },
+            destination: if coming { own } else { other },
+            pass: pass.clone(),
+        };
+        [packet("prerouting", true), packet("input", true), packet("output", false), packet("postrouting", false)]
     };
-    let mut packets = vec![
-        gre("prerouting", Some(&wire), None),
-        gre("input", Some(&wire), None),
-        gre("output", None, Some(&wire)),
-        gre("postrouting", None, Some(&wire)),
-    ];
+    let mut packets: Vec<Packet> =
+        outer("tunnel packets", "GRE", Some("gre"), "ip protocol gre accept".into(), local(config).or(own), other).into();
+    if let Some((ha, node)) = config.and_then(group) {
+        let peer = ha.nodes.iter().find(|(name, _)| *name != node).map(|(_, address)| *address);
+        packets.extend(outer("advertisements", "VRRP", Some("vrrp"), "ip protocol 112 accept".into(), own, peer));
+        let port = ha.sync_port;
+        packets.extend(outer("copies of connections", "UDP", Some("udp"), format!("udp dport {port} accept"), own, peer));
+    }
     let host = matches!(config, Some(Config::Host(_)));
     let mut far: Vec<Side> = config.into_iter().flat_map(Config::tenant_interfaces).map(|(name, _)| Side::Named(name.clone())).collect();
     far.dedup();
@@ -173,6 +178,21 @@ pub fn packets(config: Option<&Config>) -> Vec<Packet> {
         packets.extend(inner(side, host));
     }
     packets
+}
+
+/// The outer address of a gateway's first tunnel.
+fn local(config: Option<&Config>) -> Option<IpAddr> {
+    match config {
+        Some(Config::Gateway(gateway)) => gateway.served().next().map(|(_, shard)| shard.local),
+        Some(Config::Host(_)) | None => None,
+    }
+}
+
+fn group(config: &Config) -> Option<(&Ha, &NodeName)> {
+    match config {
+        Config::Gateway(gateway) => gateway.ha.as_ref().map(|ha| (ha, &gateway.node)),
+        Config::Host(_) => None,
+    }
 }
 
 /// Packets between a tunnel and what is on the other side of this node: a tenant's network, or a host's containers.

@@ -49,6 +49,8 @@ fn well() -> Facts {
         sysctls: settings.map(|(key, value)| (key.to_owned(), value.to_owned())).into(),
         read_only: None,
         running: vec![],
+        keys: vec![],
+        missing_for_realtime: vec![],
     }
 }
 
@@ -178,4 +180,48 @@ fn the_worst_comes_first() {
     assert_eq!(worst(&found), Broken);
     assert_eq!(found[0].severity, Broken);
     assert_eq!(serde_json::to_value(&found[0]).unwrap()["severity"], "broken");
+}
+
+const PAIR: &str = "
+gateway:
+  node: gw-1
+  platform: { interface: plat0, address: 10.9.0.1 }
+  ha: { nodes: { gw-1: 10.9.0.1, gw-2: 10.9.0.2 }, keys: [{ id: 1, file: /etc/portway/ha.key }] }
+  tenants:
+    - { name: acme, key: 7, interface: eni0, router: 172.16.101.1, allow: [{ to: 172.16.0.0/16, tcp: all }], inner: 10.64.0.0/16,
+        shards: [{ shard: 0, vrid: 51, platform: 10.9.0.50, tenant: 172.16.101.10 }] }
+";
+
+#[rstest]
+#[case::key(|f: &mut Facts| f.keys.push((1, "cannot use /etc/portway/ha.key".into())), Severity::Broken, "cannot use /etc/portway/ha.key", "ha.keys")]
+#[case::foreign(
+    |f: &mut Facts| f.link("eni0").addresses.push("172.16.101.10/24".parse().unwrap()),
+    Severity::Broken,
+    "the HaVip 172.16.101.10 is on eni0 for good",
+    "ip address del 172.16.101.10/24 dev eni0"
+)]
+#[case::realtime(|f: &mut Facts| f.missing_for_realtime.push("CAP_SYS_NICE".into()), Severity::Warning, "without CAP_SYS_NICE", "AmbientCapabilities")]
+#[case::firewall(
+    |f: &mut Facts| {
+        let chain = json!({ "family": "inet", "table": "filter", "name": "input", "type": "filter", "hook": "input", "prio": 0, "policy": "drop" });
+        f.ruleset = Ok(json!({ "nftables": [{ "chain": chain }] }));
+    },
+    Severity::Broken,
+    "advertisements that come in (VRRP), and copies of connections that come in (UDP)",
+    "ip protocol 112 accept"
+)]
+fn a_gateway_of_a_group_is_told_what_it_lacks(
+    #[case] change: fn(&mut Facts),
+    #[case] severity: Severity,
+    #[case] what: &str,
+    #[case] remedy: &str,
+) {
+    let config = crate::config::parse(PAIR, "pair.yaml").expect("a configuration");
+    let mut facts = well();
+    assert!(worst(&examine(&facts, Some(&config))) < Severity::Warning, "{:?}", examine(&facts, Some(&config)));
+    change(&mut facts);
+    let findings = examine(&facts, Some(&config));
+    let found = findings.iter().find(|finding| finding.what.contains(what)).unwrap_or_else(|| panic!("{findings:#?}"));
+    assert_eq!(found.severity, severity);
+    assert!(found.remedy.as_ref().is_some_and(|text| text.contains(remedy)), "{found:?}");
 }

@@ -1,0 +1,51 @@
+//! What a gateway needs to share addresses with others.
+
+use super::{Facts, Finding};
+use crate::config::{Config, Gateway, Ha};
+use crate::daemon::rights;
+use crate::plan::gateway::havips;
+
+pub fn findings(facts: &Facts, config: Option<&Config>) -> Vec<Finding> {
+    let Some(Config::Gateway(gateway)) = config else { return Vec::new() };
+    let Some(ha) = &gateway.ha else { return Vec::new() };
+    let mut findings: Vec<Finding> = facts.keys.iter().map(key).collect();
+    findings.extend(foreign(facts, gateway));
+    findings.extend(realtime(facts));
+    if findings.is_empty() {
+        findings.push(Finding::ok(format!("{} gateways share {} shards", ha.nodes.len(), gateway.served().count())));
+    }
+    findings
+}
+
+fn key((id, refused): &(u8, String)) -> Finding {
+    Finding::broken(format!("key {id} of the group: {refused}"), "mend the file that `ha.keys` names")
+}
+
+/// A HaVip that somebody else has put on an interface stays there when another node is Active.
+fn foreign(facts: &Facts, gateway: &Gateway) -> Vec<Finding> {
+    let served = gateway.served().filter(|(_, shard)| shard.havip.is_some());
+    let all = served.flat_map(|(tenant, shard)| havips(&gateway.platform, tenant, shard));
+    let stands = all.filter_map(|(interface, address)| {
+        let net = facts.network.link(&interface)?.addresses.iter().find(|net| net.addr() == address)?;
+        let what = format!("the HaVip {address} is on {interface} for good, though it is another node's at times");
+        Some(Finding::broken(what, format!("ip address del {net} dev {interface}, and take it out of the machine's configuration")))
+    });
+    stands.collect()
+}
+
+fn realtime(facts: &Facts) -> Option<Finding> {
+    let lacks: Vec<&str> = facts.missing_for_realtime.iter().map(String::as_str).collect();
+    (!lacks.is_empty()).then(|| {
+        let what = format!("without {} a busy machine may delay advertisements, and others take over from it", lacks.join(" and "));
+        Finding::warning(what, rights::REALTIME)
+    })
+}
+
+impl Ha {
+    /// The keys that cannot be used, and why.
+    pub(super) fn refused_keys(&self) -> Vec<(u8, String)> {
+        let refused =
+            self.keys.iter().filter_map(|key| Some((key.id.get(), format!("{:#}", crate::gateway::ha::keys::read_key(key).err()?))));
+        refused.collect()
+    }
+}
