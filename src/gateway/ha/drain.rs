@@ -86,9 +86,12 @@ async fn in_sync(board: &Board, shards: &BTreeSet<TenantShard>) {
     };
     let all = async {
         let mut left = shards.clone();
-        while !left.is_empty() {
+        loop {
             let flows = board.flows();
             left.retain(|of| !flows.get(of).is_some_and(|flows| known(of, flows)));
+            if left.is_empty() {
+                return;
+            }
             tokio::time::sleep(LOOK_AGAIN).await;
         }
     };
