@@ -226,6 +226,14 @@ impl Flows {
             Flows::Kept(from) => from.iter().any(|kept| kept.in_sync),
         }
     }
+
+    /// Whether there is somebody to tell.
+    pub fn has_listener(&self) -> bool {
+        match self {
+            Flows::Told(to) => to.iter().any(|told| told.up),
+            Flows::Kept(_) => false,
+        }
+    }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

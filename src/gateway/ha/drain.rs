@@ -1,17 +1,19 @@
 //! Planned handovers: of a node that is drained or that goes.
 
 use super::bell::Bell;
-use super::board::Board;
+use super::board::{Board, Flows};
 use super::{Group, speaker};
 use crate::model::TenantShard;
 use crate::proto::vrrp::{State, Why};
 use serde::Serialize;
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// For so long a handover waits for the successors to know all connections: a list of 250,000 takes two seconds.
 const IN_SYNC: Duration = Duration::from_secs(10);
+/// A successor that speaks state sync at all has answered by then. Routers of other makes never do.
+const LISTENS: Duration = Duration::from_secs(1);
 /// The board shows the state of the copies this often.
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
@@ -74,8 +76,22 @@ impl Drain {
 
 /// Returns when the successors of these shards know all connections, or might never.
 async fn in_sync(board: &Board, shards: &BTreeSet<TenantShard>) {
+    let begun = Instant::now();
+    let known = |of: &TenantShard, flows: &Flows| {
+        flows.in_sync()
+            || begun.elapsed() >= LISTENS && !flows.has_listener() && {
+                tracing::warn!("{of}: nobody listens to state sync; whoever takes over knows no connections");
+                true
+            }
+    };
     let all = async {
-        while !shards.iter().all(|of| board.flows().get(of).is_some_and(super::board::Flows::in_sync)) {
+        let mut left = shards.clone();
+        loop {
+            let flows = board.flows();
+            left.retain(|of| !flows.get(of).is_some_and(|flows| known(of, flows)));
+            if left.is_empty() {
+                return;
+            }
             tokio::time::sleep(LOOK_AGAIN).await;
         }
     };
