@@ -22,6 +22,7 @@ use super::peers::{Refusal, Spec};
 use crate::config::StaticPeer;
 use crate::daemon::serve::Shared;
 use crate::model::NodeName;
+use anyhow::Context;
 use axum::body::Bytes;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
@@ -87,7 +88,9 @@ async fn drain(State(shared): Node_, body: Bytes) -> Result<Json<Drained>, Faile
     };
     // Not under the lock: this takes a second and more.
     let drain = shared.role.lock().await.group().drain().ok_or(Refusal::Alone)?;
-    Ok(Json(drain.run(deadline).await))
+    // A caller that hangs up has asked all the same.
+    let drained = tokio::spawn(drain.run(deadline)).await.context("the drain was cut off")?;
+    Ok(Json(drained))
 }
 
 async fn undrain(State(shared): Node_) -> Result<StatusCode, Failed> {

@@ -18,6 +18,8 @@ mod hands;
 pub mod instances;
 pub mod keys;
 mod report;
+mod routers;
+mod scribe;
 mod speaker;
 mod sync;
 mod track;
@@ -39,6 +41,7 @@ use anyhow::Context;
 use bell::Bell;
 use board::Board;
 use hands::{Addresses, Deed, Hands};
+use scribe::Scribe;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::{IpAddr, UdpSocket};
 use std::sync::Arc;
@@ -113,14 +116,18 @@ impl Group {
             shown: Instant::now(),
         };
         copier.take_up(shared(config, slots), seal, |of| resumed.contains(of));
+        let (scribe, writing) = Scribe::new();
+        spawn("log", None, writing)?;
         let mut hand = Hands {
             lease,
             addresses: HaVips::open()?,
             announcer: Announcer::open()?,
             sync: sync.clone(),
             board: board.clone(),
+            scribe,
             shards: BTreeMap::new(),
         };
+        board.hold_only(&resumed);
         hand.know(shards);
         resumed.iter().for_each(|of| hand.adopt(of));
 
@@ -172,16 +179,22 @@ impl Group {
         }
     }
 
+    /// The sets of the leases are empty, by somebody else's doing.
+    pub fn renew(&self) {
+        self.running.iter().for_each(|running| running.hands.send(Deed::Renew));
+    }
+
     /// Ends the threads. What stands is left standing, as long as the leases run: another process goes on.
     pub fn stop(&mut self) {
         let Some(Running { speaker, hands, sync, threads: [speaking, doing, copying], .. }) = self.running.take() else { return };
         self.tracking.stop();
+        // Whatever takes time before the advertisements end.
+        sync.0.send(sync::Order::Stop);
+        join(copying);
         speaker.send(speaker::Order::Stop);
         join(speaking);
         hands.send(Deed::Stop);
         join(doing);
-        sync.0.send(sync::Order::Stop);
-        join(copying);
     }
 }
 
@@ -190,9 +203,21 @@ fn spawn(name: &str, priority: Option<u8>, work: impl FnOnce() + Send + 'static)
         if let Some(Err(error)) = priority.map(realtime::realtime) {
             tracing::warn!("no realtime priority ({error}): allow CAP_SYS_NICE or LimitRTPRIO, or a busy machine may delay advertisements");
         }
+        let _dies_alone = Together;
         work();
     };
     std::thread::Builder::new().name(name.into()).spawn(work).with_context(|| format!("cannot start the thread {name}"))
+}
+
+/// A group that has lost one of its threads would advertise what it cannot keep: better that another node takes over.
+struct Together;
+
+impl Drop for Together {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            std::process::abort();
+        }
+    }
 }
 
 fn join(thread: JoinHandle<()>) {

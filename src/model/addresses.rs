@@ -84,6 +84,11 @@ impl<'a> Addresses<'a> {
         self == others || self.count() == others.count() && within(self, others) && within(others, self)
     }
 
+    /// Whether any address is in both.
+    pub fn share(self, others: Addresses<'_>) -> bool {
+        self.iter().any(|this| others.iter().any(|that| this == that))
+    }
+
     pub fn to_list(self) -> AddressList {
         match self {
             Addresses::V4(list) => AddressList::V4(list.to_vec()),

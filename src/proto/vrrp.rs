@@ -64,6 +64,7 @@ pub struct Instance {
     started: bool,
     fault: bool,
     heard: Option<LastHeard>,
+    succeeded: bool,
     warned: Vec<Warning>,
     effects: VecDeque<Effect>,
 }
@@ -101,6 +102,7 @@ impl Instance {
             started: false,
             fault: false,
             heard: None,
+            succeeded: false,
             warned: vec![],
             effects: VecDeque::new(),
             config,
@@ -125,6 +127,19 @@ impl Instance {
             Input::Timeout => {}
         }
         self.phase = self.step(now, self.phase, input);
+    }
+
+    /// Takes another configuration up while it runs: of the same router at the same address, for the same addresses, in the same version.
+    pub fn configure(&mut self, config: Config) {
+        debug_assert!(config.goes_on_from(&self.config));
+        self.config = config;
+    }
+
+    /// An advertisement with our VRID for other addresses altogether: another router's, or somebody's mistake. Nothing comes of it but a
+    /// warning.
+    pub fn overhear(&mut self, heard: &Heard<'_>) {
+        let (from, ours, theirs) = (heard.from, self.config.addresses.clone(), heard.advertisement.addresses.to_list());
+        self.warn(Warning::Addresses { from, ours, theirs });
     }
 
     /// The next thing to do. Take all of them after every input.
@@ -162,6 +177,11 @@ impl Instance {
     pub fn status(&self) -> Status {
         let (state, since, priority) = (self.state(), self.since, self.priority());
         Status { state, since, priority, drained: self.drained, in_sync: self.in_sync, fault: self.fault, heard: self.heard }
+    }
+
+    /// After addresses were released: whether somebody else is known to have taken them over.
+    pub fn is_succeeded(&self) -> bool {
+        self.succeeded
     }
 
     /// What is to be mended.
@@ -283,6 +303,7 @@ impl Instance {
     }
 
     fn change(&mut self, now: Instant, to: Phase, why: Why) -> Phase {
+        self.succeeded = matches!(why, Why::HandedOver | Why::Outranked { .. } | Why::Overtaken { .. } | Why::SuccessorAdvertises { .. });
         self.effects.push_back(Effect::Changed { from: self.phase.state(), to: to.state(), why });
         self.since = now;
         to

@@ -81,6 +81,8 @@ pub struct Counters {
     /// How late timers of virtual routers were, by upper bound.
     pub late: [AtomicU64; LATE.len() + 1],
     pub late_sum_us: AtomicU64,
+    /// What the hands have done of what they were told.
+    pub deeds: AtomicU64,
     /// Sync datagrams from addresses or of streams that are nobody's.
     pub sync_strangers: AtomicU64,
     pub sync_send_failures: AtomicU64,
@@ -106,6 +108,7 @@ impl Default for Counters {
             announced: std::array::from_fn(|_| zero()),
             late: std::array::from_fn(|_| zero()),
             late_sum_us: zero(),
+            deeds: zero(),
             sync_strangers: zero(),
             sync_send_failures: zero(),
             sync_unwritten: zero(),
@@ -183,6 +186,13 @@ impl Board {
             holds.remove(of)
         };
         drop(holds);
+        self.changes.send_modify(|count| *count += 1);
+    }
+
+    /// Exactly these shards are here: at a start.
+    pub fn hold_only(&self, shards: &BTreeSet<TenantShard>) {
+        lock(&self.holds).clone_from(shards);
+        self.counters.deeds.store(0, Relaxed);
         self.changes.send_modify(|count| *count += 1);
     }
 

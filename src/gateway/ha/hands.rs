@@ -1,8 +1,9 @@
-//! The thread that does what the virtual routers decide: leases, addresses, announcements, in the order in which they were decided; and
-//! says so.
+//! The thread that does what the virtual routers decide: leases, addresses, announcements, in the order in which they were decided. It counts what
+//! it has done, or the speaker would go on advertising what nobody carries out.
 
 use super::bell::Inbox;
 use super::board::Board;
+use super::scribe::Scribe;
 use super::sync;
 use crate::kernel::announce::Announcer;
 use crate::kernel::havip::HaVips;
@@ -16,9 +17,12 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::os::fd::AsFd;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
+use tracing::Level;
 
-/// For so long the copies of the last changes may keep the addresses waiting: some 1,000 at most, a few milliseconds.
+/// For so long the copies of the last changes may keep addresses waiting (some 1,000 at most, a few milliseconds), those of all shards that come
+/// together.
 const TAIL: Duration = Duration::from_millis(20);
 
 /// The HaVips of each shard, and the interfaces that they belong on.
@@ -44,6 +48,8 @@ pub enum Deed {
     },
     Release {
         of: TenantShard,
+        /// Somebody else is known to have taken them over.
+        taken: bool,
     },
     Announce {
         of: TenantShard,
@@ -60,6 +66,8 @@ pub enum Deed {
         warning: Warning,
     },
     Complain(String),
+    /// Leases were lost by somebody else's doing: anew, with the time that they should have.
+    Renew,
     /// End, and leave everything as it stands.
     Stop,
 }
@@ -72,6 +80,7 @@ pub struct Hands {
     pub announcer: Announcer,
     pub sync: sync::Orders,
     pub board: Arc<Board>,
+    pub scribe: Scribe,
     pub shards: BTreeMap<TenantShard, Shard>,
 }
 
@@ -79,7 +88,9 @@ pub struct Hands {
 #[derive(Debug, Default)]
 pub struct Shard {
     pub addresses: Vec<(IfName, IpAddr)>,
-    /// Whether this node answers for them, too, while it has them.
+    /// Until when they are this node's.
+    until: Option<Instant>,
+    /// Whether it answers for them, too, while it has them.
     answering: bool,
     burst: Option<Burst>,
 }
@@ -95,9 +106,20 @@ struct Burst {
 
 impl Hands {
     pub fn know(&mut self, shards: Addresses) {
-        self.shards.retain(|of, shard| shards.get(of).is_some_and(|addresses| *addresses == shard.addresses));
+        let mut old = std::mem::take(&mut self.shards);
         for (of, addresses) in shards {
-            self.shards.entry(of).or_insert(Shard { addresses, answering: false, burst: None });
+            let mut shard = old.remove(&of).unwrap_or_default();
+            if shard.addresses != addresses {
+                let former = std::mem::replace(&mut shard.addresses, addresses);
+                let moves = shard.until.is_some();
+                self.shards.insert(of.clone(), shard);
+                if moves {
+                    self.give_up(&of, &former);
+                    self.settle(&of);
+                }
+            } else {
+                self.shards.insert(of, shard);
+            }
         }
     }
 
@@ -105,7 +127,6 @@ impl Hands {
     pub fn adopt(&mut self, of: &TenantShard) {
         if let Some(shard) = self.shards.get_mut(of) {
             shard.answering = true;
-            self.board.hold(of, true);
         }
     }
 
@@ -115,33 +136,33 @@ impl Hands {
             let mut ready = [PollFd::new(inbox.as_fd(), PollFlags::POLLIN)];
             match poll(&mut ready, self.wait()) {
                 Ok(_) | Err(Errno::EINTR) => {}
-                Err(error) => tracing::error!(%error, "waiting for deeds failed"),
+                Err(error) => self.scribe.say(Level::ERROR, format!("waiting for deeds failed: {error}")),
             }
-            // Of several leases of a shard the last counts; they go to the kernel together.
+            let deeds: Vec<Deed> = inbox.take().collect();
+            // Leases first: of those that stand nothing may lapse while others wait for connections.
             let mut leases: BTreeMap<TenantShard, Instant> = BTreeMap::new();
-            for deed in inbox.take() {
+            for deed in &deeds {
                 match deed {
-                    Deed::Stop => {
-                        self.renew(std::mem::take(&mut leases));
-                        return;
-                    }
-                    Deed::Lease { of, until } => drop(leases.insert(of, until)),
-                    Deed::Take { of, until } => {
-                        leases.remove(&of);
-                        self.take(&of, until);
-                    }
-                    Deed::Release { of } => {
-                        leases.remove(&of);
-                        self.release(&of);
-                    }
-                    deed => {
-                        self.renew(std::mem::take(&mut leases));
-                        self.small(deed);
-                    }
+                    Deed::Lease { of, until } => drop(leases.insert(of.clone(), *until)),
+                    Deed::Release { of, .. } | Deed::Take { of, .. } => drop(leases.remove(of)),
+                    _ => {}
                 }
             }
-            self.renew(leases);
+            self.renew(&leases);
+            let coming: Vec<&TenantShard> =
+                deeds.iter().filter_map(|deed| if let Deed::Take { of, .. } = deed { Some(of) } else { None }).collect();
+            self.sync.promote(&coming, TAIL);
+            let count = deeds.iter().filter(|deed| !matches!(deed, Deed::Renew)).count() as u64;
+            for deed in deeds {
+                match deed {
+                    Deed::Stop => return,
+                    Deed::Lease { of, until } if leases.get(&of) != Some(&until) => self.renew(&[(of, until)].into()),
+                    Deed::Lease { .. } => {}
+                    deed => self.carry_out(deed),
+                }
+            }
             self.announce(Instant::now());
+            self.board.counters.deeds.fetch_add(count, Relaxed);
         }
     }
 
@@ -151,44 +172,56 @@ impl Hands {
         wait.map_or(PollTimeout::NONE, |ms| PollTimeout::try_from(ms).unwrap_or(PollTimeout::MAX))
     }
 
-    /// Connections first, then the right to use the addresses, then the addresses (RFC 9568 section 6.4.2 has no connections).
+    /// Connections first (they are there by now), then the right to use the addresses, then the addresses (RFC 9568 section 6.4.2 has no
+    /// connections).
     fn take(&mut self, of: &TenantShard, until: Instant) {
-        let begun = Instant::now();
-        self.sync.promote(of, TAIL);
-        tracing::debug!("{of}: copies complete after {:?}", begun.elapsed());
         let Some(shard) = self.shards.get_mut(of) else { return };
         shard.answering = true;
-        let addresses = shard.addresses.clone();
-        self.renew([(of.clone(), until)].into());
+        self.renew(&[(of.clone(), until)].into());
+        self.settle(of);
+        self.board.hold(of, true);
+    }
+
+    /// Puts the addresses of a shard where they belong.
+    fn settle(&mut self, of: &TenantShard) {
+        let Some(shard) = self.shards.get(of) else { return };
+        let (addresses, until) = (shard.addresses.clone(), shard.until);
+        if let Some(until) = until {
+            self.renew(&[(of.clone(), until)].into());
+        }
         for ((interface, address), taken) in addresses.iter().zip(self.addresses.take(&addresses)) {
             if let Err(error) = taken {
-                tracing::error!("{of}: cannot put {address} on {interface}: {error}");
+                self.scribe.say(Level::ERROR, format!("{of}: cannot put {address} on {interface}: {error}"));
             }
         }
-        self.board.hold(of, true);
-        tracing::debug!("{of}: addresses taken after {:?}", begun.elapsed());
     }
 
-    fn release(&mut self, of: &TenantShard) {
+    fn release(&mut self, of: &TenantShard, taken: bool) {
         let Some(shard) = self.shards.get_mut(of) else { return };
-        (shard.answering, shard.burst) = (false, None);
+        (shard.answering, shard.burst, shard.until) = (false, None, None);
         let addresses = shard.addresses.clone();
-        if let Err(error) = self.lease.end(&[(LIVE, &addresses), (ANSWERS, &addresses)]) {
-            tracing::error!("{of}: cannot end the lease, it will lapse: {error}");
-        }
-        for ((interface, address), released) in addresses.iter().zip(self.addresses.release(&addresses)) {
-            if let Err(error) = released {
-                tracing::error!("{of}: cannot take {address} from {interface}: {error}");
-            }
-        }
+        self.give_up(of, &addresses);
         self.board.hold(of, false);
-        self.sync.demote(of);
+        self.sync.demote(of, taken);
     }
 
-    fn renew(&mut self, leases: BTreeMap<TenantShard, Instant>) {
+    /// No longer takes, sends or answers for these, wherever they are.
+    fn give_up(&mut self, of: &TenantShard, addresses: &[(IfName, IpAddr)]) {
+        if let Err(error) = self.lease.end(&[(LIVE, addresses), (ANSWERS, addresses)]) {
+            self.scribe.say(Level::ERROR, format!("{of}: cannot end the lease, it will lapse: {error}"));
+        }
+        for ((interface, address), released) in addresses.iter().zip(self.addresses.release(addresses)) {
+            if let Err(error) = released {
+                self.scribe.say(Level::ERROR, format!("{of}: cannot take {address} from {interface}: {error}"));
+            }
+        }
+    }
+
+    fn renew(&mut self, leases: &BTreeMap<TenantShard, Instant>) {
         let now = Instant::now();
         for (of, until) in leases {
-            let Some(shard) = self.shards.get(&of) else { continue };
+            let Some(shard) = self.shards.get_mut(of) else { continue };
+            shard.until = Some(*until);
             let left = until.saturating_duration_since(now);
             if left.is_zero() {
                 continue;
@@ -196,7 +229,7 @@ impl Hands {
             let both = [(LIVE, shard.addresses.as_slice()), (ANSWERS, shard.addresses.as_slice())];
             let sets = if shard.answering { &both[..] } else { &both[..1] };
             if let Err(error) = self.lease.extend(sets, left) {
-                tracing::error!("{of}: cannot renew the lease: {error}");
+                self.scribe.say(Level::ERROR, format!("{of}: cannot renew the lease: {error}"));
             }
         }
     }
@@ -209,7 +242,7 @@ impl Hands {
             for (interface, address) in &shard.addresses {
                 if let Err(error) = self.announcer.announce(interface, *address, 1) {
                     sent = false;
-                    tracing::debug!("{of}: cannot announce {address} on {interface} yet: {error}");
+                    self.scribe.say(Level::DEBUG, format!("{of}: cannot announce {address} on {interface} yet: {error}"));
                 }
             }
             burst.left -= u8::from(sent);
@@ -221,14 +254,16 @@ impl Hands {
         }
     }
 
-    fn small(&mut self, deed: Deed) {
+    fn carry_out(&mut self, deed: Deed) {
         match deed {
             Deed::Know(shards) => self.know(shards),
+            Deed::Take { of, until } => self.take(&of, until),
+            Deed::Release { of, taken } => self.release(&of, taken),
             Deed::StopAnswering { of } => {
                 let Some(shard) = self.shards.get_mut(&of) else { return };
                 (shard.answering, shard.burst) = (false, None);
                 if let Err(error) = self.lease.end(&[(ANSWERS, &shard.addresses)]) {
-                    tracing::error!("{of}: cannot stop answering: {error}");
+                    self.scribe.say(Level::ERROR, format!("{of}: cannot stop answering: {error}"));
                 }
             }
             Deed::Announce { of, burst } => {
@@ -238,13 +273,17 @@ impl Hands {
                 // The first goes at once.
                 self.announce(Instant::now());
             }
+            Deed::Renew => {
+                let leases = self.shards.iter().filter_map(|(of, shard)| Some((of.clone(), shard.until?))).collect();
+                self.renew(&leases);
+            }
             Deed::Changed { of, from, to, why } => {
                 self.board.turn(&of, to, why);
-                tracing::info!("{of}: {from} -> {to}: {why}");
+                self.scribe.say(Level::INFO, format!("{of}: {from} -> {to}: {why}"));
             }
-            Deed::Warned { of, warning } => tracing::warn!("{of}: {warning}"),
-            Deed::Complain(what) => tracing::error!("{what}"),
-            Deed::Take { .. } | Deed::Lease { .. } | Deed::Release { .. } | Deed::Stop => {}
+            Deed::Warned { of, warning } => self.scribe.say(Level::WARN, format!("{of}: {warning}")),
+            Deed::Complain(what) => self.scribe.say(Level::ERROR, what),
+            Deed::Lease { .. } | Deed::Stop => {}
         }
     }
 }

@@ -25,8 +25,7 @@ pub struct Virtual {
 impl Virtual {
     /// Whether it goes on as this one: all else can change while it runs.
     pub fn is_like(&self, other: &Virtual) -> bool {
-        let router = Config { priority: other.router.priority, ..self.router.clone() };
-        self.of == other.of && router == other.router
+        self.of == other.of && self.router.goes_on_from(&other.router)
     }
 }
 

@@ -39,7 +39,7 @@ pub enum Order {
     /// The HaVips of a shard come here; answered when all that had arrived is in the kernel.
     Promote(TenantShard, SyncSender<()>),
     /// They have gone: what is known of its connections is stale.
-    Demote(TenantShard),
+    Demote(TenantShard, bool),
     /// Exactly these shards from now on, with this key.
     Replace(Vec<Shared>, Box<Seal>),
     /// End, and leave everything as it stands.
@@ -51,15 +51,22 @@ pub enum Order {
 pub struct Orders(pub Bell<Order>);
 
 impl Orders {
-    /// Returns when the copies are complete, as far as they can be, or after this time.
-    pub fn promote(&self, of: &TenantShard, within: Duration) {
-        let (done, wait) = sync_channel(1);
-        self.0.send(Order::Promote(of.clone(), done));
-        let _ = wait.recv_timeout(within);
+    /// Returns when the copies of all of these are complete, as far as they can be, or after this time.
+    pub fn promote(&self, shards: &[&TenantShard], within: Duration) {
+        if shards.is_empty() {
+            return;
+        }
+        let deadline = Instant::now() + within;
+        let (done, wait) = sync_channel(shards.len());
+        shards.iter().for_each(|of| self.0.send(Order::Promote((*of).clone(), done.clone())));
+        for _ in shards {
+            let _ = wait.recv_timeout(deadline.saturating_duration_since(Instant::now()));
+        }
     }
 
-    pub fn demote(&self, of: &TenantShard) {
-        self.0.send(Order::Demote(of.clone()));
+    /// `taken`: by somebody who is known.
+    pub fn demote(&self, of: &TenantShard, taken: bool) {
+        self.0.send(Order::Demote(of.clone(), taken));
     }
 }
 
@@ -215,7 +222,7 @@ impl Copier {
                         self.promote(&of);
                         let _ = done.try_send(());
                     }
-                    Order::Demote(of) => self.demote(&of),
+                    Order::Demote(of, taken) => self.demote(&of, taken),
                     Order::Replace(shards, seal) => self.take_up(shards, *seal, |_| false),
                 }
             }
@@ -239,12 +246,12 @@ impl Copier {
         self.speaker.send(speaker::Order::InSync(of.clone(), false));
     }
 
-    fn demote(&mut self, of: &TenantShard) {
+    fn demote(&mut self, of: &TenantShard, taken: bool) {
         let Some(entry) = self.shards.get_mut(of).filter(|entry| matches!(entry.role, Role::Active(_))) else { return };
         // Nobody is told of what ends now.
         entry.role = Role::Backup(Vec::new());
         let what = entry.what.clone();
-        let ended = self.runtime.block_on(self.kernel.end_flows(&[what.zone].into(), |_, _| true));
+        let ended = if taken { self.runtime.block_on(self.kernel.end_flows(&[what.zone].into(), |_, _| true)) } else { Ok(0) };
         match ended {
             Ok(ended) => tracing::info!("{of}: {ended} connections are another node's now"),
             Err(error) => tracing::error!("{of}: cannot clear the connections that are another node's now: {error}"),

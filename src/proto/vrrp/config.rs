@@ -66,6 +66,12 @@ impl Config {
 }
 
 impl Config {
+    /// Whether a running instance can take this up instead of what it has.
+    pub fn goes_on_from(&self, other: &Config) -> bool {
+        let same = |config: &Config| (config.vrid, config.version, config.address);
+        same(self) == same(other) && self.addresses == other.addresses
+    }
+
     fn durations(&self) -> [Duration; 5] {
         let preempt = match self.preempt {
             Preempt::Never => Duration::ZERO,

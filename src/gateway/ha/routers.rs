@@ -1,0 +1,240 @@
+//! The virtual routers of this node, between the socket and the hands: no I/O.
+
+use super::bell::Bell;
+use super::board::{Board, Router};
+use super::hands::Deed;
+use super::instances::Virtual;
+use crate::model::{Priority, TenantShard};
+use crate::proto::vrrp::{Effect, Heard, Input, Instance, Why};
+use crate::wire::vrrp::{Advertisement, Discard, Envelope, GROUP_V4, GROUP_V6, Gate, Packet};
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::{Duration, Instant};
+
+/// The hands are stuck if they have done nothing of what they were told for so many intervals: leases lapse, and nobody else would know.
+const STUCK_INTERVALS: u32 = 2;
+/// But not before: a busy machine.
+const STUCK: Duration = Duration::from_millis(200);
+/// Warnings told in a second: a peer that contradicts itself with every packet must not fill the log.
+const WARNINGS: u32 = 10;
+
+/// All virtual routers of this node: what comes to them, and what they want.
+pub struct Routers {
+    pub entries: Vec<Entry>,
+    /// When each wants a `Timeout`.
+    pub due: BTreeSet<(Instant, usize)>,
+    pub hands: Bell<Deed>,
+    pub board: Arc<Board>,
+    /// What is to be sent, in the order in which the machines said so.
+    pub outbox: Vec<(usize, Priority)>,
+    pub buffer: Vec<u8>,
+    /// For shards that begin later.
+    pub drained: bool,
+    pub in_sync: BTreeMap<TenantShard, bool>,
+    pub told: Told,
+    pub warned: (Instant, u32),
+}
+
+/// Whether the hands keep up with what they are told.
+pub struct Told {
+    pub deeds: u64,
+    pub done: u64,
+    /// When they last were seen to do something, or had nothing to do.
+    pub at: Instant,
+    pub stuck: bool,
+}
+
+pub struct Entry {
+    pub what: Virtual,
+    pub machine: Instance,
+    pub gate: Gate,
+    pub lease: Option<Instant>,
+    /// The last advertisement reached nobody: it does not count, and the lease lapses.
+    pub mute: bool,
+    /// What tracking says.
+    pub able: bool,
+    pub wakes: Option<Instant>,
+    pub transitions: u64,
+    pub last: Option<Why>,
+    /// Something that the board does not show yet.
+    pub unshown: bool,
+}
+
+fn is_group(address: IpAddr) -> bool {
+    address == IpAddr::from(GROUP_V4) || address == IpAddr::from(GROUP_V6)
+}
+
+impl Routers {
+    pub fn wait(&self, now: Instant) -> Option<Duration> {
+        self.due.first().map(|(at, _)| at.saturating_duration_since(now))
+    }
+
+    pub fn timeouts(&mut self, now: Instant) {
+        while let Some((at, place)) = self.due.first().copied().filter(|(at, _)| *at <= now) {
+            self.board.counters.late(now.saturating_duration_since(at));
+            self.due.remove(&(at, place));
+            self.entries[place].wakes = None;
+            self.handle(now, place, Input::Timeout);
+        }
+    }
+
+    /// A packet of protocol 112.
+    pub fn hear(&mut self, now: Instant, clock: Duration, ip: &Envelope, bytes: &[u8]) {
+        self.board.counters.received.fetch_add(1, Relaxed);
+        if let Err(why) = self.admit(now, clock, ip, bytes) {
+            self.board.counters.discard(why);
+        }
+    }
+
+    fn admit(&mut self, now: Instant, clock: Duration, ip: &Envelope, bytes: &[u8]) -> Result<(), Discard> {
+        let packet = Packet::parse(ip, bytes)?;
+        let place = self.addressee(ip, &packet.advertisement)?;
+        let entry = &mut self.entries[place];
+        entry.gate.admit(ip.source, &packet, clock)?;
+        self.board.counters.checksum(packet.checksum);
+        let heard = Heard { from: ip.source, advertisement: packet.advertisement };
+        let ours = entry.what.router.addresses.as_addresses();
+        if entry.what.peers.is_some() && !ours.share(packet.advertisement.addresses) {
+            // With unicast, tenants may have one VRID: it is none of this shard's business.
+            entry.machine.overhear(&heard);
+            while let Some(effect) = self.entries[place].machine.poll_effect() {
+                self.carry_out(now, place, effect);
+            }
+            self.entries[place].unshown = true;
+            return Err(Discard::UnknownVrid);
+        }
+        self.handle(now, place, Input::Advertisement(heard));
+        Ok(())
+    }
+
+    /// Whose it is. Routers of different tenants may have one VRID; their addresses tell them apart. If they are nobody's, the first
+    /// of that VRID is told.
+    fn addressee(&self, ip: &Envelope, advertisement: &Advertisement<'_>) -> Result<usize, Discard> {
+        let mut found = Err(Discard::UnknownVrid);
+        let mut shares = None;
+        for (place, entry) in self.entries.iter().enumerate().filter(|(_, entry)| entry.what.router.vrid == advertisement.vrid) {
+            // Our own address is let through: the machine warns of it.
+            if entry.what.peers.as_ref().is_some_and(|peers| !peers.contains(&ip.source)) && ip.source != entry.what.router.address {
+                found = found.or(Err(Discard::UnlistedSource));
+                continue;
+            }
+            // What is not for us has come by accident: a socket of the device sees it all.
+            if ip.destination != entry.what.router.address && !is_group(ip.destination) {
+                continue;
+            }
+            let ours = entry.what.router.addresses.as_addresses();
+            if ours.are(advertisement.addresses) {
+                return Ok(place);
+            }
+            shares = shares.or(ours.share(advertisement.addresses).then_some(place));
+            found = found.or(Ok(place));
+        }
+        shares.map_or(found, Ok)
+    }
+
+    pub fn handle(&mut self, now: Instant, place: usize, input: Input<'_>) {
+        self.entries[place].machine.handle(now, input);
+        while let Some(effect) = self.entries[place].machine.poll_effect() {
+            self.carry_out(now, place, effect);
+        }
+        // One that goes with an advertisement waits until that has left.
+        if self.outbox.iter().all(|(sending, _)| *sending != place) {
+            self.lease(place);
+        }
+        let entry = &mut self.entries[place];
+        let wakes = entry.machine.poll_timeout().map(|(at, _)| at);
+        if wakes != entry.wakes {
+            self.due.extend(wakes.map(|at| (at, place)));
+            if let Some(old) = std::mem::replace(&mut entry.wakes, wakes) {
+                self.due.remove(&(old, place));
+            }
+        }
+        entry.unshown = true;
+    }
+
+    fn carry_out(&mut self, now: Instant, place: usize, effect: Effect) {
+        let entry = &mut self.entries[place];
+        let of = entry.what.of.clone();
+        let deed = match effect {
+            Effect::SendAdvertisement { priority } => return self.outbox.push((place, priority)),
+            Effect::Discarded(why) => return self.board.counters.discard(why),
+            Effect::TakeAddresses { .. } => {
+                entry.lease = entry.machine.lease_ends();
+                Deed::Take { of, until: entry.lease.unwrap_or(now) }
+            }
+            Effect::Announce { burst, why } => {
+                self.board.counters.announce(why);
+                Deed::Announce { of, burst }
+            }
+            Effect::StopAnswering => Deed::StopAnswering { of },
+            Effect::ReleaseAddresses => {
+                entry.lease = None;
+                Deed::Release { of, taken: entry.machine.is_succeeded() }
+            }
+            Effect::Changed { from, to, why } => {
+                entry.transitions += 1;
+                entry.last = Some(why);
+                Deed::Changed { of, from, to, why }
+            }
+            Effect::Warn(warning) => {
+                if now.saturating_duration_since(self.warned.0) >= Duration::from_secs(1) {
+                    self.warned = (now, 0);
+                }
+                self.warned.1 += 1;
+                if self.warned.1 > WARNINGS {
+                    return;
+                }
+                Deed::Warned { of, warning }
+            }
+        };
+        self.tell(deed);
+    }
+
+    pub fn lease(&mut self, place: usize) {
+        let entry = &mut self.entries[place];
+        let lease = entry.machine.lease_ends();
+        let until = lease.filter(|_| lease != entry.lease && !entry.mute);
+        entry.lease = lease;
+        if let Some(until) = until {
+            let of = entry.what.of.clone();
+            self.tell(Deed::Lease { of, until });
+        }
+    }
+
+    pub fn tell(&mut self, deed: Deed) {
+        if self.told.deeds == self.told.done {
+            // They had nothing to do until now.
+            self.told.at = Instant::now();
+        }
+        self.told.deeds += 1;
+        self.hands.send(deed);
+    }
+
+    /// A node whose hands are stuck cannot keep its leases: it lets go, so that another takes over.
+    pub fn watch_hands(&mut self, now: Instant) {
+        let done = self.board.counters.deeds.load(Relaxed);
+        if done != self.told.done || done == self.told.deeds {
+            (self.told.done, self.told.at) = (done, now);
+        }
+        let longest = self.entries.iter().map(|entry| entry.what.router.interval.duration()).max().unwrap_or_default();
+        let stuck = now.saturating_duration_since(self.told.at) > (longest * STUCK_INTERVALS).max(STUCK);
+        if std::mem::replace(&mut self.told.stuck, stuck) != stuck {
+            let input = if stuck { Input::Fault } else { Input::Mended };
+            for place in 0..self.entries.len() {
+                if stuck || self.entries[place].able {
+                    self.handle(now, place, input);
+                }
+            }
+        }
+    }
+
+    pub fn show(&mut self) {
+        for entry in self.entries.iter_mut().filter(|entry| entry.unshown) {
+            let (status, transitions, last) = (entry.machine.status(), entry.transitions, entry.last);
+            let warnings = entry.machine.warnings().iter().map(ToString::to_string).collect();
+            entry.unshown = !self.board.try_router(&entry.what.of, || Router { status, transitions, last, warnings });
+        }
+    }
+}
