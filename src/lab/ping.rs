@@ -64,7 +64,7 @@ pub struct Probed {
     /// Answers are stamped by the kernel on arrival, and while nothing was asked for more than the interval, nothing was
     /// missing: neither a late reader nor a late asker lengthens a gap.
     pub gap_ms: f64,
-    /// The same before the mark, when nothing had happened yet: what the machine makes of a 1 ms ping by itself.
+    /// The same before the mark, when nothing had happened yet, and after [`Probe::calm`]: what the machine makes of a 1 ms ping by itself.
     pub quiet_ms: f64,
     /// The longest time between two requests, in milliseconds. Much above the interval, the machine was busy, and what
     /// went through it was late with it.
@@ -88,6 +88,8 @@ struct Shared {
     /// Nanoseconds, since the mark, and before it.
     gap: AtomicU64,
     quiet: AtomicU64,
+    /// What the gap was when all was over.
+    judged: Mutex<Option<Duration>>,
     /// When each request was sent, by the clock that stamps answers.
     sent: Mutex<Vec<Duration>>,
 }
@@ -95,6 +97,10 @@ struct Shared {
 impl Shared {
     fn sent(&self) -> MutexGuard<'_, Vec<Duration>> {
         self.sent.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn judged(&self) -> MutexGuard<'_, Option<Duration>> {
+        self.judged.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn note(&self, gap: Duration) {
@@ -156,6 +162,12 @@ impl Probe {
         self.shared.quiet.fetch_max(self.shared.gap.swap(0, Ordering::Relaxed), Ordering::Relaxed);
     }
 
+    /// What was about to happen is over, and answers come again: the gap stays what it is, and longer ones are the machine's.
+    pub fn calm(&self) {
+        let gap = Duration::from_nanos(self.shared.gap.swap(0, Ordering::Relaxed));
+        self.shared.judged().get_or_insert(gap);
+    }
+
     /// The longest time between two answers so far, since the mark if there was one. What goes on now is not in it before the next answer.
     pub fn gap(&self) -> Duration {
         Duration::from_nanos(self.shared.gap.load(Ordering::Relaxed))
@@ -174,12 +186,14 @@ impl Probe {
         if let (Some(last), Some(unanswered)) = (heard.last, shared.sent().get(heard.next..).and_then(<[_]>::last)) {
             shared.note(unanswered.saturating_sub(last));
         }
-        let ms = |nanoseconds: &AtomicU64| nanoseconds.load(Ordering::Relaxed) as f64 / 1e6;
+        let read = |nanoseconds: &AtomicU64| Duration::from_nanos(nanoseconds.load(Ordering::Relaxed));
+        let (gap, quiet) = (read(&shared.gap), read(&shared.quiet));
+        let (gap, quiet) = shared.judged().map_or((gap, quiet), |judged| (judged, quiet.max(gap)));
         Probed {
             sent,
             lost: sent - heard.answered,
-            gap_ms: ms(&shared.gap),
-            quiet_ms: ms(&shared.quiet),
+            gap_ms: gap.as_secs_f64() * 1e3,
+            quiet_ms: quiet.as_secs_f64() * 1e3,
             asked_ms: asked.as_secs_f64() * 1e3,
         }
     }

@@ -29,6 +29,11 @@ pub fn table(node: &str, ha: &Value, flows: &Value) -> String {
         for warning in shard["warnings"].as_array().into_iter().flatten() {
             warnings += &format!("  ! {name}: {}\n", text(warning));
         }
+        for down in shard["tracked"].as_array().into_iter().flatten().filter(|one| one["up"] == false) {
+            let since = down["since_s"].as_f64().map_or_else(|| "-".into(), duration);
+            let why = down["last_error"].as_str().map(|error| format!(": {error}")).unwrap_or_default();
+            warnings += &format!("  ! {name}: {} has been down for {since}{why}\n", text(&down["what"]));
+        }
     }
     format!("\n{}{warnings}", rows(&COLUMNS, cells))
 }
@@ -120,6 +125,10 @@ mod tests {
                     "tenant": "blue", "shard": 3, "state": "backup", "for_s": 31.4, "priority": 100, "drained": true, "able": true,
                     "heard": { "from": "10.9.0.2", "priority": 200, "ago_s": 0.042 }, "warnings": ["gw-2 has another interval: 1s"],
                     "candidates": ["gw-2", "gw-1"], "in_sync": true, "copies": 87,
+                    "tracked": [
+                        { "what": "tcp 172.16.101.20:5432", "up": false, "since_s": 12.0, "last_error": "connection refused", "cost": 50 },
+                        { "what": "interface eth2", "up": true, "since_s": 31.0, "last_error": null, "cost": 50 },
+                    ],
                     "sync": [{ "from": "10.9.0.2", "in_sync": true, "lag_ms": 0.4, "flows": 87 }],
                 },
                 {
@@ -135,6 +144,7 @@ mod tests {
   blue    3      backup, drained  31 s    100       gw-2  42 ms ago    0.4 ms        87
   cyan    0      active, unable   250 ms  255       gw-2  its own      nobody there  -
   ! blue/3: gw-2 has another interval: 1s
+  ! blue/3: tcp 172.16.101.20:5432 has been down for 12 s: connection refused
 ";
         assert_eq!(table("gw-1", &ha, &json!({ "acme/0": 120 })), expected);
     }

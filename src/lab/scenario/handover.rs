@@ -87,12 +87,19 @@ pub fn hand_over(lab: &mut Lab, node: &str, cause: Cause, counts: &Counts) -> Re
     let probes = tenants.iter().map(|tenant| probe(lab, first(&tenant.name), OFTEN)).collect::<Result<Vec<Probe>>>()?;
 
     mark(&probes)?;
-    match cause {
-        Cause::Death => lab.fail(node, Kill::Node)?,
-        Cause::Drain => unix_ok(&lab.socket(node)?, "POST", "/v1/drain", None).map(drop)?,
+    if cause == Cause::Death {
+        lab.fail(node, Kill::Node)?;
     }
-    let after = elsewhere(lab, &before)?;
-    let went_on: Vec<bool> = probes.iter().map(goes_on).collect();
+    let (lab, socket) = (&*lab, lab.socket(node)?);
+    let (after, went_on) = std::thread::scope(|scope| {
+        // A drain is answered a second after the move, when nothing is forwarded here any more.
+        let drained = (cause == Cause::Drain).then(|| scope.spawn(|| unix_ok(&socket, "POST", "/v1/drain", None)));
+        let after = elsewhere(lab, &before)?;
+        let went_on: Vec<bool> = probes.iter().map(goes_on).collect();
+        probes.iter().for_each(Probe::calm);
+        drained.map_or(Ok(()), |drained| drained.join().expect("asking does not panic").map(drop))?;
+        Ok::<_, crate::lab::Error>((after, went_on))
+    })?;
 
     // All at once: who waits for late answers need not keep the flows waiting.
     let seen: Vec<(Probed, FlowReport)> = std::thread::scope(|scope| {
@@ -101,6 +108,8 @@ pub fn hand_over(lab: &mut Lab, node: &str, cause: Cause, counts: &Counts) -> Re
         let measured = "measuring does not panic";
         probed.into_iter().zip(used).map(|(probed, used)| (probed.join().expect(measured), used.join().expect(measured))).collect()
     });
+    // What disturbs one tenant's ping by itself is the machine, which all have in common.
+    let quiet_ms = seen.iter().map(|(probed, _)| probed.quiet_ms).fold(0.0, f64::max);
     let bound_ms = match (cause, &lab.topology.group) {
         (Cause::Death, Some(group)) => bound_ms(Duration::from_millis(group.interval_ms), BACKUP),
         _ => PLANNED_MS,
@@ -113,7 +122,7 @@ pub fn hand_over(lab: &mut Lab, node: &str, cause: Cause, counts: &Counts) -> Re
         to: owner(&after, &tenant.name),
         tenant: tenant.name.clone(),
         bound_ms,
-        probed,
+        probed: Probed { quiet_ms, ..probed },
         went_on,
         flows,
     };
