@@ -1,7 +1,9 @@
 //! What an operator does to a group that runs: nobody is to notice.
 
 use super::support::*;
-use portway::lab::{Kill, Lab, poll_until};
+use portway::config::Backend;
+use portway::lab::topology::Wiring;
+use portway::lab::{Kill, Lab, Topology, poll_until};
 use std::collections::BTreeMap;
 
 #[test]
@@ -119,4 +121,49 @@ fn a_key_that_others_may_read_is_refused_and_the_old_one_stays() {
     poll_until("a complaint", SOON, || Ok(log(&lab, "gw-2").contains("chmod 600"))).unwrap();
     lab.await_in_sync().unwrap();
     assert_eq!(shard(&lab, "gw-1")["state"], "active");
+}
+
+#[test]
+fn serial_another_interval_is_taken_up_without_a_change_of_state() {
+    let mut lab = group(2, 1);
+    let probe = probe(&lab);
+    let before = ["gw-1", "gw-2"].map(|node| shard(&lab, node)["transitions"].clone());
+    // The longer one first where it is waited for.
+    for node in ["gw-2", "gw-1"] {
+        reload(&mut lab, node, |yaml| yaml.replace("interval: 100ms", "interval: 200ms"));
+        poll_until("the interval", SOON, || Ok(status(&lab, node)["ha"]["interval_ms"] == 200)).unwrap();
+        goes_on(&probe);
+    }
+    assert_eq!(probe.stop().lost, 0);
+    lab.await_in_sync().unwrap();
+    assert_eq!(["gw-1", "gw-2"].map(|node| shard(&lab, node)["transitions"].clone()), before, "{}", log(&lab, "gw-1"));
+}
+
+#[test]
+fn serial_tenants_with_one_vrid_do_not_move_each_others_shards() {
+    let mut lab = Lab::build(Topology::group(&["acme", "blue"], 2, 1, &[Wiring::Veth])).unwrap();
+    lab.serve().unwrap();
+    lab.start_daemons_edited(program(), Backend::Auto, |_, yaml| yaml.replace("vrid: 52", "vrid: 51")).unwrap();
+    for tenant in ["acme", "blue"] {
+        lab.await_active("gw-1", tenant, 0).unwrap();
+    }
+    lab.await_in_sync().unwrap();
+    // One tenant's shard is better off elsewhere; the other's stays.
+    for (node, priority) in [("gw-1", 200), ("gw-2", 100)] {
+        let blue = "shard: 0, vrid: 51, platform: 10.9.0.51";
+        reload(&mut lab, node, |yaml| {
+            let at = yaml.find(blue).unwrap();
+            let (before, after) = yaml.split_at(at);
+            before.to_owned() + &after.replacen(&format!("priority: {priority}"), &format!("priority: {}", 300 - priority), 1)
+        });
+    }
+    lab.await_active("gw-2", "blue", 0).unwrap();
+    lab.await_active("gw-1", "acme", 0).unwrap();
+    lab.await_in_sync().unwrap();
+    for node in ["gw-1", "gw-2"] {
+        let shards = status(&lab, node)["ha"]["shards"].clone();
+        for shard in shards.as_array().unwrap() {
+            assert_eq!(shard["warnings"].as_array().map(Vec::len), Some(0), "{node}: {shard}");
+        }
+    }
 }
