@@ -14,6 +14,9 @@ pub enum Bar {
     AtLeast(f64),
     /// The 99th percentile.
     P99AtMost(f64),
+    /// The worst.
+    EachAtMost(f64),
+    EachAtLeast(f64),
 }
 
 #[derive(Debug)]
@@ -84,6 +87,8 @@ impl Figure {
             Bar::AtMost(limit) => median(&self.values) <= limit,
             Bar::AtLeast(limit) => median(&self.values) >= limit,
             Bar::P99AtMost(limit) => percentile(&self.values, 0.99) <= limit,
+            Bar::EachAtMost(limit) => self.values[self.values.len() - 1] <= limit,
+            Bar::EachAtLeast(limit) => self.values[0] >= limit,
         })
     }
 
@@ -111,6 +116,8 @@ impl fmt::Display for Bar {
             Bar::AtMost(limit) => write!(f, "<= {limit}"),
             Bar::AtLeast(limit) => write!(f, ">= {limit}"),
             Bar::P99AtMost(limit) => write!(f, "p99 <= {limit}"),
+            Bar::EachAtMost(limit) => write!(f, "each <= {limit}"),
+            Bar::EachAtLeast(limit) => write!(f, "each >= {limit}"),
         }
     }
 }

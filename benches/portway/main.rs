@@ -1,17 +1,26 @@
 //! Portway's benchmarks. `README.md` beside this directory says how each figure is obtained and how to read it.
 //!
-//! `cargo bench --bench portway -- [NAME...] [--backend userspace|kernel] [--rounds N]`; without names, all that this
+//! `cargo bench --bench portway -- [NAME...] [--backend userspace|kernel] [--rounds N] [--short]`; without names, all that this
 //! machine can run. Everything happens in network namespaces that go when the process ends, however it ends.
 
 mod attach;
 mod chain;
+mod failover;
+mod failover_peer;
 mod figures;
+mod group;
+mod handover;
 
 mod host_cost;
 mod http;
+mod lateness;
+mod many_flows;
 mod nodes;
+mod paced;
 mod peers;
+mod redundant;
 mod sender;
+mod sync_rate;
 mod throughput;
 mod vm_gre;
 
@@ -28,6 +37,8 @@ pub struct Options {
     backend: String,
     /// Rounds of each comparison; none: as many as the benchmark itself thinks right.
     rounds: Option<usize>,
+    /// The failover benchmarks in little, to see that they work: few rounds, and connections that are idle for a moment only.
+    short: bool,
     /// Within the virtual machine, where a time is an order of magnitude longer and means little by itself.
     emulated: bool,
 }
@@ -39,11 +50,17 @@ struct Bench {
     gre: bool,
 }
 
-const BENCHES: [Bench; 6] = [
+const BENCHES: [Bench; 12] = [
     Bench { name: "attach", run: attach::run, gre: false },
     Bench { name: "peers", run: peers::run, gre: false },
     Bench { name: "host-cost", run: host_cost::run, gre: false },
     Bench { name: "throughput", run: throughput::run, gre: false },
+    Bench { name: "failover", run: failover::run, gre: false },
+    Bench { name: "handover", run: handover::run, gre: false },
+    Bench { name: "failover-peer", run: failover_peer::run, gre: false },
+    Bench { name: "sync", run: sync_rate::run, gre: false },
+    Bench { name: "failover-250k", run: many_flows::run, gre: false },
+    Bench { name: "lateness", run: lateness::run, gre: false },
     Bench { name: "vm-peers", run: peers::run_kernel, gre: true },
     Bench { name: "vm-gre", run: vm_gre::run, gre: true },
 ];
@@ -61,7 +78,7 @@ fn main() -> ExitCode {
 
 /// Whether every bar was held.
 fn run() -> anyhow::Result<bool> {
-    let mut options = Options { backend: "userspace".into(), rounds: None, emulated: false };
+    let mut options = Options { backend: "userspace".into(), rounds: None, short: false, emulated: false };
     let mut names = Vec::new();
     let mut arguments = std::env::args().skip(1);
     while let Some(argument) = arguments.next() {
@@ -69,6 +86,7 @@ fn run() -> anyhow::Result<bool> {
             // Cargo says so to every benchmark.
             "--bench" => {}
             "--backend" => options.backend = arguments.next().context("--backend needs `userspace` or `kernel`")?,
+            "--short" => options.short = true,
             EMULATED => options.emulated = true,
             "--rounds" => options.rounds = Some(arguments.next().context("--rounds needs a number")?.parse()?),
             name if BENCHES.iter().any(|bench| bench.name == name) => names.push(argument),
@@ -78,6 +96,7 @@ fn run() -> anyhow::Result<bool> {
     if !nix::unistd::geteuid().is_root() {
         bail!("benchmarks make network namespaces: run them as root");
     }
+    portway::lab::on_interrupt().context("cannot listen for signals")?;
     let mut held = true;
     for bench in BENCHES.iter().filter(|bench| names.is_empty() || names.iter().any(|wanted| wanted == bench.name)) {
         eprintln!("{} ...", bench.name);

@@ -227,6 +227,15 @@ impl Dataplane {
     pub fn stop(self) {}
 
     fn spawn(&mut self, name: &'static str, work: impl FnOnce() + Send + 'static) -> Result<(), Error> {
+        let work = move || {
+            if let Err(error) = super::urgent::urgent() {
+                tracing::warn!(
+                    thread = name,
+                    "no high priority ({error}): allow CAP_SYS_NICE or LimitNICE, or a busy machine may delay packets"
+                );
+            }
+            work();
+        };
         let thread = thread::Builder::new().name(name.into()).spawn(work);
         self.threads.push(thread.map_err(|source| Error::Start { doing: name, source })?);
         Ok(())

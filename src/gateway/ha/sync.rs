@@ -187,6 +187,10 @@ impl Copier {
             tracing::warn!("{}: connections that stand are left as they are: {error}", what.of);
             Vec::new()
         });
+        self.keeping_from(what, &standing, now)
+    }
+
+    fn keeping_from(&self, what: &Shared, standing: &[crate::model::Flow], now: Instant) -> Role {
         let keeping = what.from.iter().map(|(node, from)| {
             let (stream, seal) = (stream(&what.of, node, &self.node), self.seal.clone());
             let (zone, mark, tuning) = (what.zone, what.mark, Tuning::default());
@@ -251,13 +255,21 @@ impl Copier {
         // Nobody is told of what ends now.
         entry.role = Role::Backup(Vec::new());
         let what = entry.what.clone();
-        let ended = if taken { self.runtime.block_on(self.kernel.end_flows(&[what.zone].into(), |_, _| true)) } else { Ok(0) };
-        match ended {
-            Ok(ended) => tracing::info!("{of}: {ended} connections are another node's now"),
-            Err(error) => tracing::error!("{of}: cannot clear the connections that are another node's now: {error}"),
-        }
+        let ended = taken.then(|| self.runtime.block_on(self.kernel.end_flows(&[what.zone].into(), |_, _| true)));
         let now = Instant::now();
-        let role = self.keeping(&what, now);
+        let role = match ended {
+            Some(Ok(ended)) => {
+                tracing::info!("{of}: {ended} connections are another node's now");
+                // Not read again: nothing stands any more, and the kernel takes some 10 ms for it without a pause, however few there are
+                // (a lock for each of 262,144 buckets).
+                self.keeping_from(&what, &[], now)
+            }
+            Some(Err(error)) => {
+                tracing::error!("{of}: cannot clear the connections that are another node's now: {error}");
+                self.keeping(&what, now)
+            }
+            None => self.keeping(&what, now),
+        };
         self.turn_to(of, what, role, now);
     }
 
