@@ -38,6 +38,9 @@ const NESTED_PORTS: &str = "{ 4789, 4790, 5555, 6080, 6081, 8472 }";
 /// inside. They stand at these places only if the flags announce a key and nothing else, which is part of the look-up.
 const SENDER: &str = "ip saddr . @th,0,32 . @th,32,32 . @th,160,32";
 
+/// What routers say of a packet that was sent (RFC 792; "fragmentation needed" is of the first type).
+const ABOUT_OURS: &str = "icmp type { destination-unreachable, time-exceeded, parameter-problem }";
+
 /// Everything inside `table inet portway { ... }`.
 pub fn body(inputs: &Inputs, all: &[Served]) -> String {
     let mut text = String::new();
@@ -236,6 +239,8 @@ fn to_the_machine(out: &mut String, inputs: &Inputs, served: &Served) {
     let what = if accept { " meta l4proto { tcp, udp }" } else { "" };
     line(out, format_args!("ip daddr {address}{what} iifname \"{}\" counter name drop_unsolicited drop", served.tenant.interface));
     if served.shard.havip.is_some() && !accept {
+        // About packets of our tunnels, which no connection stands for: by these, tunnels learn what their path carries.
+        line(out, format_args!("ip daddr {} {ABOUT_OURS} accept", served.shard.local));
         line(out, format_args!("ip daddr {} ip protocol != gre counter name drop_to_node drop", served.shard.local));
     }
 }

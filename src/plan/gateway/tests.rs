@@ -158,6 +158,46 @@ fn the_translated_address_is_added_unless_it_is_there() {
     assert!(state(&config, Carrier::Userspace).addresses.is_empty());
 }
 
+/// As `gateway`, every shard shared with another node.
+fn pair(tenants: &[&str]) -> Gateway {
+    use crate::config::{Authentication, Cast, HaVip};
+    let mut config = gateway(tenants, 1);
+    config.ha = Some(crate::config::Ha {
+        nodes: [("gw-1".parse().unwrap(), [10, 9, 0, 1].into()), ("gw-2".parse().unwrap(), [10, 9, 0, 2].into())].into(),
+        interval: Default::default(),
+        version: Default::default(),
+        checksum: Default::default(),
+        cast: Cast::Unicast,
+        preempt: None,
+        accept: false,
+        authentication: Authentication::Hmac,
+        keys: vec![],
+        sync_port: 3790,
+        track: vec![],
+        retained: BTreeSet::new(),
+    });
+    for (tenant, n) in config.tenants.iter_mut().zip(50..) {
+        tenant.shards[0].local = [10, 9, 0, n].into();
+        tenant.shards[0].havip = Some(HaVip { vrid: n.try_into().unwrap(), priority: None });
+    }
+    config
+}
+
+/// The rules of a chain.
+fn chain<'a>(body: &'a str, name: &str) -> Vec<&'a str> {
+    let lines = body.lines().skip_while(|line| !line.starts_with(&format!("chain {name} {{"))).skip(1);
+    lines.take_while(|line| *line != "}").collect()
+}
+
+#[test]
+fn what_routers_say_of_our_tunnels_is_heard_though_a_havip_accepts_nothing() {
+    let config = pair(&["acme"]);
+    let state = state(&config, Carrier::Kernel);
+    let input = chain(&state.tables[&NftTable::Inet].body, "input");
+    let at = |begins: &str| input.iter().position(|line| line.starts_with(begins)).unwrap_or_else(|| panic!("{begins}: {input:#?}"));
+    assert!(at("ip daddr 10.9.0.50 icmp type { destination-unreachable") < at("ip daddr 10.9.0.50 ip protocol != gre"));
+}
+
 #[test]
 fn probes_have_a_zone_of_their_own_and_are_not_translated() {
     use crate::config::{HaVip, HttpCheck, Probe, Target, Tracked, Watched};
