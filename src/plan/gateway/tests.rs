@@ -199,6 +199,40 @@ fn what_routers_say_of_our_tunnels_is_heard_though_a_havip_accepts_nothing() {
 }
 
 #[test]
+fn a_havip_is_nothing_at_an_interface_that_is_not_its_own() {
+    let mut config = pair(&["acme", "blue"]);
+    let fenced = |config: &Gateway, facts: &Facts, chain_name: &str| {
+        let fence = &state_with(config, Carrier::Kernel, facts).tables[&NftTable::Netdev].body.clone();
+        let rules = chain(fence, chain_name).into_iter().filter(|line| line.starts_with("arp")).map(str::to_owned);
+        rules.collect::<Vec<_>>()
+    };
+    // Both tenants have 172.16.101.10: at neither interface is it a stranger.
+    assert_eq!(fenced(&config, &facts(), "out_0"), ["arp saddr ip { 172.16.101.10 } drop"]);
+    assert_eq!(fenced(&config, &facts(), "out_1"), ["arp saddr ip { 10.9.0.50, 10.9.0.51 } drop"]);
+    assert_eq!(
+        fenced(&config, &facts(), "in_0"),
+        ["arp daddr ip { 172.16.101.10 } arp operation request arp saddr ip . arp daddr ip != { 172.16.101.10 . 172.16.101.10 } drop"]
+    );
+    config.tenants[1].shards[0].snat = to([172, 16, 101, 11]);
+    assert_eq!(fenced(&config, &facts(), "out_1"), ["arp saddr ip { 10.9.0.50, 10.9.0.51, 172.16.101.11 } drop"]);
+    assert_eq!(fenced(&config, &facts(), "out_2"), ["arp saddr ip { 10.9.0.50, 10.9.0.51, 172.16.101.10 } drop"]);
+    // Nor where the node has the same address for its own.
+    let mut own = facts();
+    own.links.get_mut(&"eni0".parse::<IfName>().unwrap()).unwrap().addresses.push("172.16.101.11/24".parse().unwrap());
+    assert_eq!(fenced(&config, &own, "out_1"), ["arp saddr ip { 10.9.0.50, 10.9.0.51 } drop"]);
+    let body = &state_with(&config, Carrier::Kernel, &own).tables[&NftTable::Inet].body.clone();
+    let rules = chain(body, "output");
+    for rule in [
+        "ip saddr { 10.9.0.50, 10.9.0.51 } oifname != { \"lo\", \"plat0\" } counter name drop_from_elsewhere drop",
+        "ip saddr { 172.16.101.10 } oifname != { \"eni0\", \"lo\" } counter name drop_from_elsewhere drop",
+        "ip saddr { 172.16.101.11 } oifname != { \"eni0\", \"eni1\", \"lo\" } counter name drop_from_elsewhere drop",
+    ] {
+        assert!(rules.contains(&rule), "{rule}: {rules:#?}");
+    }
+    assert!(chain(body, "input").contains(&"ip daddr { 172.16.101.10 } iifname != { \"eni0\", \"lo\" } counter name drop_to_node drop"));
+}
+
+#[test]
 fn probes_have_a_zone_of_their_own_and_are_not_translated() {
     use crate::config::{HaVip, HttpCheck, Probe, Target, Tracked, Watched};
     use crate::model::Cost;
