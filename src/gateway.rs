@@ -59,6 +59,8 @@ pub struct Node {
     group: Group,
     /// The fence that should stand, without its text.
     fence: Option<Ruleset>,
+    /// It did not stand as it should: leases may be gone with it.
+    fence_was_lost: bool,
     /// The group has yet to learn of a change of the configuration.
     regroup: bool,
     /// Once the daemon runs.
@@ -98,6 +100,7 @@ impl Node {
             revision: 0,
             group: Group::default(),
             fence: None,
+            fence_was_lost: false,
             regroup: false,
             kernel: None,
         })
@@ -189,6 +192,7 @@ impl Role for Node {
         self.mtu = inputs.tunnel_mtu();
         let desired = desired(&inputs);
         let without_text = |table| desired.tables.get(&table).map(|ruleset: &Ruleset| Ruleset::observed(ruleset.revision()));
+        self.fence_was_lost |= desired.tables.get(&NftTable::Netdev) != observed.tables.get(&NftTable::Netdev);
         (self.ruleset, self.fence) = (without_text(NftTable::Inet), without_text(NftTable::Netdev));
         Ok(desired)
     }
@@ -199,7 +203,12 @@ impl Role for Node {
         let followed = self.path.follow(&tunnels, kernel).await;
         // An address without its fence could not be taken away from a daemon that hangs.
         let regrouped = match &self.fence {
-            Some(fence) if kernel.has_ruleset(NftTable::Netdev, fence).await => self.regroup(),
+            Some(fence) if kernel.has_ruleset(NftTable::Netdev, fence).await => {
+                if std::mem::take(&mut self.fence_was_lost) {
+                    self.group.renew();
+                }
+                self.regroup()
+            }
             _ => Ok(()),
         };
         // Packets that the data path still lets through, and copies for a group that does not know, would only begin anew what ends here.
