@@ -2,7 +2,9 @@
 
 use super::support::*;
 use nix::sys::signal::Signal;
-use portway::lab::{Lab, Netns, poll_until};
+use portway::config::Backend;
+use portway::lab::topology::Wiring;
+use portway::lab::{Lab, Netns, Topology, poll_until};
 use rstest::rstest;
 use std::net::{Ipv4Addr, UdpSocket};
 use std::time::Duration;
@@ -92,4 +94,24 @@ fn at_another_interface_a_havip_is_nothing() {
     let _ = inside.send_to(b"!", (Ipv4Addr::new(10, 9, 0, 101), 7));
     assert!(outside.recv(&mut [0; 8]).is_err(), "nothing leaves there");
     assert!(counted(&lab, "gw-1", "inet", "drop_from_elsewhere") > 0);
+}
+
+#[test]
+fn leases_that_go_with_all_rules_are_back_before_the_next_advertisement() {
+    let topology = Topology::group(&["acme"], 2, 1, &[Wiring::Veth]).with_interval(Duration::from_secs(3));
+    let mut lab = Lab::build(topology).unwrap();
+    lab.serve().unwrap();
+    lab.start_daemons(program(), Backend::Auto).unwrap();
+    poll_until("an Active", SOON * 3, || Ok(shard(&lab, "gw-1")["state"] == "active")).unwrap();
+    let gateway = lab.node("gw-1").unwrap();
+    let live = || {
+        String::from_utf8_lossy(&gateway.command("nft").args(["list", "set", "netdev", "portway", "live"]).output().unwrap().stdout)
+            .into_owned()
+    };
+    assert!(live().contains(&INSIDE.to_string()), "{}", live());
+    let sent = || metric(&lab, "gw-1", "portway_vrrp_sent_advertisements");
+    let before = sent();
+    poll_until("an advertisement", SOON, || Ok(sent() > before)).unwrap();
+    assert!(gateway.command("nft").args(["flush", "ruleset"]).status().unwrap().success());
+    poll_until("leases", Duration::from_secs(2), || Ok(live().contains(&INSIDE.to_string()))).unwrap();
 }
