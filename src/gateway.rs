@@ -48,6 +48,8 @@ pub struct Node {
     path: Path,
     mtu: u32,
     over: Over,
+    /// What the group, which has yet to learn that it is over, may begin anew.
+    over_again: Over,
     /// What the connections of these zones have to comply with, not yet looked at.
     terms: Vec<(u16, Terms)>,
     /// The rules that should stand, without their text.
@@ -57,6 +59,8 @@ pub struct Node {
     group: Group,
     /// The fence that should stand, without its text.
     fence: Option<Ruleset>,
+    /// It did not stand as it should: leases may be gone with it.
+    fence_was_lost: bool,
     /// The group has yet to learn of a change of the configuration.
     regroup: bool,
     /// Once the daemon runs.
@@ -90,11 +94,13 @@ impl Node {
             path: Path::default(),
             mtu: 0,
             over: Over::default(),
+            over_again: Over::default(),
             terms: Vec::new(),
             ruleset: None,
             revision: 0,
             group: Group::default(),
             fence: None,
+            fence_was_lost: false,
             regroup: false,
             kernel: None,
         })
@@ -145,6 +151,7 @@ impl Role for Node {
     }
 
     async fn start(&mut self, kernel: &Arc<Kernel>, inherited: &mut BTreeMap<String, OwnedFd>) -> anyhow::Result<()> {
+        ha::check(&self.config).context("cannot take part in the group of gateways")?;
         self.kernel = Some(kernel.clone());
         self.choose_carrier(kernel).await?;
         let facts = kernel.facts().await?;
@@ -155,8 +162,11 @@ impl Role for Node {
     }
 
     async fn succeed(&mut self) -> anyhow::Result<()> {
-        // The predecessor's rules stand.
-        self.regroup()
+        // The predecessor's rules stand. It is gone: what fails now is tried again by the passes.
+        if let Err(error) = self.regroup() {
+            tracing::error!("{error:#}");
+        }
+        Ok(())
     }
 
     fn revision(&self) -> u64 {
@@ -182,39 +192,37 @@ impl Role for Node {
         self.mtu = inputs.tunnel_mtu();
         let desired = desired(&inputs);
         let without_text = |table| desired.tables.get(&table).map(|ruleset: &Ruleset| Ruleset::observed(ruleset.revision()));
+        self.fence_was_lost |= desired.tables.get(&NftTable::Netdev) != observed.tables.get(&NftTable::Netdev);
         (self.ruleset, self.fence) = (without_text(NftTable::Inet), without_text(NftTable::Netdev));
         Ok(desired)
     }
 
     async fn follow(&mut self, kernel: &Kernel) -> anyhow::Result<()> {
         let tunnels = self.tunnels();
-        // Packets that the data path still lets through would only begin anew what ends here.
+        // What fails does not keep the rest from following: one tenant's tunnel is not the group's business.
         let followed = self.path.follow(&tunnels, kernel).await;
-        self.over.end(kernel).await?;
-        followed?;
-        self.end_the_changed(kernel).await?;
         // An address without its fence could not be taken away from a daemon that hangs.
-        match &self.fence {
-            Some(fence) if kernel.has_ruleset(NftTable::Netdev, fence).await => self.regroup(),
+        let regrouped = match &self.fence {
+            Some(fence) if kernel.has_ruleset(NftTable::Netdev, fence).await => {
+                if std::mem::take(&mut self.fence_was_lost) {
+                    self.group.renew();
+                }
+                self.regroup()
+            }
             _ => Ok(()),
-        }
+        };
+        // Packets that the data path still lets through, and copies for a group that does not know, would only begin anew what ends here.
+        let ended = self.end_the_freed(kernel).await;
+        let complied = if followed.is_ok() { self.end_the_changed(kernel).await } else { Ok(()) };
+        followed.and(regrouped).and(ended).and(complied)
     }
 
     fn reload(&mut self) -> Result<(), String> {
         match config::load(&self.file) {
             Ok(Config::Gateway(mut new)) => {
-                let keep = |config: &config::Gateway| {
-                    (
-                        config.platform.clone(),
-                        config.backend,
-                        config.runtime_dir.clone(),
-                        config.admin,
-                        config.node.clone(),
-                        config.ha.is_some(),
-                    )
-                };
-                if keep(&new) != keep(&self.config) {
-                    return Err("`node`, `platform`, `backend`, `runtime_dir`, `admin`, and whether there is `ha`, are taken up at a start: start the daemon again, which loses nothing".into());
+                let kept = differs(&self.config, &new);
+                if !kept.is_empty() {
+                    return Err(format!("{} is taken up at a start: start the daemon again, which loses nothing", kept.join(", ")));
                 }
                 if let (Some(old), Some(ha)) = (&self.config.ha, &mut new.ha) {
                     let held = self.group.board().holds().into_iter();
@@ -277,6 +285,24 @@ impl Role for Node {
         self.group.stop();
         self.path.stop();
     }
+}
+
+/// What is taken up at a start only, and is not as it was.
+fn differs(old: &Gateway, new: &Gateway) -> Vec<&'static str> {
+    // Of the group's sockets, one listens where advertisements go, the other at its port; the rules let just these in.
+    let of_ha = |config: &Gateway| config.ha.as_ref().map(|ha| (ha.cast, ha.sync_port));
+    let (cast, port) = of_ha(old).zip(of_ha(new)).map_or((false, false), |(old, new)| (old.0 != new.0, old.1 != new.1));
+    let all = [
+        ("`node`", old.node != new.node),
+        ("`platform`", old.platform != new.platform),
+        ("`backend`", old.backend != new.backend),
+        ("`runtime_dir`", old.runtime_dir != new.runtime_dir),
+        ("`admin`", old.admin != new.admin),
+        ("whether there is `ha`", old.ha.is_some() != new.ha.is_some()),
+        ("`ha.cast`", cast),
+        ("`ha.sync_port`", port),
+    ];
+    all.into_iter().filter_map(|(name, differs)| differs.then_some(name)).collect()
 }
 
 /// The peers of a configuration, which are taken out of it, and those that were added besides.

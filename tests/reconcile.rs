@@ -3,7 +3,9 @@
 mod kernel_support;
 
 use kernel_support::{World, in_namespace, name, run};
-use portway::config::{Allow, Backend, Gateway, GatewayShard, GatewayTenant, Host, HostShard, HostTenant, Platform, Snat, StaticPeer};
+use portway::config::{
+    self, Allow, Backend, Config, Gateway, GatewayShard, GatewayTenant, Host, HostShard, HostTenant, Platform, Snat, StaticPeer,
+};
 use portway::daemon::reconcile::{Role, pass};
 use portway::host::attachments::Spec;
 use portway::model::{GreKey, PortRange, ShardId};
@@ -265,4 +267,37 @@ fn whatever_is_broken_from_outside_is_mended() {
             assert_eq!(world.kernel.observe(&node.interest()).await.unwrap(), whole, "{damage}");
         }
     });
+}
+
+const SHARED: &str = "
+gateway:
+  node: gw-1
+  platform: { interface: plat0, address: 10.9.0.1 }
+  runtime_dir: DIRECTORY
+  ha: { nodes: { gw-1: 10.9.0.1, gw-2: 10.9.0.2 }, keys: [{ id: 1, file: /nowhere/ha.key }], cast: unicast, sync_port: 3790 }
+  tenants:
+    - { name: acme, key: 7, interface: eni0, router: 172.16.101.1, allow: [{ to: 172.16.0.0/16, tcp: all }], inner: 10.64.0.0/16,
+        shards: [{ shard: 0, vrid: 51, platform: 10.9.0.50, tenant: 172.16.101.10 }] }
+";
+
+#[test]
+fn what_is_taken_up_at_a_start_only_is_refused_by_its_name() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("gateway.yaml");
+    let shared = SHARED.replace("DIRECTORY", directory.path().to_str().unwrap());
+    std::fs::write(&file, &shared).unwrap();
+    let Ok(Config::Gateway(config)) = config::load(&file) else { panic!("a gateway") };
+    let mut node = gateway::Node::new(file.clone(), config).unwrap();
+    for (old, new, named) in [
+        ("cast: unicast", "cast: multicast", "`ha.cast` is"),
+        ("3790", "3791", "`ha.sync_port` is"),
+        ("runtime_dir", "backend: kernel\n  runtime_dir", "`backend` is"),
+        ("cast: unicast, sync_port: 3790", "cast: multicast, sync_port: 3791", "`ha.cast`, `ha.sync_port` is"),
+    ] {
+        std::fs::write(&file, shared.replace(old, new)).unwrap();
+        let refusal = node.reload().unwrap_err();
+        assert!(refusal.starts_with(named) && refusal.contains("start the daemon again"), "{refusal}");
+    }
+    std::fs::write(&file, shared.replace("tcp: all", "udp: all")).unwrap();
+    node.reload().unwrap();
 }

@@ -268,10 +268,10 @@ impl Ha {
     pub const PRIORITIES: [Priority; Self::CANDIDATES] = [Priority(200), Priority::DEFAULT];
 
     /// What `node` advertises for a shard: the priority that is configured for it, else by its rank among the candidates. Who is no
-    /// candidate would come last.
+    /// candidate comes last, whatever is configured: it is to be relieved.
     pub fn priority(&self, node: &NodeName, of: &TenantShard, configured: Option<Priority>) -> Priority {
-        let rank = || self.candidates(of).iter().position(|candidate| *candidate == node);
-        configured.unwrap_or_else(|| rank().map_or(Priority::LOWEST, |rank| Self::PRIORITIES[rank]))
+        let rank = self.candidates(of).iter().position(|candidate| *candidate == node);
+        rank.map_or(Priority::LOWEST, |rank| configured.unwrap_or(Self::PRIORITIES[rank]))
     }
 
     fn serves(&self, node: &NodeName, of: &TenantShard) -> bool {

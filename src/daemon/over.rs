@@ -17,6 +17,10 @@ impl Over {
         self.0.push((Mark::new(Some(who), None), WHO_MASK));
     }
 
+    pub fn add(&mut self, more: &Over) {
+        self.0.extend(more.0.iter().filter(|one| !self.0.contains(one)).copied().collect::<Vec<_>>());
+    }
+
     /// Ends the connections of all; what cannot be ended now stays on the list.
     pub async fn end(&mut self, kernel: &Kernel) -> anyhow::Result<()> {
         while let Some((mark, mask)) = self.0.last() {

@@ -26,8 +26,14 @@ pub async fn gather(config: Option<&Config>) -> anyhow::Result<Facts> {
         Err(error) => return Err(error).context("cannot ask nft for its version"),
     };
     let ruleset = Survey::ruleset().await.map_err(|error| error.to_string().lines().next().unwrap_or_default().to_owned());
-    let interfaces = survey.facts.links.keys().map(|name| format!("ipv4/conf/{name}/rp_filter"));
-    let general = ["ipv4/ip_forward", "ipv4/conf/all/rp_filter", "netfilter/nf_conntrack_max", "netfilter/nf_conntrack_count"];
+    let interfaces = survey.facts.links.keys().flat_map(|name| ["rp_filter", "arp_ignore"].map(|key| format!("ipv4/conf/{name}/{key}")));
+    let general = [
+        "ipv4/ip_forward",
+        "ipv4/conf/all/rp_filter",
+        "ipv4/conf/all/arp_ignore",
+        "netfilter/nf_conntrack_max",
+        "netfilter/nf_conntrack_count",
+    ];
     let sysctls: BTreeMap<String, String> = general
         .map(str::to_owned)
         .into_iter()

@@ -3,13 +3,17 @@
 use super::{Facts, Finding};
 use crate::config::{Config, Gateway, Ha};
 use crate::daemon::rights;
+use crate::model::IfName;
 use crate::plan::gateway::havips;
+use ipnet::IpNet;
+use std::collections::BTreeSet;
 
 pub fn findings(facts: &Facts, config: Option<&Config>) -> Vec<Finding> {
     let Some(Config::Gateway(gateway)) = config else { return Vec::new() };
     let Some(ha) = &gateway.ha else { return Vec::new() };
     let mut findings: Vec<Finding> = facts.keys.iter().map(key).collect();
     findings.extend(foreign(facts, gateway));
+    findings.extend(elsewhere(facts, gateway));
     findings.extend(realtime(facts));
     if findings.is_empty() {
         findings.push(Finding::ok(format!("{} gateways share {} shards", ha.nodes.len(), gateway.served().count())));
@@ -31,6 +35,25 @@ fn foreign(facts: &Facts, gateway: &Gateway) -> Vec<Finding> {
         Some(Finding::broken(what, format!("ip address del {net} dev {interface}, and take it out of the machine's configuration")))
     });
     stands.collect()
+}
+
+/// Portway fences its own interfaces. At others the kernel answers ARP for a HaVip, too, of a daemon that is dead as well, if it comes in there.
+fn elsewhere(facts: &Facts, gateway: &Gateway) -> Vec<Finding> {
+    let ours: BTreeSet<&IfName> =
+        [&gateway.platform.interface].into_iter().chain(gateway.tenants.iter().map(|tenant| &tenant.interface)).collect();
+    let shared: BTreeSet<IpNet> = ours.iter().flat_map(|interface| facts.network.connected(interface)).collect();
+    let answers = |interface: &IfName| {
+        let of = |name: &str| facts.number(&format!("ipv4/conf/{name}/arp_ignore")).unwrap_or(0);
+        // The kernel takes the larger of the two (IN_DEV_MAXCONF).
+        of("all").max(of(interface.as_str())) == 0
+    };
+    let others = facts.network.links.keys().filter(|interface| !ours.contains(interface) && answers(interface));
+    let beside = others.filter_map(|interface| {
+        let net = facts.network.connected(interface).find(|net| shared.iter().any(|one| one.contains(net) || net.contains(one)))?;
+        let what = format!("{interface} is in {net} too, and the kernel answers ARP for HaVips there, whoever has them");
+        Some(Finding::warning(what, "sysctl -w net.ipv4.conf.all.arp_ignore=1"))
+    });
+    beside.collect()
 }
 
 fn realtime(facts: &Facts) -> Option<Finding> {

@@ -159,6 +159,18 @@ impl Config {
 }
 
 #[test]
+fn an_interface_beside_a_havips_may_be_kept_from_answering() {
+    let config = crate::config::parse(PAIR, "pair.yaml").expect("a configuration");
+    for setting in ["all", "mgmt0"] {
+        let mut facts = well();
+        facts.network.links.insert("mgmt0".parse().expect("a name"), link(4, "10.9.0.9/24"));
+        assert_eq!(complaints(&facts, Some(&config)).len(), 1);
+        facts.set(&format!("ipv4/conf/{setting}/arp_ignore"), "1");
+        assert_eq!(complaints(&facts, Some(&config)), []);
+    }
+}
+
+#[test]
 fn everyones_rp_filter_counts_and_loose_is_larger_than_strict() {
     let mut facts = well();
     facts.set("ipv4/conf/all/rp_filter", "1");
@@ -199,6 +211,12 @@ gateway:
     Severity::Broken,
     "the HaVip 172.16.101.10 is on eni0 for good",
     "ip address del 172.16.101.10/24 dev eni0"
+)]
+#[case::beside(
+    |f: &mut Facts| drop(f.network.links.insert("mgmt0".parse().expect("a name"), link(4, "172.16.0.9/16"))),
+    Severity::Warning,
+    "mgmt0 is in 172.16.0.0/16 too",
+    "net.ipv4.conf.all.arp_ignore=1"
 )]
 #[case::realtime(|f: &mut Facts| f.missing_for_realtime.push("CAP_SYS_NICE".into()), Severity::Warning, "without CAP_SYS_NICE", "AmbientCapabilities")]
 #[case::firewall(

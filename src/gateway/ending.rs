@@ -33,6 +33,17 @@ impl Node {
         changed.collect()
     }
 
+    /// The connections of slots that are free, which another shard may get. The group may still make copies of some until it knows: they
+    /// end once more then.
+    pub(super) async fn end_the_freed(&mut self, kernel: &Kernel) -> anyhow::Result<()> {
+        if self.group.is_running() && self.regroup {
+            self.over_again.add(&self.over);
+        } else {
+            self.over.add(&std::mem::take(&mut self.over_again));
+        }
+        self.over.end(kernel).await
+    }
+
     /// The connections that do not comply with what has changed, once the rules that keep them from beginning anew are in force.
     pub(super) async fn end_the_changed(&mut self, kernel: &Kernel) -> anyhow::Result<()> {
         let Some(ruleset) = &self.ruleset else { return Ok(()) };

@@ -62,6 +62,13 @@ pub struct Group {
     tracking: track::Tracking,
 }
 
+/// Whether this node could take part: for whoever is about to take over from a process that does.
+pub fn check(config: &Gateway) -> anyhow::Result<()> {
+    let Some(ha) = &config.ha else { return Ok(()) };
+    keys::read_all(&ha.keys)?;
+    instances::virtuals(config).map(drop)
+}
+
 #[derive(Debug)]
 struct Running {
     speaker: Bell<speaker::Order>,

@@ -112,6 +112,23 @@ fn serial_keys_are_changed_without_a_change_of_state() {
 }
 
 #[test]
+fn a_successor_that_cannot_read_a_key_leaves_the_running_one_alone() {
+    let mut lab = group(2, 1);
+    let config = lab.daemon("gw-1").unwrap().config().to_owned();
+    let yaml = std::fs::read_to_string(&config).unwrap();
+    let begins = yaml.find("file: ").unwrap() + "file: ".len();
+    let key = yaml[begins..].split(['}', ',']).next().unwrap().trim().trim_matches('"');
+    std::fs::set_permissions(key, std::os::unix::fs::PermissionsExt::from_mode(0o644)).unwrap();
+    let successor = lab.node("gw-1").unwrap().command(program()).arg("gateway").arg("--config").arg(&config).output().unwrap();
+    let said = String::from_utf8_lossy(&successor.stderr).into_owned() + &String::from_utf8_lossy(&successor.stdout);
+    assert!(!successor.status.success() && said.contains("chmod 600"), "{said}");
+    assert_eq!(shard(&lab, "gw-1")["state"], "active");
+    let going_on = probe(&lab);
+    goes_on(&going_on);
+    going_on.stop();
+}
+
+#[test]
 fn a_key_that_others_may_read_is_refused_and_the_old_one_stays() {
     let mut lab = group(2, 1);
     let key = lab.dir().config("gw-1").with_file_name("open.key");

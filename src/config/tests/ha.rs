@@ -343,6 +343,9 @@ fn priority_is_as_configured_or_by_rank() {
     assert_eq!((group.priority(first, &shard(0), None), group.priority(second, &shard(0), None)), (Priority(200), Priority(100)));
     assert_eq!(ranked.values().filter(|priority| **priority == 1).count(), 3);
     assert_eq!(group.priority(first, &shard(0), Some(Priority(7))), Priority(7));
+    // Who only retains a shard is to be relieved of it.
+    let none = group.nodes.keys().find(|node| ![first, second].contains(node)).expect("five nodes");
+    assert_eq!(group.priority(none, &shard(0), Some(Priority(200))), Priority::LOWEST);
 }
 
 proptest! {

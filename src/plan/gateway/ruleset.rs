@@ -1,6 +1,6 @@
 //! The gateway's nftables table: who may send, where to, and under which address.
 
-use super::{Carrier, FLOW_TABLE, GatewayTenant, Inputs, Served, Slot, Snat, probes};
+use super::{Carrier, FLOW_TABLE, GatewayTenant, Inputs, Served, Slot, Snat, fence, probes};
 use crate::config::Allow;
 use crate::model::{IfName, PortRange, TenantName};
 use crate::plan::ruleset::{FROM_A_ROUTER, NO_UNREACHABLE, clamp, line, wrapped_in, wrapped_out};
@@ -12,7 +12,7 @@ pub const SENDERS: &str = "senders";
 pub const SENDERS_NET: &str = "senders_net";
 
 /// Named counters, and what each one counts.
-pub const DROPS: [(&str, &str); 11] = [
+pub const DROPS: [(&str, &str); 12] = [
     ("drop_wrong_interface", "tunnel packets that came in elsewhere than at the platform's interface"),
     ("drop_gre_header", "outer packets whose GRE header is not version 0 with a key and nothing else"),
     ("drop_gre_protocol", "outer packets that carry something other than IPv4"),
@@ -24,6 +24,7 @@ pub const DROPS: [(&str, &str); 11] = [
     ("drop_invalid", "packets of no connection's state (conntrack's `invalid`), which would leave untranslated"),
     ("drop_unsolicited", "packets from a tenant's network that answer nothing"),
     ("drop_to_node", "inner packets to an address of the gateway itself"),
+    ("drop_from_elsewhere", "packets from a HaVip that would leave by an interface which is not its own"),
 ];
 
 /// Never a destination, whatever a configuration allows: this network, loopback, link-local with its metadata
@@ -37,6 +38,9 @@ const NESTED_PORTS: &str = "{ 4789, 4790, 5555, 6080, 6081, 8472 }";
 /// Who sent a GRE packet: the outer source; the GRE header's flags and protocol, and its key; the source of the IPv4 packet
 /// inside. They stand at these places only if the flags announce a key and nothing else, which is part of the look-up.
 const SENDER: &str = "ip saddr . @th,0,32 . @th,32,32 . @th,160,32";
+
+/// What routers say of a packet that was sent (RFC 792; "fragmentation needed" is of the first type).
+const ABOUT_OURS: &str = "icmp type { destination-unreachable, time-exceeded, parameter-problem }";
 
 /// Everything inside `table inet portway { ... }`.
 pub fn body(inputs: &Inputs, all: &[Served]) -> String {
@@ -236,6 +240,8 @@ fn to_the_machine(out: &mut String, inputs: &Inputs, served: &Served) {
     let what = if accept { " meta l4proto { tcp, udp }" } else { "" };
     line(out, format_args!("ip daddr {address}{what} iifname \"{}\" counter name drop_unsolicited drop", served.tenant.interface));
     if served.shard.havip.is_some() && !accept {
+        // About packets of our tunnels, which no connection stands for: by these, tunnels learn what their path carries.
+        line(out, format_args!("ip daddr {} {ABOUT_OURS} accept", served.shard.local));
         line(out, format_args!("ip daddr {} ip protocol != gre counter name drop_to_node drop", served.shard.local));
     }
 }
@@ -266,14 +272,26 @@ fn hooks(out: &mut String, inputs: &Inputs, all: &[Served]) {
 
     line(out, format_args!("chain input {{ type filter hook input priority filter; policy accept;"));
     line(out, format_args!("iifgroup {} counter name drop_to_node drop", IfName::GROUP));
+    for rule in fence::elsewhere(inputs, all, "daddr", "iifname") {
+        line(out, format_args!("{rule} counter name drop_to_node drop"));
+    }
     for served in all {
         to_the_machine(out, inputs, served);
     }
     line(out, format_args!("}}"));
 
     line(out, format_args!("chain output {{ type filter hook output priority raw; policy accept;"));
-    if let Some(locals) = locals(all) {
-        wrapped_out(out, locals);
+    let elsewhere = fence::elsewhere(inputs, all, "saddr", "oifname");
+    match locals(all) {
+        // First, for this is most of what passes here.
+        Some(locals) if !elsewhere.is_empty() => {
+            wrapped_out(out, format_args!("{locals} oifname \"{}\"", inputs.config.platform.interface))
+        }
+        Some(locals) => wrapped_out(out, locals),
+        None => {}
+    }
+    for rule in elsewhere {
+        line(out, format_args!("{rule} counter name drop_from_elsewhere drop"));
     }
     untracked(out, inputs, "saddr");
     line(out, NO_UNREACHABLE);

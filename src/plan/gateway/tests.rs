@@ -158,6 +158,80 @@ fn the_translated_address_is_added_unless_it_is_there() {
     assert!(state(&config, Carrier::Userspace).addresses.is_empty());
 }
 
+/// As `gateway`, every shard shared with another node.
+fn pair(tenants: &[&str]) -> Gateway {
+    use crate::config::{Authentication, Cast, HaVip};
+    let mut config = gateway(tenants, 1);
+    config.ha = Some(crate::config::Ha {
+        nodes: [("gw-1".parse().unwrap(), [10, 9, 0, 1].into()), ("gw-2".parse().unwrap(), [10, 9, 0, 2].into())].into(),
+        interval: Default::default(),
+        version: Default::default(),
+        checksum: Default::default(),
+        cast: Cast::Unicast,
+        preempt: None,
+        accept: false,
+        authentication: Authentication::Hmac,
+        keys: vec![],
+        sync_port: 3790,
+        track: vec![],
+        retained: BTreeSet::new(),
+    });
+    for (tenant, n) in config.tenants.iter_mut().zip(50..) {
+        tenant.shards[0].local = [10, 9, 0, n].into();
+        tenant.shards[0].havip = Some(HaVip { vrid: n.try_into().unwrap(), priority: None });
+    }
+    config
+}
+
+/// The rules of a chain.
+fn chain<'a>(body: &'a str, name: &str) -> Vec<&'a str> {
+    let lines = body.lines().skip_while(|line| !line.starts_with(&format!("chain {name} {{"))).skip(1);
+    lines.take_while(|line| *line != "}").collect()
+}
+
+#[test]
+fn what_routers_say_of_our_tunnels_is_heard_though_a_havip_accepts_nothing() {
+    let config = pair(&["acme"]);
+    let state = state(&config, Carrier::Kernel);
+    let input = chain(&state.tables[&NftTable::Inet].body, "input");
+    let at = |begins: &str| input.iter().position(|line| line.starts_with(begins)).unwrap_or_else(|| panic!("{begins}: {input:#?}"));
+    assert!(at("ip daddr 10.9.0.50 icmp type { destination-unreachable") < at("ip daddr 10.9.0.50 ip protocol != gre"));
+}
+
+#[test]
+fn a_havip_is_nothing_at_an_interface_that_is_not_its_own() {
+    let mut config = pair(&["acme", "blue"]);
+    let fenced = |config: &Gateway, facts: &Facts, chain_name: &str| {
+        let fence = &state_with(config, Carrier::Kernel, facts).tables[&NftTable::Netdev].body.clone();
+        let rules = chain(fence, chain_name).into_iter().filter(|line| line.starts_with("arp")).map(str::to_owned);
+        rules.collect::<Vec<_>>()
+    };
+    // Both tenants have 172.16.101.10: at neither interface is it a stranger.
+    assert_eq!(fenced(&config, &facts(), "out_0"), ["arp saddr ip { 172.16.101.10 } drop"]);
+    assert_eq!(fenced(&config, &facts(), "out_1"), ["arp saddr ip { 10.9.0.50, 10.9.0.51 } drop"]);
+    assert_eq!(
+        fenced(&config, &facts(), "in_0"),
+        ["arp daddr ip { 172.16.101.10 } arp operation request arp saddr ip . arp daddr ip != { 172.16.101.10 . 172.16.101.10 } drop"]
+    );
+    config.tenants[1].shards[0].snat = to([172, 16, 101, 11]);
+    assert_eq!(fenced(&config, &facts(), "out_1"), ["arp saddr ip { 10.9.0.50, 10.9.0.51, 172.16.101.11 } drop"]);
+    assert_eq!(fenced(&config, &facts(), "out_2"), ["arp saddr ip { 10.9.0.50, 10.9.0.51, 172.16.101.10 } drop"]);
+    // Nor where the node has the same address for its own.
+    let mut own = facts();
+    own.links.get_mut(&"eni0".parse::<IfName>().unwrap()).unwrap().addresses.push("172.16.101.11/24".parse().unwrap());
+    assert_eq!(fenced(&config, &own, "out_1"), ["arp saddr ip { 10.9.0.50, 10.9.0.51 } drop"]);
+    let body = &state_with(&config, Carrier::Kernel, &own).tables[&NftTable::Inet].body.clone();
+    let rules = chain(body, "output");
+    for rule in [
+        "ip saddr { 10.9.0.50, 10.9.0.51 } oifname != { \"lo\", \"plat0\" } counter name drop_from_elsewhere drop",
+        "ip saddr { 172.16.101.10 } oifname != { \"eni0\", \"lo\" } counter name drop_from_elsewhere drop",
+        "ip saddr { 172.16.101.11 } oifname != { \"eni0\", \"eni1\", \"lo\" } counter name drop_from_elsewhere drop",
+    ] {
+        assert!(rules.contains(&rule), "{rule}: {rules:#?}");
+    }
+    assert!(chain(body, "input").contains(&"ip daddr { 172.16.101.10 } iifname != { \"eni0\", \"lo\" } counter name drop_to_node drop"));
+}
+
 #[test]
 fn probes_have_a_zone_of_their_own_and_are_not_translated() {
     use crate::config::{HaVip, HttpCheck, Probe, Target, Tracked, Watched};
