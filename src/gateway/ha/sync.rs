@@ -36,9 +36,9 @@ pub const NOTICES: usize = 64 << 20;
 
 #[derive(Debug)]
 pub enum Order {
-    /// The HaVips of a shard come here; answered when all that had arrived is in the kernel.
-    Promote(TenantShard, SyncSender<()>),
-    /// They have gone: what is known of its connections is stale.
+    /// The HaVips of a shard come here; answered when all that had arrived is in the kernel, or at this time, whatever else comes in.
+    Promote(TenantShard, Instant, SyncSender<()>),
+    /// They have gone. Whether somebody is known to have taken them: if so, what is known of its connections is stale.
     Demote(TenantShard, bool),
     /// Exactly these shards from now on, with this key.
     Replace(Vec<Shared>, Box<Seal>),
@@ -58,13 +58,13 @@ impl Orders {
         }
         let deadline = Instant::now() + within;
         let (done, wait) = sync_channel(shards.len());
-        shards.iter().for_each(|of| self.0.send(Order::Promote((*of).clone(), done.clone())));
+        shards.iter().for_each(|of| self.0.send(Order::Promote((*of).clone(), deadline, done.clone())));
         for _ in shards {
             let _ = wait.recv_timeout(deadline.saturating_duration_since(Instant::now()));
         }
     }
 
-    /// `taken`: by somebody who is known.
+    /// `taken`: another node is known to have the shard now. If not, what stands is kept until an Active lists what it has.
     pub fn demote(&self, of: &TenantShard, taken: bool) {
         self.0.send(Order::Demote(of.clone(), taken));
     }
@@ -111,6 +111,14 @@ pub struct Entry {
     /// When the role began.
     since: Instant,
     told_in_sync: bool,
+}
+
+/// Whether there is more to read.
+struct Turn {
+    /// From the other nodes.
+    heard: bool,
+    /// From the kernel.
+    noticed: bool,
 }
 
 enum Role {
@@ -218,21 +226,22 @@ impl Copier {
             for order in inbox.take() {
                 match order {
                     Order::Stop => return,
-                    Order::Promote(of, done) => {
-                        self.promote(&of);
+                    Order::Promote(of, by, done) => {
+                        self.promote(&of, by);
                         let _ = done.try_send(());
                     }
                     Order::Demote(of, taken) => self.demote(&of, taken),
                     Order::Replace(shards, seal) => self.take_up(shards, *seal, |_| false),
                 }
             }
-            busy = self.turn();
+            let turn = self.turn();
+            busy = turn.heard || turn.noticed;
         }
     }
 
-    fn promote(&mut self, of: &TenantShard) {
-        // What waits in the socket is the tail of what the former Active has told.
-        while self.turn() {}
+    fn promote(&mut self, of: &TenantShard, by: Instant) {
+        // What waits in the socket is the tail of what the former Active has told. Others may say more than can be read.
+        while self.turn().heard && Instant::now() < by {}
         let now = Instant::now();
         let Some(what) = self.shards.get(of).filter(|entry| matches!(entry.role, Role::Backup(_))).map(|entry| entry.what.clone()) else {
             return;
@@ -251,10 +260,12 @@ impl Copier {
         // Nobody is told of what ends now.
         entry.role = Role::Backup(Vec::new());
         let what = entry.what.clone();
-        let ended = if taken { self.runtime.block_on(self.kernel.end_flows(&[what.zone].into(), |_, _| true)) } else { Ok(0) };
-        match ended {
-            Ok(ended) => tracing::info!("{of}: {ended} connections are another node's now"),
-            Err(error) => tracing::error!("{of}: cannot clear the connections that are another node's now: {error}"),
+        if taken {
+            let ended = self.runtime.block_on(self.kernel.end_flows(&[what.zone].into(), |_, _| true));
+            match ended {
+                Ok(ended) => tracing::info!("{of}: {ended} connections are another node's now"),
+                Err(error) => tracing::error!("{of}: cannot clear the connections that are another node's now: {error}"),
+            }
         }
         let now = Instant::now();
         let role = self.keeping(&what, now);
@@ -266,8 +277,8 @@ impl Copier {
         deadlines.min().map_or(SHOW, |at| at.saturating_duration_since(now))
     }
 
-    /// Reads, thinks, writes. Whether there is more to read.
-    fn turn(&mut self) -> bool {
+    /// Reads, thinks, writes.
+    fn turn(&mut self) -> Turn {
         let now = Instant::now();
         let heard = self.hear(now);
         let noticed = self.notice(now);
@@ -290,7 +301,7 @@ impl Copier {
             self.shown = now;
             self.show(now);
         }
-        heard || noticed
+        Turn { heard, noticed }
     }
 
     fn hear(&mut self, now: Instant) -> bool {
