@@ -429,9 +429,9 @@ impl Telling {
                     sender.list_ended(now, list);
                 }
                 Err(error) => {
-                    tracing::warn!("connections cannot be listed, beginning anew: {error}");
+                    tracing::warn!("connections cannot be listed to the end, later again: {error}");
                     self.list = None;
-                    sender.overflow(now);
+                    sender.list_failed(now, list);
                 }
             }
         }
@@ -442,9 +442,9 @@ impl Telling {
                 SenderEffect::List(list) => match FlowDump::start(Filter::zone(zone)) {
                     Ok(reading) => self.list = Some((list, reading)),
                     Err(error) => {
-                        tracing::warn!("connections cannot be listed: {error}");
-                        self.sender.overflow(now);
-                        return;
+                        tracing::warn!("connections cannot be listed, later again: {error}");
+                        self.list = None;
+                        self.sender.list_failed(now, list);
                     }
                 },
             }

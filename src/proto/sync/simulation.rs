@@ -134,6 +134,10 @@ impl World {
         let room = self.sender.list_room(self.now);
         if let Some((list, after, read)) = self.dump.as_mut().filter(|_| room > 0) {
             let list = *list;
+            if self.random.next(300) == 0 {
+                self.dump = None;
+                return self.sender.list_failed(self.now, list);
+            }
             let ready = std::mem::take(read);
             let from = after.map_or(std::ops::Bound::Unbounded, std::ops::Bound::Excluded);
             // Read now, handed on the next time: by then it may be old.
@@ -218,7 +222,7 @@ impl World {
 
 #[test]
 fn after_quiet_the_copies_are_right() {
-    let (mut sessions, mut overflows, mut overruns, mut resent) = (0, 0, 0, 0);
+    let (mut sessions, mut overflows, mut overruns, mut resent, mut failed) = (0, 0, 0, 0, 0);
     for seed in 0..150 {
         let mut world = World::new(seed);
         world.run(Duration::from_millis(1500), true);
@@ -239,7 +243,9 @@ fn after_quiet_the_copies_are_right() {
         overflows += counters.overflows;
         overruns += counters.ring_overruns;
         resent += counters.resent;
+        failed += counters.lists_failed;
     }
     // The seeds do meet what they are for.
     assert!(sessions > 200 && overflows > 50 && overruns > 10 && resent > 1000, "{sessions} {overflows} {overruns} {resent}");
+    assert!(failed > 20, "{failed}");
 }

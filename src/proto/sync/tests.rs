@@ -450,6 +450,29 @@ proptest! {
 }
 
 #[test]
+fn a_list_that_fails_is_followed_by_another_after_a_pause() {
+    let mut pair = Pair::synced(&[tcp(1)]);
+    pair.sender.overflow(pair.now);
+    pair.run();
+    let list = pair.list.take().expect("a list");
+    // Lost while it runs, and then it fails: the next is begun no sooner for it, and makes up for both.
+    pair.sender.overflow(pair.now);
+    pair.sender.list_failed(pair.now, list);
+    assert!(pair.sender.next_timeout().is_some_and(|(at, _)| at > pair.now) || pair.sender.in_flight() > 0);
+    pair.run_for(Duration::from_millis(300));
+    assert_eq!((pair.list, pair.receiver.is_complete(), pair.sender.in_sync(pair.now)), (None, false, false));
+    pair.run_for(Duration::from_millis(300));
+    let list = pair.list.take().expect("another list");
+    pair.sender.list_ended(pair.now, list);
+    pair.run();
+    assert_eq!(pair.take_applied(), [FlowStep::Delete(tcp(1).key)]);
+    assert!(pair.sender.in_sync(pair.now) && pair.receiver.in_sync(pair.now));
+    // The one that failed is over.
+    pair.sender.list_failed(pair.now, list);
+    assert_eq!(pair.sender.counters.lists_failed, 1);
+}
+
+#[test]
 fn a_restarted_receiver_adopts_what_stands() {
     let mut pair = Pair::synced(&[tcp(1), tcp(2)]);
     pair.receiver = receiver(9000, Tuning::default(), pair.now);
