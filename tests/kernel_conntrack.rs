@@ -322,6 +322,22 @@ fn we_write_what_conntrackd_writes() {
 }
 
 #[test]
+fn what_one_does_oneself_is_not_told_of() {
+    let gateway = Netns::create().unwrap();
+    let mut watch = gateway.run(|| FlowWatch::open(Filter::zone(ZONE), 4 << 20).unwrap());
+    let (mut own, mut other) = (open(&gateway), open(&gateway));
+    watch.pass_over(own.port());
+    let [mine, theirs] = [sample(1000, 2000), sample(1001, 2001)];
+    create(&mut own, &[mine]);
+    create(&mut other, &[theirs]);
+    assert_eq!(own.apply(&[FlowStep::Delete(theirs.key)]).unwrap().deleted, 1);
+    assert_eq!(other.apply(&[FlowStep::Delete(mine.key)]).unwrap().deleted, 1);
+    let mut told = vec![];
+    assert_eq!(watch.read(|change| told.push((matches!(change, FlowChange::Upsert(_)), *change.key()))).unwrap(), Notices::Drained);
+    assert_eq!(told, [(true, theirs.key), (false, mine.key)]);
+}
+
+#[test]
 fn lost_notices_are_told_and_a_dump_makes_up_for_them() {
     let gateway = Netns::create().expect("these tests make network namespaces: run them as root");
     let mut watch = gateway.run(|| FlowWatch::open(Filter::zone(ZONE), 64 << 10).unwrap());

@@ -82,6 +82,11 @@ impl Conntrack {
         Ok(Self { netlink, batch: Batch::default() })
     }
 
+    /// Whose doing the kernel's notices of these steps are, for [`FlowWatch::pass_over`].
+    pub fn port(&self) -> u32 {
+        self.netlink.port()
+    }
+
     /// Carries steps out in order. A flow to create that stands already is brought to the given state, replaced if it has another
     /// translation; one to update that does not stand is created; one to delete may be gone.
     pub fn apply(&mut self, steps: &[FlowStep]) -> Result<Written, KernelError> {

@@ -124,6 +124,22 @@ pub struct Message<'a> {
 }
 
 impl Message<'_> {
+    /// What an `NLMSG_DONE` says: the dump's own result stands where an error's would (netlink_dump_done).
+    fn done(&self) -> Answer {
+        match self.payload.get(..4).and_then(|b| b.try_into().ok()).map(i32::from_ne_bytes) {
+            Some(errno) if errno < 0 => Err(Refused { errno: -errno, text: None }),
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether the list that this belongs to has not changed underneath.
+    fn of_one_piece(&self) -> Answer {
+        if self.flags & NLM_F_DUMP_INTR == 0 {
+            return Ok(());
+        }
+        Err(Refused { errno: libc::EAGAIN, text: Some("it changed while it was read".into()) })
+    }
+
     /// What an `NLMSG_ERROR` says.
     fn answer(&self) -> Answer {
         let errno = self.payload.get(..4).and_then(|b| b.try_into().ok()).map_or(libc::EBADMSG, |b| -i32::from_ne_bytes(b));
@@ -249,11 +265,13 @@ impl Netlink {
         self.send(&request.0)
     }
 
-    /// The next entries of the list, as many as the kernel gives at once (up to 32 KiB). False: that was the end.
+    /// The next entries of the list, as many as the kernel gives at once (up to 32 KiB). False: that was the end. An error: the list
+    /// is not whole.
     pub fn next_entries(&mut self, mut take: impl FnMut(&[u8])) -> Result<bool, Refused> {
         for message in messages(receive(&self.socket, &mut self.buffer, 0)?).filter(|m| m.sequence == self.sequence) {
+            message.of_one_piece()?;
             match message.kind {
-                NLMSG_DONE => return Ok(false),
+                NLMSG_DONE => return message.done().map(|()| false),
                 NLMSG_ERROR => message.answer()?,
                 _ => take(message.payload),
             }
@@ -308,11 +326,7 @@ impl Netlink {
                 interrupted |= message.flags & NLM_F_DUMP_INTR != 0;
                 match message.kind {
                     NLMSG_DONE => {
-                        // The dump's own result stands where an error's would (netlink_dump_done).
-                        return match message.payload.get(..4).and_then(|b| b.try_into().ok()).map(i32::from_ne_bytes) {
-                            Some(errno) if errno < 0 => Err(Refused { errno: -errno, text: None }),
-                            _ => Ok((entries, interrupted)),
-                        };
+                        return message.done().map(|()| (entries, interrupted));
                     }
                     NLMSG_ERROR => message.answer()?,
                     kind => entries.push((kind, message.payload.to_vec())),
@@ -374,5 +388,21 @@ pub fn receive<'b>(socket: &Socket, buffer: &'b mut Vec<u8>, flags: i32) -> io::
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => return Err(error),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_list_that_broke_off_is_not_whole() {
+        let message = |flags, payload| Message { kind: NLMSG_DONE, flags, sequence: 1, port: 0, payload };
+        let errno = |answer: Answer| answer.err().map(|refused| refused.errno);
+        let (good, bad) = (0i32.to_ne_bytes(), (-libc::ENOMEM).to_ne_bytes());
+        assert_eq!([errno(message(0, &good).done()), errno(message(0, &[]).done())], [None, None]);
+        assert_eq!(errno(message(0, &bad).done()), Some(libc::ENOMEM));
+        assert_eq!(errno(message(0, &good).of_one_piece()), None);
+        assert_eq!(errno(message(NLM_F_DUMP_INTR, &good).of_one_piece()), Some(libc::EAGAIN));
     }
 }

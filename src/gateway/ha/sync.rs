@@ -5,15 +5,19 @@
 //!  the Active           --UDP--> Receiver --> Conntrack::apply --> kernel      a shard that is not
 //! ```
 
+mod backup;
+mod telling;
+
 use super::bell::{Bell, Inbox};
-use super::board::{Board, Flows, Kept, Told};
+use super::board::{Board, Flows};
 use super::speaker;
 use crate::kernel::conntrack::{Conntrack, Filter, FlowDump, FlowWatch, Notices};
-use crate::kernel::{Kernel, KernelError};
-use crate::model::{FlowChange, FlowStep, Mark, NodeName, TenantShard};
-use crate::proto::sync::{ListId, Receiver, ReceiverConfig, ReceiverEffect, Sender, SenderConfig, SenderEffect, Tuning};
+use crate::kernel::{Kernel, Refused};
+use crate::model::{FlowChange, FlowKey, FlowStep, Mark, NodeName, TenantShard};
+use crate::proto::sync::{Receiver, ReceiverConfig, Sender, SenderConfig, Tuning};
 use crate::wire::seal::Seal;
 use crate::wire::sync::{Header, MAX};
+use backup::{Backup, Keeping};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use sha2::{Digest, Sha256};
@@ -24,6 +28,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::time::{Duration, Instant};
+use telling::Telling;
+use tokio::task::JoinHandle;
 
 /// Datagrams read before the rest has its turn.
 const DATAGRAMS: usize = 256;
@@ -36,9 +42,9 @@ pub const NOTICES: usize = 64 << 20;
 
 #[derive(Debug)]
 pub enum Order {
-    /// The HaVips of a shard come here; answered when all that had arrived is in the kernel.
-    Promote(TenantShard, SyncSender<()>),
-    /// They have gone: what is known of its connections is stale.
+    /// The HaVips of a shard come here; answered when all that had arrived is in the kernel, or at this time, whatever else comes in.
+    Promote(TenantShard, Instant, SyncSender<()>),
+    /// They have gone. Whether somebody is known to have taken them: if so, what is known of its connections is stale.
     Demote(TenantShard, bool),
     /// Exactly these shards from now on, with this key.
     Replace(Vec<Shared>, Box<Seal>),
@@ -58,13 +64,13 @@ impl Orders {
         }
         let deadline = Instant::now() + within;
         let (done, wait) = sync_channel(shards.len());
-        shards.iter().for_each(|of| self.0.send(Order::Promote((*of).clone(), done.clone())));
+        shards.iter().for_each(|of| self.0.send(Order::Promote((*of).clone(), deadline, done.clone())));
         for _ in shards {
             let _ = wait.recv_timeout(deadline.saturating_duration_since(Instant::now()));
         }
     }
 
-    /// `taken`: by somebody who is known.
+    /// `taken`: another node is known to have the shard now. If not, what stands is kept until an Active lists what it has.
     pub fn demote(&self, of: &TenantShard, taken: bool) {
         self.0.send(Order::Demote(of.clone(), taken));
     }
@@ -113,20 +119,19 @@ pub struct Entry {
     told_in_sync: bool,
 }
 
+/// Whether there is more to read.
+struct Turn {
+    /// From the other nodes.
+    heard: bool,
+    /// From the kernel.
+    read: bool,
+}
+
 enum Role {
     Active(Vec<Telling>),
-    Backup(Vec<Keeping>),
-}
-
-struct Telling {
-    to: IpAddr,
-    sender: Sender,
-    list: Option<(ListId, FlowDump)>,
-}
-
-struct Keeping {
-    from: IpAddr,
-    receiver: Receiver,
+    /// What another node has taken is being deleted; after that, Backup.
+    Clearing(JoinHandle<()>),
+    Backup(Backup),
 }
 
 /// The same on both nodes.
@@ -156,8 +161,13 @@ impl Copier {
                 }
                 former => {
                     let told_in_sync = former.as_ref().is_some_and(|entry| entry.told_in_sync);
-                    let active = former.map_or_else(|| active(&of), |entry| matches!(entry.role, Role::Active(_)));
-                    let role = if active { self.telling(&what, now) } else { self.keeping(&what, now) };
+                    let role = match former.map(|entry| entry.role) {
+                        Some(Role::Active(_)) => self.telling(&what, now),
+                        Some(role @ Role::Clearing(_)) => role,
+                        Some(Role::Backup(_)) => self.keeping(&what, now),
+                        None if active(&of) => self.telling(&what, now),
+                        None => self.keeping(&what, now),
+                    };
                     Entry { what, role, since: now, told_in_sync }
                 }
             };
@@ -183,32 +193,22 @@ impl Copier {
 
     /// What stands in the kernel stays until the first list says otherwise.
     fn keeping(&self, what: &Shared, now: Instant) -> Role {
-        let standing = self.standing(what.zone).unwrap_or_else(|error| {
-            tracing::warn!("{}: connections that stand are left as they are: {error}", what.of);
-            Vec::new()
-        });
-        self.keeping_from(what, &standing, now)
-    }
-
-    fn keeping_from(&self, what: &Shared, standing: &[crate::model::Flow], now: Instant) -> Role {
+        let standing = FlowDump::start(Filter::zone(what.zone))
+            .inspect_err(|error| tracing::warn!("{}: connections that stand are left as they are: {error}", what.of));
         let keeping = what.from.iter().map(|(node, from)| {
             let (stream, seal) = (stream(&what.of, node, &self.node), self.seal.clone());
             let (zone, mark, tuning) = (what.zone, what.mark, Tuning::default());
             let mut receiver = Receiver::new(ReceiverConfig { stream, seal, nonce: number(), zone, mark, tuning }, now);
-            standing.iter().for_each(|flow| receiver.adopt(now, *flow));
-            Keeping { from: *from, receiver }
+            receiver.hold();
+            Keeping { from: *from, receiver, fed: None }
         });
-        Role::Backup(keeping.collect())
-    }
-
-    fn standing(&self, zone: u16) -> Result<Vec<crate::model::Flow>, KernelError> {
-        let (mut dump, mut flows) = (FlowDump::start(Filter::zone(zone))?, Vec::new());
-        while dump.next(|flow| flows.push(flow))? {}
-        Ok(flows)
+        Role::Backup(Backup { all: keeping.collect(), standing: standing.ok().filter(|_| !what.from.is_empty()) })
     }
 
     /// Runs until it is told to stop.
     pub fn run(mut self, inbox: &Inbox<Order>) {
+        // Copies are written by this thread alone: what it hears of them is of somebody else's doing.
+        self.watch.pass_over(self.conntrack.port());
         let mut busy = false;
         loop {
             let wait = if busy { Duration::ZERO } else { self.wait(Instant::now()) };
@@ -222,23 +222,24 @@ impl Copier {
             for order in inbox.take() {
                 match order {
                     Order::Stop => return,
-                    Order::Promote(of, done) => {
-                        self.promote(&of);
+                    Order::Promote(of, by, done) => {
+                        self.promote(&of, by);
                         let _ = done.try_send(());
                     }
                     Order::Demote(of, taken) => self.demote(&of, taken),
                     Order::Replace(shards, seal) => self.take_up(shards, *seal, |_| false),
                 }
             }
-            busy = self.turn();
+            let turn = self.turn();
+            busy = turn.heard || turn.read;
         }
     }
 
-    fn promote(&mut self, of: &TenantShard) {
-        // What waits in the socket is the tail of what the former Active has told.
-        while self.turn() {}
+    fn promote(&mut self, of: &TenantShard, by: Instant) {
+        // What waits in the socket is the tail of what the former Active has told. Others may say more than can be read.
+        while self.turn().heard && Instant::now() < by {}
         let now = Instant::now();
-        let Some(what) = self.shards.get(of).filter(|entry| matches!(entry.role, Role::Backup(_))).map(|entry| entry.what.clone()) else {
+        let Some(what) = self.shards.get(of).filter(|entry| !matches!(entry.role, Role::Active(_))).map(|entry| entry.what.clone()) else {
             return;
         };
         let role = self.telling(&what, now);
@@ -251,26 +252,32 @@ impl Copier {
     }
 
     fn demote(&mut self, of: &TenantShard, taken: bool) {
-        let Some(entry) = self.shards.get_mut(of).filter(|entry| matches!(entry.role, Role::Active(_))) else { return };
-        // Nobody is told of what ends now.
-        entry.role = Role::Backup(Vec::new());
-        let what = entry.what.clone();
-        let ended = taken.then(|| self.runtime.block_on(self.kernel.end_flows(&[what.zone].into(), |_, _| true)));
-        let now = Instant::now();
-        let role = match ended {
-            Some(Ok(ended)) => {
-                tracing::info!("{of}: {ended} connections are another node's now");
-                // Not read again: nothing stands any more, and the kernel takes some 10 ms for it without a pause, however few there are
-                // (a lock for each of 262,144 buckets).
-                self.keeping_from(&what, &[], now)
-            }
-            Some(Err(error)) => {
-                tracing::error!("{of}: cannot clear the connections that are another node's now: {error}");
-                self.keeping(&what, now)
-            }
-            None => self.keeping(&what, now),
-        };
+        let Some(entry) = self.shards.get(of).filter(|entry| matches!(entry.role, Role::Active(_))) else { return };
+        let (what, now) = (entry.what.clone(), Instant::now());
+        // Either way, nobody is told of what ends from now on.
+        let role = if taken { self.clearing(&what) } else { self.keeping(&what, now) };
         self.turn_to(of, what, role, now);
+    }
+
+    /// Hundreds of thousands take seconds, and other shards go on meanwhile.
+    fn clearing(&self, what: &Shared) -> Role {
+        let (of, zone, kernel, runtime) = (what.of.clone(), what.zone, self.kernel.clone(), self.runtime.clone());
+        Role::Clearing(self.runtime.spawn_blocking(move || match runtime.block_on(kernel.end_flows(&[zone].into(), |_, _| true)) {
+            Ok(ended) => tracing::info!("{of}: {ended} connections are another node's now"),
+            Err(error) => tracing::error!("{of}: cannot clear the connections that are another node's now: {error}"),
+        }))
+    }
+
+    /// Shards that are cleared are Backups.
+    fn cleared(&mut self, now: Instant) {
+        let done = |entry: &&Entry| matches!(&entry.role, Role::Clearing(clearing) if clearing.is_finished());
+        let done: Vec<Shared> = self.shards.values().filter(done).map(|entry| entry.what.clone()).collect();
+        for what in done {
+            let role = self.keeping(&what, now);
+            if let Some(entry) = self.shards.get_mut(&what.of) {
+                (entry.role, entry.since) = (role, now);
+            }
+        }
     }
 
     fn wait(&self, now: Instant) -> Duration {
@@ -278,20 +285,21 @@ impl Copier {
         deadlines.min().map_or(SHOW, |at| at.saturating_duration_since(now))
     }
 
-    /// Reads, thinks, writes. Whether there is more to read.
-    fn turn(&mut self) -> bool {
+    /// Reads, thinks, writes.
+    fn turn(&mut self) -> Turn {
         let now = Instant::now();
+        self.cleared(now);
+        // Before new steps are thought of, for it is of old ones that the kernel tells.
+        let mut read = self.notice(now);
         let heard = self.hear(now);
-        let noticed = self.notice(now);
         let mut steps = Vec::new();
         for Entry { what, role, .. } in self.shards.values_mut() {
             match role {
                 Role::Active(all) => {
                     all.iter_mut().for_each(|telling| telling.turn(now, what.zone, &self.socket, self.port, &self.board));
                 }
-                Role::Backup(all) => {
-                    all.iter_mut().for_each(|keeping| keeping.turn(now, &mut steps, &self.socket, self.port, &self.board));
-                }
+                Role::Clearing(_) => {}
+                Role::Backup(backup) => read |= backup.turn(now, &mut steps, &self.socket, self.port, &self.board),
             }
         }
         if !steps.is_empty() {
@@ -302,7 +310,7 @@ impl Copier {
             self.shown = now;
             self.show(now);
         }
-        heard || noticed
+        Turn { heard, read }
     }
 
     fn hear(&mut self, now: Instant) -> bool {
@@ -324,10 +332,14 @@ impl Copier {
                 Some(Role::Active(all)) => {
                     all.iter_mut().filter(|one| one.sender.stream_id() == stream).for_each(|one| one.sender.handle(now, datagram));
                 }
-                Some(Role::Backup(all)) => {
-                    all.iter_mut().filter(|one| one.receiver.stream_id() == stream).for_each(|one| one.receiver.handle(now, datagram));
+                Some(Role::Backup(backup)) => {
+                    backup
+                        .all
+                        .iter_mut()
+                        .filter(|one| one.receiver.stream_id() == stream)
+                        .for_each(|one| one.receiver.handle(now, datagram));
                 }
-                None => {}
+                Some(Role::Clearing(_)) | None => {}
             }
         }
         true
@@ -335,22 +347,21 @@ impl Copier {
 
     fn notice(&mut self, now: Instant) -> bool {
         let shards = &mut self.shards;
-        let mut active: HashMap<u16, &mut Vec<Telling>> = HashMap::new();
-        for entry in shards.values_mut() {
-            if let Role::Active(all) = &mut entry.role {
-                active.insert(entry.what.zone, all);
-            }
-        }
-        let take = |change: FlowChange| {
-            for telling in active.get_mut(&change.key().zone).into_iter().flat_map(|all| all.iter_mut()) {
-                telling.sender.change(now, &change);
-            }
+        let mut roles: HashMap<u16, &mut Role> = shards.values_mut().map(|entry| (entry.what.zone, &mut entry.role)).collect();
+        let take = |change: FlowChange| match (roles.get_mut(&change.key().zone), &change) {
+            (Some(Role::Active(all)), _) => all.iter_mut().for_each(|telling| telling.sender.change(now, &change)),
+            (Some(Role::Backup(backup)), FlowChange::Destroy(key)) => backup.vanished(now, *key),
+            _ => {}
         };
         match self.watch.read(take) {
             Ok(Notices::Drained) => false,
             Ok(Notices::More) => true,
             Ok(Notices::Overflow) => {
-                active.into_values().flatten().for_each(|telling| telling.sender.overflow(now));
+                for role in roles.into_values() {
+                    if let Role::Active(all) = role {
+                        all.iter_mut().for_each(|telling| telling.sender.overflow(now));
+                    }
+                }
                 true
             }
             Err(error) => {
@@ -361,14 +372,29 @@ impl Copier {
     }
 
     fn write(&mut self, steps: &[FlowStep]) {
-        match self.conntrack.apply(steps) {
+        // Without room all that cannot be written is missed; of what is odd in another way it is one, and always will be.
+        let full = |why: &Refused| [libc::ENOMEM, libc::ENOBUFS, libc::ENFILE].contains(&why.errno);
+        let refused: Vec<(FlowKey, bool)> = match self.conntrack.apply(steps) {
             Ok(written) => {
-                self.board.counters.sync_unwritten.fetch_add(written.refused.len() as u64, Relaxed);
                 if let Some((key, why)) = written.refused.first() {
                     tracing::debug!(?key, %why, "the kernel refuses a copy");
                 }
+                written.refused.iter().map(|(key, why)| (*key, full(why))).collect()
             }
-            Err(error) => tracing::error!("connections cannot be written: {error}"),
+            Err(error) => {
+                tracing::error!("connections cannot be written: {error}");
+                steps.iter().map(|step| (*step.key(), true)).collect()
+            }
+        };
+        if refused.is_empty() {
+            return;
+        }
+        self.board.counters.sync_unwritten.fetch_add(refused.len() as u64, Relaxed);
+        let mut roles: HashMap<u16, &mut Role> = self.shards.values_mut().map(|entry| (entry.what.zone, &mut entry.role)).collect();
+        for (key, missed) in refused {
+            if let Some(Role::Backup(backup)) = roles.get_mut(&key.zone) {
+                backup.unwritten(key, missed);
+            }
         }
     }
 
@@ -376,7 +402,8 @@ impl Copier {
         for (of, entry) in &mut self.shards {
             let in_sync = match &entry.role {
                 Role::Active(all) => !all.is_empty() && all.iter().all(|telling| telling.sender.in_sync(now)),
-                Role::Backup(all) => {
+                Role::Clearing(_) => false,
+                Role::Backup(Backup { all, .. }) => {
                     let strange = entry.what.strangers && now.saturating_duration_since(entry.since) >= STRANGER;
                     let unheard = || all.iter().all(|keeping| keeping.receiver.heard().is_none());
                     strange && unheard() || all.iter().any(|keeping| keeping.receiver.in_sync(now))
@@ -399,79 +426,27 @@ impl Role {
     fn set_seal(&mut self, seal: &Seal) {
         match self {
             Role::Active(all) => all.iter_mut().for_each(|telling| telling.sender.set_seal(seal.clone())),
-            Role::Backup(all) => all.iter_mut().for_each(|keeping| keeping.receiver.set_seal(seal.clone())),
+            Role::Clearing(_) => {}
+            Role::Backup(Backup { all, .. }) => all.iter_mut().for_each(|keeping| keeping.receiver.set_seal(seal.clone())),
         }
     }
 
     fn deadlines(&self) -> Vec<Instant> {
         match self {
             Role::Active(all) => all.iter().filter_map(|telling| telling.sender.next_timeout()).map(|(at, _)| at).collect(),
-            Role::Backup(all) => all.iter().filter_map(|keeping| keeping.receiver.next_timeout()).map(|(at, _)| at).collect(),
+            Role::Clearing(_) => Vec::new(),
+            Role::Backup(Backup { all, .. }) => {
+                all.iter().filter_map(|keeping| keeping.receiver.next_timeout()).map(|(at, _)| at).collect()
+            }
         }
     }
 
     fn show(&self, now: Instant) -> Flows {
         match self {
             Role::Active(all) => Flows::Told(all.iter().map(|telling| telling.show(now)).collect()),
-            Role::Backup(all) => Flows::Kept(all.iter().map(|keeping| keeping.show(now)).collect()),
+            Role::Clearing(_) => Flows::Kept(Vec::new()),
+            Role::Backup(backup) => backup.show(now),
         }
-    }
-}
-
-impl Telling {
-    fn turn(&mut self, now: Instant, zone: u16, socket: &UdpSocket, port: u16, board: &Board) {
-        let sender = &mut self.sender;
-        if let Some((list, reading)) = self.list.as_mut().filter(|_| sender.list_room(now) > 0) {
-            let list = *list;
-            match reading.next(|flow| sender.listed(now, list, &flow)) {
-                Ok(true) => {}
-                Ok(false) => {
-                    self.list = None;
-                    sender.list_ended(now, list);
-                }
-                Err(error) => {
-                    tracing::warn!("connections cannot be listed, beginning anew: {error}");
-                    self.list = None;
-                    sender.overflow(now);
-                }
-            }
-        }
-        sender.handle_timeout(now);
-        while let Some(effect) = self.sender.next_effect() {
-            match effect {
-                SenderEffect::Send(datagram) => send(socket, self.to, port, &datagram, board),
-                SenderEffect::List(list) => match FlowDump::start(Filter::zone(zone)) {
-                    Ok(reading) => self.list = Some((list, reading)),
-                    Err(error) => {
-                        tracing::warn!("connections cannot be listed: {error}");
-                        self.sender.overflow(now);
-                        return;
-                    }
-                },
-            }
-        }
-    }
-
-    fn show(&self, now: Instant) -> Told {
-        let sender = &self.sender;
-        Told { to: self.to, up: sender.is_up(), in_sync: sender.in_sync(now), lag: sender.lag(now), counters: sender.counters }
-    }
-}
-
-impl Keeping {
-    fn turn(&mut self, now: Instant, steps: &mut Vec<FlowStep>, socket: &UdpSocket, port: u16, board: &Board) {
-        self.receiver.handle_timeout(now);
-        while let Some(effect) = self.receiver.next_effect() {
-            match effect {
-                ReceiverEffect::Send(datagram) => send(socket, self.from, port, &datagram, board),
-                ReceiverEffect::Apply(step) => steps.push(step),
-            }
-        }
-    }
-
-    fn show(&self, now: Instant) -> Kept {
-        let receiver = &self.receiver;
-        Kept { from: self.from, in_sync: receiver.in_sync(now), flows: receiver.flows(), lag: receiver.lag(), counters: receiver.counters }
     }
 }
 

@@ -34,6 +34,8 @@ pub struct FlowWatch {
     socket: Socket,
     buffer: Vec<u8>,
     filter: Filter,
+    /// Who is not listened to. 0, the kernel itself, always is.
+    unheard: u32,
     /// Notices were lost, and so many may be waiting that are older.
     older: Option<usize>,
     /// How often notices were lost.
@@ -54,7 +56,12 @@ impl FlowWatch {
             GROUPS.iter().try_for_each(|group| socket.add_membership(*group))?;
             Ok(socket)
         };
-        Ok(Self { socket: open().map_err(open_failed)?, buffer: Vec::new(), filter, older: None, overflows: 0, passed_over: 0 })
+        Ok(Self { socket: open().map_err(open_failed)?, buffer: Vec::new(), filter, unheard: 0, older: None, overflows: 0, passed_over: 0 })
+    }
+
+    /// What this netlink port does is not told of.
+    pub fn pass_over(&mut self, port: u32) {
+        self.unheard = port;
     }
 
     /// Bytes that the receive buffer really has, by the kernel's own account (twice what was asked for).
@@ -71,7 +78,7 @@ impl FlowWatch {
             }
             match receive(&self.socket, &mut self.buffer, 0) {
                 Ok(datagram) => {
-                    for notice in messages(datagram) {
+                    for notice in messages(datagram).filter(|notice| notice.port == 0 || notice.port != self.unheard) {
                         match change(notice.kind, notice.payload, self.filter) {
                             Some(change) => take(change),
                             None => self.passed_over += 1,

@@ -5,6 +5,9 @@ use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
 
+/// How much sooner than we think an entry may expire.
+const EXPIRY: Duration = Duration::from_secs(2);
+
 #[derive(Debug, Default)]
 pub struct Copies {
     table: HashMap<FlowKey, Known>,
@@ -12,8 +15,19 @@ pub struct Copies {
     list: u64,
     /// Flows that ended while a list runs. None: no list runs.
     ended: Option<HashSet<FlowKey>>,
+    /// What the kernel did not take, or lost again: whether it stands is not known, so the next list writes or deletes it.
+    open: HashMap<FlowKey, Open>,
+    /// How many of these stand in the way of completeness.
+    missed: usize,
     /// A whole list was received since changes were last missed.
     pub complete: bool,
+}
+
+#[derive(Debug)]
+struct Open {
+    /// The list that ran, or was the last, at that time.
+    since: u64,
+    missed: bool,
 }
 
 #[derive(Debug)]
@@ -36,10 +50,60 @@ impl Copies {
         self.table.get(key).map(|known| &known.flow)
     }
 
-    /// A flow that stands in the kernel without our doing.
+    pub fn is_complete(&self) -> bool {
+        self.complete && self.missed == 0
+    }
+
+    /// A flow that stands in the kernel without our doing. What has been told of it is newer.
     pub fn adopt(&mut self, now: Instant, flow: Flow) {
         let until = now + Duration::from_secs(flow.timeout.into());
-        self.table.insert(flow.key, Known { flow, until, seen: 0, told: 0 });
+        self.table.entry(flow.key).or_insert(Known { flow, until, seen: 0, told: 0 });
+    }
+
+    /// What others have told and we have not: it stands too.
+    pub fn adopt_from(&mut self, other: &Self) {
+        for (key, known) in &other.table {
+            self.table.entry(*key).or_insert(Known { seen: 0, told: 0, ..*known });
+        }
+    }
+
+    /// What another has told is no more than what we know: how many are gone.
+    pub fn supersede(&mut self, other: &mut Self, apply: &mut impl FnMut(FlowStep)) -> u64 {
+        let before = std::mem::take(other);
+        other.list = before.list;
+        let mut gone = 0;
+        for key in before.table.keys().chain(before.open.keys()).filter(|key| !self.table.contains_key(*key)) {
+            apply(FlowStep::Delete(*key));
+            gone += 1;
+        }
+        gone
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.table.is_empty() && self.open.is_empty()
+    }
+
+    /// The kernel has not taken what was given to it. `missed`: and one cannot be complete without it.
+    pub fn unwritten(&mut self, key: FlowKey, missed: bool) {
+        if self.table.remove(&key).is_some() {
+            self.close(&key);
+            self.open.insert(key, Open { since: self.list, missed });
+            self.missed += usize::from(missed);
+        }
+    }
+
+    /// It is gone from the kernel, and not by our doing: in time, or somebody else has deleted it.
+    pub fn vanished(&mut self, now: Instant, key: FlowKey) {
+        if let Some(known) = self.table.get(&key) {
+            let early = known.until > now + EXPIRY;
+            self.unwritten(key, early);
+        }
+    }
+
+    fn close(&mut self, key: &FlowKey) -> bool {
+        let open = self.open.remove(key);
+        self.missed -= usize::from(open.as_ref().is_some_and(|open| open.missed));
+        open.is_some()
     }
 
     /// Changes may be missed from here on, until a list is complete.
@@ -64,6 +128,11 @@ impl Copies {
             }
             stays
         });
+        let old: Vec<FlowKey> = self.open.iter().filter(|(_, open)| open.since < self.list).map(|(key, _)| *key).collect();
+        for key in old {
+            self.close(&key);
+            apply(FlowStep::Delete(key));
+        }
         self.complete = true;
         Some((before - self.table.len()) as u64)
     }
@@ -87,12 +156,13 @@ impl Copies {
         if let Some(ended) = &mut self.ended {
             ended.insert(key);
         }
-        if self.table.remove(&key).is_some() {
+        if self.table.remove(&key).is_some() | self.close(&key) {
             apply(FlowStep::Delete(key));
         }
     }
 
     fn write(&mut self, now: Instant, flow: Flow, apply: &mut impl FnMut(FlowStep)) -> &mut Known {
+        self.close(&flow.key);
         let until = |flow: &Flow| now + Duration::from_secs(flow.held().into());
         let known = match self.table.entry(flow.key) {
             Entry::Vacant(vacant) => {

@@ -75,6 +75,10 @@ pub struct Receiver {
     /// For the next session.
     offered: u64,
     session: Option<Session>,
+    /// Hellos are answered when told to.
+    held: bool,
+    /// The last hello that is not answered.
+    asked: Option<Header>,
     copies: Copies,
     effects: VecDeque<ReceiverEffect>,
     pub counters: ReceiverCounters,
@@ -113,6 +117,8 @@ impl Receiver {
             offered: config.nonce,
             config,
             session: None,
+            held: false,
+            asked: None,
             copies: Copies::default(),
             effects: VecDeque::new(),
             counters: ReceiverCounters::default(),
@@ -128,9 +134,54 @@ impl Receiver {
         self.config.seal = seal;
     }
 
+    /// From now on hellos are answered by [`Receiver::answer`] only, so that before a list begins all that stands can be adopted.
+    pub fn hold(&mut self) {
+        self.held = true;
+    }
+
+    /// Whether a sender waits for [`Receiver::answer`].
+    pub fn is_asked(&self) -> bool {
+        self.asked.is_some()
+    }
+
+    pub fn answer(&mut self) {
+        if let Some(hello) = self.asked.take() {
+            // The offer stands until it is taken, so an old hello played again changes nothing.
+            self.send(Header { kind: Kind::Welcome, nonce: self.offered, time: 0, ..hello }, &[]);
+        }
+    }
+
     /// A flow that stands in the kernel already, at a start: the first list will keep it or sweep it.
     pub fn adopt(&mut self, now: Instant, flow: Flow) {
         self.copies.adopt(now, flow);
+    }
+
+    /// What another sender has told of the same shard stands, too: the next list will keep it or sweep it.
+    pub fn adopt_from(&mut self, other: &Self) {
+        self.copies.adopt_from(&other.copies);
+    }
+
+    /// The other's sender is silent and this one's list is complete: what only the other knows is gone, and it begins anew.
+    pub fn supersede(&mut self, other: &mut Self) {
+        let effects = &mut self.effects;
+        self.counters.swept += self.copies.supersede(&mut other.copies, &mut |step| effects.push_back(ReceiverEffect::Apply(step)));
+        other.session = None;
+    }
+
+    /// Whether there is anything to supersede.
+    pub fn is_empty(&self) -> bool {
+        self.copies.is_empty()
+    }
+
+    /// The kernel has refused a flow. It is given to it again with the next list; if it is `missed`, and not merely odd, nothing is
+    /// complete until then.
+    pub fn unwritten(&mut self, key: FlowKey, missed: bool) {
+        self.copies.unwritten(key, missed);
+    }
+
+    /// A flow has left the kernel, and no effect of ours was the cause.
+    pub fn vanished(&mut self, now: Instant, key: FlowKey) {
+        self.copies.vanished(now, key);
     }
 
     /// The next thing to do; none: wait for a datagram or the deadline.
@@ -161,8 +212,11 @@ impl Receiver {
         let kinds = [Kind::Hello, Kind::Data, Kind::Heartbeat];
         let Some((header, body)) = opened(&self.config.seal, self.config.stream, &kinds, bytes, &mut self.counters.refused) else { return };
         if header.kind == Kind::Hello {
-            // The offer stands until it is taken, so an old hello played again changes nothing.
-            return self.send(Header { kind: Kind::Welcome, nonce: self.offered, time: 0, ..header }, &[]);
+            self.asked = Some(header);
+            if !self.held {
+                self.answer();
+            }
+            return;
         }
         if header.nonce == self.offered {
             self.begin(now, header);
@@ -213,15 +267,18 @@ impl Receiver {
     /// see [`Receiver::is_complete`].
     pub fn in_sync(&self, now: Instant) -> bool {
         let tuning = &self.config.tuning;
-        let current = |s: &Session| {
-            s.received == s.highest && now.saturating_duration_since(s.heard) <= tuning.heartbeat_idle * 3 && s.transit.lag <= tuning.lag
-        };
-        self.copies.complete && self.session.as_ref().is_some_and(current)
+        let current = |s: &Session| s.received == s.highest && s.transit.lag <= tuning.lag;
+        self.is_complete() && self.is_live(now) && self.session.as_ref().is_some_and(current)
     }
 
-    /// Whether a whole list has been received since changes were last missed.
+    /// Whether the sender was heard of a moment ago.
+    pub fn is_live(&self, now: Instant) -> bool {
+        self.heard().is_some_and(|heard| now.saturating_duration_since(heard) <= self.config.tuning.heartbeat_idle * 3)
+    }
+
+    /// Whether a whole list has been received since changes were last missed, and the kernel has taken it.
     pub fn is_complete(&self) -> bool {
-        self.copies.complete
+        self.copies.is_complete()
     }
 
     /// How late the last datagram was; see [`ReceiverCounters::lag`].

@@ -41,6 +41,8 @@ pub struct SenderCounters {
     /// Flows between addresses of two families.
     pub unsendable: u64,
     pub lists: u64,
+    /// Lists that could not be read to the end.
+    pub lists_failed: u64,
     pub datagrams: u64,
     pub resent: u64,
     /// Sessions that began: at least one for every life of the receiver.
@@ -58,6 +60,8 @@ pub struct SenderCounters {
 
 /// A datagram is sent again after this time at the earliest, so that several complaints about one loss cost one answer.
 const RESEND_AFTER: Duration = Duration::from_millis(3);
+/// From a list that failed to the next.
+const LIST_AGAIN: Duration = Duration::from_millis(500);
 /// Datagrams sent again for one acknowledgement.
 const RESEND_AT_ONCE: usize = 64;
 
@@ -116,7 +120,7 @@ impl Sender {
                 Some((stream.heartbeat, "heartbeat")),
                 Some((stream.heard + self.config.tuning.silence, "silence")),
                 match stream.list {
-                    List::Resting { until } => Some((until, "list")),
+                    List::Resting { until, .. } => Some((until, "list")),
                     List::Running { .. } => stream.tokens_at(&self.config.tuning).map(|at| (at, "list goes on")),
                 },
             ]),
@@ -139,8 +143,10 @@ impl Sender {
                     self.counters.silences += 1;
                     return self.seek(now);
                 }
-                if matches!(stream.list, List::Resting { until } if now >= until) {
-                    self.list(now, false);
+                if let List::Resting { until, lossy } = stream.list
+                    && now >= until
+                {
+                    self.list(now, lossy);
                 }
                 if self.stream().is_some_and(|stream| stream.since.is_some_and(|since| now >= since + tuning.flush)) {
                     self.flush(now);
@@ -216,7 +222,7 @@ impl Sender {
         let Some(stream) = self.stream() else { return };
         match stream.list {
             List::Running { id, again: false } if id == list => {
-                stream.list = List::Resting { until: now + relist };
+                stream.list = List::Resting { until: now + relist, lossy: false };
                 if !self.put(now, &Record::End) {
                     return;
                 }
@@ -227,6 +233,19 @@ impl Sender {
             }
             List::Running { id, again: true } if id == list => self.list(now, true),
             List::Running { .. } | List::Resting { .. } => {}
+        }
+    }
+
+    /// The list could not be begun, or broke off: after a pause there will be another.
+    pub fn list_failed(&mut self, now: Instant, list: ListId) {
+        let Some(stream) = self.stream() else { return };
+        if let List::Running { id, again } = stream.list
+            && id == list
+        {
+            // What was told is right all the same, but nothing vouches for the rest.
+            stream.synced = Synced::No;
+            stream.list = List::Resting { until: now + LIST_AGAIN, lossy: again };
+            self.counters.lists_failed += 1;
         }
     }
 
@@ -316,7 +335,7 @@ impl Sender {
             ring: VecDeque::new(),
             heartbeat: now + tuning.heartbeat_busy,
             heard: now,
-            list: List::Resting { until: now },
+            list: List::Resting { until: now, lossy: true },
             synced: Synced::No,
             tokens: tuning.burst(),
             refilled: now,

@@ -42,6 +42,8 @@ pub enum List {
     },
     Resting {
         until: Instant,
+        /// Notices were lost that no list has made up for.
+        lossy: bool,
     },
 }
 

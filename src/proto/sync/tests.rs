@@ -450,6 +450,96 @@ proptest! {
 }
 
 #[test]
+fn a_list_that_fails_is_followed_by_another_after_a_pause() {
+    let mut pair = Pair::synced(&[tcp(1)]);
+    pair.sender.overflow(pair.now);
+    pair.run();
+    let list = pair.list.take().expect("a list");
+    // Lost while it runs, and then it fails: the next is begun no sooner for it, and makes up for both.
+    pair.sender.overflow(pair.now);
+    pair.sender.list_failed(pair.now, list);
+    assert!(pair.sender.next_timeout().is_some_and(|(at, _)| at > pair.now) || pair.sender.in_flight() > 0);
+    pair.run_for(Duration::from_millis(300));
+    assert_eq!((pair.list, pair.receiver.is_complete(), pair.sender.in_sync(pair.now)), (None, false, false));
+    pair.run_for(Duration::from_millis(300));
+    let list = pair.list.take().expect("another list");
+    pair.sender.list_ended(pair.now, list);
+    pair.run();
+    assert_eq!(pair.take_applied(), [FlowStep::Delete(tcp(1).key)]);
+    assert!(pair.sender.in_sync(pair.now) && pair.receiver.in_sync(pair.now));
+    // The one that failed is over.
+    pair.sender.list_failed(pair.now, list);
+    assert_eq!(pair.sender.counters.lists_failed, 1);
+}
+
+/// The next list, of these flows.
+fn list(pair: &mut Pair, flows: &[Flow]) {
+    pair.run_for(Tuning::default().relist);
+    let list = pair.list.take().expect("a list");
+    flows.iter().for_each(|flow| pair.sender.listed(pair.now, list, flow));
+    pair.sender.list_ended(pair.now, list);
+    pair.run();
+}
+
+#[test]
+fn what_the_kernel_does_not_take_is_given_to_it_again() {
+    let mut pair = Pair::synced(&[tcp(1), tcp(2), tcp(3), tcp(4)]);
+    pair.receiver.unwritten(tcp(1).key, true);
+    pair.receiver.unwritten(tcp(2).key, true);
+    // Somebody has deleted it.
+    pair.receiver.vanished(pair.now, tcp(3).key);
+    assert!(!pair.receiver.in_sync(pair.now) && !pair.receiver.is_complete());
+    list(&mut pair, &[tcp(1), tcp(3), tcp(4)]);
+    // Perhaps it stands after all.
+    assert_eq!(pair.take_applied(), [FlowStep::Create(tcp(1)), FlowStep::Create(tcp(3)), FlowStep::Delete(tcp(2).key)]);
+    assert!(pair.receiver.in_sync(pair.now));
+    // Again in vain: then the next list.
+    pair.receiver.unwritten(tcp(1).key, true);
+    list(&mut pair, &[tcp(3), tcp(4)]);
+    assert_eq!(pair.take_applied(), [FlowStep::Delete(tcp(1).key)]);
+    assert!(pair.receiver.in_sync(pair.now));
+    // One that is merely odd is tried again, and nobody waits for it; an end settles it, too.
+    pair.receiver.unwritten(tcp(3).key, false);
+    assert!(pair.receiver.in_sync(pair.now));
+    pair.tell(FlowChange::Destroy(tcp(3).key));
+    pair.run();
+    assert_eq!(pair.take_applied(), [FlowStep::Delete(tcp(3).key)]);
+    // What expires in time is missed by nobody.
+    pair.receiver.vanished(pair.now + Duration::from_secs(u64::from(Flow::HELD)), tcp(4).key);
+    assert!(pair.receiver.in_sync(pair.now));
+}
+
+#[test]
+fn a_new_active_knows_better_than_the_former() {
+    let former = Pair::synced(&[tcp(1), tcp(2), tcp(3)]).receiver;
+    let mut pair = Pair { receiver: receiver(7000, Tuning::default(), Instant::now()), ..Pair::new() };
+    pair.receiver.hold();
+    pair.run();
+    assert!(pair.receiver.is_asked() && !pair.sender.is_up());
+    pair.receiver.adopt_from(&former);
+    pair.receiver.answer();
+    pair.run_for(Duration::from_millis(300));
+    let list = pair.list.take().expect("a list");
+    let [one, new] = [tcp(1), tcp(4)];
+    pair.sender.listed(pair.now, list, &one);
+    pair.sender.listed(pair.now, list, &new);
+    pair.sender.list_ended(pair.now, list);
+    pair.run();
+    assert_eq!(pair.take_applied().iter().filter(|step| matches!(step, FlowStep::Create(_))).count(), 1);
+    assert_eq!(pair.receiver.flows(), 2);
+
+    // What the former one told after it was asked.
+    let mut former = former;
+    former.adopt(pair.now, tcp(5));
+    pair.receiver.supersede(&mut former);
+    pair.collect();
+    let mut gone: Vec<FlowKey> = pair.take_applied().iter().map(|step| *step.key()).collect();
+    gone.sort();
+    assert_eq!(gone, [tcp(2).key, tcp(3).key, tcp(5).key]);
+    assert!(former.is_empty() && !former.is_complete() && former.heard().is_none());
+}
+
+#[test]
 fn a_restarted_receiver_adopts_what_stands() {
     let mut pair = Pair::synced(&[tcp(1), tcp(2)]);
     pair.receiver = receiver(9000, Tuning::default(), pair.now);
