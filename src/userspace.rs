@@ -16,7 +16,7 @@ mod shared;
 mod table;
 mod transmit;
 mod tun;
-mod urgent;
+pub mod urgent;
 pub mod vnet;
 
 pub use counters::{DropReason, Snapshot, TrafficCount};

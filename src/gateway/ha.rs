@@ -37,6 +37,7 @@ use crate::plan::facts::Facts;
 use crate::plan::gateway::havips;
 use crate::plan::slots::Slots;
 use crate::plan::{ANSWERS, LIVE};
+use crate::userspace::urgent;
 use anyhow::Context;
 use bell::Bell;
 use board::Board;
@@ -150,8 +151,11 @@ impl Group {
                 move || speaker::run(socket, &speaker_inbox, hands, board, virtuals, &keyring, &resumed)
             })?,
             spawn("havip", Some(HANDS), move || hand.run(&hands_inbox))?,
-            // Not before the data path: what it does can wait for packets.
-            spawn("sync", None, move || copier.run(&sync_inbox))?,
+            spawn("sync", None, move || {
+                // Behind the data path: what it does can wait for packets. Without the right it is as ordinary as all else.
+                let _ = urgent::urgent(urgent::COPIES);
+                copier.run(&sync_inbox);
+            })?,
         ];
         // An interface that has just been made drops what it is given to send, the announcement of an address too, until the kernel
         // has seen to its carrier.

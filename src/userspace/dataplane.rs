@@ -228,7 +228,7 @@ impl Dataplane {
 
     fn spawn(&mut self, name: &'static str, work: impl FnOnce() + Send + 'static) -> Result<(), Error> {
         let work = move || {
-            if let Err(error) = super::urgent::urgent() {
+            if let Err(error) = super::urgent::urgent(super::urgent::PACKETS) {
                 tracing::warn!(
                     thread = name,
                     "no high priority ({error}): allow CAP_SYS_NICE or LimitNICE, or a busy machine may delay packets"
