@@ -285,7 +285,7 @@ fn hooks(out: &mut String, inputs: &Inputs, all: &[Served]) {
     match locals(all) {
         // First, for this is most of what passes here.
         Some(locals) if !elsewhere.is_empty() => {
-            wrapped_out(out, format_args!("{locals} oifname \"{}\"", inputs.config.platform.interface))
+            wrapped_out(out, format_args!("{locals} oifname \"{}\"", inputs.config.platform.interface));
         }
         Some(locals) => wrapped_out(out, locals),
         None => {}
