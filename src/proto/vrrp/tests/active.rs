@@ -85,6 +85,9 @@ fn priority_0_of_another_is_answered_and_neighbours_that_believed_it_are_told() 
     assert_eq!(node.at(400.0, heard(HIGHER, 0)), [send(100), announce(Announced::Healed)]);
     assert_eq!(node.timeout(), Some((500.0, "advertise")), "and Adver_Timer starts anew");
     assert_eq!(node.at(401.0, heard(HIGHER, 0)), []);
+    assert_eq!(node.timeout(), Some((411.0, "rival_quiet")), "neighbours are told once more");
+    assert_eq!(node.at(402.0, heard(HIGHER, 0)), []);
+    assert_eq!(node.at(411.0, Input::Timeout), [announce(Announced::Healed)]);
     assert_eq!(node.timeout(), Some((500.0, "advertise")));
 }
 
