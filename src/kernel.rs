@@ -29,7 +29,7 @@ mod watch;
 
 pub use netlink::Refused;
 pub use survey::Survey;
-pub use watch::{Change, Watch};
+pub use watch::{Change, Own, Watch};
 
 use crate::model::IfName;
 use crate::plan::facts::{Facts, LinkFacts, on_link};
@@ -40,7 +40,7 @@ use ipnet::IpNet;
 use netlink::Netlink;
 use netlink_packet_core::{NetlinkDeserializable, NetlinkHeader};
 use netlink_packet_route::RouteNetlinkMessage;
-use std::collections::{BTreeSet, HashSet};
+use std::collections::BTreeSet;
 use std::io;
 use std::os::fd::BorrowedFd;
 use std::path::{Path, PathBuf};
@@ -98,6 +98,8 @@ pub struct Kernel {
     sysctls: Mutex<former::FormerValues>,
     /// Neighbours that we take away (interface, address): the notices of that have no sender (`neigh_cleanup_and_release`).
     leaving: watch::Leaving,
+    /// The ports of our sockets.
+    own: watch::Ports,
     /// Whether the kernel has them, asked once.
     flow_tables: OnceCell<bool>,
 }
@@ -107,11 +109,13 @@ impl Kernel {
     /// machine's uptime (`/run/portway`): it holds what the kernel cannot be asked for.
     pub async fn open(state_dir: &Path) -> Result<Self, KernelError> {
         let open = |family, what| Netlink::open(family).map_err(|source| KernelError::Open { what, source });
+        let (route, elements) = (open(libc::NETLINK_ROUTE, "for routes")?, open(libc::NETLINK_NETFILTER, "for nftables")?);
         Ok(Self {
-            route: Mutex::new(open(libc::NETLINK_ROUTE, "for routes")?),
+            own: watch::Ports::new(Mutex::new([route.port(), elements.port()].into())),
+            route: Mutex::new(route),
             lists: Mutex::new(open(libc::NETLINK_ROUTE, "for routes")?),
             netfilter: tokio::sync::Mutex::new(open(libc::NETLINK_NETFILTER, "for nftables")?),
-            elements: Mutex::new(open(libc::NETLINK_NETFILTER, "for nftables")?),
+            elements: Mutex::new(elements),
             conntrack: Mutex::new(Some(Conntrack::open()?)),
             tables: tokio::sync::Mutex::new(store::Store::open(state_dir, "nft.json")?),
             sysctls: Mutex::new(former::FormerValues::open(state_dir)?),
@@ -228,10 +232,14 @@ impl Kernel {
         nft::is_applied(&*self.tables.lock().await, table, ruleset)
     }
 
+    /// What is changed through this socket is this process's doing.
+    pub fn own(&self, port: u32) -> Own {
+        Own::new(self.own.clone(), port)
+    }
+
     /// Starts to watch. What changed before is not told: observe after this, not before.
     pub async fn watch(&self) -> Result<Watch, KernelError> {
-        let own: HashSet<u32> = [lock(&self.route).port(), lock(&self.elements).port()].into();
-        Watch::open(own, self.leaving.clone(), || link::list(&mut lock(&self.route)))
+        Watch::open(self.own.clone(), self.leaving.clone(), || link::list(&mut lock(&self.route)))
     }
 
     /// Whether this kernel has GRE devices.

@@ -26,12 +26,12 @@ mod track;
 
 use crate::config::{Authentication, Cast, Gateway};
 use crate::daemon::realtime;
-use crate::kernel::Kernel;
 use crate::kernel::announce::Announcer;
 use crate::kernel::conntrack::{Conntrack, Filter, FlowWatch};
 use crate::kernel::havip::HaVips;
 use crate::kernel::lease::Lease;
 use crate::kernel::vrrp_socket::{Family, VrrpSocket};
+use crate::kernel::{Kernel, Own};
 use crate::model::{IfName, Mark, NodeName, TenantShard};
 use crate::plan::facts::Facts;
 use crate::plan::gateway::havips;
@@ -76,6 +76,8 @@ struct Running {
     hands: Bell<Deed>,
     sync: sync::Orders,
     threads: [JoinHandle<()>; 3],
+    /// Leases are extended many times a second: nobody need look at the rules for it.
+    _own: [Own; 2],
     platform: IfName,
     /// The index of the platform interface, as it was first seen.
     index: Option<u32>,
@@ -122,13 +124,16 @@ impl Group {
             shards: BTreeMap::new(),
             streams: HashMap::new(),
             shown: Instant::now(),
+            walk: Default::default(),
         };
         copier.take_up(shared(config, slots), seal, |of| resumed.contains(of));
         let (scribe, writing) = Scribe::new();
         spawn("log", None, writing)?;
+        let havips = HaVips::open()?;
+        let own = [kernel.own(lease.port()), kernel.own(havips.port())];
         let mut hand = Hands {
             lease,
-            addresses: HaVips::open()?,
+            addresses: havips,
             announcer: Announcer::open()?,
             sync: sync.clone(),
             board: board.clone(),
@@ -160,7 +165,7 @@ impl Group {
         // An interface that has just been made drops what it is given to send, the announcement of an address too, until the kernel
         // has seen to its carrier.
         self.tracking.tell(&speaker);
-        self.running = Some(Running { speaker, hands, sync, threads, platform: platform.interface.clone(), index: None });
+        self.running = Some(Running { speaker, hands, sync, threads, _own: own, platform: platform.interface.clone(), index: None });
         Ok(())
     }
 

@@ -20,6 +20,11 @@ impl HaVips {
         Ok(Self { netlink })
     }
 
+    /// For [`super::Kernel::own`].
+    pub fn port(&self) -> u32 {
+        self.netlink.port()
+    }
+
     /// Adds each address by itself (/32, /128), for use at once: no duplicate address detection. One that stands is left standing. One
     /// answer for each.
     pub fn take(&mut self, addresses: &[(IfName, IpAddr)]) -> Vec<Result<(), KernelError>> {

@@ -40,6 +40,11 @@ impl Lease {
         Ok(Self { netlink })
     }
 
+    /// For [`super::Kernel::own`].
+    pub fn port(&self) -> u32 {
+        self.netlink.port()
+    }
+
     /// From now on these addresses are in these sets for so long, whatever time they had left: all of them, or after an error none
     /// anew. No packet meets a moment without one that was there. Less than 10 ms ends them; a day is the longest.
     ///

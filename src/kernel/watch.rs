@@ -19,7 +19,8 @@ use std::net::IpAddr;
 use std::sync::{Arc, Mutex};
 use tokio::io::unix::AsyncFd;
 
-/// What changed. Changes that this process made through its [`super::Kernel`] are not told, those of a ruleset excepted.
+/// What changed. Changes that this process made through its [`super::Kernel`] or through an [`Own`] socket are not told, those of a ruleset
+/// excepted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Change {
     /// An interface came, changed, or is `gone`: ours or any other.
@@ -43,6 +44,29 @@ pub enum Change {
 /// Neighbours that this process takes away, by interface and address.
 pub(super) type Leaving = Arc<Mutex<HashSet<(u32, IpAddr)>>>;
 
+/// The netlink ports of this process's sockets.
+pub(super) type Ports = Arc<Mutex<HashSet<u32>>>;
+
+/// As long as this lives, what is changed through a socket of this process is not told.
+#[derive(Debug)]
+pub struct Own {
+    ports: Ports,
+    port: u32,
+}
+
+impl Own {
+    pub(super) fn new(ports: Ports, port: u32) -> Self {
+        super::lock(&ports).insert(port);
+        Self { ports, port }
+    }
+}
+
+impl Drop for Own {
+    fn drop(&mut self) {
+        super::lock(&self.ports).remove(&self.port);
+    }
+}
+
 // Multicast groups: include/uapi/linux/rtnetlink.h, netfilter/nfnetlink.h
 const ROUTE_GROUPS: [u32; 6] = [1, 3, 5, 7, 8, 24];
 const NETFILTER_GROUPS: [u32; 1] = [7];
@@ -50,8 +74,7 @@ const NETFILTER_GROUPS: [u32; 1] = [7];
 pub struct Watch {
     route: AsyncFd<Socket>,
     netfilter: AsyncFd<Socket>,
-    /// The ports of our own sockets.
-    own: HashSet<u32>,
+    own: Ports,
     leaving: Leaving,
     /// The indices of our interfaces: a notice of a neighbour has no name, and no longer says that it was permanent.
     tunnels: HashSet<u32>,
@@ -61,7 +84,7 @@ pub struct Watch {
 
 impl Watch {
     /// Must be called within a tokio runtime. `links` lists the interfaces, after the subscription.
-    pub(super) fn open(own: HashSet<u32>, leaving: Leaving, links: impl FnOnce() -> Result<Links, Refused>) -> Result<Self, KernelError> {
+    pub(super) fn open(own: Ports, leaving: Leaving, links: impl FnOnce() -> Result<Links, Refused>) -> Result<Self, KernelError> {
         let open = |source| KernelError::Open { what: "for notices", source };
         let route = subscribe(libc::NETLINK_ROUTE, &ROUTE_GROUPS).map_err(open)?;
         let netfilter = subscribe(libc::NETLINK_NETFILTER, &NETFILTER_GROUPS).map_err(open)?;
@@ -111,13 +134,14 @@ fn subscribe(family: i32, groups: &[u32]) -> io::Result<AsyncFd<Socket>> {
 fn drain(
     mut guard: tokio::io::unix::AsyncFdReadyGuard<'_, Socket>,
     buffer: &mut Vec<u8>,
-    own: &HashSet<u32>,
+    own: &Ports,
     leaving: &Leaving,
     ready: &mut VecDeque<Change>,
     mut change: impl FnMut(Message<'_>) -> Option<Change>,
 ) -> io::Result<()> {
     match guard.try_io(|socket| receive(socket.get_ref(), buffer, 0).map(drop)) {
         Ok(Ok(())) => {
+            let own = super::lock(own);
             for message in messages(buffer) {
                 // Every notice is looked at, our own too: they say which interfaces there are.
                 if let Some(change) = change(message).filter(|change| !own.contains(&message.port) && ready.back() != Some(change)) {

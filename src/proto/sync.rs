@@ -24,11 +24,12 @@
 //! **Order between list and changes.** A list is no picture of one moment: it may hold a flow whose end is told before the entry
 //! arrives. While a list runs, what was told of a flow stands against what the list says of it.
 
-mod copies;
+mod ledger;
 mod receiver;
 mod sender;
 mod stream;
 
+pub use ledger::Ledger;
 pub use receiver::{Receiver, ReceiverConfig, ReceiverCounters, ReceiverEffect};
 pub use sender::{Sender, SenderConfig, SenderCounters, SenderEffect};
 

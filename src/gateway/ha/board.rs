@@ -88,6 +88,8 @@ pub struct Counters {
     pub sync_send_failures: AtomicU64,
     /// Changes of connections that the kernel refused to take.
     pub sync_unwritten: AtomicU64,
+    /// Readings of the kernel's table of connections.
+    pub sync_walks: AtomicU64,
 }
 
 pub const ANNOUNCED: [Announced; 5] =
@@ -112,6 +114,7 @@ impl Default for Counters {
             sync_strangers: zero(),
             sync_send_failures: zero(),
             sync_unwritten: zero(),
+            sync_walks: zero(),
         }
     }
 }

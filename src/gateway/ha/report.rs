@@ -110,6 +110,7 @@ impl Group {
         out.counter("portway_sync_strangers", "Sync datagrams of nobody known", &[], counters.sync_strangers.load(Relaxed));
         out.counter("portway_sync_send_failures", "Sync datagrams that could not be sent", &[], counters.sync_send_failures.load(Relaxed));
         out.counter("portway_sync_unwritten", "Changes that the kernel refused", &[], counters.sync_unwritten.load(Relaxed));
+        out.counter("portway_sync_walks", "Readings of the kernel's table of connections", &[], counters.sync_walks.load(Relaxed));
     }
 }
 
@@ -169,6 +170,12 @@ fn sync_metrics(of: &TenantShard, flows: &Flows, out: &mut Page) {
                 #[expect(clippy::cast_precision_loss, reason = "at most some 100,000")]
                 out.gauge("portway_sync_copies", "Copies of a peer's connections", &labels, kept.flows as f64);
                 out.counter("portway_sync_received_changes", "Changes of connections received", &labels, counters.changes);
+                out.counter(
+                    "portway_sync_unreadable_datagrams",
+                    "Datagrams with a record that cannot be read",
+                    &labels,
+                    counters.unreadable,
+                );
                 let refused = counters.refused;
                 let reasons = [("forged", refused.forged), ("misfit", refused.misfit), ("stale", refused.stale)];
                 for (reason, count) in reasons.into_iter().chain([("duplicate", refused.duplicate), ("early", refused.early)]) {

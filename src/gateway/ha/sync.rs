@@ -1,25 +1,30 @@
 //! The thread that copies connections: those of shards that are Active here to the other candidates, and theirs to this kernel.
 //!
 //! ```text
-//!  notices, lists of the kernel --> Sender  --UDP--> the other candidates      a shard that is Active here
-//!  the Active           --UDP--> Receiver --> Conntrack::apply --> kernel      a shard that is not
+//!  notices of the kernel --> Ledger, Sender --UDP--> the other candidates      a shard that is Active here
+//!  the Active            --UDP--> Receiver --> Conntrack::apply --> kernel     a shard that is not
 //! ```
+//! What stands in the kernel is known in either role, so that a shard changes hands without a look at the kernel's table ([`walk`]).
 
+mod active;
 mod backup;
-mod telling;
+mod role;
+mod walk;
 
 use super::bell::{Bell, Inbox};
-use super::board::{Board, Flows};
+use super::board::Board;
 use super::speaker;
-use crate::kernel::conntrack::{Conntrack, Filter, FlowDump, FlowWatch, Notices};
+use crate::kernel::conntrack::{Conntrack, FlowWatch, Notices};
 use crate::kernel::{Kernel, Refused};
 use crate::model::{FlowChange, FlowKey, FlowStep, Mark, NodeName, TenantShard};
-use crate::proto::sync::{Receiver, ReceiverConfig, Sender, SenderConfig, Tuning};
+use crate::proto::sync::{Ledger, Receiver, ReceiverConfig, Sender, SenderConfig, Tuning};
 use crate::wire::seal::Seal;
 use crate::wire::sync::{Header, MAX};
+use active::{Active, Telling};
 use backup::{Backup, Keeping};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use role::Role;
 use sha2::{Digest, Sha256};
 use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, SocketAddr, UdpSocket};
@@ -28,8 +33,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::time::{Duration, Instant};
-use telling::Telling;
-use tokio::task::JoinHandle;
+use walk::Walk;
 
 /// Datagrams read before the rest has its turn.
 const DATAGRAMS: usize = 256;
@@ -109,6 +113,7 @@ pub struct Copier {
     /// Which shard, and which of its machines, a stream belongs to.
     pub streams: HashMap<u64, (TenantShard, IpAddr)>,
     pub shown: Instant,
+    pub walk: Walk,
 }
 
 pub struct Entry {
@@ -125,13 +130,6 @@ struct Turn {
     heard: bool,
     /// From the kernel.
     read: bool,
-}
-
-enum Role {
-    Active(Vec<Telling>),
-    /// What another node has taken is being deleted; after that, Backup.
-    Clearing(JoinHandle<()>),
-    Backup(Backup),
 }
 
 /// The same on both nodes.
@@ -161,12 +159,13 @@ impl Copier {
                 }
                 former => {
                     let told_in_sync = former.as_ref().is_some_and(|entry| entry.told_in_sync);
+                    let same_zone = former.as_ref().is_some_and(|entry| entry.what.zone == what.zone);
                     let role = match former.map(|entry| entry.role) {
-                        Some(Role::Active(_)) => self.telling(&what, now),
+                        Some(Role::Active(active)) => self.telling(&what, now, if same_zone { active.known } else { Ledger::default() }),
                         Some(role @ Role::Clearing(_)) => role,
-                        Some(Role::Backup(_)) => self.keeping(&what, now),
-                        None if active(&of) => self.telling(&what, now),
-                        None => self.keeping(&what, now),
+                        Some(Role::Backup(_)) => self.keeping(&what, now, None),
+                        None if active(&of) => self.telling(&what, now, Ledger::default()),
+                        None => self.keeping(&what, now, None),
                     };
                     Entry { what, role, since: now, told_in_sync }
                 }
@@ -182,19 +181,18 @@ impl Copier {
         }
     }
 
-    fn telling(&self, what: &Shared, now: Instant) -> Role {
+    /// `known`: what stands in the kernel, as far as that is known.
+    fn telling(&self, what: &Shared, now: Instant, known: Ledger) -> Role {
         let telling = what.to.iter().map(|(node, to)| {
             let (stream, seal) = (stream(&what.of, &self.node, node), self.seal.clone());
             let config = SenderConfig { stream, seal, session: number(), tuning: Tuning::default() };
-            Telling { to: *to, sender: Sender::new(config, now), list: None }
+            Telling::new(*to, Sender::new(config, now))
         });
-        Role::Active(telling.collect())
+        Role::Active(Active { all: telling.collect(), known })
     }
 
-    /// What stands in the kernel stays until the first list says otherwise.
-    fn keeping(&self, what: &Shared, now: Instant) -> Role {
-        let standing = FlowDump::start(Filter::zone(what.zone))
-            .inspect_err(|error| tracing::warn!("{}: connections that stand are left as they are: {error}", what.of));
+    /// `known`: what stands in the kernel, if all of it is known.
+    fn keeping(&self, what: &Shared, now: Instant, known: Option<&Ledger>) -> Role {
         let keeping = what.from.iter().map(|(node, from)| {
             let (stream, seal) = (stream(&what.of, node, &self.node), self.seal.clone());
             let (zone, mark, tuning) = (what.zone, what.mark, Tuning::default());
@@ -202,7 +200,7 @@ impl Copier {
             receiver.hold();
             Keeping { from: *from, receiver, fed: None }
         });
-        Role::Backup(Backup { all: keeping.collect(), standing: standing.ok().filter(|_| !what.from.is_empty()) })
+        Role::Backup(Backup::new(keeping.collect(), known))
     }
 
     /// Runs until it is told to stop.
@@ -238,12 +236,17 @@ impl Copier {
     fn promote(&mut self, of: &TenantShard, by: Instant) {
         // What waits in the socket is the tail of what the former Active has told. Others may say more than can be read.
         while self.turn().heard && Instant::now() < by {}
-        let now = Instant::now();
-        let Some(what) = self.shards.get(of).filter(|entry| !matches!(entry.role, Role::Active(_))).map(|entry| entry.what.clone()) else {
+        if self.is_active(of) {
             return;
-        };
-        let role = self.telling(&what, now);
+        }
+        let (now, Some(Entry { what, role, .. })) = (Instant::now(), self.shards.remove(of)) else { return };
+        let known = if let Role::Backup(backup) = role { backup.into_ledger() } else { Ledger::default() };
+        let role = self.telling(&what, now, known);
         self.turn_to(of, what, role, now);
+    }
+
+    fn is_active(&self, of: &TenantShard) -> bool {
+        self.shards.get(of).is_some_and(|entry| matches!(entry.role, Role::Active(_)))
     }
 
     fn turn_to(&mut self, of: &TenantShard, what: Shared, role: Role, now: Instant) {
@@ -252,31 +255,45 @@ impl Copier {
     }
 
     fn demote(&mut self, of: &TenantShard, taken: bool) {
-        let Some(entry) = self.shards.get(of).filter(|entry| matches!(entry.role, Role::Active(_))) else { return };
-        let (what, now) = (entry.what.clone(), Instant::now());
-        // Either way, nobody is told of what ends from now on.
-        let role = if taken { self.clearing(&what) } else { self.keeping(&what, now) };
+        // What the kernel has told until now is known when this role ends. Either way, nobody is told of what ends from now on.
+        let now = Instant::now();
+        while self.notice(now) {}
+        if !self.is_active(of) {
+            return;
+        }
+        let Some(Entry { what, role: Role::Active(Active { known, .. }), .. }) = self.shards.remove(of) else { return };
+        let known = Some(known).filter(Ledger::is_complete);
+        let role = if taken { self.clearing(&what, known) } else { self.keeping(&what, now, known.as_ref()) };
         self.turn_to(of, what, role, now);
     }
 
     /// Hundreds of thousands take seconds, and other shards go on meanwhile.
-    fn clearing(&self, what: &Shared) -> Role {
+    fn clearing(&self, what: &Shared, known: Option<Ledger>) -> Role {
         let (of, zone, kernel, runtime) = (what.of.clone(), what.zone, self.kernel.clone(), self.runtime.clone());
-        Role::Clearing(self.runtime.spawn_blocking(move || match runtime.block_on(kernel.end_flows(&[zone].into(), |_, _| true)) {
-            Ok(ended) => tracing::info!("{of}: {ended} connections are another node's now"),
-            Err(error) => tracing::error!("{of}: cannot clear the connections that are another node's now: {error}"),
+        Role::Clearing(self.runtime.spawn_blocking(move || {
+            let ended = runtime.block_on(async {
+                match known {
+                    Some(known) => kernel.end_these(&known.keys().collect::<Vec<_>>()).await,
+                    None => kernel.end_flows(&[zone].into(), |_, _| true).await,
+                }
+            });
+            match &ended {
+                Ok(ended) => tracing::info!("{of}: {ended} connections are another node's now"),
+                Err(error) => tracing::error!("{of}: cannot clear the connections that are another node's now: {error}"),
+            }
+            ended.is_ok()
         }))
     }
 
     /// Shards that are cleared are Backups.
     fn cleared(&mut self, now: Instant) {
-        let done = |entry: &&Entry| matches!(&entry.role, Role::Clearing(clearing) if clearing.is_finished());
-        let done: Vec<Shared> = self.shards.values().filter(done).map(|entry| entry.what.clone()).collect();
-        for what in done {
-            let role = self.keeping(&what, now);
-            if let Some(entry) = self.shards.get_mut(&what.of) {
-                (entry.role, entry.since) = (role, now);
-            }
+        let done = |entry: &&mut Entry| matches!(&entry.role, Role::Clearing(clearing) if clearing.is_finished());
+        let done: Vec<TenantShard> = self.shards.values_mut().filter(done).map(|entry| entry.what.of.clone()).collect();
+        for of in done {
+            let Some(Entry { what, role: Role::Clearing(clearing), told_in_sync, .. }) = self.shards.remove(&of) else { continue };
+            let nothing = Ledger::default();
+            let role = self.keeping(&what, now, self.runtime.block_on(clearing).unwrap_or(false).then_some(&nothing));
+            self.shards.insert(of, Entry { what, role, since: now, told_in_sync });
         }
     }
 
@@ -292,16 +309,25 @@ impl Copier {
         // Before new steps are thought of, for it is of old ones that the kernel tells.
         let mut read = self.notice(now);
         let heard = self.hear(now);
+        let walk = self.walk.is_due(&self.shards);
         let mut steps = Vec::new();
-        for Entry { what, role, .. } in self.shards.values_mut() {
+        for Entry { role, .. } in self.shards.values_mut() {
             match role {
-                Role::Active(all) => {
-                    all.iter_mut().for_each(|telling| telling.turn(now, what.zone, &self.socket, self.port, &self.board));
+                Role::Active(active) => {
+                    if walk {
+                        active.all.iter_mut().for_each(|telling| telling.sender.list_early(now));
+                    }
+                    active.turn(now, &self.socket, self.port, &self.board);
                 }
                 Role::Clearing(_) => {}
-                Role::Backup(backup) => read |= backup.turn(now, &mut steps, &self.socket, self.port, &self.board),
+                Role::Backup(backup) => backup.turn(now, &mut steps, &self.socket, self.port, &self.board),
             }
         }
+        if walk {
+            self.board.counters.sync_walks.fetch_add(1, Relaxed);
+            self.walk.begin(now, &mut self.shards);
+        }
+        read |= self.walk.turn(now, &mut self.shards);
         if !steps.is_empty() {
             self.write(&steps);
         }
@@ -328,18 +354,8 @@ impl Copier {
                 self.board.counters.sync_strangers.fetch_add(1, Relaxed);
                 continue;
             };
-            match self.shards.get_mut(of).map(|entry| &mut entry.role) {
-                Some(Role::Active(all)) => {
-                    all.iter_mut().filter(|one| one.sender.stream_id() == stream).for_each(|one| one.sender.handle(now, datagram));
-                }
-                Some(Role::Backup(backup)) => {
-                    backup
-                        .all
-                        .iter_mut()
-                        .filter(|one| one.receiver.stream_id() == stream)
-                        .for_each(|one| one.receiver.handle(now, datagram));
-                }
-                Some(Role::Clearing(_)) | None => {}
+            if let Some(entry) = self.shards.get_mut(of) {
+                entry.role.hear(now, stream, datagram);
             }
         }
         true
@@ -348,18 +364,18 @@ impl Copier {
     fn notice(&mut self, now: Instant) -> bool {
         let shards = &mut self.shards;
         let mut roles: HashMap<u16, &mut Role> = shards.values_mut().map(|entry| (entry.what.zone, &mut entry.role)).collect();
-        let take = |change: FlowChange| match (roles.get_mut(&change.key().zone), &change) {
-            (Some(Role::Active(all)), _) => all.iter_mut().for_each(|telling| telling.sender.change(now, &change)),
-            (Some(Role::Backup(backup)), FlowChange::Destroy(key)) => backup.vanished(now, *key),
-            _ => {}
+        let take = |change: FlowChange| {
+            if let Some(role) = roles.get_mut(&change.key().zone) {
+                role.notice(now, &change);
+            }
         };
         match self.watch.read(take) {
             Ok(Notices::Drained) => false,
             Ok(Notices::More) => true,
             Ok(Notices::Overflow) => {
                 for role in roles.into_values() {
-                    if let Role::Active(all) = role {
-                        all.iter_mut().for_each(|telling| telling.sender.overflow(now));
+                    if let Role::Active(active) = role {
+                        active.overflow(now);
                     }
                 }
                 true
@@ -401,7 +417,7 @@ impl Copier {
     fn tell_in_sync(&mut self, now: Instant) {
         for (of, entry) in &mut self.shards {
             let in_sync = match &entry.role {
-                Role::Active(all) => !all.is_empty() && all.iter().all(|telling| telling.sender.in_sync(now)),
+                Role::Active(Active { all, .. }) => !all.is_empty() && all.iter().all(|telling| telling.sender.in_sync(now)),
                 Role::Clearing(_) => false,
                 Role::Backup(Backup { all, .. }) => {
                     let strange = entry.what.strangers && now.saturating_duration_since(entry.since) >= STRANGER;
@@ -418,34 +434,6 @@ impl Copier {
     fn show(&self, now: Instant) {
         for (of, entry) in &self.shards {
             self.board.set_flows(of, entry.role.show(now));
-        }
-    }
-}
-
-impl Role {
-    fn set_seal(&mut self, seal: &Seal) {
-        match self {
-            Role::Active(all) => all.iter_mut().for_each(|telling| telling.sender.set_seal(seal.clone())),
-            Role::Clearing(_) => {}
-            Role::Backup(Backup { all, .. }) => all.iter_mut().for_each(|keeping| keeping.receiver.set_seal(seal.clone())),
-        }
-    }
-
-    fn deadlines(&self) -> Vec<Instant> {
-        match self {
-            Role::Active(all) => all.iter().filter_map(|telling| telling.sender.next_timeout()).map(|(at, _)| at).collect(),
-            Role::Clearing(_) => Vec::new(),
-            Role::Backup(Backup { all, .. }) => {
-                all.iter().filter_map(|keeping| keeping.receiver.next_timeout()).map(|(at, _)| at).collect()
-            }
-        }
-    }
-
-    fn show(&self, now: Instant) -> Flows {
-        match self {
-            Role::Active(all) => Flows::Told(all.iter().map(|telling| telling.show(now)).collect()),
-            Role::Clearing(_) => Flows::Kept(Vec::new()),
-            Role::Backup(backup) => backup.show(now),
         }
     }
 }

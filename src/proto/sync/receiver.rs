@@ -1,6 +1,6 @@
 //! The side that keeps the copies.
 
-use super::copies::Copies;
+use super::ledger::Ledger;
 use super::{Deadline, Lags, Refusals, Tuning, datagram, earliest, micros, opened};
 use crate::model::{Flow, FlowKey, FlowStep, Mark};
 use crate::wire::seal::Seal;
@@ -79,7 +79,7 @@ pub struct Receiver {
     held: bool,
     /// The last hello that is not answered.
     asked: Option<Header>,
-    copies: Copies,
+    copies: Ledger,
     effects: VecDeque<ReceiverEffect>,
     pub counters: ReceiverCounters,
 }
@@ -119,7 +119,7 @@ impl Receiver {
             session: None,
             held: false,
             asked: None,
-            copies: Copies::default(),
+            copies: Ledger::default(),
             effects: VecDeque::new(),
             counters: ReceiverCounters::default(),
         }
@@ -159,6 +159,16 @@ impl Receiver {
     /// What another sender has told of the same shard stands, too: the next list will keep it or sweep it.
     pub fn adopt_from(&mut self, other: &Self) {
         self.copies.adopt_from(&other.copies);
+    }
+
+    /// The same of a node that was the Active itself until now.
+    pub fn adopt_all(&mut self, known: &Ledger) {
+        self.copies.adopt_from(known);
+    }
+
+    /// For a node that becomes the Active itself.
+    pub fn into_ledger(self) -> Ledger {
+        self.copies
     }
 
     /// The other's sender is silent and this one's list is complete: what only the other knows is gone, and it begins anew.

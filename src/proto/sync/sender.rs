@@ -193,6 +193,19 @@ impl Sender {
         }
     }
 
+    /// All flows are about to be read in any case: a list that is due before long begins now, and needs no reading of its own.
+    pub fn list_early(&mut self, now: Instant) {
+        let soon = now + self.config.tuning.relist / 2;
+        if self.stream().is_some_and(|stream| matches!(stream.list, List::Resting { until, lossy: false } if until <= soon)) {
+            self.list(now, false);
+        }
+    }
+
+    /// Whether this is the list that runs.
+    pub fn lists(&self, list: ListId) -> bool {
+        matches!(&self.link, Link::Up(stream) if matches!(stream.list, List::Running { id, .. } if id == list))
+    }
+
     /// How many flows of the running list are welcome now. 0 while none runs.
     pub fn list_room(&mut self, now: Instant) -> usize {
         let tuning = self.config.tuning;

@@ -2,20 +2,27 @@
 
 use super::super::board::{Board, Flows, Kept};
 use super::send;
-use crate::kernel::conntrack::FlowDump;
-use crate::model::{FlowKey, FlowStep};
-use crate::proto::sync::{Receiver, ReceiverEffect};
+use crate::model::{Flow, FlowKey, FlowStep};
+use crate::proto::sync::{Ledger, Receiver, ReceiverEffect};
 use std::net::{IpAddr, UdpSocket};
 use std::time::Instant;
 
-/// Pieces of what stands, of some hundred connections, that are read before others have their turn.
-const PIECES: usize = 8;
-
 pub struct Backup {
     pub all: Vec<Keeping>,
-    /// What stands in the kernel and has not been looked at yet. Until it is, nobody's list begins, or the list could not say what of
-    /// it is gone.
-    pub standing: Option<FlowDump>,
+    /// Until this is done nobody's list begins, or the list could not say what of it is gone.
+    standing: Standing,
+}
+
+/// What stands in the kernel and nobody here has told of.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Standing {
+    /// The kernel is to be read.
+    Unread,
+    Reading,
+    /// `whole`: all of it is known.
+    Read {
+        whole: bool,
+    },
 }
 
 pub struct Keeping {
@@ -26,10 +33,28 @@ pub struct Keeping {
 }
 
 impl Backup {
-    /// Whether there is more to read in the kernel.
-    pub fn turn(&mut self, now: Instant, steps: &mut Vec<FlowStep>, socket: &UdpSocket, port: u16, board: &Board) -> bool {
-        let more = self.adopt(now);
-        if !more {
+    /// `known`: what stands in the kernel, if that is known; otherwise it is read. It stays until the first list says otherwise.
+    pub fn new(mut all: Vec<Keeping>, known: Option<&Ledger>) -> Self {
+        let read = all.is_empty() || known.is_some();
+        // The first receiver takes what stands; the others have it from there when they are asked.
+        if let (Some(known), Some(first)) = (known, all.first_mut()) {
+            first.receiver.adopt_all(known);
+        }
+        Self { all, standing: if read { Standing::Read { whole: true } } else { Standing::Unread } }
+    }
+
+    /// All that is known of what stands here, for a node that becomes the Active.
+    pub fn into_ledger(self) -> Ledger {
+        let mut all = self.all.into_iter().map(|keeping| keeping.receiver.into_ledger());
+        let mut known = all.next().unwrap_or_default();
+        all.for_each(|other| known.adopt_from(&other));
+        known.break_off();
+        known.complete = self.standing == Standing::Read { whole: true };
+        known
+    }
+
+    pub fn turn(&mut self, now: Instant, steps: &mut Vec<FlowStep>, socket: &UdpSocket, port: u16, board: &Board) {
+        if matches!(self.standing, Standing::Read { .. }) {
             self.answer();
         }
         self.supersede(now);
@@ -42,22 +67,31 @@ impl Backup {
                 }
             }
         }
-        more
     }
 
-    /// The first receiver takes what stands; the others have it from there when they are asked.
-    fn adopt(&mut self, now: Instant) -> bool {
-        let (Some(reading), Some(first)) = (&mut self.standing, self.all.first_mut()) else { return false };
-        for _ in 0..PIECES {
-            match reading.next(|flow| first.receiver.adopt(now, flow)) {
-                Ok(true) => continue,
-                Ok(false) => {}
-                Err(error) => tracing::warn!("connections that stand are left as they are: {error}"),
-            }
-            self.standing = None;
-            return false;
+    /// Whether the kernel is to be read.
+    pub fn waits(&self) -> bool {
+        self.standing == Standing::Unread
+    }
+
+    /// The kernel is read from here on.
+    pub fn begin(&mut self) {
+        if self.waits() {
+            self.standing = Standing::Reading;
         }
-        true
+    }
+
+    pub fn read(&mut self, now: Instant, flow: Flow) {
+        if let (Standing::Reading, Some(first)) = (self.standing, self.all.first_mut()) {
+            first.receiver.adopt(now, flow);
+        }
+    }
+
+    /// The reading is over; `whole`: it came to its end.
+    pub fn end(&mut self, whole: bool) {
+        if self.standing == Standing::Reading {
+            self.standing = Standing::Read { whole };
+        }
     }
 
     fn answer(&mut self) {

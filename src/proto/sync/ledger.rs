@@ -1,4 +1,5 @@
-//! What the receiver has been told: to know new from known, and to find what a list leaves out.
+//! What is known of a shard's flows in this node's kernel, told by another node or by the kernel itself: to know new from known, to
+//! find what a list leaves out, and to go on without reading the kernel when the shard changes hands.
 
 use crate::model::{Flow, FlowKey, FlowStep};
 use std::collections::hash_map::Entry;
@@ -9,7 +10,7 @@ use std::time::{Duration, Instant};
 const EXPIRY: Duration = Duration::from_secs(2);
 
 #[derive(Debug, Default)]
-pub struct Copies {
+pub struct Ledger {
     table: HashMap<FlowKey, Known>,
     /// Counts lists; the running one, or the last.
     list: u64,
@@ -41,7 +42,7 @@ struct Known {
     told: u64,
 }
 
-impl Copies {
+impl Ledger {
     pub fn len(&self) -> usize {
         self.table.len()
     }
@@ -52,6 +53,18 @@ impl Copies {
 
     pub fn is_complete(&self) -> bool {
         self.complete && self.missed == 0
+    }
+
+    /// Everything that stands, or may stand because it is not known whether it does.
+    pub fn keys(&self) -> impl Iterator<Item = FlowKey> {
+        self.table.keys().chain(self.open.keys()).copied()
+    }
+
+    /// As a list has it: with the time that it still has.
+    pub fn current(&self, now: Instant, key: &FlowKey) -> Option<Flow> {
+        let known = self.table.get(key)?;
+        let left = known.until.saturating_duration_since(now).as_secs();
+        Some(Flow { timeout: u32::try_from(left).unwrap_or(u32::MAX).max(1), ..known.flow })
     }
 
     /// A flow that stands in the kernel without our doing. What has been told of it is newer.
@@ -104,6 +117,11 @@ impl Copies {
         let open = self.open.remove(key);
         self.missed -= usize::from(open.as_ref().is_some_and(|open| open.missed));
         open.is_some()
+    }
+
+    /// The running list will not come to its end: what it has said so far is true.
+    pub fn break_off(&mut self) {
+        self.ended = None;
     }
 
     /// Changes may be missed from here on, until a list is complete.

@@ -1,0 +1,168 @@
+//! A shard that is Active here: one stream to each of the other candidates.
+
+use super::super::board::{Board, Flows, Told};
+use super::send;
+use crate::model::{Flow, FlowChange, FlowKey};
+use crate::proto::sync::{Ledger, ListId, Sender, SenderEffect};
+use std::net::{IpAddr, UdpSocket};
+use std::time::Instant;
+
+pub struct Active {
+    pub all: Vec<Telling>,
+    /// What stands in this kernel. While it is complete nobody needs to read the kernel to begin a stream, or to end this role.
+    pub known: Ledger,
+}
+
+pub struct Telling {
+    to: IpAddr,
+    pub sender: Sender,
+    list: Listing,
+    /// The session whose first list has begun.
+    began: u64,
+}
+
+/// Where a list comes from.
+enum Listing {
+    /// None runs.
+    Idle,
+    /// From the kernel, when it is read next.
+    Waiting(ListId),
+    /// From the kernel, which is being read.
+    Reading(ListId),
+    /// From what is known: these are left.
+    Recalling(ListId, std::vec::IntoIter<FlowKey>),
+}
+
+impl Active {
+    pub fn turn(&mut self, now: Instant, socket: &UdpSocket, port: u16, board: &Board) {
+        self.all.iter_mut().for_each(|telling| telling.turn(now, &self.known, socket, port, board));
+    }
+
+    pub fn change(&mut self, now: Instant, change: &FlowChange) {
+        match change {
+            FlowChange::Upsert(flow) => self.known.told(now, *flow, &mut drop),
+            FlowChange::Destroy(key) => self.known.destroyed(*key, &mut drop),
+        }
+        self.all.iter_mut().for_each(|telling| telling.sender.change(now, change));
+    }
+
+    /// The kernel lost notices.
+    pub fn overflow(&mut self, now: Instant) {
+        self.known.interrupt();
+        self.all.iter_mut().for_each(|telling| telling.sender.overflow(now));
+    }
+
+    /// Whether a list waits for the kernel to be read.
+    pub fn waits(&self) -> bool {
+        self.all.iter().any(|telling| matches!(telling.list, Listing::Waiting(_)))
+    }
+
+    /// The kernel is read from here on.
+    pub fn begin(&mut self) {
+        if !self.waits() {
+            return;
+        }
+        self.known.begin(false);
+        for telling in &mut self.all {
+            if let Listing::Waiting(list) = telling.list {
+                telling.list = Listing::Reading(list);
+            }
+        }
+    }
+
+    fn is_reading(&self) -> bool {
+        self.all.iter().any(|telling| matches!(telling.list, Listing::Reading(_)))
+    }
+
+    /// Whether all that list what is read can take more.
+    pub fn has_room(&mut self, now: Instant) -> bool {
+        self.all.iter_mut().all(|Telling { sender, list, .. }| match list {
+            // The session ended: nobody waits for the rest.
+            Listing::Reading(id) if !sender.lists(*id) => true,
+            Listing::Reading(_) => sender.list_room(now) > 0,
+            _ => true,
+        })
+    }
+
+    pub fn read(&mut self, now: Instant, flow: &Flow) {
+        if self.is_reading() {
+            self.known.listed(now, *flow, &mut drop);
+        }
+        for Telling { sender, list, .. } in &mut self.all {
+            if let Listing::Reading(id) = list {
+                sender.listed(now, *id, flow);
+            }
+        }
+    }
+
+    /// The reading is over; `whole`: it came to its end.
+    pub fn end(&mut self, now: Instant, whole: bool) {
+        if !self.is_reading() {
+            return;
+        }
+        match whole {
+            true => drop(self.known.end(&mut drop)),
+            false => self.known.break_off(),
+        }
+        for Telling { sender, list, .. } in &mut self.all {
+            if let Listing::Reading(id) = *list {
+                *list = Listing::Idle;
+                match whole {
+                    true => sender.list_ended(now, id),
+                    false => sender.list_failed(now, id),
+                }
+            }
+        }
+    }
+
+    pub fn show(&self, now: Instant) -> Flows {
+        Flows::Told(self.all.iter().map(|telling| telling.show(now)).collect())
+    }
+}
+
+impl Telling {
+    pub fn new(to: IpAddr, sender: Sender) -> Self {
+        Self { to, sender, list: Listing::Idle, began: 0 }
+    }
+
+    fn turn(&mut self, now: Instant, known: &Ledger, socket: &UdpSocket, port: u16, board: &Board) {
+        self.recall(now, known);
+        self.sender.handle_timeout(now);
+        while let Some(effect) = self.sender.next_effect() {
+            match effect {
+                SenderEffect::Send(datagram) => send(socket, self.to, port, &datagram, board),
+                SenderEffect::List(list) => self.list = self.begin(list, known),
+            }
+        }
+    }
+
+    /// A list that begins a session has what is known, if that is all. The later ones are there to tell what nobody is told of: how
+    /// long connections will be kept.
+    fn begin(&mut self, list: ListId, known: &Ledger) -> Listing {
+        let session = self.sender.counters.sessions;
+        let first = std::mem::replace(&mut self.began, session) != session;
+        if first && known.is_complete() {
+            Listing::Recalling(list, known.keys().collect::<Vec<_>>().into_iter())
+        } else {
+            Listing::Waiting(list)
+        }
+    }
+
+    fn recall(&mut self, now: Instant, known: &Ledger) {
+        let Listing::Recalling(list, left) = &mut self.list else { return };
+        let list = *list;
+        // What has ended since is not known any more, and its end has been told.
+        for flow in left.by_ref().take(self.sender.list_room(now)).filter_map(|key| known.current(now, &key)) {
+            self.sender.listed(now, list, &flow);
+        }
+        if left.len() == 0 {
+            self.list = Listing::Idle;
+            self.sender.list_ended(now, list);
+        }
+    }
+
+    fn show(&self, now: Instant) -> Told {
+        let sender = &self.sender;
+        Told { to: self.to, up: sender.is_up(), in_sync: sender.in_sync(now), lag: sender.lag(now), counters: sender.counters }
+    }
+}
