@@ -36,8 +36,8 @@ enum LabCommand {
     Fail {
         node: String,
         /// What: a gateway's power, its links, its daemon
-        #[arg(long, value_enum, default_value_t = KillArg::Node)]
-        kill: KillArg,
+        #[arg(long, value_enum, default_value_t = Kill::Node)]
+        kill: Kill,
     },
     /// Undo `fail`
     Heal { node: String },
@@ -98,8 +98,8 @@ enum ScenarioArg {
 #[derive(Debug, clap::Args)]
 struct OptionArgs {
     /// What befalls the Active
-    #[arg(long, value_enum, default_value_t = KillArg::Daemon)]
-    kill: KillArg,
+    #[arg(long, value_enum, default_value_t = Kill::Daemon)]
+    kill: Kill,
     /// Between two advertisements
     #[arg(long, value_parser = super::duration, default_value = "100ms")]
     interval: Duration,
@@ -118,41 +118,12 @@ struct OptionArgs {
 impl From<OptionArgs> for Options {
     fn from(args: OptionArgs) -> Self {
         Self {
-            kill: args.kill.into(),
+            kill: args.kill,
             interval: args.interval,
             flows: args.flows.into(),
             idle: args.idle,
             nodes: args.nodes.into(),
             shards: args.shards.into(),
-        }
-    }
-}
-
-#[derive(Debug, Clone, Copy, clap::ValueEnum)]
-enum KillArg {
-    /// SIGKILL for its daemon alone
-    Daemon,
-    /// A gateway's power: it vanishes at once, and comes back empty. Other nodes: all interfaces down
-    Node,
-    /// The interface toward the platform down
-    Link,
-    /// The interfaces toward the tenants down
-    Eni,
-    /// SIGSTOP for its daemon
-    Stop,
-    /// SIGTERM for its daemon
-    Sigterm,
-}
-
-impl From<KillArg> for Kill {
-    fn from(arg: KillArg) -> Self {
-        match arg {
-            KillArg::Daemon => Self::Daemon,
-            KillArg::Node => Self::Node,
-            KillArg::Link => Self::Link,
-            KillArg::Eni => Self::Eni,
-            KillArg::Stop => Self::Stop,
-            KillArg::Sigterm => Self::Sigterm,
         }
     }
 }
@@ -190,7 +161,7 @@ pub fn run(args: LabArgs) -> anyhow::Result<ExitCode> {
             println!("{}", if pinned::down()? { "The lab is down." } else { "No lab was up." });
         }
         LabCommand::Exec { node, command } => match pinned::exec(&node, &command)? {},
-        LabCommand::Fail { node, kill } => pinned::fail(&node, kill.into())?,
+        LabCommand::Fail { node, kill } => pinned::fail(&node, kill)?,
         LabCommand::Heal { node } => pinned::heal(&node, &portway()?)?,
     }
     Ok(ExitCode::SUCCESS)

@@ -2,25 +2,23 @@
 
 use super::build::Lab;
 use super::cut::Site;
-use super::error::{Error, Result};
+use super::error::Result;
 use super::netns::Netns;
-use serde::{Deserialize, Serialize};
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
+/// As `--kill` has them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum)]
 pub enum Kill {
-    /// SIGKILL for the daemon; the node's kernel goes on as it stands.
+    /// SIGKILL for its daemon alone
     Daemon,
-    /// Power loss: the gateway vanishes at once, and comes back with nothing in its kernel. Of other nodes: all their
-    /// interfaces go down.
+    /// A gateway's power: it vanishes at once, and comes back empty. Other nodes: all interfaces down
     Node,
-    /// The interface toward the platform goes down.
+    /// The interface toward the platform down
     Link,
-    /// The interfaces toward the tenants' VPCs go down.
+    /// The interfaces toward the tenants down
     Eni,
-    /// The daemon hangs: SIGSTOP.
+    /// SIGSTOP for its daemon
     Stop,
-    /// The daemon is asked to leave: SIGTERM.
+    /// SIGTERM for its daemon
     Sigterm,
 }
 
@@ -93,14 +91,5 @@ impl Lab {
 
     fn site<T>(&self, work: impl FnOnce(&Site<'_>) -> Result<T>) -> Result<T> {
         work(&Site { topology: &self.topology, open: &|node| self.node(node).cloned() })
-    }
-}
-
-impl std::str::FromStr for Kill {
-    type Err = Error;
-
-    fn from_str(text: &str) -> Result<Self> {
-        let known = || Self::ALL.map(Self::name).join(", ");
-        Self::ALL.into_iter().find(|k| k.name() == text).ok_or_else(|| Error::State(format!("{text:?} is none of {}", known())))
     }
 }
