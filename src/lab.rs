@@ -35,7 +35,6 @@ pub mod picture;
 mod ping;
 pub mod pinned;
 mod process;
-mod realtime;
 mod report;
 pub mod rights;
 pub mod scenario;

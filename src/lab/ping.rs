@@ -5,7 +5,7 @@ use super::error::{During, Result};
 use super::measure::Spread;
 use super::netns::Netns;
 use super::packet::{ECHO_REPLY, icmp_echo, read_icmp};
-use super::realtime;
+use crate::daemon::realtime::realtime;
 use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg, setsockopt, sockopt};
 use nix::sys::time::TimeSpec;
 use serde::Serialize;
@@ -21,7 +21,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 /// Replies may come this long after the last request and still count.
 const LINGER: Duration = Duration::from_secs(1);
 /// Of the thread that asks, among the realtime ones: below a daemon's timers.
-const PRIORITY: i32 = 1;
+const PRIORITY: u8 = 1;
 /// Bytes of answers that wait for a busy reader: some seconds of them.
 const BUFFER: usize = 8 << 20;
 
@@ -127,7 +127,7 @@ impl Probe {
         let (sending, listening) = (shared.clone(), shared.clone());
         let sender = std::thread::spawn(move || {
             // Best effort: without the right to it, `asked_ms` shows the consequences.
-            let _ = realtime::this_thread(PRIORITY);
+            let _ = realtime(PRIORITY);
             let mut due = Instant::now();
             let (mut number, mut asked, mut longest) = (0u64, due, Duration::ZERO);
             while !sending.stop.load(Ordering::Relaxed) {
