@@ -4,7 +4,7 @@ use super::cleanup;
 use super::configs;
 use super::error::{During, Result};
 use std::fs;
-use std::io::{Read, Write};
+use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -64,7 +64,7 @@ impl LabDir {
     pub(super) fn make_key(&self) -> Result<()> {
         let path = configs::key_file(&self.path.join("node"));
         let mut random = [0; 32];
-        fs::File::open("/dev/urandom").and_then(|mut f| f.read_exact(&mut random)).during("read random bytes")?;
+        getrandom::fill(&mut random).map_err(io::Error::other).during("get random bytes")?;
         let text: String = random.iter().map(|b| format!("{b:02x}")).collect();
         let file = fs::File::options().write(true).create(true).truncate(true).mode(0o600).open(&path);
         file.and_then(|mut f| f.write_all(text.as_bytes())).during(format!("write {}", path.display()))
