@@ -189,7 +189,7 @@ impl Role for Node {
         self.numbers.assign(hosts.iter().map(|peer| &peer.outer))?;
         let (config, slots, holds) = (&self.config, &self.slots, self.group.board().holds());
         let inputs = Inputs { config, carrier: self.carrier, facts, hosts: &hosts, slots, peers: &self.numbers, holds: &holds };
-        self.mtu = inputs.tunnel_mtu();
+        self.mtu = facts.tunnel_mtu(&self.config.platform);
         let desired = desired(&inputs);
         let without_text = |table| desired.tables.get(&table).map(|ruleset: &Ruleset| Ruleset::observed(ruleset.revision()));
         self.fence_was_lost |= desired.tables.get(&NftTable::Netdev) != observed.tables.get(&NftTable::Netdev);

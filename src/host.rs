@@ -219,7 +219,7 @@ impl Role for Node {
         let lost: BTreeSet<&AttachmentName> = self.lost.iter().collect();
         let attached: Vec<_> = self.attachments.iter().filter(|a| !lost.contains(&a.name)).map(|a| a.attached.clone()).collect();
         let inputs = Inputs { config: &self.config, carrier: self.carrier, facts, slots: &self.slots, attachments: &attached };
-        self.mtu = inputs.tunnel_mtu();
+        self.mtu = facts.tunnel_mtu(&self.config.platform);
         let state = desired(&inputs);
         self.thrown = local::thrown(&state);
         Ok(state)

@@ -1,5 +1,6 @@
 //! The world around Portway that a desired state depends on, and that is not Portway's.
 
+use crate::config::{Platform, TUNNEL_OVERHEAD};
 use crate::model::IfName;
 use ipnet::IpNet;
 use std::collections::BTreeMap;
@@ -36,6 +37,12 @@ impl Facts {
 
     pub fn by_index(&self, index: u32) -> Option<(&IfName, &LinkFacts)> {
         self.links.iter().find(|(_, link)| link.index == index)
+    }
+
+    /// Bytes that an inner packet may have.
+    pub fn tunnel_mtu(&self, platform: &Platform) -> u32 {
+        let outer = platform.mtu.or_else(|| Some(self.link(&platform.interface)?.mtu)).unwrap_or(1500);
+        outer.saturating_sub(TUNNEL_OVERHEAD)
     }
 
     /// The networks that are on the link of an interface.

@@ -15,9 +15,6 @@ use ipnet::{IpNet, Ipv4Net};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-/// What an outer IPv4 header and a GRE header with a key add to a packet, in bytes (RFC 2784, RFC 2890).
-pub const GRE_OVERHEAD: u32 = 20 + 8;
-
 /// The metric of `unreachable` routes: behind every other.
 pub const LAST_RESORT: u32 = u32::MAX;
 
@@ -100,13 +97,6 @@ impl<'a> Inputs<'a> {
         served.filter_map(|(tenant, shard)| Some(Served { slot: self.slots.get(&tenant.of(shard.shard))?, tenant, shard })).collect()
     }
 
-    /// Bytes that an inner packet may have.
-    pub fn tunnel_mtu(&self) -> u32 {
-        let platform = &self.config.platform;
-        let outer = platform.mtu.or_else(|| Some(self.facts.links.get(&platform.interface)?.mtu)).unwrap_or(1500);
-        outer.saturating_sub(GRE_OVERHEAD)
-    }
-
     fn shard(&self, served: &Served) -> State {
         let Served { slot, tenant, shard } = *served;
         let (tunnel, of) = (IfName::tunnel(slot), tenant.of(shard.shard));
@@ -114,7 +104,7 @@ impl<'a> Inputs<'a> {
             Carrier::Kernel => LinkKind::Gre { local: shard.local, remote: None, key: tenant.key },
             Carrier::Userspace => LinkKind::Tun,
         };
-        let link = Link { kind, mtu: self.tunnel_mtu(), alias: alias(&of), group: IfName::GROUP, up: true };
+        let link = Link { kind, mtu: self.facts.tunnel_mtu(&self.config.platform), alias: alias(&of), group: IfName::GROUP, up: true };
         let settings =
             |interface: &IfName| SysctlKey::OF_INTERFACE.map(|key| (Sysctl { interface: interface.clone(), key }, "1".to_owned()));
         let addresses = match shard.havip {

@@ -4,7 +4,7 @@ mod local;
 mod ruleset;
 
 use super::facts::Facts;
-use super::gateway::{Carrier, GRE_OVERHEAD, LAST_RESORT};
+use super::gateway::{Carrier, LAST_RESORT};
 use super::slots::{Slots, alias};
 use super::{
     Element, FLOW_TABLE, Link, LinkKind, NftTable, Route, RouteKey, Ruleset, SetName, State, Sysctl, SysctlKey, flow_devices_fit, rule_tree,
@@ -122,13 +122,6 @@ pub fn desired(inputs: &Inputs) -> State {
 }
 
 impl Inputs<'_> {
-    /// Bytes that an inner packet may have.
-    pub fn tunnel_mtu(&self) -> u32 {
-        let platform = &self.config.platform;
-        let outer = platform.mtu.or_else(|| Some(self.facts.links.get(&platform.interface)?.mtu)).unwrap_or(1500);
-        outer.saturating_sub(GRE_OVERHEAD)
-    }
-
     fn tunnel(&self, slot: Slot, tenant: &HostTenant, shard: &HostShard) -> State {
         let interface = IfName::tunnel(slot);
         let kind = match self.carrier {
@@ -141,7 +134,13 @@ impl Inputs<'_> {
             sysctls: [setting(SysctlKey::Forwarding), setting(SysctlKey::SrcValidMark)].into(),
             links: [(
                 interface.clone(),
-                Link { kind, mtu: self.tunnel_mtu(), alias: alias(&shard_of(tenant, shard)), group: IfName::GROUP, up: true },
+                Link {
+                    kind,
+                    mtu: self.facts.tunnel_mtu(&self.config.platform),
+                    alias: alias(&shard_of(tenant, shard)),
+                    group: IfName::GROUP,
+                    up: true,
+                },
             )]
             .into(),
             addresses: [(interface.clone(), shard.inner.into())].into(),

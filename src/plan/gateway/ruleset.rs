@@ -55,7 +55,7 @@ pub fn body(inputs: &Inputs, all: &[Served]) -> String {
     if inputs.facts.flow_tables {
         line(out, format_args!("flowtable {FLOW_TABLE} {{ hook ingress priority 0; }}"));
     }
-    clamp(out, inputs.tunnel_mtu());
+    clamp(out, inputs.facts.tunnel_mtu(&inputs.config.platform));
     let asking = probes::slots(all);
     probes::answers(out, all);
     before_routing(out, inputs, all, &asking);

@@ -36,7 +36,7 @@ pub fn inet(inputs: &Inputs, tunnels: &[(Slot, &HostTenant, &HostShard)]) -> Str
     if inputs.facts.flow_tables {
         line(out, format_args!("flowtable {FLOW_TABLE} {{ hook ingress priority 0; }}"));
     }
-    clamp(out, inputs.tunnel_mtu());
+    clamp(out, inputs.facts.tunnel_mtu(platform));
     line(out, "chain out_of_tunnel {");
     if !tunnels.is_empty() {
         let (marks, zones) = (
