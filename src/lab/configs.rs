@@ -34,16 +34,11 @@ pub fn gateway(lab: &Topology, gateway: &Gateway, backend: Backend, runtime_dir:
         line(out, 6, format_args!("allow:"));
         let many = format!("\"{}-{}\"", port::IPERF, port::IPERF + 9);
         line(out, 8, format_args!("- {{ to: {}, tcp: [{}, {many}], udp: [{many}], icmp: true }}", tenant.vpc, port::HTTP));
-        match &lab.group {
-            Some(group) => {
-                line(out, 6, format_args!("snat: {{ ports: 1024-65535 }}"));
-                line(out, 6, format_args!("inner: {}", tenant.inner));
-                shards(out, lab, group, gateway, tenant);
-            }
-            None => {
-                line(out, 6, format_args!("snat: {{ address: {}, ports: 1024-65535 }}", eni.snat));
-                line(out, 6, format_args!("inner: {}", tenant.inner));
-            }
+        let address = if lab.group.is_some() { String::new() } else { format!("address: {}, ", eni.snat) };
+        line(out, 6, format_args!("snat: {{ {address}ports: 1024-65535 }}"));
+        line(out, 6, format_args!("inner: {}", tenant.inner));
+        if let Some(group) = &lab.group {
+            shards(out, lab, group, gateway, tenant);
         }
     }
     line(out, 0, format_args!("peers:"));
