@@ -123,9 +123,8 @@ impl Signals {
     fn catch() -> std::io::Result<Self> {
         Ok(Self { term: signal(SignalKind::terminate())?, int: signal(SignalKind::interrupt())?, hup: signal(SignalKind::hangup())? })
     }
-}
 
-impl Signals {
+    /// Either of those that end a daemon.
     async fn end(&mut self) {
         tokio::select! {
             _ = self.term.recv() => {}
