@@ -50,8 +50,9 @@ pub(super) fn body(inputs: &Inputs, all: &[Served]) -> Option<String> {
     let idle = inputs.config.tenants.iter().map(|tenant| &tenant.interface).filter(|interface| !tenants.contains_key(interface));
     let idle: BTreeSet<&IfName> = idle.filter(|interface| havips.is_some() && present(interface)).collect();
     let all = interfaces.chain(served).chain(idle.into_iter().map(|interface| (interface, None)));
+    let homes = homes(inputs, &pairs);
     for (number, (interface, slot)) in all.enumerate() {
-        let strangers = strangers(inputs, &pairs, interface);
+        let strangers = strangers(&homes, interface);
         let mark = slot.filter(|_| several);
         if mark.is_some() || havips.is_some() {
             ingress(out, number, interface, mark, havips.is_some(), &strangers);
@@ -70,9 +71,8 @@ fn pairs(inputs: &Inputs, all: &[Served]) -> BTreeSet<(IfName, IpAddr)> {
 }
 
 /// HaVips that are nothing at this interface: neither its own nor an address that somebody else has put on it.
-fn strangers(inputs: &Inputs, pairs: &BTreeSet<(IfName, IpAddr)>, interface: &IfName) -> BTreeSet<IpAddr> {
-    let at_home = homes(inputs, pairs);
-    at_home.into_iter().filter(|(_, interfaces)| !interfaces.contains(interface)).map(|(address, _)| address).collect()
+fn strangers(homes: &BTreeMap<IpAddr, BTreeSet<IfName>>, interface: &IfName) -> BTreeSet<IpAddr> {
+    homes.iter().filter(|(_, interfaces)| !interfaces.contains(interface)).map(|(address, _)| *address).collect()
 }
 
 /// The interfaces at which each HaVip may be used: its own, and where the node has the same address besides.
