@@ -31,6 +31,13 @@ pub(super) fn line(out: &mut String, text: impl Display) {
     let _ = writeln!(out, "{text}");
 }
 
+/// Declares the flow table, where this kernel has them. Its devices come later, one by one.
+pub(super) fn flow_table(out: &mut String, facts: &Facts) {
+    if facts.flow_tables {
+        line(out, format_args!("flowtable {FLOW_TABLE} {{ hook ingress priority 0; }}"));
+    }
+}
+
 /// The chain to which a SYN jumps: it offers what fits the tunnel; the route may say less.
 pub(super) fn clamp(out: &mut String, tunnel_mtu: u32) {
     line(out, "chain clamp {");

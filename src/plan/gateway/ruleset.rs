@@ -3,7 +3,7 @@
 use super::{Carrier, FLOW_TABLE, GatewayTenant, Inputs, Served, Slot, Snat, fence, probes};
 use crate::config::Allow;
 use crate::model::{IfName, PortRange, TenantName};
-use crate::plan::ruleset::{FROM_A_ROUTER, NO_UNREACHABLE, clamp, line, wrapped_in, wrapped_out};
+use crate::plan::ruleset::{FROM_A_ROUTER, NO_UNREACHABLE, clamp, flow_table, line, wrapped_in, wrapped_out};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Display;
 
@@ -52,9 +52,7 @@ pub fn body(inputs: &Inputs, all: &[Served]) -> String {
     line(out, format_args!("map {PEERS} {{ type ipv4_addr : mark; }}"));
     line(out, format_args!("map {SENDERS} {{ typeof {SENDER} : meta mark; }}"));
     line(out, format_args!("map {SENDERS_NET} {{ typeof {SENDER} : meta mark; flags interval; }}"));
-    if inputs.facts.flow_tables {
-        line(out, format_args!("flowtable {FLOW_TABLE} {{ hook ingress priority 0; }}"));
-    }
+    flow_table(out, inputs.facts);
     clamp(out, inputs.facts.tunnel_mtu(&inputs.config.platform));
     let asking = probes::slots(all);
     probes::answers(out, all);

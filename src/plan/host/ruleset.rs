@@ -2,7 +2,7 @@
 
 use super::{FLOW_TABLE, HostShard, HostTenant, Inputs, Slot};
 use crate::model::IfName;
-use crate::plan::ruleset::{FROM_A_ROUTER, NO_UNREACHABLE, clamp, line, wrapped_in, wrapped_out};
+use crate::plan::ruleset::{FROM_A_ROUTER, NO_UNREACHABLE, clamp, flow_table, line, wrapped_in, wrapped_out};
 use std::collections::BTreeMap;
 use std::fmt::Display;
 
@@ -33,9 +33,7 @@ pub fn inet(inputs: &Inputs, tunnels: &[(Slot, &HostTenant, &HostShard)]) -> Str
     line(out, "map attached_src { type iface_index . ipv4_addr : mark; }");
     line(out, "map attached_net { type iface_index . ipv4_addr : mark; flags interval; }");
 
-    if inputs.facts.flow_tables {
-        line(out, format_args!("flowtable {FLOW_TABLE} {{ hook ingress priority 0; }}"));
-    }
+    flow_table(out, inputs.facts);
     clamp(out, inputs.facts.tunnel_mtu(platform));
     line(out, "chain out_of_tunnel {");
     if !tunnels.is_empty() {
