@@ -108,7 +108,7 @@ impl<'a> Inputs<'a> {
         let settings =
             |interface: &IfName| SysctlKey::OF_INTERFACE.map(|key| (Sysctl { interface: interface.clone(), key }, "1".to_owned()));
         let addresses = match shard.havip {
-            None => self.snat_address(tenant, shard).map(|(interface, address)| (interface, address.into())).into_iter().collect(),
+            None => self.snat_address(tenant, shard).map(|address| (tenant.interface.clone(), address.into())).into_iter().collect(),
             Some(_) if self.holds.contains(&of) => {
                 havips(&self.config.platform, tenant, shard).map(|(interface, address)| (interface, address.into())).collect()
             }
@@ -123,16 +123,11 @@ impl<'a> Inputs<'a> {
         }
     }
 
-    /// The address to translate to.
-    fn snat_address(&self, tenant: &GatewayTenant, shard: &GatewayShard) -> Option<(IfName, IpAddr)> {
+    /// The address to translate to, unless somebody else has put it on the interface already.
+    fn snat_address(&self, tenant: &GatewayTenant, shard: &GatewayShard) -> Option<IpAddr> {
         let Snat::To { address, .. } = shard.snat else { return None };
-        self.absent(&tenant.interface, address)
-    }
-
-    /// None if somebody else has put the address on the interface already.
-    fn absent(&self, interface: &IfName, address: IpAddr) -> Option<(IfName, IpAddr)> {
-        let there = self.facts.links.get(interface).is_some_and(|link| link.addresses.iter().any(|net| net.addr() == address));
-        (!there).then(|| (interface.clone(), address))
+        let there = self.facts.link(&tenant.interface).is_some_and(|link| link.addresses.iter().any(|net| net.addr() == address));
+        (!there).then_some(address)
     }
 
     /// The tenant's side of its table: the VPC out of the ENI, and nothing else at all.
