@@ -151,8 +151,7 @@ impl Config {
         match self {
             Config::Gateway(gateway) => gateway.peers.iter().map(|peer| (name(&peer.host), peer.outer)).collect(),
             Config::Host(host) => {
-                let shards = host.tenants.iter().flat_map(|tenant| tenant.shards.iter().map(move |shard| (tenant, shard)));
-                shards.map(|(tenant, shard)| (format!("the gateway of {}/{}", tenant.name, shard.shard), shard.gateway)).collect()
+                host.served().map(|(tenant, shard)| (format!("the gateway of {}", tenant.of(shard.shard)), shard.gateway)).collect()
             }
         }
     }

@@ -14,7 +14,7 @@ use crate::daemon::store::Store;
 use crate::daemon::{self, Place};
 use crate::kernel::Kernel;
 use crate::metrics::Page;
-use crate::model::{AttachmentName, IfName, TenantShard};
+use crate::model::{AttachmentName, IfName};
 use crate::plan::facts::Facts;
 use crate::plan::gateway::Carrier;
 use crate::plan::host::{Attached, Inputs, desired, shards};
@@ -256,11 +256,9 @@ impl Role for Node {
     fn status(&self) -> serde_json::Value {
         let tenants: Vec<_> = self
             .config
-            .tenants
-            .iter()
-            .flat_map(|tenant| tenant.shards.iter().map(move |shard| (tenant, shard)))
+            .served()
             .map(|(tenant, shard)| {
-                let of = TenantShard { tenant: tenant.name.clone(), shard: shard.shard };
+                let of = tenant.of(shard.shard);
                 let slot = self.slots.get(&of);
                 json!({
                     "name": tenant.name, "shard": shard.shard, "slot": slot, "tunnel": slot.map(IfName::tunnel),

@@ -338,6 +338,19 @@ pub struct HostTenant {
     pub shards: Vec<HostShard>,
 }
 
+impl Host {
+    /// The shards that this node has a tunnel to.
+    pub fn served(&self) -> impl Iterator<Item = (&HostTenant, &HostShard)> {
+        self.tenants.iter().flat_map(|tenant| tenant.shards.iter().map(move |shard| (tenant, shard)))
+    }
+}
+
+impl HostTenant {
+    pub fn of(&self, shard: ShardId) -> TenantShard {
+        TenantShard { tenant: self.name.clone(), shard }
+    }
+}
+
 #[derive(Debug, Clone, PartialEq)]
 pub struct HostShard {
     pub shard: ShardId,

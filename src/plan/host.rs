@@ -79,21 +79,14 @@ impl Attached {
 
 /// The (tenant, shard)s that a host needs slots for.
 pub fn shards(config: &Host) -> Vec<TenantShard> {
-    served(config).map(|(tenant, shard)| shard_of(tenant, shard)).collect()
-}
-
-fn served(config: &Host) -> impl Iterator<Item = (&HostTenant, &HostShard)> {
-    config.tenants.iter().flat_map(|tenant| tenant.shards.iter().map(move |shard| (tenant, shard)))
-}
-
-fn shard_of(tenant: &HostTenant, shard: &HostShard) -> TenantShard {
-    TenantShard { tenant: tenant.name.clone(), shard: shard.shard }
+    config.served().map(|(tenant, shard)| tenant.of(shard.shard)).collect()
 }
 
 /// What the whole host should hold.
 pub fn desired(inputs: &Inputs) -> State {
+    let served = inputs.config.served();
     let tunnels: Vec<(Slot, &HostTenant, &HostShard)> =
-        served(inputs.config).filter_map(|(tenant, shard)| Some((inputs.slots.get(&shard_of(tenant, shard))?, tenant, shard))).collect();
+        served.filter_map(|(tenant, shard)| Some((inputs.slots.get(&tenant.of(shard.shard))?, tenant, shard))).collect();
     let mut state = State {
         tables: [(NftTable::Inet, Ruleset::new(ruleset::inet(inputs, &tunnels)))].into(),
         rules: rule_tree(tunnels.iter().map(|(slot, ..)| *slot)),
@@ -137,7 +130,7 @@ impl Inputs<'_> {
                 Link {
                     kind,
                     mtu: self.facts.tunnel_mtu(&self.config.platform),
-                    alias: alias(&shard_of(tenant, shard)),
+                    alias: alias(&tenant.of(shard.shard)),
                     group: IfName::GROUP,
                     up: true,
                 },
