@@ -9,6 +9,7 @@
 //! ```
 
 pub mod carrier;
+pub mod failed;
 mod fdstore;
 pub mod over;
 pub mod realtime;

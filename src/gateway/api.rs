@@ -20,8 +20,8 @@ use super::flows;
 use super::ha::drain::Drained;
 use super::peers::{Refusal, Spec};
 use crate::config::StaticPeer;
+use crate::daemon::failed::{self, Refused};
 use crate::daemon::serve::Shared;
-use crate::model::NodeName;
 use anyhow::Context;
 use axum::body::Bytes;
 use axum::extract::{Path, State};
@@ -53,7 +53,7 @@ async fn list(State(shared): Node_) -> Response {
 }
 
 async fn add(State(shared): Node_, Path(name): Path<String>, body: Bytes) -> Result<Response, Failed> {
-    let host = parse_name(&name)?;
+    let host = Failed::name(&name)?;
     let Spec { outer, inner } = serde_json::from_slice(&body).map_err(|error| {
         Refusal::Invalid(format!("the body is not a peer: {error}; write {{\"outer\": ADDRESS, \"inner\": {{TENANT: [PREFIX]}}}}"))
     })?;
@@ -64,7 +64,7 @@ async fn add(State(shared): Node_, Path(name): Path<String>, body: Bytes) -> Res
 }
 
 async fn remove(State(shared): Node_, Path(name): Path<String>) -> Result<Response, Failed> {
-    let name = parse_name(&name)?;
+    let name = Failed::name(&name)?;
     shared.role.lock().await.remove_peer(&shared.kernel, &name).await?;
     Ok(StatusCode::NO_CONTENT.into_response())
 }
@@ -106,46 +106,22 @@ async fn count_flows(State(shared): Node_) -> Result<Response, Failed> {
     Ok(Json(counted.map_err(anyhow::Error::from)?).into_response())
 }
 
-fn parse_name(name: &str) -> Result<NodeName, Refusal> {
-    name.parse().map_err(|error| Refusal::Invalid(format!("{error}")))
-}
+/// An answer that is not a success.
+pub type Failed = failed::Failed<Refusal>;
 
-/// An answer that is not a success: `{"error": "..."}`.
-#[derive(Debug)]
-pub enum Failed {
-    Refused(Refusal),
-    Kernel(anyhow::Error),
-}
-
-impl From<Refusal> for Failed {
-    fn from(refusal: Refusal) -> Self {
-        Self::Refused(refusal)
-    }
-}
-
-impl From<anyhow::Error> for Failed {
-    fn from(error: anyhow::Error) -> Self {
-        Self::Kernel(error)
-    }
-}
-
-impl IntoResponse for Failed {
-    fn into_response(self) -> Response {
-        let (status, error) = match self {
-            Self::Kernel(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("{error:#}")),
-            Self::Refused(refusal) => (status(&refusal), refusal.to_string()),
-        };
-        (status, Json(json!({ "error": error }))).into_response()
-    }
-}
-
-fn status(refusal: &Refusal) -> StatusCode {
-    match refusal {
-        Refusal::Invalid(_) => StatusCode::BAD_REQUEST,
-        Refusal::UnknownTenant(_) | Refusal::UnknownShard(_) | Refusal::Unknown(_) => StatusCode::NOT_FOUND,
-        Refusal::Alone | Refusal::Configured(_) | Refusal::Different(_) | Refusal::OuterTaken { .. } | Refusal::InnerTaken { .. } => {
-            StatusCode::CONFLICT
+impl Refused for Refusal {
+    fn status(&self) -> StatusCode {
+        match self {
+            Refusal::Invalid(_) => StatusCode::BAD_REQUEST,
+            Refusal::UnknownTenant(_) | Refusal::UnknownShard(_) | Refusal::Unknown(_) => StatusCode::NOT_FOUND,
+            Refusal::Alone | Refusal::Configured(_) | Refusal::Different(_) | Refusal::OuterTaken { .. } | Refusal::InnerTaken { .. } => {
+                StatusCode::CONFLICT
+            }
+            Refusal::Full => StatusCode::INSUFFICIENT_STORAGE,
         }
-        Refusal::Full => StatusCode::INSUFFICIENT_STORAGE,
+    }
+
+    fn invalid(why: String) -> Self {
+        Self::Invalid(why)
     }
 }

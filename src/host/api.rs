@@ -8,8 +8,8 @@
 
 use super::Node;
 use super::attachments::{Attachment, Refusal, Spec};
+use crate::daemon::failed::{self, Refused};
 use crate::daemon::serve::Shared;
-use crate::model::AttachmentName;
 use axum::body::Bytes;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
@@ -47,14 +47,14 @@ async fn list(State(shared): Node_) -> Response {
 }
 
 async fn show(State(shared): Node_, Path(name): Path<String>) -> Result<Response, Failed> {
-    let name = parse_name(&name)?;
+    let name = Failed::name(&name)?;
     let role = shared.role.lock().await;
     let attachment = role.attachments().get(&name).ok_or(Refusal::Unknown(name))?;
     Ok(Json(view(attachment)).into_response())
 }
 
 async fn attach(State(shared): Node_, Path(name): Path<String>, body: Bytes) -> Result<Response, Failed> {
-    let name = parse_name(&name)?;
+    let name = Failed::name(&name)?;
     let spec: Spec = serde_json::from_slice(&body).map_err(|error| {
         Refusal::Invalid(format!("the body is not an attachment: {error}; write {{\"tenant\": NAME, \"interface\": NAME}}, optionally with \"source\" or \"shard\""))
     })?;
@@ -65,50 +65,26 @@ async fn attach(State(shared): Node_, Path(name): Path<String>, body: Bytes) -> 
 }
 
 async fn detach(State(shared): Node_, Path(name): Path<String>) -> Result<Response, Failed> {
-    let name = parse_name(&name)?;
+    let name = Failed::name(&name)?;
     let mut role = shared.role.lock().await;
     role.detach(&shared.kernel, &name).await?;
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 
-fn parse_name(name: &str) -> Result<AttachmentName, Refusal> {
-    name.parse().map_err(|error| Refusal::Invalid(format!("{error}")))
-}
+/// An answer that is not a success.
+pub type Failed = failed::Failed<Refusal>;
 
-/// An answer that is not a success: `{"error": "..."}`.
-#[derive(Debug)]
-pub enum Failed {
-    Refused(Refusal),
-    Kernel(String),
-}
-
-impl From<Refusal> for Failed {
-    fn from(refusal: Refusal) -> Self {
-        Self::Refused(refusal)
+impl Refused for Refusal {
+    fn status(&self) -> StatusCode {
+        match self {
+            Refusal::Invalid(_) => StatusCode::BAD_REQUEST,
+            Refusal::UnknownTenant(_) | Refusal::UnknownShard(_) | Refusal::NoInterface(_) | Refusal::Unknown(_) => StatusCode::NOT_FOUND,
+            Refusal::Different { .. } | Refusal::Taken(_) => StatusCode::CONFLICT,
+            Refusal::Full => StatusCode::INSUFFICIENT_STORAGE,
+        }
     }
-}
 
-impl From<anyhow::Error> for Failed {
-    fn from(error: anyhow::Error) -> Self {
-        Self::Kernel(format!("{error:#}"))
-    }
-}
-
-impl IntoResponse for Failed {
-    fn into_response(self) -> Response {
-        let (status, error) = match self {
-            Self::Kernel(error) => (StatusCode::INTERNAL_SERVER_ERROR, error),
-            Self::Refused(refusal) => (status(&refusal), refusal.to_string()),
-        };
-        (status, Json(json!({ "error": error }))).into_response()
-    }
-}
-
-fn status(refusal: &Refusal) -> StatusCode {
-    match refusal {
-        Refusal::Invalid(_) => StatusCode::BAD_REQUEST,
-        Refusal::UnknownTenant(_) | Refusal::UnknownShard(_) | Refusal::NoInterface(_) | Refusal::Unknown(_) => StatusCode::NOT_FOUND,
-        Refusal::Different { .. } | Refusal::Taken(_) => StatusCode::CONFLICT,
-        Refusal::Full => StatusCode::INSUFFICIENT_STORAGE,
+    fn invalid(why: String) -> Self {
+        Self::Invalid(why)
     }
 }
