@@ -32,6 +32,16 @@ pub enum Error {
     State(String),
 }
 
+impl Error {
+    /// Says more of what was late; of any other error, nothing.
+    pub(super) fn detailed(self, more: impl FnOnce() -> String) -> Self {
+        match self {
+            Self::Late { what, after, .. } => Self::Late { what, after, detail: more() },
+            other => other,
+        }
+    }
+}
+
 pub type Result<T> = std::result::Result<T, Error>;
 
 /// `.during("open /dev/net/tun")` on an I/O result: says what was attempted.

@@ -122,12 +122,7 @@ impl Lab {
 
     /// A time-out, with what the gateways say.
     fn with_status(&self, waited: Result<()>) -> Result<()> {
-        waited.map_err(|error| match error {
-            Error::Late { what, after, .. } => {
-                let status = self.group_status().map_or_else(|e| e.to_string(), |s| format!("{s:?}"));
-                Error::Late { what, after, detail: format!("; the gateways say: {status}") }
-            }
-            other => other,
-        })
+        let status = || self.group_status().map_or_else(|e| e.to_string(), |s| format!("{s:?}"));
+        waited.map_err(|error| error.detailed(|| format!("; the gateways say: {}", status())))
     }
 }

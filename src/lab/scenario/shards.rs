@@ -8,7 +8,7 @@ use super::{Options, Outcome, Scenario, backend_seen};
 use crate::config::Backend;
 use crate::lab::checks::Check;
 use crate::lab::topology::{Topology, Wiring};
-use crate::lab::{Error, Lab, Probe, Probed, Result, poll_until};
+use crate::lab::{Lab, Probe, Probed, Result, poll_until};
 use serde_json::json;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -38,12 +38,8 @@ pub(super) fn run(portway: &Path, backend: Backend, options: &Options) -> Result
     let probes = self::probes(&lab, &moving)?;
     mark(&probes)?;
     lab.heal(&victim)?;
-    let home = poll_until("every shard at home again", HOME, || Ok(lab.owners()?.as_ref() == Some(&before))).map_err(|error| match error {
-        Error::Late { what, after, .. } => {
-            Error::Late { what, after, detail: format!("; before: {before:?}; now: {:?}", lab.owners().ok().flatten()) }
-        }
-        other => other,
-    });
+    let home = poll_until("every shard at home again", HOME, || Ok(lab.owners()?.as_ref() == Some(&before)))
+        .map_err(|error| error.detailed(|| format!("; before: {before:?}; now: {:?}", lab.owners().ok().flatten())));
     let (home_on, planned) = end(probes);
     let report = flows.verify(proof(options));
 
