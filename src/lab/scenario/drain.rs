@@ -1,12 +1,13 @@
 //! The Active of a pair is drained: it hands over before it goes, and nobody notices.
 
 use super::group::{
-    OFTEN, PLANNED_MS, came_about, goes_on, lost_nothing, mark, merged, of_flows, open_flows, pings, probe, proof, stand_group, within,
+    ACTIVE, BACKUP, OFTEN, PLANNED_MS, Pair, TENANT, came_about, goes_on, lost_nothing, mark, merged, of_flows, pings, probe, proof,
+    stand_pair, within,
 };
-use super::{Options, Outcome, Scenario, backend_seen};
+use super::{Options, Outcome, Scenario};
 use crate::config::Backend;
 use crate::lab::checks::Check;
-use crate::lab::topology::{Topology, Wiring, port};
+use crate::lab::topology::port;
 use crate::lab::{Result, Transfer, poll_until, unix_ok};
 use serde_json::json;
 use std::collections::VecDeque;
@@ -24,11 +25,7 @@ const LOOK: Duration = Duration::from_millis(2);
 const WARM: u64 = PACE / 4;
 
 pub(super) fn run(portway: &Path, backend: Backend, options: &Options) -> Result<Outcome> {
-    let lab = stand_group(Topology::group(&["acme"], 2, 1, &[Wiring::Veth]), portway, backend, options)?;
-    let backend = backend_seen(&lab, backend)?;
-    lab.await_active("gw-1", "acme", 0)?;
-    let flows = open_flows(&lab, options)?;
-    let container = lab.topology.containers[0].clone();
+    let Pair { lab, backend, flows, container } = stand_pair(portway, backend, options)?;
     let server = lab.topology.tenants[0].server;
     let transfer = Transfer::start(lab.node(&container.node)?, SocketAddr::from((server, port::ECHO)), Some(PACE))?;
     let moves = |more: u64| {
@@ -42,7 +39,7 @@ pub(super) fn run(portway: &Path, backend: Backend, options: &Options) -> Result
     let done = AtomicBool::new(false);
     let (drained, went_on, slowest) = std::thread::scope(|scope| {
         let slowest = scope.spawn(|| slowest(&transfer, &done));
-        let drained = unix_ok(&lab.socket("gw-1")?, "POST", "/v1/drain", None).and_then(|_| lab.await_active("gw-2", "acme", 0));
+        let drained = unix_ok(&lab.socket(ACTIVE)?, "POST", "/v1/drain", None).and_then(|_| lab.await_active(BACKUP, TENANT, 0));
         let went_on = goes_on(&probe) && moves(WARM);
         done.store(true, Ordering::Relaxed);
         Ok::<_, crate::lab::Error>((drained, went_on, slowest.join().expect("looking does not panic")))
@@ -53,16 +50,11 @@ pub(super) fn run(portway: &Path, backend: Backend, options: &Options) -> Result
     let dip = 100.0 * (1.0 - slowest / PACE as f64).clamp(0.0, 1.0);
     let (of_flows, more) = of_flows(&report);
     let figures = json!({
-        "gap_ms": probed.gap_ms,
-        "lost": probed.lost,
-        "sent": probed.sent,
-        "quiet_ms": probed.quiet_ms,
-        "asked_ms": probed.asked_ms,
         "transfer_bytes": transferred.bytes,
         "transfer_dip_percent": dip,
     });
     let mut checks = vec![
-        came_about("the Backup becomes the Active", "gw-2", &drained),
+        came_about("the Backup becomes the Active", BACKUP, &drained),
         Check::new("traffic goes on", &container.node, went_on, pings(&probed)),
         lost_nothing("no packet is lost", &container.node, &probed),
         within(format!("the gap is at most {PLANNED_MS:.0} ms"), &container.node, PLANNED_MS, &probed),
@@ -74,7 +66,7 @@ pub(super) fn run(portway: &Path, backend: Backend, options: &Options) -> Result
         ),
     ];
     checks.extend(more);
-    Ok(Outcome::new(Scenario::Drain, backend, merged([figures, of_flows]), checks))
+    Ok(Outcome::new(Scenario::Drain, backend, merged([figures, json!(probed), of_flows]), checks))
 }
 
 /// The fewest bytes a second that came back in any [`WINDOW`], until `done`.

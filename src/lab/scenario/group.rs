@@ -1,9 +1,9 @@
 //! What the scenarios of gateways that share HaVips have in common.
 
-use super::{Options, stand};
+use super::{Options, backend_seen, stand};
 use crate::config::Backend;
 use crate::lab::checks::Check;
-use crate::lab::topology::{Container, Tenant, Topology};
+use crate::lab::topology::{Container, Tenant, Topology, Wiring};
 use crate::lab::{Counts, FlowReport, Flows, Lab, Probe, Probed, Result, poll_until};
 use serde_json::{Value, json};
 use std::path::Path;
@@ -32,6 +32,30 @@ pub fn stand_group(topology: Topology, portway: &Path, backend: Backend, options
     lab.attach_all()?;
     lab.await_in_sync()?;
     Ok(lab)
+}
+
+/// The only tenant of a [`Pair`], and its gateways: Active, when all is well, and Backup.
+pub const TENANT: &str = "acme";
+pub const ACTIVE: &str = "gw-1";
+pub const BACKUP: &str = "gw-2";
+
+/// Two gateways that share one shard, and flows through the one that is Active.
+pub struct Pair {
+    pub lab: Lab,
+    /// The one that runs.
+    pub backend: String,
+    pub flows: Flows,
+    /// Where the flows come from.
+    pub container: Container,
+}
+
+pub fn stand_pair(portway: &Path, backend: Backend, options: &Options) -> Result<Pair> {
+    let lab = stand_group(Topology::group(&[TENANT], 2, 1, &[Wiring::Veth]), portway, backend, options)?;
+    let backend = backend_seen(&lab, backend)?;
+    lab.await_active(ACTIVE, TENANT, 0)?;
+    let flows = open_flows(&lab, options)?;
+    let container = lab.topology.containers[0].clone();
+    Ok(Pair { lab, backend, flows, container })
 }
 
 /// Flows of the first tenant; they are in sync when this returns.

@@ -1,11 +1,11 @@
 //! The gateways of a pair lose sight of each other, and both of everybody else do not: two Actives, until the network heals.
 
-use super::group::{OFTEN, came_about, goes_on, merged, of_flows, open_flows, pings, probe, proof, stand_group};
-use super::{Options, Outcome, Scenario, backend_seen};
+use super::group::{ACTIVE, BACKUP, OFTEN, Pair, TENANT, came_about, goes_on, merged, of_flows, pings, probe, proof, stand_pair};
+use super::{Options, Outcome, Scenario};
 use crate::config::Backend;
 use crate::lab::checks::Check;
 use crate::lab::cut::hardware_address;
-use crate::lab::topology::{PLATFORM_IF, Topology, Wiring};
+use crate::lab::topology::PLATFORM_IF;
 use crate::lab::{Lab, Netns, Result, poll_until};
 use serde_json::json;
 use std::net::Ipv4Addr;
@@ -22,16 +22,12 @@ const AFTER: u32 = 10;
 const GRACE_MS: f64 = 20.0;
 
 pub(super) fn run(portway: &Path, backend: Backend, options: &Options) -> Result<Outcome> {
-    let lab = stand_group(Topology::group(&["acme"], 2, 1, &[Wiring::Veth]), portway, backend, options)?;
-    let backend = backend_seen(&lab, backend)?;
-    lab.await_active("gw-1", "acme", 0)?;
-    let flows = open_flows(&lab, options)?;
-    let container = lab.topology.containers[0].clone();
+    let Pair { lab, backend, flows, container } = stand_pair(portway, backend, options)?;
     let probe = probe(&lab, &container, OFTEN)?;
 
     probe.mark();
-    lab.part("gw-1", "gw-2")?;
-    let both = || Ok(lab.actives("acme", 0)?.len());
+    lab.part(ACTIVE, BACKUP)?;
+    let both = || Ok(lab.actives(TENANT, 0)?.len());
     let split = poll_until("two Actives", PATIENCE, || Ok(both()? == 2));
     let parted = Instant::now();
 
@@ -49,7 +45,7 @@ pub(super) fn run(portway: &Path, backend: Backend, options: &Options) -> Result
         done.store(true, Ordering::Relaxed);
         Ok::<_, crate::lab::Error>((healed, both_active, watchers.map(|w| w.join().expect("watching does not panic")), united))
     })?;
-    let owner = lab.active("acme", 0)?;
+    let owner = lab.active(TENANT, 0)?;
     let wrong = match &owner {
         Some(owner) => wrong_owner(&lab, owner, healed, &seen)?,
         None => f64::INFINITY,
