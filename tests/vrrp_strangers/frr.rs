@@ -2,7 +2,7 @@
 
 use super::peers::{Frr, VIRTUAL_MAC};
 use super::support::{NODES, PLATFORM_IF, SOON, Speech, World};
-use super::takeover::{active_down, assert_takes, handover, skew};
+use super::takeover::{active_down, assert_takes_over, skew};
 use super::witness::Witness;
 use portway::lab::poll_until;
 use std::collections::BTreeSet;
@@ -43,21 +43,13 @@ fn frr_is_better() {
     await_answer(&world, VIRTUAL_MAC);
     assert!(world.addresses(ours).is_empty());
 
-    let after = witness.seen().len();
-    frr.terminate();
-    let (last, gap) = handover(&witness, after, theirs);
-    assert_eq!(last.priority, 0);
-    assert_takes(gap, skew(INTERVAL_MS, 100), "ours after vrrpd's priority 0");
+    assert_takes_over(&witness, theirs, || frr.terminate(), 0, skew(INTERVAL_MS, 100), "ours after vrrpd's priority 0");
     await_answer(&world, &world.mac(ours, PLATFORM_IF));
 
     let frr = Frr::start(&world, theirs, 200);
     world.await_state(ours, "backup");
     await_answer(&world, VIRTUAL_MAC);
-    let after = witness.seen().len();
-    frr.kill(&world);
-    let (last, gap) = handover(&witness, after, theirs);
-    assert_eq!(last.priority, 200);
-    assert_takes(gap, active_down(INTERVAL_MS, 100), "ours after vrrpd's kill -9");
+    assert_takes_over(&witness, theirs, || frr.lose_power(&world), 200, active_down(INTERVAL_MS, 100), "ours after vrrpd's kill -9");
     world.await_owner(ours);
     assert_eq!(world.status(ours)["shards"][0]["warnings"], serde_json::json!([]), "{}", world.log(ours));
     assert_eq!(world.discards(ours), Default::default());
@@ -73,11 +65,7 @@ fn portway_is_better() {
     let _frr = Frr::start(&world, theirs, 100);
     world.await_owner(ours);
 
-    let after = witness.seen().len();
-    world.terminate(ours);
-    let (last, gap) = handover(&witness, after, ours);
-    assert_eq!(last.priority, 0);
-    assert_takes(gap, truncated(skew(INTERVAL_MS, 100)), "vrrpd after our priority 0");
+    assert_takes_over(&witness, ours, || world.terminate(ours), 0, truncated(skew(INTERVAL_MS, 100)), "vrrpd after our priority 0");
     world.await_end(ours);
     await_answer(&world, VIRTUAL_MAC);
     assert!(world.addresses(ours).is_empty());
@@ -85,10 +73,6 @@ fn portway_is_better() {
     world.start_again(ours);
     world.await_state(ours, "active");
     world.await_owner(ours);
-    let after = witness.seen().len();
-    world.kill(ours);
-    let (last, gap) = handover(&witness, after, ours);
-    assert_eq!(last.priority, 200);
-    assert_takes(gap, truncated(active_down(INTERVAL_MS, 100)), "vrrpd after our kill -9");
+    assert_takes_over(&witness, ours, || world.kill(ours), 200, truncated(active_down(INTERVAL_MS, 100)), "vrrpd after our kill -9");
     await_answer(&world, VIRTUAL_MAC);
 }

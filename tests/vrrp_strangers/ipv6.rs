@@ -3,7 +3,7 @@
 
 use super::peers::Keepalived;
 use super::support::{NODES, PLATFORM_IF, SOON, VRID, World, wait};
-use super::takeover::{active_down, skew};
+use super::takeover::{active_down, assert_takes, skew};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use portway::kernel::vrrp_socket::{Family, VrrpSocket};
 use portway::lab::Netns;
@@ -19,8 +19,6 @@ use std::time::{Duration, Instant};
 
 const INTERVAL_MS: u32 = 100;
 const HAVIPS: [&str; 2] = ["fe80::50", "fd00::50"];
-/// By how much somebody may be late on a busy machine.
-const LATE: Duration = Duration::from_millis(60);
 
 fn ip(text: &str) -> IpAddr {
     text.parse().unwrap()
@@ -143,13 +141,6 @@ fn keepalived(world: &World, node: &'static str, priority: u8, unicast: bool) ->
     Keepalived::start_with(world, node, &format!("vrrp_instance six {{\n{instance}}}\n"))
 }
 
-/// Neither early nor late.
-fn assert_takes(gap: Option<Duration>, expected: Duration, what: &str) {
-    println!("{what}: {gap:?} after the last word, by the formula {expected:?}");
-    let early = Duration::from_millis(2);
-    assert!(gap.is_some_and(|gap| gap + early >= expected && gap <= expected + LATE), "{what}: {gap:?}, not {expected:?}");
-}
-
 #[rstest]
 #[case::unicast(true)]
 #[case::multicast(false)]
@@ -176,12 +167,12 @@ fn keepalived_and_we_hand_over_to_each_other(#[case] unicast: bool) {
     let better = keepalived(&world, theirs, 200, unicast);
     router.await_state(State::Backup);
     better.terminate();
-    assert_takes(router.await_state(State::Active), skew(INTERVAL_MS, 100), "ours after keepalived's priority 0");
+    assert_takes(router.await_state(State::Active).expect("a last word"), skew(INTERVAL_MS, 100), "ours after keepalived's priority 0");
     let better = keepalived(&world, theirs, 200, unicast);
     router.await_state(State::Backup);
     better.kill();
     HAVIPS.iter().for_each(|address| drop(world.sh(theirs, &format!("ip addr del {address}/64 dev {PLATFORM_IF} 2>/dev/null || true"))));
-    assert_takes(router.await_state(State::Active), active_down(INTERVAL_MS, 100), "ours after keepalived's kill -9");
+    assert_takes(router.await_state(State::Active).expect("a last word"), active_down(INTERVAL_MS, 100), "ours after keepalived's kill -9");
     router.end(Order::Shutdown);
 
     // We are.

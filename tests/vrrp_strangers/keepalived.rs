@@ -1,8 +1,8 @@
 //! keepalived 2.2 and one of our gateways as the two routers of a virtual router, in every dialect that both speak.
 
-use super::peers::{Dialect, Keepalived, bury};
+use super::peers::{Dialect, Keepalived};
 use super::support::{NODES, Speech, VRID, World, address, other, wait};
-use super::takeover::{active_down, assert_takes, handover, skew};
+use super::takeover::{active_down, assert_takes_over, skew};
 use super::witness::Witness;
 use serde_json::json;
 
@@ -30,22 +30,27 @@ fn a_better_keepalived(dialect: Dialect) {
     world.await_owner(theirs);
     assert!(world.addresses(ours).is_empty());
 
-    let after = witness.seen().len();
-    keepalived.terminate();
-    let (last, gap) = handover(&witness, after, theirs);
-    assert_eq!(last.priority, 0);
-    assert_takes(gap, skew(dialect.interval_ms(), 100), "ours after keepalived's priority 0");
+    assert_takes_over(
+        &witness,
+        theirs,
+        || keepalived.terminate(),
+        0,
+        skew(dialect.interval_ms(), 100),
+        "ours after keepalived's priority 0",
+    );
     world.await_owner(ours);
 
     let keepalived = Keepalived::start(&world, theirs, dialect, 200, "");
     world.await_state(ours, "backup");
     world.await_owner(theirs);
-    let after = witness.seen().len();
-    keepalived.kill();
-    bury(&world, theirs);
-    let (last, gap) = handover(&witness, after, theirs);
-    assert_eq!(last.priority, 200);
-    assert_takes(gap, active_down(dialect.interval_ms(), 100), "ours after keepalived's kill -9");
+    assert_takes_over(
+        &witness,
+        theirs,
+        || keepalived.lose_power(&world),
+        200,
+        active_down(dialect.interval_ms(), 100),
+        "ours after keepalived's kill -9",
+    );
     world.await_owner(ours);
     assert_eq!(world.status(ours)["shards"][0]["warnings"], json!([]), "{}", world.log(ours));
     assert_eq!(world.discards(ours), Default::default());
@@ -61,11 +66,7 @@ fn a_better_portway(dialect: Dialect) {
     let _keepalived = Keepalived::start(&world, theirs, dialect, 100, "");
     world.await_owner(ours);
 
-    let after = witness.seen().len();
-    world.terminate(ours);
-    let (last, gap) = handover(&witness, after, ours);
-    assert_eq!(last.priority, 0);
-    assert_takes(gap, skew(dialect.interval_ms(), 100), "keepalived after our priority 0");
+    assert_takes_over(&witness, ours, || world.terminate(ours), 0, skew(dialect.interval_ms(), 100), "keepalived after our priority 0");
     world.await_end(ours);
     world.await_owner(theirs);
     assert!(world.addresses(ours).is_empty());
@@ -73,11 +74,7 @@ fn a_better_portway(dialect: Dialect) {
     world.start_again(ours);
     world.await_state(ours, "active");
     world.await_owner(ours);
-    let after = witness.seen().len();
-    world.kill(ours);
-    let (last, gap) = handover(&witness, after, ours);
-    assert_eq!(last.priority, 200);
-    assert_takes(gap, active_down(dialect.interval_ms(), 100), "keepalived after our kill -9");
+    assert_takes_over(&witness, ours, || world.kill(ours), 200, active_down(dialect.interval_ms(), 100), "keepalived after our kill -9");
     // The addresses are still on our dead node; without its lease nobody hears of them.
     assert!(world.has_addresses(ours));
     world.await_owner(theirs);
@@ -155,8 +152,7 @@ fn without_preemption_nobody_takes_the_addresses_from_a_worse_one() {
     wait("twelve advertisements", || witness.seen().len() > begun + 12);
     assert!(witness.seen().iter().all(|seen| seen.source == address(ours)));
     world.await_owner(ours);
-    keepalived.kill();
-    bury(&world, theirs);
+    keepalived.lose_power(&world);
 
     world.terminate(ours);
     world.await_end(ours);
@@ -206,8 +202,7 @@ fn a_keepalived_with_other_addresses_is_listened_to_and_warned_of() {
                 wait("a line in the log", || world.log(ours).lines().any(|line| line.contains("WARN") && line.contains(said)));
             }
         }
-        keepalived.kill();
-        bury(&world, theirs);
+        keepalived.lose_power(&world);
     }
 }
 
@@ -228,8 +223,7 @@ fn a_keepalived_with_other_addresses_does_not_listen_to_us_and_we_say_so() {
         let said = |text: &str| text.contains("10.9.0.2 uses our VRID") && text.contains("we for [10.9.0.50, 172.16.101.10]");
         wait("a warning", || said(&world.status(ours)["shards"][0]["warnings"].to_string()));
         assert_eq!(world.state(ours), "active");
-        keepalived.kill();
-        bury(&world, theirs);
+        keepalived.lose_power(&world);
     }
 }
 

@@ -75,12 +75,14 @@ impl Keepalived {
         self.parent.signal(Signal::SIGKILL).unwrap();
         self.parent.wait(super::support::SOON).unwrap().expect("it ends");
     }
-}
 
-/// Takes away what a machine whose router was killed still has: as if it had lost its power, too.
-pub fn bury(world: &World, node: &str) {
-    for (address, interface) in HAVIPS.into_iter().zip([PLATFORM_IF, TENANT_IF]) {
-        world.sh(node, &format!("ip addr del {address}/32 dev {interface} 2>/dev/null || true"));
+    /// The same, and the addresses that its machine would still have go, too.
+    pub fn lose_power(self, world: &World) {
+        let node = self.node;
+        self.kill();
+        for (address, interface) in HAVIPS.into_iter().zip([PLATFORM_IF, TENANT_IF]) {
+            world.sh(node, &format!("ip addr del {address}/32 dev {interface} 2>/dev/null || true"));
+        }
     }
 }
 
@@ -151,8 +153,8 @@ impl Frr {
         self.vrrpd.wait(super::support::SOON).unwrap().expect("vrrpd ends when it is told to");
     }
 
-    /// Its macvlan goes, too: as if the machine had lost its power.
-    pub fn kill(mut self, world: &World) {
+    /// kill -9, and its macvlan goes, too.
+    pub fn lose_power(mut self, world: &World) {
         self.vrrpd.signal(Signal::SIGKILL).unwrap();
         self.vrrpd.wait(super::support::SOON).unwrap().expect("it ends");
         world.sh(self.node, "ip link del vrrp4");

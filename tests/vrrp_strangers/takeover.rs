@@ -16,8 +16,17 @@ pub fn active_down(interval_ms: u32, priority: u8) -> Duration {
     3 * Duration::from_millis(interval_ms.into()) + skew(interval_ms, priority)
 }
 
+/// `event` befalls `from`: its last word has this priority, and the other node takes over as long after it as expected.
+pub fn assert_takes_over(witness: &Witness, from: &str, event: impl FnOnce(), last_priority: u8, expected: Duration, what: &str) {
+    let after = witness.seen().len();
+    event();
+    let (last, gap) = handover(witness, after, from);
+    assert_eq!(last.priority, last_priority);
+    assert_takes(gap, expected, what);
+}
+
 /// The last word of `from`, and the time from it to the first of the other node, among all but the first `after` advertisements.
-pub fn handover(witness: &Witness, after: usize, from: &str) -> (Seen, Duration) {
+fn handover(witness: &Witness, after: usize, from: &str) -> (Seen, Duration) {
     let (old, new) = (address(from), address(other(from)));
     let first = witness.await_like("an advertisement of the successor", after, |seen| seen.source == new && seen.priority > 0);
     let last = witness.seen().into_iter().rfind(|seen| seen.source == old && seen.at <= first.at).expect("it was Active before");
