@@ -3,14 +3,21 @@
 use super::support::program;
 use rstest::rstest;
 use serde_json::Value;
-use std::process::Command;
+use std::process::{Command, Output};
+
+/// The figures of a scenario, whether it ended well, and all that it printed.
+fn ended(arguments: &str) -> (Value, bool, String) {
+    let Output { status, stdout, stderr } =
+        Command::new(program()).args(["lab", "run", "--json"]).args(arguments.split(' ')).output().unwrap();
+    let text = String::from_utf8_lossy(&stdout);
+    let figures = serde_json::from_str(text.lines().last().unwrap_or_default()).unwrap_or_default();
+    (figures, status.success(), format!("{text}\n{}", String::from_utf8_lossy(&stderr)))
+}
 
 /// The figures of a scenario that passed.
 fn run(arguments: &str) -> Value {
-    let output = Command::new(program()).args(["lab", "run", "--json"]).args(arguments.split(' ')).output().unwrap();
-    let text = String::from_utf8_lossy(&output.stdout);
-    let figures: Value = serde_json::from_str(text.lines().last().unwrap_or_default()).unwrap_or_default();
-    assert!(output.status.success() && figures["pass"] == true, "{text}\n{}", String::from_utf8_lossy(&output.stderr));
+    let (figures, well, text) = ended(arguments);
+    assert!(well && figures["pass"] == true, "{text}");
     figures
 }
 
@@ -18,10 +25,8 @@ fn run(arguments: &str) -> Value {
 /// table of connections holds one of them for some 10 ms (`make bench` holds the gap against 5 ms). Everything else must hold.
 fn run_planned(arguments: &str) {
     const WAITED_MS: f64 = 60.0;
-    let output = Command::new(program()).args(["lab", "run", "--json"]).args(arguments.split(' ')).output().unwrap();
-    let text = String::from_utf8_lossy(&output.stdout);
-    let figures: Value = serde_json::from_str(text.lines().last().unwrap_or_default()).unwrap_or_default();
-    let failed = figures["failed"].as_array().unwrap_or_else(|| panic!("{text}\n{}", String::from_utf8_lossy(&output.stderr)));
+    let (figures, _, text) = ended(arguments);
+    let failed = figures["failed"].as_array().unwrap_or_else(|| panic!("{text}"));
     let others = failed.iter().filter(|check| !check["claim"].as_str().is_some_and(|claim| claim.starts_with("the gap")));
     assert_eq!(others.count(), 0, "{figures}");
     assert_eq!(figures["lost"], 0, "{figures}");
