@@ -20,6 +20,16 @@ fn pair() -> Lab {
     Lab::build(Topology::group(&["acme"], 2, 1, &[Wiring::Veth])).unwrap()
 }
 
+/// One gateway and one function, which is attached.
+fn attached() -> Lab {
+    rights::check().unwrap_or_else(|e| panic!("{e}"));
+    let mut lab = Lab::build(Topology::of(&["acme"], &[Wiring::Veth])).unwrap();
+    lab.serve().unwrap();
+    lab.start_daemons(Path::new(env!("CARGO_BIN_EXE_portway")), Backend::Auto).unwrap();
+    lab.attach_all().unwrap();
+    lab
+}
+
 fn reaches(lab: &Lab, from: &str, to: Ipv4Addr) -> bool {
     answers(lab.node(from).unwrap(), to, SILENCE).unwrap()
 }
@@ -100,11 +110,7 @@ fn a_node_without_power_forgets_everything_but_its_cables() {
 
 #[test]
 fn a_thousand_flows_through_a_tunnel_outlive_a_restart_and_a_hang() {
-    rights::check().unwrap_or_else(|e| panic!("{e}"));
-    let mut lab = Lab::build(Topology::of(&["acme"], &[Wiring::Veth])).unwrap();
-    lab.serve().unwrap();
-    lab.start_daemons(Path::new(env!("CARGO_BIN_EXE_portway")), Backend::Auto).unwrap();
-    lab.attach_all().unwrap();
+    let mut lab = attached();
     let flows = Flows::open(&[lab.node("fn-1a").unwrap()], lab.node("db-acme").unwrap(), SERVER, &Counts::default()).unwrap();
     assert_eq!(flows.sources().into_iter().collect::<Vec<_>>(), [Ipv4Addr::new(172, 16, 101, 10)]);
     lab.fail("gw-acme", Kill::Stop).unwrap();
@@ -116,11 +122,7 @@ fn a_thousand_flows_through_a_tunnel_outlive_a_restart_and_a_hang() {
 
 #[test]
 fn a_function_is_back_after_everything_that_can_befall_its_gateway() {
-    rights::check().unwrap_or_else(|e| panic!("{e}"));
-    let mut lab = Lab::build(Topology::of(&["acme"], &[Wiring::Veth])).unwrap();
-    lab.serve().unwrap();
-    lab.start_daemons(Path::new(env!("CARGO_BIN_EXE_portway")), Backend::Auto).unwrap();
-    lab.attach_all().unwrap();
+    let mut lab = attached();
     let fetch = |lab: &Lab| whoami(lab.node("fn-1a").unwrap(), SERVER, Duration::from_millis(500));
     let fetched = |lab: &Lab, after: &str| poll_until(&format!("an answer after {after}"), SOON, || Ok(fetch(lab).is_ok())).unwrap();
     fetched(&lab, "the start");
