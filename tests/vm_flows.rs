@@ -116,12 +116,18 @@ impl Drop for Talk {
     }
 }
 
+/// A lab in which the first function talks.
+fn talking() -> (Lab, Container, Talk) {
+    let lab = lab();
+    let container = lab.topology.containers[0].clone();
+    let talk = Talk::start(&lab, &container);
+    (lab, container, talk)
+}
+
 #[test]
 fn detaching_ends_an_offloaded_connection_at_once() {
     inside("detaching_ends_an_offloaded_connection_at_once", || {
-        let lab = lab();
-        let container = lab.topology.containers[0].clone();
-        let talk = Talk::start(&lab, &container);
+        let (lab, container, talk) = talking();
         let detach = format!("PORTWAY_RUNTIME_DIR={} {PORTWAY} detach {}", lab.dir().runtime(&container.host).display(), container.node);
         sh(&lab, &container.host, &detach);
         // Nothing that is written from now on arrives,
@@ -193,9 +199,7 @@ fn arrived(lab: &Lab, at: &str, honest: &dyn Fn(), stranger: &dyn Fn()) -> u64 {
 #[test]
 fn nobody_else_gets_into_an_offloaded_connection() {
     inside("nobody_else_gets_into_an_offloaded_connection", || {
-        let lab = lab();
-        let container = lab.topology.containers[0].clone();
-        let talk = Talk::start(&lab, &container);
+        let (lab, container, talk) = talking();
         let port = answering(&entry(&lab, &container.host), "dport=");
         let mut failed = Vec::new();
 
