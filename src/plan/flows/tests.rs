@@ -55,27 +55,23 @@ fn ends(terms: &Terms, source: &str) -> bool {
 fn what_is_permitted_is_what_some_entry_names() {
     let allow = &gateway(ALLOW, FIXED, PEERS).tenants[0].allow;
     let permitted = |to: &str, protocol| permits(allow, &key("10.64.0.11", to, protocol));
-    for (to, protocol) in [
-        ("172.16.0.1", tcp(80)),
-        ("172.16.255.255", tcp(8000)),
-        ("172.16.5.1", tcp(8099)),
-        ("172.16.5.1", udp(53)),
-        ("172.16.5.255", icmp(8)),
-    ] {
-        assert!(permitted(to, protocol), "{to} {protocol:?}");
-    }
-    for (to, protocol) in [
-        ("172.17.0.1", tcp(80)),
-        ("172.16.0.1", tcp(79)),
-        ("172.16.0.1", tcp(8100)),
-        ("172.16.5.1", tcp(53)),
-        ("172.16.5.1", udp(80)),
-        ("172.16.4.1", udp(53)),
-        ("172.16.4.1", icmp(8)),
+    for (to, protocol, expected) in [
+        ("172.16.0.1", tcp(80), true),
+        ("172.16.255.255", tcp(8000), true),
+        ("172.16.5.1", tcp(8099), true),
+        ("172.16.5.1", udp(53), true),
+        ("172.16.5.255", icmp(8), true),
+        ("172.17.0.1", tcp(80), false),
+        ("172.16.0.1", tcp(79), false),
+        ("172.16.0.1", tcp(8100), false),
+        ("172.16.5.1", tcp(53), false),
+        ("172.16.5.1", udp(80), false),
+        ("172.16.4.1", udp(53), false),
+        ("172.16.4.1", icmp(8), false),
         // A timestamp request.
-        ("172.16.5.1", icmp(13)),
+        ("172.16.5.1", icmp(13), false),
     ] {
-        assert!(!permitted(to, protocol), "{to} {protocol:?}");
+        assert_eq!(permitted(to, protocol), expected, "{to} {protocol:?}");
     }
     assert!(!permits(&[], &key("10.64.0.11", "172.16.0.1", tcp(80))));
     let six = Allow { to: "fd00::/8".parse().unwrap(), tcp: vec![], udp: vec![], icmp: true };
