@@ -4,10 +4,11 @@ mod kernel_support;
 
 use kernel_support::{World, explain, in_namespace, name, run};
 use portway::kernel::{Change, tun};
+use portway::lab::poll_until;
 use portway::model::{GreKey, IfName, Mark};
 use portway::plan::{Link, LinkKind, Route, RouteKey, Rule, RuleAction, State, Step, Sysctl, SysctlKey, plan};
 use std::collections::BTreeSet;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 fn tun_link() -> Link {
     Link { kind: LinkKind::Tun, mtu: 1400, alias: "portway blue/0".into(), group: IfName::GROUP, up: true }
@@ -31,12 +32,8 @@ fn rule(priority: u32, mark: u32, mask: u32, action: RuleAction) -> Rule {
 
 /// Until an interface is up: the kernel finds its carrier when it comes round to it, and then changes what `ip` tells of its routes.
 fn carrier(interface: &str) {
-    let begun = Instant::now();
     let up = || run(&format!("ip link show {interface}")).contains("state UP") && !run("ip -4 route show table all").contains("linkdown");
-    while !up() {
-        assert!(begun.elapsed() < Duration::from_secs(20), "{interface} does not get up");
-        std::thread::sleep(Duration::from_millis(10));
-    }
+    poll_until(&format!("{interface}, up"), Duration::from_secs(20), || Ok(up())).unwrap();
 }
 
 /// One of everything that this kernel can have, without tables.
