@@ -5,7 +5,7 @@
 
 use super::KernelError;
 use super::attr;
-use super::element::{TABLE, commit, each_raw, elements_of, found, header, nf, number, sets};
+use super::element::{TABLE, commit, each_raw, elements_of, found, nf, number, of_set, sets};
 use super::netlink::{Answer, Netlink, Refused, Request};
 use crate::model::IfName;
 use crate::plan::{NftTable, SetName};
@@ -143,9 +143,7 @@ fn readable(parts: &[Part]) -> Result<Vec<(&'static str, Vec<Key>)>, Refused> {
 }
 
 fn payload(set: &str, keys: &[Key], lasts: Option<Duration>) -> Vec<u8> {
-    let mut payload = header(NftTable::Netdev);
-    attr::put_name(&mut payload, nf::LIST_TABLE, TABLE);
-    attr::put_name(&mut payload, nf::LIST_SET, set);
+    let mut payload = of_set(NftTable::Netdev, set);
     let lasts = lasts.map(|lasts| u64::try_from(lasts.min(LONGEST).as_millis()).unwrap_or(u64::MAX).to_be_bytes());
     attr::nest(&mut payload, nf::LIST_ELEMENTS, |list| {
         for key in keys {
