@@ -12,7 +12,7 @@ use super::serve::Servers;
 use super::topology::{Attach, Container, NOBODY, PLATFORM, Topology, port};
 use super::wiring;
 use crate::config::Backend;
-use serde_json::json;
+use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -65,8 +65,7 @@ impl Lab {
     /// made up to a second later (net/core/link_watch.c), and drops what comes before.
     fn await_links(&self, node: &str) -> Result<()> {
         poll_until(&format!("the links of {node}"), Duration::from_secs(5), || {
-            let links: Vec<serde_json::Value> = serde_json::from_str(&self.ip(node, &["-j", "link", "show"])?).unwrap_or_default();
-            Ok(links.iter().all(|link| link["link_type"] == "loopback" || link["operstate"] == "UP"))
+            Ok(self.links(node)?.iter().all(|link| link["link_type"] == "loopback" || link["operstate"] == "UP"))
         })
     }
 
@@ -219,6 +218,11 @@ impl Lab {
     /// Runs `ip` with these arguments in a node; its output.
     pub fn ip(&self, node: &str, arguments: &[&str]) -> Result<String> {
         run(node, self.node(node)?, "ip", arguments)
+    }
+
+    /// A node's interfaces, as `ip` tells them.
+    pub(super) fn links(&self, node: &str) -> Result<Vec<Value>> {
+        Ok(serde_json::from_str(&self.ip(node, &["-d", "-j", "link", "show"])?).unwrap_or_default())
     }
 }
 

@@ -159,8 +159,7 @@ pub(super) fn stand(topology: super::Topology, portway: &Path, backend: Backend)
 /// The backend that runs, read from the kind of the tunnel devices: `gre` in the kernel, or `tun`.
 pub(super) fn backend_seen(lab: &Lab, asked: Backend) -> Result<String> {
     let Some(gateway) = lab.topology.gateways.first() else { return Ok(backend_name(asked).into()) };
-    let text = lab.ip(&gateway.node, &["-d", "-j", "link", "show"])?;
-    let links: Vec<Value> = serde_json::from_str(&text).unwrap_or_default();
+    let links = lab.links(&gateway.node)?;
     let ours = links.iter().filter(|l| l["ifname"].as_str().is_some_and(|name| name.starts_with("pw-")));
     let mut kinds = ours.filter_map(|l| l["linkinfo"]["info_kind"].as_str());
     Ok(match kinds.next() {

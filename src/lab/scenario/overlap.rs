@@ -43,7 +43,7 @@ fn decoy(lab: &Lab, containers: &[Container]) -> Result<Vec<Check>> {
 fn without_tunnels(lab: &mut Lab, containers: &[Container]) -> Result<Vec<Check>> {
     let host = containers[0].host.clone();
     lab.daemon(&host)?.stop()?;
-    let links: Vec<serde_json::Value> = serde_json::from_str(&lab.ip(&host, &["-j", "link", "show"])?).unwrap_or_default();
+    let links = lab.links(&host)?;
     let tunnels: Vec<&str> = links.iter().filter_map(|l| l["ifname"].as_str()).filter(|name| name.starts_with("pw-")).collect();
     for tunnel in &tunnels {
         lab.ip(&host, &["link", "del", tunnel])?;
