@@ -44,7 +44,7 @@ enum LabCommand {
     /// Run a scenario in a lab of its own; exit status 0 only if it passed
     Run {
         #[arg(value_enum)]
-        scenario: ScenarioArg,
+        scenario: Scenario,
         #[arg(long, value_enum, default_value_t)]
         backend: BackendArg,
         #[command(flatten)]
@@ -74,24 +74,6 @@ impl From<BackendArg> for Backend {
             BackendArg::Userspace => Self::Userspace,
         }
     }
-}
-
-#[derive(Debug, Clone, Copy, clap::ValueEnum)]
-enum ScenarioArg {
-    /// Figures of one function through one GRE tunnel
-    Gre,
-    /// Eight tenants with the same addresses on one host: nobody reaches another's network
-    Overlap,
-    /// Daemons restarted under a transfer and a 1 ms ping
-    Restart,
-    /// The Active of a pair of gateways dies (--kill) under connections and a 1 ms ping
-    GreFailover,
-    /// The Active of a pair of gateways is drained under connections, a transfer and a 1 ms ping
-    Drain,
-    /// A pair of gateways loses sight of each other; both are Active until the network heals
-    SplitBrain,
-    /// Shards over several gateways (--nodes, --shards), of which one dies and comes back
-    Shards,
 }
 
 /// For scenarios with gateways that share addresses.
@@ -128,24 +110,10 @@ impl From<OptionArgs> for Options {
     }
 }
 
-impl From<ScenarioArg> for Scenario {
-    fn from(arg: ScenarioArg) -> Self {
-        match arg {
-            ScenarioArg::Gre => Self::Gre,
-            ScenarioArg::Overlap => Self::Overlap,
-            ScenarioArg::Restart => Self::Restart,
-            ScenarioArg::GreFailover => Self::GreFailover,
-            ScenarioArg::Drain => Self::Drain,
-            ScenarioArg::SplitBrain => Self::SplitBrain,
-            ScenarioArg::Shards => Self::Shards,
-        }
-    }
-}
-
 pub fn run(args: LabArgs) -> anyhow::Result<ExitCode> {
     match args.command {
         LabCommand::Run { scenario, backend, options, json } => {
-            return run_scenario(scenario.into(), backend.into(), &options.into(), json);
+            return run_scenario(scenario, backend.into(), &options.into(), json);
         }
         LabCommand::Serve { tenant } => serve(&tenant)?,
         LabCommand::Up { backend } => {

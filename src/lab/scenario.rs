@@ -24,21 +24,22 @@ use serde_json::{Map, Value, json};
 use std::path::Path;
 use std::time::Duration;
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// As `portway lab run` has them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum Scenario {
-    /// One container through one tunnel.
+    /// Figures of one function through one GRE tunnel
     Gre,
-    /// Many tenants with one CIDR on one host.
+    /// Eight tenants with the same addresses on one host: nobody reaches another's network
     Overlap,
-    /// Daemons restarted under traffic.
+    /// Daemons restarted under a transfer and a 1 ms ping
     Restart,
-    /// The Active of a pair dies.
+    /// The Active of a pair of gateways dies (--kill) under connections and a 1 ms ping
     GreFailover,
-    /// The Active of a pair hands over.
+    /// The Active of a pair of gateways is drained under connections, a transfer and a 1 ms ping
     Drain,
-    /// A pair loses sight of each other.
+    /// A pair of gateways loses sight of each other; both are Active until the network heals
     SplitBrain,
-    /// Shards over several nodes, of which one dies and comes back.
+    /// Shards over several gateways (--nodes, --shards), of which one dies and comes back
     Shards,
 }
 
