@@ -186,7 +186,7 @@ impl<Id: Ord + Clone> Tracker<Id> {
     pub fn tell_priorities(&mut self) -> BTreeMap<TenantShard, Priority> {
         let told = self.shards.iter_mut().map(|(of, shard)| {
             let verdict = shard.verdict(&self.items);
-            let able = if shard.told.able { true } else { !verdict.able };
+            let able = shard.told.able || !verdict.able;
             shard.told = Verdict { priority: verdict.priority, able };
             (of.clone(), verdict.priority)
         });
