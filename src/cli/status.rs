@@ -36,9 +36,7 @@ impl Args {
         }
         Ok(if ready { ExitCode::SUCCESS } else { ExitCode::FAILURE })
     }
-}
 
-impl Args {
     /// Connections by shard. A daemon that cannot count them has all the rest to show.
     fn flows(&self, role: &str) -> Value {
         super::block_on(self.at.ask(role, Method::GET, "/v1/flows", None)).map_or(Value::Null, |(_, flows)| flows)
