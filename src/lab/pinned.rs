@@ -147,7 +147,7 @@ pub fn fail(node: &str, kill: Kill) -> Result<()> {
     }
 }
 
-/// Undoes whatever `fail` did, and waits until the node's daemon, if it has one, is ready.
+/// Undoes whatever `fail` did. The node's daemon, if it has one, goes on, or is started again: then this waits until it is ready.
 pub fn heal(node: &str, portway: &Path) -> Result<()> {
     let mut standing = load()?;
     let old = open(&standing.topology, node)?;
