@@ -74,23 +74,8 @@ impl Kernel {
             _ => {}
         }
         let mut indices = Indices::default();
-        let mut results: Vec<Result<(), KernelError>> = Vec::with_capacity(run.len());
-        let (mut places, mut requests) = (Vec::new(), Vec::new());
-        for (place, step) in run.iter().enumerate() {
-            results.push(match self.prepare(&mut netlink, &mut indices, step) {
-                Ok(Some(request)) => {
-                    places.push(place);
-                    requests.push(request);
-                    Ok(())
-                }
-                Ok(None) => Ok(()),
-                Err(error) => Err(error),
-            });
-        }
-        for (place, answer) in places.into_iter().zip(netlink.execute(requests)) {
-            results[place] = judge(&run[place], answer).map_err(KernelError::from);
-        }
-        results
+        let requests: Vec<_> = run.iter().map(|step| self.prepare(&mut netlink, &mut indices, step)).collect();
+        execute(&mut netlink, requests, |place, answer| judge(&run[place], answer).map_err(KernelError::from))
     }
 
     /// Carries a step out at once, or gives the request that does.
@@ -138,6 +123,25 @@ impl Kernel {
         };
         Ok(Some(request))
     }
+}
+
+/// Sends the requests that there are, all together; of each place what came of it, as `judge` says of the kernel's answer.
+pub fn execute(
+    netlink: &mut Netlink,
+    requests: Vec<Result<Option<Request>, KernelError>>,
+    judge: impl Fn(usize, Answer) -> Result<(), KernelError>,
+) -> Vec<Result<(), KernelError>> {
+    let (mut results, mut places, mut sent) = (Vec::with_capacity(requests.len()), Vec::new(), Vec::new());
+    for (place, request) in requests.into_iter().enumerate() {
+        results.push(request.map(|request| {
+            places.extend(request.is_some().then_some(place));
+            sent.extend(request);
+        }));
+    }
+    for (place, answer) in places.into_iter().zip(netlink.execute(sent)) {
+        results[place] = judge(place, answer);
+    }
+    results
 }
 
 /// What an answer means for a step, where "already so" is as good as done.

@@ -1,7 +1,7 @@
 //! HaVips on their interfaces: there while this node is Active. They are marked ours, as all addresses that Portway adds.
 
 use super::address;
-use super::apply::Indices;
+use super::apply::{Indices, execute};
 use super::netlink::{Answer, Netlink, Request};
 use super::{KernelError, Refused};
 use crate::model::IfName;
@@ -45,18 +45,12 @@ impl HaVips {
         judge: fn(Answer) -> Answer,
     ) -> Vec<Result<(), KernelError>> {
         let mut indices = Indices::default();
-        let mut results: Vec<Result<(), KernelError>> = Vec::with_capacity(addresses.len());
-        let (mut places, mut requests) = (Vec::new(), Vec::new());
-        for (place, (interface, address)) in addresses.iter().enumerate() {
-            results.push(indices.get(&mut self.netlink, interface).map(|index| {
-                places.push(place);
-                requests.push(request(index, IpNet::from(*address)));
-            }));
-        }
-        for (place, answer) in places.into_iter().zip(self.netlink.execute(requests)) {
-            results[place] = judge(answer).map_err(|refused| gone(refused, &addresses[place].0));
-        }
-        results
+        let mut prepare = |(interface, address): &(IfName, IpAddr)| {
+            let index = indices.get(&mut self.netlink, interface)?;
+            Ok(Some(request(index, IpNet::from(*address))))
+        };
+        let requests = addresses.iter().map(&mut prepare).collect();
+        execute(&mut self.netlink, requests, |place, answer| judge(answer).map_err(|refused| gone(refused, &addresses[place].0)))
     }
 }
 
