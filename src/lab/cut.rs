@@ -49,7 +49,7 @@ impl Site<'_> {
     }
 
     /// Whether [`Site::far_ends`] have been put down.
-    pub fn is_dark(&self, node: &str) -> Result<bool> {
+    fn is_dark(&self, node: &str) -> Result<bool> {
         let Some(plug) = self.plugs(node).into_iter().next() else { return Ok(false) };
         let link = link(&plug.far_node, &(self.open)(&plug.far_node)?, &plug.far_interface)?;
         Ok(!link["flags"].as_array().is_some_and(|flags| flags.iter().any(|f| f == "UP")))
@@ -77,8 +77,18 @@ impl Site<'_> {
         }
     }
 
+    /// Undoes whatever befell a node's cables. If its power was gone, it is another namespace from now on: this one.
+    pub fn heal(&self, node: &str) -> Result<Option<Netns>> {
+        if !self.is_dark(node)? {
+            return self.mend(node).map(|()| None);
+        }
+        let fresh = Netns::create()?;
+        self.replace(node, &(self.open)(node)?, &fresh)?;
+        Ok(Some(fresh))
+    }
+
     /// All of a node's cables up at both ends, with the routes that the kernel dropped.
-    pub fn mend(&self, node: &str) -> Result<()> {
+    fn mend(&self, node: &str) -> Result<()> {
         self.far_ends(node, true)?;
         let mut lines: Vec<String> = self.plugs(node).iter().map(|p| format!("link set {} up", p.interface)).collect();
         lines.extend(wiring::setups(self.topology).into_iter().filter(|s| s.node == node).flat_map(|s| s.routes));
@@ -87,7 +97,7 @@ impl Site<'_> {
 
     /// What a machine is after its power has come back: `fresh` gets the cables of `old` with the same hardware
     /// addresses, and nothing else of what was in it.
-    pub fn replace(&self, node: &str, old: &Netns, fresh: &Netns) -> Result<()> {
+    fn replace(&self, node: &str, old: &Netns, fresh: &Netns) -> Result<()> {
         let setups = wiring::setups(self.topology);
         for plug in self.plugs(node) {
             let far = (self.open)(&plug.far_node)?;

@@ -3,7 +3,6 @@
 use super::build::Lab;
 use super::cut::Site;
 use super::error::Result;
-use super::netns::Netns;
 
 /// As `--kill` has them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum)]
@@ -66,16 +65,12 @@ impl Lab {
     /// Undoes whatever [`Lab::fail`] did to a node, and waits until its daemon, if it has one, is ready. After
     /// [`Kill::Node`] the node is another namespace: [`Lab::node`] must be asked again.
     pub fn heal(&mut self, node: &str) -> Result<()> {
-        let old = self.node(node)?.clone();
-        if self.site(|site| site.is_dark(node))? {
-            let fresh = Netns::create()?;
-            self.site(|site| site.replace(node, &old, &fresh))?;
+        self.node(node)?;
+        if let Some(fresh) = self.site(|site| site.heal(node))? {
             if let Ok(daemon) = self.daemon(node) {
                 daemon.move_to(fresh.clone());
             }
             self.put_node(node, fresh);
-        } else {
-            self.site(|site| site.mend(node))?;
         }
         self.daemon(node).map_or(Ok(()), super::Daemon::revive)
     }

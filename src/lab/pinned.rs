@@ -150,14 +150,10 @@ pub fn fail(node: &str, kill: Kill) -> Result<()> {
 /// Undoes whatever `fail` did. The node's daemon, if it has one, goes on, or is started again: then this waits until it is ready.
 pub fn heal(node: &str, portway: &Path) -> Result<()> {
     let mut standing = load()?;
-    let old = open(&standing.topology, node)?;
-    if site(&standing.topology, |site| site.is_dark(node))? {
-        let fresh = Netns::create()?;
-        site(&standing.topology, |site| site.replace(node, &old, &fresh))?;
+    open(&standing.topology, node)?;
+    if let Some(fresh) = site(&standing.topology, |site| site.heal(node))? {
         Netns::unpin(&ns_path(node))?;
         fresh.pin(&ns_path(node))?;
-    } else {
-        site(&standing.topology, |site| site.mend(node))?;
     }
     let Some(role) = role(&standing.topology, node) else { return Ok(()) };
     if let Some(daemon) = standing.daemon(node) {
