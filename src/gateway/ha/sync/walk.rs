@@ -32,6 +32,7 @@ impl Walk {
             (Some(zone), None) => Filter::zone(zone),
             _ => Filter::default(),
         };
+        tracing::debug!(waiting = shards.values().filter(|entry| entry.role.waits()).count(), "reading the kernel's connections");
         shards.values_mut().for_each(|entry| entry.role.begin());
         match FlowDump::start(filter) {
             Ok(reading) => self.0 = Some(reading),
