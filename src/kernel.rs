@@ -8,6 +8,7 @@ pub mod announce;
 mod apply;
 mod attr;
 pub mod conntrack;
+mod counter;
 mod element;
 mod flow_table;
 mod former;
@@ -92,6 +93,8 @@ pub struct Kernel {
     netfilter: tokio::sync::Mutex<Netlink>,
     /// For changes.
     elements: Mutex<Netlink>,
+    /// For figures, which wait for neither.
+    counters: Mutex<Netlink>,
     /// For connections that end. None after a failure, which may have left a list half read.
     conntrack: Mutex<Option<Conntrack>>,
     tables: tokio::sync::Mutex<nft::KnownTables>,
@@ -116,6 +119,7 @@ impl Kernel {
             lists: Mutex::new(open(libc::NETLINK_ROUTE, "for routes")?),
             netfilter: tokio::sync::Mutex::new(open(libc::NETLINK_NETFILTER, "for nftables")?),
             elements: Mutex::new(elements),
+            counters: Mutex::new(open(libc::NETLINK_NETFILTER, "for nftables")?),
             conntrack: Mutex::new(Some(Conntrack::open()?)),
             tables: tokio::sync::Mutex::new(store::Store::open(state_dir, "nft.json")?),
             sysctls: Mutex::new(former::FormerValues::open(state_dir)?),
@@ -199,8 +203,13 @@ impl Kernel {
     }
 
     /// The named counters of our tables: (family, name, packets).
-    pub async fn counters(&self) -> Result<Vec<(&'static str, String, u64)>, KernelError> {
-        nft::counters().await
+    pub fn counters(&self) -> Result<Vec<(&'static str, String, u64)>, KernelError> {
+        let mut all = Vec::new();
+        for table in [NftTable::Inet, NftTable::Netdev] {
+            let listed = counter::list(&mut lock(&self.counters), table).map_err(|refused| KernelError::read("counters", refused))?;
+            all.extend(listed.into_iter().map(|(name, packets)| (table.family(), name, packets)));
+        }
+        Ok(all)
     }
 
     /// Carries out the steps in order, going on after a failure. What is done already counts as done.

@@ -84,14 +84,8 @@ async fn readyz<R: Role>(Extract(shared): Extract<Arc<Shared<R>>>) -> Response {
 
 async fn status<R: Role>(Extract(shared): Extract<Arc<Shared<R>>>) -> Response {
     let mut status = shared.role.lock().await.status();
-    let drops: BTreeMap<String, u64> = shared
-        .kernel
-        .counters()
-        .await
-        .unwrap_or_default()
-        .into_iter()
-        .map(|(_, name, packets)| (reason(&name).to_owned(), packets))
-        .collect();
+    let drops: BTreeMap<String, u64> =
+        shared.kernel.counters().unwrap_or_default().into_iter().map(|(_, name, packets)| (reason(&name).to_owned(), packets)).collect();
     if let Some(map) = status.as_object_mut() {
         map.insert("role".into(), R::NAME.into());
         map.insert("version".into(), env!("CARGO_PKG_VERSION").into());
@@ -117,7 +111,7 @@ async fn metrics<R: Role>(Extract(shared): Extract<Arc<Shared<R>>>) -> Response 
         #[expect(clippy::cast_precision_loss, reason = "a count of failures is small")]
         page.gauge("portway_reconcile_failures", "Steps of the last pass that failed", &[], report.failures.len() as f64);
     }
-    for (table, counter, packets) in shared.kernel.counters().await.unwrap_or_default() {
+    for (table, counter, packets) in shared.kernel.counters().unwrap_or_default() {
         page.counter(
             "portway_dropped_packets",
             "Packets dropped by the ruleset",

@@ -215,21 +215,6 @@ async fn list(netlink: &mut Netlink, table: NftTable) -> Result<Option<Listing>,
     Ok(Some(Listing { hash, revision, objects }))
 }
 
-/// The named counters of our tables: (family, name, packets).
-pub async fn counters() -> Result<Vec<(&'static str, String, u64)>, KernelError> {
-    // Not `list counters`, which reads the elements of all sets, too: see [`list`].
-    let listing = json("list counters", &["-j", "-t", "list", "ruleset"]).await?;
-    let counters =
-        listing["nftables"].as_array().into_iter().flatten().map(|item| &item["counter"]).filter(|counter| counter["table"] == TABLE);
-    Ok(counters
-        .filter_map(|counter| {
-            let family =
-                [NftTable::Inet, NftTable::Netdev].into_iter().map(NftTable::family).find(|family| counter["family"] == *family)?;
-            Some((family, counter["name"].as_str()?.to_owned(), counter["packets"].as_u64()?))
-        })
-        .collect())
-}
-
 /// What `nft --version` says: "nftables v1.0.6 (Lester Gooch #5)".
 pub async fn version() -> Result<String, KernelError> {
     let output = nft(&["--version"], "").await?;

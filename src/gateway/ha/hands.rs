@@ -5,6 +5,7 @@ use super::bell::Inbox;
 use super::board::Board;
 use super::scribe::Scribe;
 use super::sync;
+use crate::kernel::KernelError;
 use crate::kernel::announce::Announcer;
 use crate::kernel::havip::HaVips;
 use crate::kernel::lease::Lease;
@@ -27,6 +28,9 @@ const TAIL: Duration = Duration::from_millis(20);
 
 /// The HaVips of each shard, and the interfaces that they belong on.
 pub type Addresses = BTreeMap<TenantShard, Vec<(IfName, IpAddr)>>;
+
+/// Shards whose leases are renewed in one transaction: with two addresses each they fit a netlink attribute (64 KiB) four times.
+const TOGETHER: usize = 256;
 
 /// Between the first two announcements of a burst: five take 150 ms.
 const GAP: Duration = Duration::from_millis(10);
@@ -176,13 +180,12 @@ impl Hands {
     /// connections).
     fn take(&mut self, of: &TenantShard, until: Instant) {
         let Some(shard) = self.shards.get_mut(of) else { return };
-        shard.answering = true;
-        self.renew(&[(of.clone(), until)].into());
+        (shard.answering, shard.until) = (true, Some(until));
         self.settle(of);
         self.board.hold(of, true);
     }
 
-    /// Puts the addresses of a shard where they belong.
+    /// Puts the addresses of a shard where they belong, with the lease that it has.
     fn settle(&mut self, of: &TenantShard) {
         let Some(shard) = self.shards.get(of) else { return };
         let (addresses, until) = (shard.addresses.clone(), shard.until);
@@ -217,21 +220,35 @@ impl Hands {
         }
     }
 
+    /// Those that end together go together: a transaction costs the kernel as much as what is in it.
     fn renew(&mut self, leases: &BTreeMap<TenantShard, Instant>) {
-        let now = Instant::now();
+        let mut ends: BTreeMap<Instant, Vec<&TenantShard>> = BTreeMap::new();
         for (of, until) in leases {
-            let Some(shard) = self.shards.get_mut(of) else { continue };
-            shard.until = Some(*until);
-            let left = until.saturating_duration_since(now);
-            if left.is_zero() {
-                continue;
-            }
-            let both = [(LIVE, shard.addresses.as_slice()), (ANSWERS, shard.addresses.as_slice())];
-            let sets = if shard.answering { &both[..] } else { &both[..1] };
-            if let Err(error) = self.lease.extend(sets, left) {
-                self.scribe.say(Level::ERROR, format!("{of}: cannot renew the lease: {error}"));
+            if let Some(shard) = self.shards.get_mut(of) {
+                shard.until = Some(*until);
+                ends.entry(*until).or_default().push(of);
             }
         }
+        for (until, all) in ends.iter().flat_map(|(until, all)| all.chunks(TOGETHER).map(|all| (*until, all))) {
+            if let Err(error) = self.extend(all, until) {
+                // One that cannot be renewed shall not cost the others theirs.
+                let each = all.iter().filter_map(|of| self.extend(&[of], until).err().map(|error| format!("{of}: {error}")));
+                let refused: Vec<String> = if all.len() > 1 { each.collect() } else { vec![format!("{}: {error}", all[0])] };
+                refused.into_iter().for_each(|why| self.scribe.say(Level::ERROR, format!("cannot renew the lease of {why}")));
+            }
+        }
+    }
+
+    fn extend(&mut self, all: &[&TenantShard], until: Instant) -> Result<(), KernelError> {
+        let left = until.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Ok(());
+        }
+        let of = |shard: &Shard| shard.addresses.clone();
+        let shards = || all.iter().filter_map(|of| self.shards.get(of));
+        let live: Vec<_> = shards().flat_map(of).collect();
+        let answers: Vec<_> = shards().filter(|shard| shard.answering).flat_map(of).collect();
+        self.lease.extend(&[(LIVE, &live), (ANSWERS, &answers)], left)
     }
 
     /// What is due of all bursts. An announcement that cannot go out (the lease is late, or the link) is tried again.

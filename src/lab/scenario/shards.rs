@@ -16,14 +16,17 @@ use std::time::Duration;
 
 /// Shards that have not moved for so long are at home.
 const STILL: Duration = Duration::from_secs(2);
+/// Shards go home so long after their node is back: its start is over by then, and has its own figures. On one machine a start disturbs all nodes.
+const PREEMPT: Duration = Duration::from_secs(4);
 /// A node that comes back has this long to get its shards' flows, and them.
 const HOME: Duration = Duration::from_secs(60);
 
 pub(super) fn run(portway: &Path, backend: Backend, options: &Options) -> Result<Outcome> {
-    let topology = Topology::group(&["acme"], options.nodes, options.shards, &[Wiring::Veth]).with_containers(options.shards);
+    let topology =
+        Topology::group(&["acme"], options.nodes, options.shards, &[Wiring::Veth]).with_containers(options.shards).with_preempt(PREEMPT);
     let mut lab = stand_group(topology, portway, backend, options)?;
     let backend = backend_seen(&lab, backend)?;
-    let before = lab.await_settled(STILL.max(options.interval * 20))?;
+    let before = lab.await_settled(PREEMPT + STILL.max(options.interval * 20))?;
     let (victim, load) = busiest(&before);
     let flows = open_flows(&lab, options)?;
 
@@ -33,11 +36,18 @@ pub(super) fn run(portway: &Path, backend: Backend, options: &Options) -> Result
     lab.fail(&victim, options.kill)?;
     let taken = lab.await_owners();
     let (crash_on, crash) = end(probes);
+    let elsewhere = taken.as_ref().ok().cloned();
     let moved = taken.as_ref().map_or(0, |after| after.iter().filter(|(shard, node)| before[*shard] != **node).count());
 
     let probes = self::probes(&lab, &moving)?;
     mark(&probes)?;
     lab.heal(&victim)?;
+    lab.await_in_sync()?;
+    let (start_on, start) = end(probes);
+
+    let probes = self::probes(&lab, &moving)?;
+    mark(&probes)?;
+    let before_return = lab.owners()?;
     let home = poll_until("every shard at home again", HOME, || Ok(lab.owners()?.as_ref() == Some(&before)))
         .map_err(|error| error.detailed(|| format!("; before: {before:?}; now: {:?}", lab.owners().ok().flatten())));
     let (home_on, planned) = end(probes);
@@ -52,11 +62,13 @@ pub(super) fn run(portway: &Path, backend: Backend, options: &Options) -> Result
         "moved": moved,
         "gap_ms": planned.gap_ms,
         "lost": planned.lost,
+        "start_gap_ms": start.gap_ms,
+        "start_lost": start.lost,
         "crash_gap_ms": crash.gap_ms,
         "crash_lost": crash.lost,
         "bound_ms": bound,
-        "quiet_ms": planned.quiet_ms.max(crash.quiet_ms),
-        "asked_ms": planned.asked_ms.max(crash.asked_ms),
+        "quiet_ms": planned.quiet_ms.max(start.quiet_ms).max(crash.quiet_ms),
+        "asked_ms": planned.asked_ms.max(start.asked_ms).max(crash.asked_ms),
     });
     let spread = before.values().collect::<BTreeSet<_>>().len();
     let mut checks = vec![
@@ -65,6 +77,9 @@ pub(super) fn run(portway: &Path, backend: Backend, options: &Options) -> Result
         Check::new("no other shard moves", &victim, moved == load, format!("{moved} moved, {load} were there")),
         Check::new("traffic goes on after a crash", "", crash_on, pings(&crash)),
         within(format!("the gap of a crash is at most {bound:.0} ms"), "", bound, &crash),
+        Check::new("traffic goes on while the node starts", "", start_on, pings(&start)),
+        lost_nothing("the start loses no packet", "", &start),
+        Check::new("no shard moves before the node is ready", &victim, before_return == elsewhere, format!("{before_return:?}")),
         came_about("shards return to a node that has returned", &victim, &home),
         Check::new("traffic goes on after the return", "", home_on, pings(&planned)),
         lost_nothing("the return loses no packet", "", &planned),

@@ -3,12 +3,16 @@
 use super::{Eni, Gateway, Topology, Wiring, containers, number};
 use serde::{Deserialize, Serialize};
 use std::net::Ipv4Addr;
+use std::time::Duration;
 
 /// What the gateways of one group have in common.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Group {
     /// Between two advertisements, in milliseconds.
     pub interval_ms: u64,
+    /// For how long a better node lets another be Active, in milliseconds.
+    #[serde(default)]
+    pub preempt_ms: u64,
     pub shards: Vec<HaVips>,
 }
 
@@ -56,7 +60,7 @@ impl Topology {
             platform: Ipv4Addr::new(10, 9, 0, 50 + number(n)),
             inside: Ipv4Addr::new(172, 16, 101, 10 + number(n % shards)),
         };
-        let group = Group { interval_ms: 100, shards: (0..tenants.len() * shards).map(havips).collect() };
+        let group = Group { interval_ms: 100, preempt_ms: 0, shards: (0..tenants.len() * shards).map(havips).collect() };
         let gateways = (0..gateways).map(|n| member(tenants, number(n))).collect();
         Self { gateways, group: Some(group), ..Self::of(tenants, hosts) }
     }
@@ -76,10 +80,15 @@ impl Topology {
 
     /// A group that advertises at another interval.
     #[must_use]
-    pub fn with_interval(mut self, interval: std::time::Duration) -> Self {
-        if let Some(group) = &mut self.group {
-            group.interval_ms = u64::try_from(interval.as_millis()).expect("an interval of less than an age");
-        }
+    pub fn with_interval(mut self, interval: Duration) -> Self {
+        self.group.iter_mut().for_each(|group| group.interval_ms = milliseconds(interval));
+        self
+    }
+
+    /// A group whose shards go home this long after their node is back.
+    #[must_use]
+    pub fn with_preempt(mut self, wait: Duration) -> Self {
+        self.group.iter_mut().for_each(|group| group.preempt_ms = milliseconds(wait));
         self
     }
 
@@ -115,6 +124,10 @@ impl Topology {
         let place = self.gateways.iter().position(|g| g.node == gateway.node)?;
         one.then_some(if place == 0 { 200 } else { 100 })
     }
+}
+
+fn milliseconds(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).expect("less than an age")
 }
 
 fn member(tenants: &[&str], n: u8) -> Gateway {
