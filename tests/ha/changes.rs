@@ -3,7 +3,7 @@
 use super::support::*;
 use portway::config::Backend;
 use portway::lab::topology::Wiring;
-use portway::lab::{Kill, Lab, Topology, poll_until};
+use portway::lab::{Kill, Lab, Topology, poll_until, unix_ok};
 use std::collections::BTreeMap;
 
 #[test]
@@ -183,4 +183,23 @@ fn serial_tenants_with_one_vrid_do_not_move_each_others_shards() {
             assert_eq!(shard["warnings"].as_array().map(Vec::len), Some(0), "{node}: {shard}");
         }
     }
+}
+
+/// Each reading of the kernel's table holds a processor for some ten milliseconds, packets included.
+#[test]
+fn serial_a_shard_moves_there_and_back_and_nobody_reads_the_table_for_it() {
+    let lab = group(2, 1);
+    let flows = flows(&lab, 40);
+    lab.await_in_sync().unwrap();
+    let readings = || ["gw-1", "gw-2"].map(|node| metric(&lab, node, "portway_sync_walks_total"));
+    let before = readings();
+    assert!(before.iter().all(|read| *read >= 1.0), "each began with what stood: {before:?}");
+    for (method, active) in [("POST", "gw-2"), ("DELETE", "gw-1")] {
+        unix_ok(&lab.socket("gw-1").unwrap(), method, "/v1/drain", None).unwrap();
+        lab.await_active(active, "acme", 0).unwrap();
+        lab.await_in_sync().unwrap();
+    }
+    // Those of the last owner are gone from its kernel, and come back as copies: told, not read.
+    assert_eq!(readings(), before);
+    survived(flows);
 }

@@ -152,3 +152,46 @@ fn what_the_kernel_does_not_take_is_given_to_it_again() {
     pair.receiver.vanished(pair.now + Duration::from_secs(u64::from(Flow::HELD)), tcp(4).key);
     assert!(pair.receiver.in_sync(pair.now));
 }
+
+#[test]
+fn a_list_that_is_due_before_long_begins_early_and_one_that_is_not_does_not() {
+    let (mut pair, relist) = (Pair::synced(&[tcp(1)]), Tuning::default().relist);
+    for (time, early) in [(relist / 4, false), (relist / 2, true)] {
+        pair.run_for(time);
+        pair.sender.list_early(pair.now);
+        pair.run();
+        assert_eq!(pair.list.is_some(), early);
+        assert!(pair.sender.in_sync(pair.now), "it takes nothing back");
+    }
+    let list = pair.list.unwrap();
+    assert!(pair.sender.lists(list));
+    pair.tell_list(&[tcp(1)]);
+    assert!(!pair.sender.lists(list));
+}
+
+#[test]
+fn a_ledger_gives_flows_back_with_the_time_that_they_have_left() {
+    let (now, mut ledger) = (Instant::now(), Ledger::default());
+    let closing = Flow { timeout: 100, ..flow(1, Some(TcpState::FinWait)) };
+    ledger.begin(false);
+    ledger.listed(now, closing, &mut drop);
+    ledger.listed(now, tcp(2), &mut drop);
+    ledger.destroyed(tcp(2).key, &mut drop);
+    ledger.listed(now, tcp(2), &mut drop);
+    assert!(!ledger.is_complete());
+    assert_eq!(ledger.end(&mut drop), Some(0));
+    assert!(ledger.is_complete());
+    assert_eq!(ledger.keys().collect::<Vec<_>>(), [closing.key], "what has ended is not known any more");
+    let after = |seconds| ledger.current(now + Duration::from_secs(seconds), &closing.key).unwrap().timeout;
+    assert_eq!([after(0), after(40), after(1000)], [100, 60, 1], "never without end");
+}
+
+#[test]
+fn a_list_that_breaks_off_has_swept_nothing() {
+    let (now, mut ledger) = (Instant::now(), Ledger::default());
+    ledger.told(now, tcp(1), &mut drop);
+    ledger.begin(false);
+    ledger.break_off();
+    assert_eq!(ledger.end(&mut drop), None);
+    assert_eq!(ledger.len(), 1);
+}
