@@ -28,6 +28,7 @@ mod ledger;
 mod receiver;
 mod sender;
 mod stream;
+mod table;
 
 pub use ledger::Ledger;
 pub use receiver::{Receiver, ReceiverConfig, ReceiverCounters, ReceiverEffect};

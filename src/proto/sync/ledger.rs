@@ -1,6 +1,7 @@
 //! What is known of a shard's flows in this node's kernel, told by another node or by the kernel itself: to know new from known, to
 //! find what a list leaves out, and to go on without reading the kernel when the shard changes hands.
 
+use super::table::Table;
 use crate::model::{Flow, FlowKey, FlowStep};
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
@@ -11,7 +12,7 @@ const EXPIRY: Duration = Duration::from_secs(2);
 
 #[derive(Debug, Default)]
 pub struct Ledger {
-    table: HashMap<FlowKey, Known>,
+    table: Table<Known>,
     /// Counts lists; the running one, or the last.
     list: u64,
     /// Flows that ended while a list runs. None: no list runs.
@@ -75,7 +76,7 @@ impl Ledger {
 
     /// What others have told and we have not: it stands too.
     pub fn adopt_from(&mut self, other: &Self) {
-        for (key, known) in &other.table {
+        for (key, known) in other.table.iter() {
             self.table.entry(*key).or_insert(Known { seen: 0, told: 0, ..*known });
         }
     }
@@ -85,7 +86,7 @@ impl Ledger {
         let before = std::mem::take(other);
         other.list = before.list;
         let mut gone = 0;
-        for key in before.table.keys().chain(before.open.keys()).filter(|key| !self.table.contains_key(*key)) {
+        for key in before.table.keys().chain(before.open.keys()).filter(|key| !self.table.contains_key(key)) {
             apply(FlowStep::Delete(*key));
             gone += 1;
         }
