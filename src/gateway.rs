@@ -24,6 +24,7 @@ use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
+use tokio::sync::Notify;
 
 pub mod api;
 mod ending;
@@ -167,6 +168,10 @@ impl Role for Node {
             tracing::error!("{error:#}");
         }
         Ok(())
+    }
+
+    fn again(&self) -> Arc<Notify> {
+        self.group.board().again.clone()
     }
 
     fn revision(&self) -> u64 {

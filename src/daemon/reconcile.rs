@@ -9,7 +9,7 @@ use std::future::Future;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, Notify};
 
 /// What a role adds to the common daemon.
 pub trait Role: Send + 'static {
@@ -29,6 +29,11 @@ pub trait Role: Send + 'static {
 
     /// The predecessor is gone: what only one process may do is ours from now on, and must not wait for a pass.
     fn succeed(&mut self) -> impl Future<Output = anyhow::Result<()>> + Send;
+
+    /// Rung whenever a pass is wanted that nothing in the kernel gives rise to.
+    fn again(&self) -> Arc<Notify> {
+        Arc::default()
+    }
 
     /// A number that grows whenever somebody changes what is desired, beside the passes.
     fn revision(&self) -> u64;

@@ -19,8 +19,8 @@ pub struct Shared<R> {
     pub role: Mutex<R>,
     pub kernel: Arc<Kernel>,
     last: std::sync::Mutex<Option<Report>>,
-    /// Something was left half done: look again soon.
-    pub again: Notify,
+    /// Something was left half done, or the role asks for it: look again soon.
+    pub again: Arc<Notify>,
     passes: AtomicU64,
     repairs: AtomicU64,
 }
@@ -28,10 +28,10 @@ pub struct Shared<R> {
 impl<R: Role> Shared<R> {
     pub fn new(role: R, kernel: Arc<Kernel>) -> Self {
         Self {
+            again: role.again(),
             role: Mutex::new(role),
             kernel,
             last: std::sync::Mutex::new(None),
-            again: Notify::new(),
             passes: AtomicU64::new(0),
             repairs: AtomicU64::new(0),
         }

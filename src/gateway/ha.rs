@@ -202,7 +202,7 @@ impl Group {
 
     /// Ends the threads. What stands is left standing, as long as the leases run: another process goes on.
     pub fn stop(&mut self) {
-        let Some(Running { speaker, hands, sync, threads: [speaking, doing, copying], .. }) = self.running.take() else { return };
+        let Some(Running { speaker, hands, sync, threads: [speaking, doing, copying], _own, .. }) = self.running.take() else { return };
         self.tracking.stop();
         // Whatever takes time before the advertisements end.
         sync.0.send(sync::Order::Stop);

@@ -6,9 +6,9 @@ use crate::proto::vrrp::{Announced, State, Status, Why};
 use crate::wire::vrrp::Discard;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::time::Duration;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 /// Shared by the threads. Locks are held for a copy only; the advertising thread never waits for one.
 #[derive(Debug, Default)]
@@ -20,6 +20,8 @@ pub struct Board {
     turns: Mutex<BTreeMap<TenantShard, Turn>>,
     /// How often `holds` or `turns` changed.
     changes: watch::Sender<u64>,
+    /// Rung when the kernel is to be compared with what it should hold.
+    pub again: Arc<Notify>,
     pub counters: Counters,
 }
 

@@ -29,7 +29,7 @@ const TAIL: Duration = Duration::from_millis(20);
 /// The HaVips of each shard, and the interfaces that they belong on.
 pub type Addresses = BTreeMap<TenantShard, Vec<(IfName, IpAddr)>>;
 
-/// Shards whose leases are renewed in one transaction: with two addresses each they fit a netlink attribute (64 KiB) four times.
+/// Shards whose leases are renewed in one transaction: with two addresses each, of 44 bytes, they fit a netlink attribute (64 KiB).
 const TOGETHER: usize = 256;
 
 /// Between the first two announcements of a burst: five take 150 ms.
@@ -181,8 +181,9 @@ impl Hands {
     fn take(&mut self, of: &TenantShard, until: Instant) {
         let Some(shard) = self.shards.get_mut(of) else { return };
         (shard.answering, shard.until) = (true, Some(until));
-        self.settle(of);
+        // Before the addresses are there: who compares the two meanwhile puts them there, too.
         self.board.hold(of, true);
+        self.settle(of);
     }
 
     /// Puts the addresses of a shard where they belong, with the lease that it has.
@@ -194,7 +195,8 @@ impl Hands {
         }
         for ((interface, address), taken) in addresses.iter().zip(self.addresses.take(&addresses)) {
             if let Err(error) = taken {
-                self.scribe.say(Level::ERROR, format!("{of}: cannot put {address} on {interface}: {error}"));
+                self.scribe.say(Level::ERROR, format!("{of}: cannot put {address} on {interface}, trying again: {error}"));
+                self.board.again.notify_one();
             }
         }
     }
@@ -203,9 +205,11 @@ impl Hands {
         let Some(shard) = self.shards.get_mut(of) else { return };
         (shard.answering, shard.burst, shard.until) = (false, None, None);
         let addresses = shard.addresses.clone();
-        self.give_up(of, &addresses);
         self.board.hold(of, false);
+        self.give_up(of, &addresses);
         self.sync.demote(of, taken);
+        // This node may have served it only until somebody else does.
+        self.board.again.notify_one();
     }
 
     /// No longer takes, sends or answers for these, wherever they are.
@@ -230,11 +234,13 @@ impl Hands {
             }
         }
         for (until, all) in ends.iter().flat_map(|(until, all)| all.chunks(TOGETHER).map(|all| (*until, all))) {
-            if let Err(error) = self.extend(all, until) {
-                // One that cannot be renewed shall not cost the others theirs.
-                let each = all.iter().filter_map(|of| self.extend(&[of], until).err().map(|error| format!("{of}: {error}")));
-                let refused: Vec<String> = if all.len() > 1 { each.collect() } else { vec![format!("{}: {error}", all[0])] };
-                refused.into_iter().for_each(|why| self.scribe.say(Level::ERROR, format!("cannot renew the lease of {why}")));
+            let Err(error) = self.extend(all, until) else { continue };
+            self.scribe.say(Level::ERROR, format!("cannot renew the leases of {}: {error}", listed(all)));
+            // One that cannot be renewed shall not cost the others theirs.
+            for of in all.iter().filter(|_| all.len() > 1) {
+                if let Err(error) = self.extend(&[of], until) {
+                    self.scribe.say(Level::ERROR, format!("cannot renew the lease of {of}: {error}"));
+                }
             }
         }
     }
@@ -303,4 +309,8 @@ impl Hands {
             Deed::Lease { .. } | Deed::Stop => {}
         }
     }
+}
+
+fn listed(shards: &[&TenantShard]) -> String {
+    shards.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }

@@ -24,12 +24,13 @@ use active::{Active, Telling};
 use backup::{Backup, Keeping};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use role::Role;
+use role::{Clearing, Role};
 use sha2::{Digest, Sha256};
 use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::os::fd::AsFd;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::time::{Duration, Instant};
@@ -37,6 +38,8 @@ use walk::Walk;
 
 /// Datagrams read before the rest has its turn.
 const DATAGRAMS: usize = 256;
+/// Connections deleted before somebody may say that they are needed again.
+const DELETED_AT_ONCE: usize = 1024;
 /// How often the board shows new figures.
 const SHOW: Duration = Duration::from_millis(100);
 /// A router that is not authenticated and has not opened state sync for so long is of another make: nothing will ever come from it.
@@ -161,7 +164,11 @@ impl Copier {
                     let told_in_sync = former.as_ref().is_some_and(|entry| entry.told_in_sync);
                     let same_zone = former.as_ref().is_some_and(|entry| entry.what.zone == what.zone);
                     let role = match former.map(|entry| entry.role) {
-                        Some(Role::Active(active)) => self.telling(&what, now, if same_zone { active.known } else { Ledger::default() }),
+                        Some(Role::Active(mut active)) if same_zone => {
+                            active.known.break_off();
+                            self.telling(&what, now, active.known)
+                        }
+                        Some(Role::Active(_)) => self.telling(&what, now, Ledger::default()),
                         Some(role @ Role::Clearing(_)) => role,
                         Some(Role::Backup(_)) => self.keeping(&what, now, None),
                         None if active(&of) => self.telling(&what, now, Ledger::default()),
@@ -235,12 +242,19 @@ impl Copier {
 
     fn promote(&mut self, of: &TenantShard, by: Instant) {
         // What waits in the socket is the tail of what the former Active has told. Others may say more than can be read.
-        while self.turn().heard && Instant::now() < by {}
+        while self.exchange(Instant::now(), false).heard && Instant::now() < by {}
         if self.is_active(of) {
             return;
         }
         let (now, Some(Entry { what, role, .. })) = (Instant::now(), self.shards.remove(of)) else { return };
-        let known = if let Role::Backup(backup) = role { backup.into_ledger() } else { Ledger::default() };
+        let known = match role {
+            Role::Active(active) => active.known,
+            Role::Clearing(Clearing { stop, .. }) => {
+                stop.store(true, Relaxed);
+                Ledger::default()
+            }
+            Role::Backup(backup) => backup.into_ledger(),
+        };
         let role = self.telling(&what, now, known);
         self.turn_to(of, what, role, now);
     }
@@ -270,29 +284,39 @@ impl Copier {
     /// Hundreds of thousands take seconds, and other shards go on meanwhile.
     fn clearing(&self, what: &Shared, known: Option<Ledger>) -> Role {
         let (of, zone, kernel, runtime) = (what.of.clone(), what.zone, self.kernel.clone(), self.runtime.clone());
-        Role::Clearing(self.runtime.spawn_blocking(move || {
+        let stop = Arc::new(AtomicBool::new(false));
+        let stopped = stop.clone();
+        let task = self.runtime.spawn_blocking(move || {
             let ended = runtime.block_on(async {
-                match known {
-                    Some(known) => kernel.end_these(&known.keys().collect::<Vec<_>>()).await,
-                    None => kernel.end_flows(&[zone].into(), |_, _| true).await,
+                let Some(known) = known else { return kernel.end_flows(&[zone].into(), |_, _| true).await };
+                let mut ended = 0;
+                for keys in known.keys().collect::<Vec<_>>().chunks(DELETED_AT_ONCE) {
+                    if stopped.load(Relaxed) {
+                        break;
+                    }
+                    ended += kernel.end_these(keys).await?;
                 }
+                Ok(ended)
             });
             match &ended {
                 Ok(ended) => tracing::info!("{of}: {ended} connections are another node's now"),
                 Err(error) => tracing::error!("{of}: cannot clear the connections that are another node's now: {error}"),
             }
             ended.is_ok()
-        }))
+        });
+        Role::Clearing(Clearing { task, stop })
     }
 
     /// Shards that are cleared are Backups.
     fn cleared(&mut self, now: Instant) {
-        let done = |entry: &&mut Entry| matches!(&entry.role, Role::Clearing(clearing) if clearing.is_finished());
-        let done: Vec<TenantShard> = self.shards.values_mut().filter(done).map(|entry| entry.what.of.clone()).collect();
+        let done = |entry: &&Entry| matches!(&entry.role, Role::Clearing(clearing) if clearing.task.is_finished());
+        let done: Vec<TenantShard> = self.shards.values().filter(done).map(|entry| entry.what.of.clone()).collect();
+        // The kernel's notices of what was deleted are not about the copies that come next.
+        while !done.is_empty() && self.notice(now) {}
         for of in done {
             let Some(Entry { what, role: Role::Clearing(clearing), told_in_sync, .. }) = self.shards.remove(&of) else { continue };
             let nothing = Ledger::default();
-            let role = self.keeping(&what, now, self.runtime.block_on(clearing).unwrap_or(false).then_some(&nothing));
+            let role = self.keeping(&what, now, self.runtime.block_on(clearing.task).unwrap_or(false).then_some(&nothing));
             self.shards.insert(of, Entry { what, role, since: now, told_in_sync });
         }
     }
@@ -305,11 +329,28 @@ impl Copier {
     /// Reads, thinks, writes.
     fn turn(&mut self) -> Turn {
         let now = Instant::now();
+        let walk = self.walk.is_due(&self.shards);
+        let mut turn = self.exchange(now, walk);
+        if walk {
+            self.board.counters.sync_walks.fetch_add(1, Relaxed);
+            self.walk.begin(now, &mut self.shards);
+        }
+        turn.read |= self.walk.turn(now, &mut self.shards);
+        self.tell_in_sync(now);
+        if now >= self.shown + SHOW {
+            self.shown = now;
+            self.show(now);
+        }
+        turn
+    }
+
+    /// With the kernel, as far as it tells by itself, and the other nodes. `walk`: a reading of the kernel is about to begin, and who will want
+    /// one before long may as well have it now.
+    fn exchange(&mut self, now: Instant, walk: bool) -> Turn {
         self.cleared(now);
         // Before new steps are thought of, for it is of old ones that the kernel tells.
-        let mut read = self.notice(now);
+        let read = self.notice(now);
         let heard = self.hear(now);
-        let walk = self.walk.is_due(&self.shards);
         let mut steps = Vec::new();
         for Entry { role, .. } in self.shards.values_mut() {
             match role {
@@ -323,18 +364,8 @@ impl Copier {
                 Role::Backup(backup) => backup.turn(now, &mut steps, &self.socket, self.port, &self.board),
             }
         }
-        if walk {
-            self.board.counters.sync_walks.fetch_add(1, Relaxed);
-            self.walk.begin(now, &mut self.shards);
-        }
-        read |= self.walk.turn(now, &mut self.shards);
         if !steps.is_empty() {
             self.write(&steps);
-        }
-        self.tell_in_sync(now);
-        if now >= self.shown + SHOW {
-            self.shown = now;
-            self.show(now);
         }
         Turn { heard, read }
     }
@@ -373,15 +404,12 @@ impl Copier {
             Ok(Notices::Drained) => false,
             Ok(Notices::More) => true,
             Ok(Notices::Overflow) => {
-                for role in roles.into_values() {
-                    if let Role::Active(active) = role {
-                        active.overflow(now);
-                    }
-                }
+                roles.into_values().for_each(|role| role.overflow(now));
                 true
             }
             Err(error) => {
                 tracing::error!("notices of connections cannot be read: {error}");
+                roles.into_values().for_each(|role| role.overflow(now));
                 false
             }
         }

@@ -21,7 +21,7 @@ pub struct Ledger {
     open: HashMap<FlowKey, Open>,
     /// How many of these stand in the way of completeness.
     missed: usize,
-    /// A whole list was received since changes were last missed.
+    /// Nothing has been missed since all was known: from another node, a whole list was received; of this node's kernel, it was read.
     pub complete: bool,
 }
 
@@ -61,23 +61,21 @@ impl Ledger {
         self.table.keys().chain(self.open.keys()).copied()
     }
 
-    /// As a list has it: with the time that it still has.
-    pub fn current(&self, now: Instant, key: &FlowKey) -> Option<Flow> {
-        let known = self.table.get(key)?;
-        let left = known.until.saturating_duration_since(now).as_secs();
-        Some(Flow { timeout: u32::try_from(left).unwrap_or(u32::MAX).max(1), ..known.flow })
-    }
-
     /// A flow that stands in the kernel without our doing. What has been told of it is newer.
     pub fn adopt(&mut self, now: Instant, flow: Flow) {
         let until = now + Duration::from_secs(flow.timeout.into());
         self.table.entry(flow.key).or_insert(Known { flow, until, seen: 0, told: 0 });
     }
 
-    /// What others have told and we have not: it stands too.
+    /// What others have told and we have not: it stands too, or may.
     pub fn adopt_from(&mut self, other: &Self) {
         for (key, known) in other.table.iter() {
             self.table.entry(*key).or_insert(Known { seen: 0, told: 0, ..*known });
+        }
+        for (key, open) in &other.open {
+            if !self.table.contains_key(key) {
+                self.doubt(*key, open.missed);
+            }
         }
     }
 
@@ -97,13 +95,26 @@ impl Ledger {
         self.table.is_empty() && self.open.is_empty()
     }
 
-    /// The kernel has not taken what was given to it. `missed`: and one cannot be complete without it.
-    pub fn unwritten(&mut self, key: FlowKey, missed: bool) {
-        if self.table.remove(&key).is_some() {
-            self.close(&key);
-            self.open.insert(key, Open { since: self.list, missed });
-            self.missed += usize::from(missed);
+    /// The kernel has not taken what was given to it. `missed`: and one cannot be complete without it. Whether it was known here.
+    pub fn unwritten(&mut self, key: FlowKey, missed: bool) -> bool {
+        let known = self.table.remove(&key).is_some();
+        if known {
+            self.doubt(key, missed);
         }
+        known
+    }
+
+    /// Whether this one stands is not known.
+    pub fn doubt(&mut self, key: FlowKey, missed: bool) {
+        self.close(&key);
+        self.open.insert(key, Open { since: self.list, missed });
+        self.missed += usize::from(missed);
+    }
+
+    /// Flows may have left the kernel unnoticed: the next list gives it each of them again.
+    pub fn doubt_all(&mut self, now: Instant) {
+        self.interrupt();
+        self.table.values_mut().for_each(|known| known.until = now);
     }
 
     /// It is gone from the kernel, and not by our doing: in time, or somebody else has deleted it.

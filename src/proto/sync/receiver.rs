@@ -185,8 +185,20 @@ impl Receiver {
 
     /// The kernel has refused a flow. It is given to it again with the next list; if it is `missed`, and not merely odd, nothing is
     /// complete until then.
-    pub fn unwritten(&mut self, key: FlowKey, missed: bool) {
-        self.copies.unwritten(key, missed);
+    /// Whether it was known here.
+    pub fn unwritten(&mut self, key: FlowKey, missed: bool) -> bool {
+        self.copies.unwritten(key, missed)
+    }
+
+    /// A flow may stand in the kernel that nobody has told of: the next list deletes it, if it does not hold it.
+    pub fn doubt(&mut self, key: FlowKey) {
+        self.copies.doubt(key, false);
+    }
+
+    /// The kernel lost notices: copies may be gone. The session ends, and with the next one all of them are written again.
+    pub fn overflow(&mut self, now: Instant) {
+        self.copies.doubt_all(now);
+        self.session = None;
     }
 
     /// A flow has left the kernel, and no effect of ours was the cause.

@@ -64,11 +64,11 @@ impl Stream {
         }
     }
 
-    /// When there is something to spend again; none: there is, or the window is what the list waits for.
+    /// When there is something to spend again; none: there still is, or the window is what the list waits for.
     pub fn tokens_at(&self, tuning: &Tuning) -> Option<Instant> {
-        let missing = tuning.burst() / 2 - self.tokens;
+        let missing = (tuning.burst() / 2).max(1) - self.tokens;
         let wait = Duration::from_micros((missing.max(0) * 1_000_000 / i64::from(tuning.list_rate.max(1))) as u64);
-        (self.ring.len() < tuning.window).then(|| self.refilled + wait.max(Duration::from_micros(1)))
+        (self.tokens <= 0 && self.ring.len() < tuning.window).then(|| self.refilled + wait.max(Duration::from_micros(1)))
     }
 }
 

@@ -52,6 +52,10 @@ impl<T> Table<T> {
         self.parts.iter().flatten()
     }
 
+    pub fn values_mut(&mut self) -> impl Iterator<Item = &mut T> {
+        self.parts.iter_mut().flat_map(HashMap::values_mut)
+    }
+
     pub fn keys(&self) -> impl Iterator<Item = &FlowKey> {
         self.parts.iter().flat_map(HashMap::keys)
     }

@@ -54,7 +54,7 @@ impl Active {
 
     /// Whether a list waits for the kernel to be read.
     pub fn waits(&self) -> bool {
-        self.all.iter().any(|telling| matches!(telling.list, Listing::Waiting(_)))
+        self.all.iter().any(|Telling { sender, list, .. }| matches!(list, Listing::Waiting(id) if sender.lists(*id)))
     }
 
     /// The kernel is read from here on.
@@ -74,14 +74,19 @@ impl Active {
         self.all.iter().any(|telling| matches!(telling.list, Listing::Reading(_)))
     }
 
-    /// Whether all that list what is read can take more.
+    /// Whether all that list what is read can take more. Each is asked: it is what lets them gain room.
     pub fn has_room(&mut self, now: Instant) -> bool {
-        self.all.iter_mut().all(|Telling { sender, list, .. }| match list {
-            // The session ended: nobody waits for the rest.
-            Listing::Reading(id) if !sender.lists(*id) => true,
-            Listing::Reading(_) => sender.list_room(now) > 0,
-            _ => true,
-        })
+        self.all.iter_mut().map(|telling| telling.has_room(now)).filter(|room| !room).count() == 0
+    }
+
+    /// Lists that could not go on for too long: the others go on without them, and they begin anew.
+    pub fn give_up(&mut self, now: Instant) {
+        for telling in &mut self.all {
+            if let (false, Listing::Reading(list)) = (telling.has_room(now), &telling.list) {
+                telling.sender.list_failed(now, *list);
+                telling.list = Listing::Idle;
+            }
+        }
     }
 
     pub fn read(&mut self, now: Instant, flow: &Flow) {
@@ -97,10 +102,7 @@ impl Active {
 
     /// The reading is over; `whole`: it came to its end.
     pub fn end(&mut self, now: Instant, whole: bool) {
-        if !self.is_reading() {
-            return;
-        }
-        match whole {
+        match whole && self.is_reading() {
             true => drop(self.known.end(&mut drop)),
             false => self.known.break_off(),
         }
@@ -151,14 +153,21 @@ impl Telling {
     fn recall(&mut self, now: Instant, known: &Ledger) {
         let Listing::Recalling(list, left) = &mut self.list else { return };
         let list = *list;
-        // What has ended since is not known any more, and its end has been told.
-        for flow in left.by_ref().take(self.sender.list_room(now)).filter_map(|key| known.current(now, &key)) {
-            self.sender.listed(now, list, &flow);
+        while let room @ 1.. = self.sender.list_room(now).min(left.len()) {
+            // What has ended since is not known any more, and its end has been told.
+            for flow in left.by_ref().take(room).filter_map(|key| known.get(&key)) {
+                self.sender.listed(now, list, flow);
+            }
         }
         if left.len() == 0 {
             self.list = Listing::Idle;
             self.sender.list_ended(now, list);
         }
+    }
+
+    fn has_room(&mut self, now: Instant) -> bool {
+        // If the session has ended nobody waits for the rest.
+        !matches!(self.list, Listing::Reading(list) if self.sender.lists(list)) || self.sender.list_room(now) > 0
     }
 
     fn show(&self, now: Instant) -> Told {

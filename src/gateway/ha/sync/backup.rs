@@ -11,6 +11,8 @@ pub struct Backup {
     pub all: Vec<Keeping>,
     /// Until this is done nobody's list begins, or the list could not say what of it is gone.
     standing: Standing,
+    /// Nothing stands in the kernel, or has gone from it, unknown to us.
+    whole: bool,
 }
 
 /// What stands in the kernel and nobody here has told of.
@@ -19,10 +21,7 @@ enum Standing {
     /// The kernel is to be read.
     Unread,
     Reading,
-    /// `whole`: all of it is known.
-    Read {
-        whole: bool,
-    },
+    Read,
 }
 
 pub struct Keeping {
@@ -40,21 +39,26 @@ impl Backup {
         if let (Some(known), Some(first)) = (known, all.first_mut()) {
             first.receiver.adopt_all(known);
         }
-        Self { all, standing: if read { Standing::Read { whole: true } } else { Standing::Unread } }
+        Self { all, standing: if read { Standing::Read } else { Standing::Unread }, whole: true }
     }
 
     /// All that is known of what stands here, for a node that becomes the Active.
     pub fn into_ledger(self) -> Ledger {
-        let mut all = self.all.into_iter().map(|keeping| keeping.receiver.into_ledger());
+        let mut all = self.all;
+        // Of what two have told differently, the later holds.
+        all.sort_by_key(|keeping| std::cmp::Reverse(keeping.receiver.heard()));
+        let mut all = all.into_iter().map(|keeping| keeping.receiver.into_ledger());
         let mut known = all.next().unwrap_or_default();
+        let told = known.len();
         all.for_each(|other| known.adopt_from(&other));
         known.break_off();
-        known.complete = self.standing == Standing::Read { whole: true };
+        // What only others know may have ended since.
+        known.complete = self.whole && self.standing == Standing::Read && known.len() == told;
         known
     }
 
     pub fn turn(&mut self, now: Instant, steps: &mut Vec<FlowStep>, socket: &UdpSocket, port: u16, board: &Board) {
-        if matches!(self.standing, Standing::Read { .. }) {
+        if self.standing == Standing::Read {
             self.answer();
         }
         self.supersede(now);
@@ -90,8 +94,27 @@ impl Backup {
     /// The reading is over; `whole`: it came to its end.
     pub fn end(&mut self, whole: bool) {
         if self.standing == Standing::Reading {
-            self.standing = Standing::Read { whole };
+            self.standing = Standing::Read;
+            self.whole &= whole;
         }
+    }
+
+    /// The kernel tells of a connection, and it was not we who wrote it: the addresses are here already, and their traffic.
+    pub fn stands(&mut self, now: Instant, flow: Flow) {
+        if let Some(last) = self.last_heard() {
+            last.receiver.adopt(now, flow);
+        }
+    }
+
+    /// Whoever is, or was, the Active.
+    fn last_heard(&mut self) -> Option<&mut Keeping> {
+        self.all.iter_mut().max_by_key(|one| one.receiver.heard())
+    }
+
+    /// The kernel lost notices.
+    pub fn overflow(&mut self, now: Instant) {
+        self.whole = false;
+        self.all.iter_mut().for_each(|one| one.receiver.overflow(now));
     }
 
     fn answer(&mut self) {
@@ -117,7 +140,13 @@ impl Backup {
     }
 
     pub fn unwritten(&mut self, key: FlowKey, missed: bool) {
-        self.all.iter_mut().for_each(|one| one.receiver.unwritten(key, missed));
+        let known = self.all.iter_mut().map(|one| one.receiver.unwritten(key, missed)).filter(|known| *known).count();
+        if known == 0
+            && let Some(last) = self.last_heard()
+        {
+            // One that was to go.
+            last.receiver.doubt(key);
+        }
     }
 
     pub fn vanished(&mut self, now: Instant, key: FlowKey) {

@@ -5,14 +5,22 @@ use super::active::Active;
 use super::backup::Backup;
 use crate::model::{Flow, FlowChange};
 use crate::wire::seal::Seal;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 use tokio::task::JoinHandle;
 
 pub enum Role {
     Active(Active),
-    /// What another node has taken is being deleted; after that, Backup. Whether all of it is gone.
-    Clearing(JoinHandle<bool>),
+    /// What another node has taken is being deleted; after that, Backup.
+    Clearing(Clearing),
     Backup(Backup),
+}
+
+pub struct Clearing {
+    /// Whether all of it is gone.
+    pub task: JoinHandle<bool>,
+    pub stop: Arc<AtomicBool>,
 }
 
 impl Role {
@@ -41,8 +49,18 @@ impl Role {
     pub fn notice(&mut self, now: Instant, change: &FlowChange) {
         match (self, change) {
             (Role::Active(active), _) => active.change(now, change),
+            (Role::Clearing(_), _) => {}
             (Role::Backup(backup), FlowChange::Destroy(key)) => backup.vanished(now, *key),
-            (Role::Clearing(_) | Role::Backup(_), _) => {}
+            (Role::Backup(backup), FlowChange::Upsert(flow)) => backup.stands(now, *flow),
+        }
+    }
+
+    /// The kernel lost notices.
+    pub fn overflow(&mut self, now: Instant) {
+        match self {
+            Role::Active(active) => active.overflow(now),
+            Role::Clearing(_) => {}
+            Role::Backup(backup) => backup.overflow(now),
         }
     }
 
@@ -66,6 +84,13 @@ impl Role {
 
     pub fn has_room(&mut self, now: Instant) -> bool {
         if let Role::Active(active) = self { active.has_room(now) } else { true }
+    }
+
+    /// Lists that could not go on for too long.
+    pub fn give_up(&mut self, now: Instant) {
+        if let Role::Active(active) = self {
+            active.give_up(now);
+        }
     }
 
     pub fn read(&mut self, now: Instant, flow: Flow) {

@@ -12,16 +12,25 @@ use super::role::Role;
 use crate::kernel::conntrack::{Filter, FlowDump};
 use crate::model::TenantShard;
 use std::collections::{BTreeMap, HashMap};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// Pieces, of some hundred connections, that are read before others have their turn.
 const PIECES: usize = 8;
 
+/// For so long a reading waits for a stream that takes nothing more: its receiver may hear heartbeats only.
+const PATIENCE: Duration = Duration::from_millis(500);
+
 #[derive(Default)]
-pub struct Walk(Option<FlowDump>);
+pub struct Walk(Option<Reading>);
+
+struct Reading {
+    dump: FlowDump,
+    /// When it last went on.
+    moved: Instant,
+}
 
 impl Walk {
-    /// Whether one begins with this: who will want one before long may as well have it now.
+    /// Whether one is to begin.
     pub fn is_due(&self, shards: &BTreeMap<TenantShard, Entry>) -> bool {
         self.0.is_none() && shards.values().any(|entry| entry.role.waits())
     }
@@ -35,7 +44,7 @@ impl Walk {
         tracing::debug!(waiting = shards.values().filter(|entry| entry.role.waits()).count(), "reading the kernel's connections");
         shards.values_mut().for_each(|entry| entry.role.begin());
         match FlowDump::start(filter) {
-            Ok(reading) => self.0 = Some(reading),
+            Ok(dump) => self.0 = Some(Reading { dump, moved: now }),
             Err(error) => {
                 tracing::warn!("connections cannot be read: {error}");
                 shards.values_mut().for_each(|entry| entry.role.end(now, false));
@@ -48,10 +57,14 @@ impl Walk {
         let Some(reading) = &mut self.0 else { return false };
         let mut roles: HashMap<u16, &mut Role> = shards.values_mut().map(|entry| (entry.what.zone, &mut entry.role)).collect();
         for _ in 0..PIECES {
-            if !roles.values_mut().all(|role| role.has_room(now)) {
-                return false;
+            if roles.values_mut().map(|role| role.has_room(now)).filter(|room| !room).count() > 0 {
+                if now < reading.moved + PATIENCE {
+                    return false;
+                }
+                roles.values_mut().for_each(|role| role.give_up(now));
             }
-            let more = reading.next(|flow| {
+            reading.moved = now;
+            let more = reading.dump.next(|flow| {
                 if let Some(role) = roles.get_mut(&flow.key.zone) {
                     role.read(now, flow);
                 }

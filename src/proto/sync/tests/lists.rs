@@ -170,7 +170,7 @@ fn a_list_that_is_due_before_long_begins_early_and_one_that_is_not_does_not() {
 }
 
 #[test]
-fn a_ledger_gives_flows_back_with_the_time_that_they_have_left() {
+fn a_ledger_is_complete_when_a_list_is_over() {
     let (now, mut ledger) = (Instant::now(), Ledger::default());
     let closing = Flow { timeout: 100, ..flow(1, Some(TcpState::FinWait)) };
     ledger.begin(false);
@@ -182,8 +182,48 @@ fn a_ledger_gives_flows_back_with_the_time_that_they_have_left() {
     assert_eq!(ledger.end(&mut drop), Some(0));
     assert!(ledger.is_complete());
     assert_eq!(ledger.keys().collect::<Vec<_>>(), [closing.key], "what has ended is not known any more");
-    let after = |seconds| ledger.current(now + Duration::from_secs(seconds), &closing.key).unwrap().timeout;
-    assert_eq!([after(0), after(40), after(1000)], [100, 60, 1], "never without end");
+    assert_eq!(ledger.get(&closing.key), Some(&closing), "as the kernel last told");
+}
+
+#[test]
+fn what_may_stand_in_the_kernel_is_taken_over_with_what_does() {
+    let (now, mut told, mut other) = (Instant::now(), Ledger::default(), Ledger::default());
+    told.complete = true;
+    told.told(now, tcp(1), &mut drop);
+    for flow in [tcp(1), tcp(2), tcp(3)] {
+        other.told(now, flow, &mut drop);
+    }
+    assert!(other.unwritten(tcp(1).key, true) && other.unwritten(tcp(2).key, true) && !other.unwritten(tcp(4).key, true));
+    told.adopt_from(&other);
+    assert!(!told.is_complete(), "the second was missed");
+    assert_eq!(told.keys().collect::<std::collections::BTreeSet<_>>(), [1, 2, 3].map(|n| tcp(n).key).into());
+    assert_eq!(told.get(&tcp(2).key), None);
+}
+
+#[test]
+fn after_notices_were_lost_all_copies_are_written_again() {
+    let mut pair = Pair::synced(&[tcp(1), flow(2, None)]);
+    pair.receiver.overflow(pair.now);
+    assert!(!pair.receiver.is_complete() && !pair.receiver.in_sync(pair.now));
+    pair.run_for(Tuning::default().silence + Duration::from_millis(500));
+    pair.tell_list(&[tcp(1), flow(2, None)]);
+    assert_eq!(pair.take_applied(), [FlowStep::Update(tcp(1)), FlowStep::Update(flow(2, None))]);
+    assert!(pair.sender.in_sync(pair.now) && pair.receiver.in_sync(pair.now));
+}
+
+#[test]
+fn only_a_list_that_has_spent_its_room_waits_for_a_deadline() {
+    let tuning = Tuning { list_rate: 1000, ..Tuning::default() };
+    let mut pair = Pair::tuned(tuning);
+    pair.run();
+    let list = pair.list.take().unwrap();
+    let soon = |pair: &Pair| pair.sender.next_timeout().is_some_and(|(_, why)| why == "list goes on");
+    assert!(!soon(&pair), "it can go on at any time");
+    for n in 0..u32::try_from(pair.sender.list_room(pair.now)).unwrap() {
+        pair.sender.listed(pair.now, list, &tcp(n));
+    }
+    pair.run();
+    assert_eq!(pair.sender.list_room(pair.now).min(1), usize::from(!soon(&pair)));
 }
 
 #[test]
