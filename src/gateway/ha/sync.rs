@@ -472,3 +472,6 @@ fn send(socket: &UdpSocket, to: IpAddr, port: u16, datagram: &[u8], board: &Boar
         board.counters.sync_send_failures.fetch_add(1, Relaxed);
     }
 }
+
+#[cfg(test)]
+mod tests;
