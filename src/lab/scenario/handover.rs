@@ -13,8 +13,8 @@ const PATIENCE: Duration = Duration::from_secs(20);
 ///
 /// [`Topology::priority`]: crate::lab::Topology::priority
 const BACKUP: u8 = 100;
-/// What a planned move may cost in the demo, where one machine is all nodes, hosts and servers at once: one look at a table of connections holds a
-/// processor of it for some 10 ms. `lab run drain` and the benches hold it against 5 ms.
+/// What a planned move may cost in the demo, where one machine, anybody's, is all nodes, hosts and servers at once. `lab run drain` and the
+/// benches hold it against 5 ms.
 const WAITED_MS: f64 = 60.0;
 
 /// Why shards change hands.
