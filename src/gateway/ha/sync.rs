@@ -335,7 +335,7 @@ impl Copier {
             self.board.counters.sync_walks.fetch_add(1, Relaxed);
             self.walk.begin(now, &mut self.shards);
         }
-        turn.read |= self.walk.turn(now, &mut self.shards);
+        turn.read |= self.walk.turn(now, &mut self.shards) || self.walk.is_due(&self.shards);
         self.tell_in_sync(now);
         if now >= self.shown + SHOW {
             self.shown = now;
