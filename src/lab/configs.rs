@@ -56,7 +56,9 @@ fn ha(out: &mut String, lab: &Topology, group: &Group, runtime_dir: &Path) {
     line(out, 4, format_args!("nodes: {{ {} }}", nodes.join(", ")));
     line(out, 4, format_args!("keys: [{{ id: 1, file: {:?} }}]", key_file(runtime_dir).display().to_string()));
     line(out, 4, format_args!("interval: {}ms", group.interval_ms));
-    line(out, 4, format_args!("preempt: {}ms", group.preempt_ms));
+    if group.preempt_ms > 0 {
+        line(out, 4, format_args!("preempt: {}ms", group.preempt_ms));
+    }
 }
 
 fn shards(out: &mut String, lab: &Topology, group: &Group, gateway: &Gateway, tenant: &Tenant) {
