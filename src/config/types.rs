@@ -252,6 +252,11 @@ impl Gateway {
             Some(ha) => ha.serves(&self.node, &tenant.of(shard.shard)),
         })
     }
+
+    /// Those of them whose HaVips move between the nodes of the group.
+    pub fn shared(&self) -> impl Iterator<Item = (&GatewayTenant, &GatewayShard)> {
+        self.served().filter(|(_, shard)| shard.havip.is_some())
+    }
 }
 
 impl GatewayTenant {

@@ -27,7 +27,7 @@ fn key((id, refused): &(u8, String)) -> Finding {
 
 /// A HaVip that somebody else has put on an interface stays there when another node is Active.
 fn foreign(facts: &Facts, gateway: &Gateway) -> Vec<Finding> {
-    let served = gateway.served().filter(|(_, shard)| shard.havip.is_some());
+    let served = gateway.shared();
     let all = served.flat_map(|(tenant, shard)| havips(&gateway.platform, tenant, shard));
     let stands = all.filter_map(|(interface, address)| {
         let net = facts.network.link(&interface)?.addresses.iter().find(|net| net.addr() == address)?;

@@ -162,8 +162,6 @@ impl Group {
                 copier.run(&sync_inbox);
             })?,
         ];
-        // An interface that has just been made drops what it is given to send, the announcement of an address too, until the kernel
-        // has seen to its carrier.
         self.tracking.tell(&speaker);
         self.running = Some(Running { speaker, hands, sync, threads, _own: own, platform: platform.interface.clone(), index: None });
         Ok(())
@@ -244,8 +242,7 @@ fn join(thread: JoinHandle<()>) {
 
 /// The HaVips of each shard that is served here, and where they belong.
 fn addresses(config: &Gateway) -> Addresses {
-    let served = config.served().filter(|(_, shard)| shard.havip.is_some());
-    served.map(|(tenant, shard)| (tenant.of(shard.shard), havips(&config.platform, tenant, shard).collect())).collect()
+    config.shared().map(|(tenant, shard)| (tenant.of(shard.shard), havips(&config.platform, tenant, shard).collect())).collect()
 }
 
 /// The shards whose leases run.
@@ -270,8 +267,8 @@ fn shared(config: &Gateway, slots: &Slots) -> Vec<sync::Shared> {
         let others = nodes.into_iter().filter(|node| **node != config.node);
         others.filter_map(|node| Some((node.clone(), *ha.nodes.get(node)?))).collect()
     };
-    let served = config.served().filter(|(_, shard)| shard.havip.is_some());
-    served
+    config
+        .shared()
         .filter_map(|(tenant, shard)| {
             let of = tenant.of(shard.shard);
             let slot = slots.get(&of)?;

@@ -71,7 +71,7 @@ pub struct Kept {
 }
 
 /// Everything here only ever grows.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Counters {
     pub sent: AtomicU64,
     pub send_failures: AtomicU64,
@@ -99,27 +99,6 @@ pub const ANNOUNCED: [Announced; 5] =
 
 /// Microseconds.
 pub const LATE: [u64; 10] = [50, 100, 200, 500, 1000, 2000, 5000, 10_000, 20_000, 100_000];
-
-impl Default for Counters {
-    fn default() -> Self {
-        let zero = || AtomicU64::new(0);
-        Self {
-            sent: zero(),
-            send_failures: zero(),
-            received: zero(),
-            discarded: std::array::from_fn(|_| zero()),
-            checksums: std::array::from_fn(|_| zero()),
-            announced: std::array::from_fn(|_| zero()),
-            late: std::array::from_fn(|_| zero()),
-            late_sum_us: zero(),
-            deeds: zero(),
-            sync_strangers: zero(),
-            sync_send_failures: zero(),
-            sync_unwritten: zero(),
-            sync_walks: zero(),
-        }
-    }
-}
 
 impl Counters {
     pub fn discard(&self, why: Discard) {

@@ -148,7 +148,7 @@ impl Tracking {
         self.interfaces.clear();
         self.wanted.clear();
         let everybodys = config.ha.as_ref().map_or(&[][..], |ha| &ha.track);
-        for (tenant, shard) in config.served().filter(|(_, shard)| shard.havip.is_some()) {
+        for (tenant, shard) in config.shared() {
             let of = tenant.of(shard.shard);
             let Some(own) = virtuals.iter().find(|one| one.of == of) else { continue };
             let side = slots.get(&of).map(|slot| Side {
