@@ -11,6 +11,7 @@ mod rendezvous;
 mod secret;
 mod track;
 mod vrrp;
+mod wireguard;
 
 pub use addresses::{AddressList, Addresses};
 pub use flow::{Flow, FlowChange, FlowKey, FlowProtocol, FlowStatus, FlowStep, NatSource, TcpState};
@@ -21,6 +22,7 @@ pub use rendezvous::rendezvous;
 pub use secret::{KeyId, Secret};
 pub use track::Cost;
 pub use vrrp::{AdvertInterval, ChecksumForm, Priority, Vrid, VrrpVersion};
+pub use wireguard::{PrivateKey, PublicKey};
 
 use serde::{Deserialize, Serialize};
 use std::fmt;
