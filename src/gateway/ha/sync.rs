@@ -169,9 +169,9 @@ impl Copier {
 
     /// Reads, thinks, writes.
     fn turn(&mut self) -> Turn {
-        let now = Instant::now();
         let walk = self.walk.is_due(&self.shards);
-        let mut turn = self.exchange(now, walk);
+        let mut turn = self.exchange(walk);
+        let now = Instant::now();
         if walk {
             self.board.counters.sync_walks.fetch_add(1, Relaxed);
             self.walk.begin(now, &mut self.shards);
@@ -187,11 +187,13 @@ impl Copier {
 
     /// With the kernel, as far as it tells by itself, and the other nodes. `walk`: a reading of the kernel is about to begin, and who will want
     /// one before long may as well have it now.
-    fn exchange(&mut self, now: Instant, walk: bool) -> Turn {
+    fn exchange(&mut self, walk: bool) -> Turn {
+        let now = Instant::now();
         self.cleared(now);
         // Before new steps are thought of, for it is of old ones that the kernel tells.
         let read = self.notice(now);
-        let heard = self.hear(now);
+        let heard = self.hear();
+        let now = Instant::now();
         let mut steps = Vec::new();
         for Entry { role, .. } in self.shards.values_mut() {
             match role {
@@ -211,7 +213,7 @@ impl Copier {
         Turn { heard, read }
     }
 
-    fn hear(&mut self, now: Instant) -> bool {
+    fn hear(&mut self) -> bool {
         let mut buffer = [0; MAX + 1];
         for _ in 0..DATAGRAMS {
             let (length, from) = match self.socket.recv_from(&mut buffer) {
@@ -227,7 +229,9 @@ impl Copier {
                 continue;
             };
             if let Some(entry) = self.shards.get_mut(of) {
-                entry.role.hear(now, stream, datagram);
+                // Not when this turn began: a datagram that seems to have come before it did makes all that follow seem late for as long
+                // as the least transit time is remembered.
+                entry.role.hear(Instant::now(), stream, datagram);
             }
         }
         true

@@ -47,7 +47,7 @@ pub struct ReceiverCounters {
     /// Datagrams with a record that cannot be read; what follows it in the datagram is lost until the next list.
     pub unreadable: u64,
     pub refused: Refusals,
-    /// From a datagram's first record to its arrival, less the least such time of the last minute or two: the clocks of two nodes
+    /// From a datagram's first record to its arrival, less the least such time of the last five to ten seconds: the clocks of two nodes
     /// need not agree.
     pub lag: Lags,
 }
@@ -59,8 +59,9 @@ const ACK_WITHIN: Duration = Duration::from_millis(2);
 const COMPLAIN_EVERY: Duration = Duration::from_millis(5);
 /// Datagrams kept that came before their turn.
 const EARLY: u64 = 1024;
-/// For how long the least transit time is remembered: long enough to be met again, short against the drift of clocks.
-const LEAST_TRANSIT: Duration = Duration::from_secs(60);
+/// The least transit time is remembered for this long, and for as long again: enough to be met again, among fifty heartbeats at least, and
+/// short enough that a clock that stood still (a machine that was paused) is soon made up for.
+const LEAST_TRANSIT: Duration = Duration::from_secs(5);
 
 /// ```text
 ///  no session --data with the nonce on offer--> following --begin--> a list runs --end--> complete

@@ -48,6 +48,8 @@ pub fn receiver(nonce: u64, tuning: Tuning, now: Instant) -> Receiver {
 /// Two machines and a wire that is perfect as long as the test does not take datagrams off it.
 struct Pair {
     now: Instant,
+    /// For so long the sender's machine stood still, and its clock with it.
+    paused: Duration,
     sender: Sender,
     receiver: Receiver,
     to_receiver: Vec<Bytes>,
@@ -64,7 +66,7 @@ impl Pair {
     fn tuned(tuning: Tuning) -> Self {
         let now = Instant::now();
         let (sender, receiver) = (sender(1000, tuning, now), receiver(5000, tuning, now));
-        Self { now, sender, receiver, to_receiver: vec![], to_sender: vec![], applied: vec![], list: None }
+        Self { now, paused: Duration::ZERO, sender, receiver, to_receiver: vec![], to_sender: vec![], applied: vec![], list: None }
     }
 
     /// A pair whose first list, of these flows, is over.
@@ -110,13 +112,13 @@ impl Pair {
             self.receiver.handle(self.now, &bytes);
         }
         for bytes in std::mem::take(&mut self.to_sender) {
-            self.sender.handle(self.now, &bytes);
+            self.sender.handle(self.now - self.paused, &bytes);
         }
         self.collect();
     }
 
     fn timeouts(&mut self) {
-        self.sender.handle_timeout(self.now);
+        self.sender.handle_timeout(self.now - self.paused);
         self.receiver.handle_timeout(self.now);
         self.collect();
     }

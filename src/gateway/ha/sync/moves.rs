@@ -82,7 +82,7 @@ impl Copier {
 
     pub fn promote(&mut self, of: &TenantShard, by: Instant) {
         // What waits in the socket is the tail of what the former Active has told. Others may say more than can be read.
-        while self.exchange(Instant::now(), false).heard && Instant::now() < by {}
+        while self.exchange(false).heard && Instant::now() < by {}
         if self.is_active(of) {
             return;
         }

@@ -87,3 +87,15 @@ fn a_restarted_receiver_adopts_what_stands() {
     assert_eq!(pair.take_applied(), [FlowStep::Update(tcp(1)), FlowStep::Update(tcp(2)), FlowStep::Delete(tcp(3).key)]);
     assert!(pair.receiver.in_sync(pair.now));
 }
+
+#[test]
+fn a_machine_that_stood_still_is_in_sync_again_before_long() {
+    let mut pair = Pair::synced(&[tcp(1)]);
+    pair.run_for(Duration::from_secs(30));
+    pair.paused = Duration::from_millis(300);
+    pair.run_for(Duration::from_secs(1));
+    assert!(!pair.receiver.in_sync(pair.now), "all that comes seems to be late");
+    pair.run_for(Duration::from_secs(10));
+    assert!(pair.receiver.in_sync(pair.now), "it seems {:?} late", pair.receiver.lag());
+    assert_eq!(pair.sender.counters.sessions, 1);
+}
