@@ -18,11 +18,13 @@ mod space;
 #[cfg(test)]
 mod tests;
 mod track;
+mod tunnel;
 mod types;
 mod values;
 
 pub use fault::{Fault, Faults};
 pub use space::{NEVER_ALLOWED, UNUSABLE};
+pub use tunnel::{GatewayTunnel, HostKey, HostTunnel, Identity, PeerEnd, TunnelKind};
 pub use types::*;
 pub use values::duration;
 

@@ -1,6 +1,6 @@
 //! `portway gateway`: the node at a tenant VPC's edge.
 
-use crate::config::{self, Config, Gateway, StaticPeer};
+use crate::config::{self, Config, Gateway, GatewayShard, GatewayTunnel, Platform, StaticPeer};
 use crate::daemon::carrier::{self, Path};
 use crate::daemon::over::Over;
 use crate::daemon::reconcile::Role;
@@ -8,7 +8,7 @@ use crate::daemon::store::Store;
 use crate::daemon::{self, Place};
 use crate::kernel::Kernel;
 use crate::metrics::Page;
-use crate::model::IfName;
+use crate::model::{IfName, PrivateKey, TenantShard};
 use crate::plan::facts::Facts;
 use crate::plan::flows::Terms;
 use crate::plan::gateway::{Carrier, Inputs, desired, recover_peers, shards};
@@ -44,6 +44,8 @@ pub struct Node {
     peers: Peers,
     /// The number of each peer, by its outer address.
     numbers: Numbers<IpAddr>,
+    /// With WireGuard, each shard's.
+    keys: BTreeMap<TenantShard, PrivateKey>,
     store: Store<StaticPeer>,
     recovered: bool,
     path: Path,
@@ -83,6 +85,7 @@ impl Node {
             tracing::error!("{} is not a peer ({reason}): add it anew and remove the file", path.display());
         }
         let peers = known(&mut config, stored);
+        let keys = tunnels::read_keys(&config)?;
         Ok(Self {
             file,
             config,
@@ -90,6 +93,7 @@ impl Node {
             slots: Slots::default(),
             peers,
             numbers: Numbers::new(u16::MAX),
+            keys,
             store,
             recovered: false,
             path: Path::default(),
@@ -131,6 +135,14 @@ impl Node {
         &self.group
     }
 
+    /// What hosts must have to send: the GRE key, or the public key of the shard.
+    fn key(&self, of: &TenantShard, shard: &GatewayShard) -> serde_json::Value {
+        match shard.tunnel {
+            GatewayTunnel::Gre { key } => json!(key),
+            GatewayTunnel::Wireguard { .. } => json!(self.keys.get(of).map(PrivateKey::public)),
+        }
+    }
+
     /// Slots and numbers of an earlier process, from what it left standing.
     fn recover(&mut self, observed: &State) {
         if !self.recovered {
@@ -147,7 +159,7 @@ impl Role for Node {
     const KEEPS: &'static str = "peers";
 
     async fn choose_carrier(&mut self, kernel: &Kernel) -> anyhow::Result<()> {
-        self.carrier = carrier::choose(self.config.backend, kernel).await?;
+        self.carrier = carrier::choose(self.config.backend, self.config.platform.tunnel, kernel).await?;
         Ok(())
     }
 
@@ -191,9 +203,11 @@ impl Role for Node {
         self.group.look(facts);
         self.over.slots(self.slots.assign(&shards(&self.config))?);
         let hosts: Vec<&StaticPeer> = self.peers.iter().map(|(peer, _)| peer).collect();
-        self.numbers.assign(hosts.iter().map(|peer| &peer.outer))?;
+        let outers: Vec<IpAddr> = hosts.iter().filter_map(|peer| peer.outer()).collect();
+        self.numbers.assign(&outers)?;
         let (config, slots, holds) = (&self.config, &self.slots, self.group.board().holds());
-        let inputs = Inputs { config, carrier: self.carrier, facts, hosts: &hosts, slots, peers: &self.numbers, holds: &holds };
+        let inputs =
+            Inputs { config, carrier: self.carrier, facts, hosts: &hosts, slots, peers: &self.numbers, keys: &self.keys, holds: &holds };
         self.mtu = facts.tunnel_mtu(&self.config.platform);
         let desired = desired(&inputs);
         let without_text = |table| desired.tables.get(&table).map(|ruleset: &Ruleset| Ruleset::observed(ruleset.revision()));
@@ -234,6 +248,7 @@ impl Role for Node {
                     ha.retained = held.filter(|of| !ha.candidates(of).contains(&&new.node)).collect();
                     self.regroup |= old != ha;
                 }
+                self.keys = tunnels::read_keys(&new).map_err(|error| format!("{error:#}"))?;
                 self.regroup |= new.tenants != self.config.tenants;
                 let added = self.peers.iter().filter(|(_, configured)| !configured).map(|(peer, _)| peer.clone()).collect();
                 let peers = known(&mut new, added);
@@ -256,7 +271,7 @@ impl Role for Node {
                 let of = tenant.of(shard.shard);
                 let slot = self.slots.get(&of);
                 json!({
-                    "name": tenant.name, "shard": shard.shard, "slot": slot, "tunnel": slot.map(IfName::tunnel), "key": tenant.key,
+                    "name": tenant.name, "shard": shard.shard, "slot": slot, "tunnel": slot.map(IfName::tunnel), "key": self.key(&of, shard),
                     "local": shard.local, "interface": tenant.interface, "peers": self.peers.of_shard(&of), "allow": tenant.allow,
                     "snat": snat(&shard.snat),
                 })
@@ -299,7 +314,8 @@ fn differs(old: &Gateway, new: &Gateway) -> Vec<&'static str> {
     let (cast, port) = of_ha(old).zip(of_ha(new)).map_or((false, false), |(old, new)| (old.0 != new.0, old.1 != new.1));
     let all = [
         ("`node`", old.node != new.node),
-        ("`platform`", old.platform != new.platform),
+        ("`tunnel`", old.platform.tunnel != new.platform.tunnel),
+        ("`platform`", Platform { tunnel: new.platform.tunnel, ..old.platform.clone() } != new.platform),
         ("`backend`", old.backend != new.backend),
         ("`runtime_dir`", old.runtime_dir != new.runtime_dir),
         ("`admin`", old.admin != new.admin),

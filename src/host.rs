@@ -6,7 +6,7 @@ mod local;
 mod resolve;
 mod tunnels;
 
-use crate::config::{self, Config, Host};
+use crate::config::{self, Config, Host, HostShard, HostTunnel};
 use crate::daemon::carrier::{self, Path};
 use crate::daemon::over::Over;
 use crate::daemon::reconcile::Role;
@@ -14,7 +14,7 @@ use crate::daemon::store::Store;
 use crate::daemon::{self, Place};
 use crate::kernel::Kernel;
 use crate::metrics::Page;
-use crate::model::{AttachmentName, IfName};
+use crate::model::{AttachmentName, IfName, PrivateKey};
 use crate::plan::facts::Facts;
 use crate::plan::gateway::Carrier;
 use crate::plan::host::{Attached, Inputs, desired, shards};
@@ -34,6 +34,8 @@ use std::sync::Arc;
 pub struct Node {
     file: PathBuf,
     config: Host,
+    /// With WireGuard.
+    key: Option<PrivateKey>,
     carrier: Carrier,
     slots: Slots,
     attachments: Attachments,
@@ -67,9 +69,11 @@ impl Node {
         for (path, reason) in unreadable {
             tracing::error!("{} is not an attachment ({reason}): attach anew and remove the file", path.display());
         }
+        let key = tunnels::read_key(&config)?;
         Ok(Self {
             file,
             config,
+            key,
             carrier: Carrier::Userspace,
             slots: Slots::default(),
             attachments,
@@ -184,7 +188,7 @@ impl Role for Node {
     const KEEPS: &'static str = "attachments";
 
     async fn choose_carrier(&mut self, kernel: &Kernel) -> anyhow::Result<()> {
-        self.carrier = carrier::choose(self.config.backend, kernel).await?;
+        self.carrier = carrier::choose(self.config.backend, self.config.platform.tunnel, kernel).await?;
         Ok(())
     }
 
@@ -218,7 +222,8 @@ impl Role for Node {
         self.lost = self.find_lost(facts);
         let lost: BTreeSet<&AttachmentName> = self.lost.iter().collect();
         let attached: Vec<_> = self.attachments.iter().filter(|a| !lost.contains(&a.name)).map(|a| a.attached.clone()).collect();
-        let inputs = Inputs { config: &self.config, carrier: self.carrier, facts, slots: &self.slots, attachments: &attached };
+        let (config, slots, key) = (&self.config, &self.slots, self.key.as_ref());
+        let inputs = Inputs { config, carrier: self.carrier, facts, slots, key, attachments: &attached };
         self.mtu = facts.tunnel_mtu(&self.config.platform);
         let state = desired(&inputs);
         self.thrown = local::thrown(&state);
@@ -244,6 +249,7 @@ impl Role for Node {
                 if keep(&new) != keep(&self.config) {
                     return Err("`platform`, `backend`, `runtime_dir` and `admin` are taken up at a start: start the daemon again, which loses nothing".into());
                 }
+                self.key = tunnels::read_key(&new).map_err(|error| format!("{error:#}"))?;
                 self.config = new;
                 self.revision += 1;
                 Ok(())
@@ -262,7 +268,7 @@ impl Role for Node {
                 let slot = self.slots.get(&of);
                 json!({
                     "name": tenant.name, "shard": shard.shard, "slot": slot, "tunnel": slot.map(IfName::tunnel),
-                    "key": tenant.key, "gateway": shard.gateway, "inner": shard.inner, "cidrs": tenant.cidrs,
+                    "key": key(shard), "gateway": shard.gateway, "inner": shard.inner, "cidrs": tenant.cidrs,
                     "attachments": self.attachments.iter().filter(|a| a.attached.to == of).count(),
                 })
             })
@@ -288,5 +294,13 @@ impl Role for Node {
 
     async fn stop(&mut self) {
         self.path.stop();
+    }
+}
+
+/// What packets to a gateway carry: its GRE key, or are sealed for: its public key.
+fn key(shard: &HostShard) -> serde_json::Value {
+    match shard.tunnel {
+        HostTunnel::Gre { key } => json!(key),
+        HostTunnel::Wireguard { public_key, .. } => json!(public_key),
     }
 }

@@ -27,6 +27,7 @@ mod sysctl;
 pub mod tun;
 pub mod vrrp_socket;
 mod watch;
+mod wireguard;
 
 pub use netlink::Refused;
 pub use survey::Survey;
@@ -34,7 +35,7 @@ pub use watch::{Change, Own, Watch};
 
 use crate::model::IfName;
 use crate::plan::facts::{Facts, LinkFacts, on_link};
-use crate::plan::{NftTable, Route, RouteKey, Ruleset, State, Step, Sysctl, SysctlKey};
+use crate::plan::{LinkKind, NftTable, Route, RouteKey, Ruleset, State, Step, Sysctl, SysctlKey};
 use apply::{Indices, same_kind};
 use conntrack::Conntrack;
 use ipnet::IpNet;
@@ -47,6 +48,7 @@ use std::os::fd::BorrowedFd;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use tokio::sync::OnceCell;
+use wireguard::Wireguard;
 
 #[derive(Debug, thiserror::Error)]
 pub enum KernelError {
@@ -93,6 +95,7 @@ pub struct Kernel {
     netfilter: tokio::sync::Mutex<Netlink>,
     /// For changes.
     elements: Mutex<Netlink>,
+    wireguard: Mutex<Wireguard>,
     /// For figures, which wait for neither.
     counters: Mutex<Netlink>,
     /// For connections that end. None after a failure, which may have left a list half read.
@@ -119,6 +122,7 @@ impl Kernel {
             lists: Mutex::new(open(libc::NETLINK_ROUTE, "for routes")?),
             netfilter: tokio::sync::Mutex::new(open(libc::NETLINK_NETFILTER, "for nftables")?),
             elements: Mutex::new(elements),
+            wireguard: Mutex::new(Wireguard::open()?),
             counters: Mutex::new(open(libc::NETLINK_NETFILTER, "for nftables")?),
             conntrack: Mutex::new(Some(Conntrack::open()?)),
             tables: tokio::sync::Mutex::new(store::Store::open(state_dir, "nft.json")?),
@@ -162,6 +166,7 @@ impl Kernel {
         let rules = rule::list(&mut netlink).map_err(|e| KernelError::read("rules", e))?;
         state.rules = rules.into_iter().map(|(rule, _)| rule).collect();
         state.links = links.ours;
+        self.observe_wireguard(&mut state)?;
         let mut settings: BTreeSet<Sysctl> = lock(&self.sysctls).iter().map(|former| former.sysctl.clone()).collect();
         settings.extend(interest.iter().cloned());
         settings.extend(state.links.keys().flat_map(|name| SysctlKey::OF_INTERFACE.map(|key| Sysctl { interface: name.clone(), key })));
@@ -171,6 +176,21 @@ impl Kernel {
             }
         }
         Ok(state)
+    }
+
+    /// Fills in what rtnetlink does not tell of WireGuard interfaces. One that is not as we make it stays `Other`, and is made anew.
+    fn observe_wireguard(&self, state: &mut State) -> Result<(), KernelError> {
+        for (name, link) in
+            state.links.iter_mut().filter(|(_, link)| matches!(&link.kind, LinkKind::Other(kind) if kind == link::WIREGUARD))
+        {
+            let Some(device) = lock(&self.wireguard).read(name).map_err(|e| KernelError::read("a WireGuard interface", e))? else {
+                continue;
+            };
+            let Some(key) = device.key else { continue };
+            link.kind = LinkKind::Wireguard { key, port: device.port };
+            state.wireguard.extend(device.peers.into_iter().map(|(key, peer)| ((name.clone(), key), peer)));
+        }
+        Ok(())
     }
 
     /// Reads the world that is not ours: interfaces and their IPv4 addresses.
@@ -254,6 +274,11 @@ impl Kernel {
     /// Whether this kernel has GRE devices.
     pub async fn has_gre(&self) -> bool {
         link::has_gre(&mut lock(&self.route))
+    }
+
+    /// Whether this kernel has WireGuard.
+    pub fn has_wireguard(&self) -> bool {
+        lock(&self.wireguard).is_there()
     }
 }
 

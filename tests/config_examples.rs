@@ -1,7 +1,8 @@
 //! Every file in examples/ is a configuration that Portway accepts.
 
-use portway::config::{self, Cast, Config, Gateway, Snat};
+use portway::config::{self, Cast, Config, Gateway, GatewayTunnel, PeerEnd, Snat};
 use portway::gateway::peers::{Peers, Refusal};
+use portway::model::GreKey;
 use std::path::PathBuf;
 
 fn examples() -> PathBuf {
@@ -18,14 +19,15 @@ fn every_example_is_accepted() {
             files += 1;
         }
     }
-    assert!(files >= 5, "only {files} examples");
+    assert!(files >= 7, "only {files} examples");
 }
 
 #[test]
 fn the_gateway_example_means_what_it_says() {
     let Config::Gateway(gateway) = config::load(examples().join("gateway.yaml")).unwrap() else { panic!("not a gateway") };
     let acme = &gateway.tenants[0];
-    assert_eq!((gateway.node.as_str(), gateway.platform.mtu, acme.key.0), ("gw-a1", Some(1500), 7));
+    assert_eq!((gateway.node.as_str(), gateway.platform.mtu), ("gw-a1", Some(1500)));
+    assert_eq!(acme.shards[0].tunnel, GatewayTunnel::Gre { key: GreKey(7) });
     let ports: Vec<String> = acme.allow[0].tcp.iter().map(ToString::to_string).collect();
     assert_eq!(ports, ["5432", "8000-8099"]);
     assert_eq!(acme.allow[1].tcp[0].to_string(), "1-65535");
@@ -91,7 +93,7 @@ fn the_file_and_the_api_refuse_the_same_outer_addresses() {
         let file = config::parse(&text.replacen("outer: 10.9.0.101", &format!("outer: \"{outer}\""), 1), "file");
         assert_eq!(file.is_ok(), good, "{outer}: {file:?}");
         let mut peer = gateway.peers[0].clone();
-        peer.outer = outer.parse().unwrap();
+        peer.end = PeerEnd::Gre { outer: outer.parse().unwrap() };
         let api = Peers::default().check(&gateway, &peer);
         assert!(if good { api == Ok(true) } else { matches!(api, Err(Refusal::Invalid(_))) }, "{outer}: {api:?}");
     }

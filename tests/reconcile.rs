@@ -2,17 +2,23 @@
 
 mod kernel_support;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use kernel_support::{World, in_namespace, name, run};
 use portway::config::{
-    self, Allow, Backend, Config, Gateway, GatewayShard, GatewayTenant, Host, HostShard, HostTenant, Platform, Snat, StaticPeer,
+    self, Allow, Backend, Config, Gateway, GatewayShard, GatewayTenant, GatewayTunnel, Host, HostKey, HostShard, HostTenant, HostTunnel,
+    PeerEnd, Platform, Snat, StaticPeer, TunnelKind,
 };
 use portway::daemon::reconcile::{Role, pass};
 use portway::host::attachments::Spec;
-use portway::model::{GreKey, PortRange, ShardId};
+use portway::model::{GreKey, PortRange, PrivateKey, PublicKey, ShardId};
 use portway::plan::{LinkKind, NftTable, SetName, State, plan};
 use portway::{gateway, host};
 use std::collections::BTreeSet;
+use std::io::Write;
 use std::net::IpAddr;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::PathBuf;
 use std::sync::OnceLock;
 
 const FOREIGN: &str = "
@@ -24,28 +30,56 @@ const FOREIGN: &str = "
     nft add table inet foreign && nft add chain inet foreign c '{ type filter hook forward priority 10; }' && nft add rule inet foreign c counter
     nft add table ip portway && nft add set ip portway s '{ type ipv4_addr; }'";
 
-/// Set where there must be kernel GRE: nothing of it may be left out then.
-const MUST_HAVE_GRE: &str = "PORTWAY_TEST_KERNEL_GRE";
+/// Set where there must be kernel GRE and WireGuard: nothing of them may be left out then.
+const MUST_HAVE_TUNNELS: &str = "PORTWAY_TEST_KERNEL_TUNNELS";
 
-/// Every backend that this kernel has, the one that needs its GRE only where there is any. It is asked before anything else is done,
-/// for that loads a module, which puts devices of its own into every namespace.
-fn backends() -> &'static [Backend] {
-    static HAS_GRE: OnceLock<bool> = OnceLock::new();
-    let has_gre = HAS_GRE.get_or_init(|| {
-        let (answer, asked) = std::sync::mpsc::channel();
-        in_namespace(async move || answer.send(World::new().await.kernel.has_gre().await).unwrap());
-        asked.recv().unwrap()
-    });
-    assert!(*has_gre || std::env::var_os(MUST_HAVE_GRE).is_none(), "this kernel has no GRE");
-    if *has_gre { &[Backend::Userspace, Backend::Kernel] } else { &[Backend::Userspace] }
+/// What a node's tunnels are, and what carries them.
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct Way {
+    tunnel: TunnelKind,
+    backend: Backend,
 }
 
-/// Runs a test for each backend, in a namespace each.
-fn for_each_backend<F: Future<Output = ()>>(test: impl Fn(Backend) -> F + Copy + Send + 'static) {
-    for backend in backends() {
-        eprintln!("{backend:?}");
-        in_namespace(move || test(*backend));
+const USERSPACE: Way = Way { tunnel: TunnelKind::Gre, backend: Backend::Userspace };
+const KERNEL_GRE: Way = Way { tunnel: TunnelKind::Gre, backend: Backend::Kernel };
+const KERNEL_WIREGUARD: Way = Way { tunnel: TunnelKind::Wireguard, backend: Backend::Kernel };
+
+/// Every way that this kernel has, those of its own tunnels only where there are any. It is asked before anything else is done,
+/// for that loads modules, which put devices of their own into every namespace.
+fn ways() -> &'static [Way] {
+    static WAYS: OnceLock<Vec<Way>> = OnceLock::new();
+    WAYS.get_or_init(|| {
+        let (answer, asked) = std::sync::mpsc::channel();
+        in_namespace(async move || {
+            let kernel = World::new().await.kernel;
+            answer.send((kernel.has_gre().await, kernel.has_wireguard())).unwrap();
+        });
+        let (gre, wireguard) = asked.recv().unwrap();
+        assert!(gre && wireguard || std::env::var_os(MUST_HAVE_TUNNELS).is_none(), "GRE: {gre}, WireGuard: {wireguard}");
+        let kernel = [(gre, KERNEL_GRE), (wireguard, KERNEL_WIREGUARD)].into_iter().filter_map(|(there, way)| there.then_some(way));
+        [USERSPACE].into_iter().chain(kernel).collect()
+    })
+}
+
+/// Runs a test for each way, in a namespace each.
+fn for_each_way<F: Future<Output = ()>>(test: impl Fn(Way) -> F + Copy + Send + 'static) {
+    for way in ways() {
+        eprintln!("{way:?}");
+        in_namespace(move || test(*way));
     }
+}
+
+/// A private key of a node, in a file.
+fn key_file(world: &World, fill: u8) -> PathBuf {
+    let file = world.directory.path().join(format!("{fill}.key"));
+    let mut options = std::fs::OpenOptions::new();
+    let mut opened = options.create(true).truncate(true).write(true).mode(0o600).open(&file).unwrap();
+    writeln!(opened, "{}", STANDARD.encode([fill; 32])).unwrap();
+    file
+}
+
+fn public_key(fill: u8) -> PublicKey {
+    PrivateKey::new([fill; 32]).public()
 }
 
 /// What somebody planted, but for what the kernel changes by itself meanwhile (link states, a bridge's clocks, IPv6's addresses).
@@ -54,8 +88,8 @@ fn everything() -> String {
          cat /proc/sys/net/ipv4/conf/*/forwarding /proc/sys/net/ipv4/conf/*/src_valid_mark")
 }
 
-fn platform(address: [u8; 4]) -> Platform {
-    Platform { interface: name("plat0"), address: address.into(), mtu: None }
+fn platform(address: [u8; 4], tunnel: TunnelKind) -> Platform {
+    Platform { interface: name("plat0"), address: address.into(), mtu: None, tunnel }
 }
 
 fn interfaces(address: &str) {
@@ -66,34 +100,46 @@ fn interfaces(address: &str) {
     ));
 }
 
-async fn gateway(world: &World, backend: Backend) -> gateway::Node {
+async fn gateway(world: &World, way: Way) -> gateway::Node {
     let dir = world.directory.path();
     let ports = PortRange::new(1024, 65535).unwrap();
     let tenant = |n: u8, snat| GatewayTenant {
         name: name(&format!("t{n}")),
-        key: GreKey(n.into()),
         interface: name(&format!("eni{n}")),
         router: (n == 1).then_some(IpAddr::from([172, 16, 101, 1])),
         allow: vec![
             Allow { to: "172.16.0.0/16".parse().unwrap(), tcp: vec![ports], udp: vec![PortRange::new(53, 53).unwrap()], icmp: true },
             Allow { to: "10.200.0.0/24".parse().unwrap(), tcp: vec![PortRange::new(80, 80).unwrap(), ports], udp: vec![], icmp: false },
         ],
-        shards: vec![GatewayShard { shard: ShardId(0), local: [10, 9, 0, 1].into(), snat, havip: None }],
+        shards: vec![GatewayShard {
+            shard: ShardId(0),
+            local: [10, 9, 0, 1].into(),
+            tunnel: match way.tunnel {
+                TunnelKind::Gre => GatewayTunnel::Gre { key: GreKey(n.into()) },
+                TunnelKind::Wireguard => GatewayTunnel::Wireguard { private_key: key_file(world, n), port: 51820 + u16::from(n) },
+            },
+            snat,
+            havip: None,
+        }],
         inner: "10.64.0.0/16".parse().unwrap(),
         track: vec![],
     };
     let inner = |n: u8| [(name("t0"), vec![IpAddr::from([10, 64, 0, n]).into()]), (name("t1"), vec!["10.64.7.0/28".parse().unwrap()])];
+    let end = match way.tunnel {
+        TunnelKind::Gre => PeerEnd::Gre { outer: [10, 9, 0, 11].into() },
+        TunnelKind::Wireguard => PeerEnd::Wireguard { public_key: public_key(9), endpoint: Some("10.9.0.11:51820".parse().unwrap()) },
+    };
     let mut node = gateway::Node::new(
         dir.join("gateway.yaml"),
         Gateway {
             node: name("gw"),
-            platform: platform([10, 9, 0, 1]),
-            backend,
+            platform: platform([10, 9, 0, 1], way.tunnel),
+            backend: way.backend,
             runtime_dir: dir.into(),
             admin: "127.0.0.1:0".parse().unwrap(),
             ha: None,
             tenants: vec![tenant(0, Snat::To { address: [172, 16, 101, 10].into(), ports }), tenant(1, Snat::Masquerade { ports })],
-            peers: vec![StaticPeer { host: name("h"), outer: [10, 9, 0, 11].into(), inner: inner(9).into() }],
+            peers: vec![StaticPeer { host: name("h"), end, inner: inner(9).into() }],
         },
     )
     .unwrap();
@@ -101,22 +147,30 @@ async fn gateway(world: &World, backend: Backend) -> gateway::Node {
     node
 }
 
-async fn host(world: &World, backend: Backend) -> host::Node {
+async fn host(world: &World, way: Way) -> host::Node {
     let dir = world.directory.path();
     let tenant = |n: u8| HostTenant {
         name: name(&format!("t{n}")),
-        key: GreKey(n.into()),
         cidrs: vec!["172.16.0.0/16".parse().unwrap()],
-        shards: vec![HostShard { shard: ShardId(0), gateway: [10, 9, 0, n].into(), inner: [10, 64, n, 9].into() }],
+        shards: vec![HostShard {
+            shard: ShardId(0),
+            gateway: [10, 9, 0, n].into(),
+            tunnel: match way.tunnel {
+                TunnelKind::Gre => HostTunnel::Gre { key: GreKey(n.into()) },
+                TunnelKind::Wireguard => HostTunnel::Wireguard { public_key: public_key(n), port: 51820 },
+            },
+            inner: [10, 64, n, 9].into(),
+        }],
     };
     let mut node = host::Node::new(
         dir.join("host.yaml"),
         Host {
             node: name("h"),
-            platform: platform([10, 9, 0, 11]),
-            backend,
+            platform: platform([10, 9, 0, 11], way.tunnel),
+            backend: way.backend,
             runtime_dir: dir.into(),
             admin: "127.0.0.1:0".parse().unwrap(),
+            wireguard: (way.tunnel == TunnelKind::Wireguard).then(|| HostKey { private_key: key_file(world, 9), port: 51820 }),
             tenants: vec![tenant(1), tenant(2)],
         },
     )
@@ -126,11 +180,17 @@ async fn host(world: &World, backend: Backend) -> host::Node {
 }
 
 /// What stands is the backend's: with the kernel's tunnels, one for each tenant, to the gateway or to whoever is a neighbour.
-fn is_carried_by(backend: Backend, state: &State, is_host: bool) {
+fn is_carried_by(way: Way, state: &State, is_host: bool) {
     let kinds: Vec<_> = state.links.values().map(|link| &link.kind).collect();
     let short_way = ["pw-1", "pw-2"].map(|tunnel| state.flow_devices.contains(&name(tunnel)));
-    if backend == Backend::Userspace {
+    if way == USERSPACE {
         assert!(kinds.iter().all(|kind| **kind == LinkKind::Tun) && state.neighbours.is_empty(), "{state:#?}");
+        return;
+    }
+    if way == KERNEL_WIREGUARD {
+        let wireguard = |kind: &&LinkKind| matches!(kind, LinkKind::Wireguard { .. });
+        assert!(kinds.len() == 2 && kinds.iter().all(wireguard) && state.wireguard.len() == 2, "{state:#?}");
+        assert_eq!(short_way, [true; 2], "{:?}", state.flow_devices);
         return;
     }
     let gre = |kind: &LinkKind| matches!(kind, LinkKind::Gre { remote, .. } if remote.is_some() == is_host);
@@ -161,20 +221,20 @@ async fn teardown(world: &World) {
 
 #[test]
 fn a_gateway_applied_twice_changes_nothing_and_torn_down_leaves_nothing() {
-    for_each_backend(async |backend| {
+    for_each_way(async |way| {
         let world = World::new().await;
         interfaces("10.9.0.1/24");
         run(FOREIGN);
         let before = everything();
-        let mut node = gateway(&world, backend).await;
+        let mut node = gateway(&world, way).await;
         assert!(settle(&mut node, &world).await > 20);
         assert_eq!(settle(&mut node, &world).await, 0);
         assert!(run("ip addr show dev eni0").contains("172.16.101.10/32"));
         let stands = world.kernel.observe(&node.interest()).await.unwrap();
-        is_carried_by(backend, &stands, false);
+        is_carried_by(way, &stands, false);
         // A new process finds everything as it should be.
         let world = world.restarted().await;
-        assert_eq!(settle(&mut gateway(&world, backend).await, &world).await, 0);
+        assert_eq!(settle(&mut gateway(&world, way).await, &world).await, 0);
         teardown(&world).await;
         assert_eq!(everything(), before);
     });
@@ -182,7 +242,7 @@ fn a_gateway_applied_twice_changes_nothing_and_torn_down_leaves_nothing() {
 
 #[test]
 fn a_host_applied_twice_changes_nothing_and_torn_down_leaves_nothing() {
-    for_each_backend(async |backend| {
+    for_each_way(async |way| {
         let world = World::new().await;
         interfaces("10.9.0.11/24");
         run(FOREIGN);
@@ -190,7 +250,7 @@ fn a_host_applied_twice_changes_nothing_and_torn_down_leaves_nothing() {
             "ip link add fn1 type veth peer name fn1p; ip link add br0 type bridge; ip link add fn2 type veth peer name fn2p; ip link set fn2 master br0",
         );
         let before = everything();
-        let mut node = host(&world, backend).await;
+        let mut node = host(&world, way).await;
         settle(&mut node, &world).await;
         let spec = |interface: &str, source: Option<&str>| Spec {
             tenant: name("t1"),
@@ -211,10 +271,10 @@ fn a_host_applied_twice_changes_nothing_and_torn_down_leaves_nothing() {
         }
         assert_eq!(settle(&mut node, &world).await, 0);
         let world = world.restarted().await;
-        let mut node = host(&world, backend).await;
+        let mut node = host(&world, way).await;
         assert_eq!(settle(&mut node, &world).await, 0);
         assert_eq!(node.attachments().len(), 5);
-        is_carried_by(backend, &world.kernel.observe(&node.interest()).await.unwrap(), true);
+        is_carried_by(way, &world.kernel.observe(&node.interest()).await.unwrap(), true);
         for attachment in ["a", "b", "c", "d", "e"] {
             node.detach(&world.kernel, &name(attachment)).await.unwrap();
         }
@@ -226,13 +286,13 @@ fn a_host_applied_twice_changes_nothing_and_torn_down_leaves_nothing() {
 
 #[test]
 fn whatever_is_broken_from_outside_is_mended() {
-    for_each_backend(async |backend| {
+    for_each_way(async |way| {
         let world = World::new().await;
         interfaces("10.9.0.1/24");
-        let mut node = gateway(&world, backend).await;
+        let mut node = gateway(&world, way).await;
         settle(&mut node, &world).await;
         let whole = world.kernel.observe(&node.interest()).await.unwrap();
-        is_carried_by(backend, &whole, false);
+        is_carried_by(way, &whole, false);
         let with_gre = [
             "ip neigh del 10.9.0.11 dev pw-1",
             "ip neigh replace 10.9.0.11 lladdr 10.9.0.12 dev pw-1 nud permanent",
@@ -243,6 +303,14 @@ fn whatever_is_broken_from_outside_is_mended() {
             "nft delete flowtable inet portway fast '{ hook ingress priority 0; devices = { eni0 }; }'",
             "nft delete flowtable inet portway fast '{ hook ingress priority 0; devices = { pw-1 }; }'",
             "ip link del pw-2 && ip link add pw-2 type gre local 10.9.0.1 key 99 && ip link set pw-2 up",
+        ];
+        let with_wireguard = [
+            "ip link del pw-2 && ip link add pw-2 type wireguard && ip link set pw-2 up",
+            "wg set pw-1 listen-port 50000",
+            "wg genkey > /tmp/portway-other.key && wg set pw-1 private-key /tmp/portway-other.key && rm /tmp/portway-other.key",
+            "wg set pw-1 peer $(wg show pw-1 peers) remove",
+            "wg set pw-1 peer $(wg show pw-1 peers) allowed-ips 10.64.0.0/24",
+            "wg set pw-1 peer $(wg genkey | wg pubkey) allowed-ips 10.64.0.9/32",
         ];
         for damage in [
             "ip link del pw-1",
@@ -260,7 +328,8 @@ fn whatever_is_broken_from_outside_is_mended() {
             "echo 0 > /proc/sys/net/ipv4/conf/eni0/forwarding",
         ]
         .into_iter()
-        .chain(with_gre.into_iter().filter(|_| backend == Backend::Kernel))
+        .chain(with_gre.into_iter().filter(|_| way == KERNEL_GRE))
+        .chain(with_wireguard.into_iter().filter(|_| way == KERNEL_WIREGUARD))
         {
             run(damage);
             assert!(settle(&mut node, &world).await > 0, "{damage}: not noticed");

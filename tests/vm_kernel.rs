@@ -6,7 +6,7 @@ use vm_support::{test_binary, vm};
 
 fn passes(name: &str) {
     let program = test_binary(name);
-    let output = vm(&["--timeout", "290", "--"]).arg(program).env("PORTWAY_TEST_KERNEL_GRE", "1").output().expect("scripts/vm");
+    let output = vm(&["--timeout", "290", "--"]).arg(program).env("PORTWAY_TEST_KERNEL_TUNNELS", "1").output().expect("scripts/vm");
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     assert!(output.status.success(), "{name} in the VM: {}\n{}\n{}", output.status, text(&output.stdout), text(&output.stderr));
     assert!(text(&output.stdout).contains("test result: ok"), "{}", text(&output.stdout));

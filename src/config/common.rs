@@ -3,7 +3,7 @@
 use super::decode::{At, Decoder, Field, Shape, Table};
 use super::fault::Span;
 use super::node::Node;
-use super::{Backend, MIN_INNER_MTU, Platform, TUNNEL_OVERHEAD};
+use super::{Backend, MIN_INNER_MTU, Platform, TunnelKind};
 use crate::model::{GreKey, IfName, ShardId};
 use std::collections::HashMap;
 use std::fmt::Display;
@@ -26,30 +26,34 @@ pub(super) struct PlatformParts {
     pub interface: Option<IfName>,
     pub address: Option<IpAddr>,
     pub mtu: Option<Option<u32>>,
+    pub tunnel: Option<TunnelKind>,
 }
 
 impl PlatformParts {
     pub fn whole(self) -> Option<Platform> {
-        Some(Platform { interface: self.interface?, address: self.address?, mtu: self.mtu? })
+        Some(Platform { interface: self.interface?, address: self.address?, mtu: self.mtu?, tunnel: self.tunnel? })
     }
 }
 
 impl Decoder {
     pub fn platform(&mut self, role: &Table<'_>) -> PlatformParts {
         let place = role.place("platform");
+        let tunnel = self.tunnel(role);
         let Some(table) = self.field(role, "platform", |d, node| d.table(node, &PLATFORM, place)) else {
-            return PlatformParts::default();
+            return PlatformParts { tunnel, ..PlatformParts::default() };
         };
         PlatformParts {
             interface: self.field(&table, "interface", Self::interface).map(|at| at.value),
             address: self.field(&table, "address", |d, node| d.address(node, "the platform address")).map(|at| at.value),
-            mtu: self.field_or(&table, "mtu", None, |d, node| d.mtu(node).map(Some)),
+            mtu: self.field_or(&table, "mtu", None, |d, node| d.mtu(node, tunnel).map(Some)),
+            tunnel,
         }
     }
 
-    fn mtu(&mut self, node: &Node) -> Option<u32> {
-        let least = u64::from(MIN_INNER_MTU + TUNNEL_OVERHEAD);
-        let unit = format!(" bytes: the tunnel takes {TUNNEL_OVERHEAD} and must leave {MIN_INNER_MTU}");
+    fn mtu(&mut self, node: &Node, tunnel: Option<TunnelKind>) -> Option<u32> {
+        let overhead = tunnel.unwrap_or_default().overhead();
+        let least = u64::from(MIN_INNER_MTU + overhead);
+        let unit = format!(" bytes: the tunnel takes {overhead} and must leave {MIN_INNER_MTU}");
         let mtu = self.number(node, "MTU", least..=65535, &unit)?;
         u32::try_from(mtu.value).ok()
     }
@@ -57,11 +61,6 @@ impl Decoder {
     pub fn backend(&mut self, role: &Table<'_>) -> Option<Backend> {
         let words = [("auto", Backend::Auto), ("kernel", Backend::Kernel), ("userspace", Backend::Userspace)];
         self.field_or(role, "backend", Backend::default(), |d, node| d.word(node, "backend", &words))
-    }
-
-    /// Only checked: there is one kind so far.
-    pub fn tunnel(&mut self, role: &Table<'_>) {
-        self.field(role, "tunnel", |d, node| d.word(node, "tunnel", &[("gre", ())]));
     }
 
     pub fn runtime_dir(&mut self, role: &Table<'_>) -> Option<PathBuf> {

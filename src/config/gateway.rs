@@ -2,11 +2,12 @@
 
 use super::common::{PlatformParts, Seen};
 use super::decode::{At, Decoder, Field, Shape, Table};
-use super::ha::{Group, Local, SHARDS};
+use super::ha::{Group, Local, SHARDS, TenantParts};
 use super::node::Node;
 use super::peers::Known;
 use super::space::{never_allowed, overlap};
 use super::track::{self, Place};
+use super::tunnel::WIREGUARD;
 use super::{Allow, Gateway, GatewayShard, GatewayTenant, Snat, StaticPeer};
 use crate::model::{GreKey, IfName, PortRange, ShardId, Slot, TenantName};
 use ipnet::IpNet;
@@ -30,7 +31,8 @@ const TENANT: Shape = Shape {
     what: "this tenant",
     fields: &[
         Field::required("name", "name: acme"),
-        Field::required("key", "key: 7"),
+        Field::optional("key", "key: 7"),
+        Field::optional("wireguard", WIREGUARD),
         Field::required("interface", "interface: eth1"),
         Field::optional("router", "router: 172.16.101.1"),
         Field::required("allow", "allow: [{ to: 172.16.0.0/16, tcp: [5432] }]"),
@@ -64,6 +66,7 @@ struct TenantChecks {
     group: Group,
     names: Seen<TenantName>,
     keys: Seen<GreKey>,
+    ports: Seen<u16>,
     interfaces: Seen<IfName>,
 }
 
@@ -74,7 +77,6 @@ impl Decoder {
         let table = self.table(node, &GATEWAY, place)?;
         let name = self.field(&table, "node", |d, node| d.parsed(node, "`node`", "node: gw-a1"));
         let platform = self.platform(&table);
-        self.tunnel(&table);
         let backend = self.backend(&table);
         let runtime_dir = self.runtime_dir(&table);
         let admin = self.admin(&table, 9470);
@@ -86,7 +88,7 @@ impl Decoder {
         let tenants_place = table.place("tenants");
         let tenants = self.field(&table, "tenants", |d, node| d.gateway_tenants(node, &platform, group, &mut known));
         let peers: Option<Vec<StaticPeer>> = match peers {
-            Some(peers) => self.peers(peers, &known),
+            Some(peers) => self.peers(peers, platform.tunnel, &known),
             None => Some(Vec::new()),
         };
         let gateway = Gateway {
@@ -110,7 +112,7 @@ impl Decoder {
     fn gateway_tenants(&mut self, node: &Node, platform: &PlatformParts, group: Group, known: &mut Known) -> Option<Vec<GatewayTenant>> {
         let items = self.list(node, "`tenants`", "- { name: acme, ... }")?;
         let (names, keys, interfaces) = (Seen::new("the tenant name"), Seen::new("key"), Seen::new("the interface"));
-        let mut checks = TenantChecks { group, names, keys, interfaces };
+        let mut checks = TenantChecks { group, names, keys, ports: Seen::new("port"), interfaces };
         let tenants = items.iter().filter_map(|item| self.gateway_tenant(item, platform, &mut checks, known)).collect();
         self.apart(&checks.group, known);
         Some(tenants)
@@ -129,7 +131,7 @@ impl Decoder {
         };
         let name = self.field(&table, "name", |d, node| d.parsed(node, "`name`", "name: acme"));
         self.unique(&mut checks.names, name.as_ref(), "give every tenant of this node its own name");
-        let key = self.field(&table, "key", Self::gre_key);
+        let key = self.tenant_key(&table, platform);
         self.unique(&mut checks.keys, key.as_ref(), "give every tenant of this node its own key, the same as on its function hosts");
         let interface = self.field(&table, "interface", |d, node| d.tenant_interface(node, platform));
         self.unique(&mut checks.interfaces, interface.as_ref(), "give every tenant its own interface: what comes in on it is the tenant's");
@@ -141,9 +143,14 @@ impl Decoder {
         let ha = checks.group.on;
         let shards = if ha {
             let ports = self.field_or(&table, "snat", DEFAULT_PORTS, Self::snat_of_shards);
-            self.gateway_shards(&table, inner.as_ref(), ports, known, &mut checks.group)
+            if table.written("wireguard") {
+                let remedy = "remove it: with `ha` every shard has its own";
+                self.fault(table.place("wireguard"), "this tenant has `wireguard` beside its `shards`", remedy);
+            }
+            let tenant = TenantParts { inner: inner.as_ref(), ports, key: key.as_ref().map(|key| key.value), platform };
+            self.gateway_shards(&table, &tenant, known, &mut checks.group, &mut checks.ports)
         } else {
-            self.shard_alone(&table, platform)
+            self.shard_alone(&table, platform, key.as_ref().map(|key| key.value), &mut checks.ports)
         };
         if !ha && table.get("track").is_some() {
             let remedy = "add `ha` to the gateway, or remove it: without another gateway nothing can be left to it";
@@ -161,7 +168,6 @@ impl Decoder {
         }
         Some(GatewayTenant {
             name: name?.value,
-            key: key?.value,
             interface: interface?.value,
             router: router?,
             allow: allow?,
@@ -233,13 +239,21 @@ impl Decoder {
     }
 
     /// Without `ha`: the node itself.
-    fn shard_alone(&mut self, table: &Table<'_>, platform: &PlatformParts) -> Option<Vec<GatewayShard>> {
+    fn shard_alone(
+        &mut self,
+        table: &Table<'_>,
+        platform: &PlatformParts,
+        key: Option<GreKey>,
+        ports: &mut Seen<u16>,
+    ) -> Option<Vec<GatewayShard>> {
         if table.get("shards").is_some() {
             let remedy = "add `ha` to the gateway, or remove it: a gateway alone has its own addresses";
             self.fault(table.place("shards"), "`shards` goes with `ha` only", remedy);
         }
         let snat = self.field_or(table, "snat", Snat::Masquerade { ports: DEFAULT_PORTS }, |d, node| d.snat(node, platform));
-        Some(vec![GatewayShard { shard: ShardId::default(), local: platform.address?, snat: snat?, havip: None }])
+        let shard = ShardId::default();
+        let tunnel = self.gateway_tunnel(("this tenant", table), platform, key, Some(shard), ports);
+        Some(vec![GatewayShard { shard, local: platform.address?, tunnel: tunnel?, snat: snat?, havip: None }])
     }
 
     /// With `ha`: the ports alone.

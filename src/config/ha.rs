@@ -6,8 +6,9 @@ use super::fault::Span;
 use super::node::{Kind, Node};
 use super::peers::Known;
 use super::track::Place;
+use super::tunnel::WIREGUARD;
 use super::{Authentication, Cast, GatewayShard, Ha, HaKey, HaVip, Snat};
-use crate::model::{AdvertInterval, ChecksumForm, KeyId, NodeName, PortRange, Priority, ShardId, Vrid, VrrpVersion};
+use crate::model::{AdvertInterval, ChecksumForm, GreKey, KeyId, NodeName, PortRange, Priority, ShardId, Vrid, VrrpVersion};
 use ipnet::IpNet;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -47,6 +48,7 @@ const SHARD: Shape = Shape {
         Field::required("platform", "platform: 10.9.0.50"),
         Field::required("tenant", "tenant: 172.16.101.10"),
         Field::optional("priority", "priority: 200"),
+        Field::optional("wireguard", WIREGUARD),
     ],
 };
 
@@ -89,6 +91,14 @@ impl Group {
         let cast = ha.map_or(Cast::default(), |ha| ha.cast);
         Group { on, cast, vrids: Seen::new("VRID"), tenant_havips: Vec::new() }
     }
+}
+
+/// What of a tenant its shards are made of, as far as it could be decoded.
+pub(super) struct TenantParts<'a> {
+    pub inner: Option<&'a IpNet>,
+    pub ports: Option<PortRange>,
+    pub key: Option<GreKey>,
+    pub platform: &'a PlatformParts,
 }
 
 /// Values that no two shards of a tenant share.
@@ -260,28 +270,27 @@ impl Decoder {
     pub fn gateway_shards(
         &mut self,
         tenant: &Table<'_>,
-        inner: Option<&IpNet>,
-        ports: Option<PortRange>,
+        parts: &TenantParts<'_>,
         known: &mut Known,
         group: &mut Group,
+        ports: &mut Seen<u16>,
     ) -> Option<Vec<GatewayShard>> {
         if !tenant.written("shards") {
             self.fault(tenant.span, "this tenant lacks `shards`, which `ha` needs", format!("add `{SHARDS}`"));
         }
         let mut seen = SeenShards { shards: Seen::new("shard"), vrids: Seen::new("VRID"), tenant: Seen::new("the tenant HaVip") };
         let items = self.field(tenant, "shards", |d, node| d.list(node, "`shards`", SHARDS))?;
-        let shards: Vec<_> = items.iter().filter_map(|item| self.gateway_shard(item, inner, ports, known, group, &mut seen)).collect();
+        let shards: Vec<_> = items.iter().filter_map(|item| self.gateway_shard(item, parts, known, group, (&mut seen, ports))).collect();
         (shards.len() == items.len()).then_some(shards)
     }
 
     fn gateway_shard(
         &mut self,
         node: &Node,
-        inner: Option<&IpNet>,
-        ports: Option<PortRange>,
+        parts: &TenantParts<'_>,
         known: &mut Known,
         group: &mut Group,
-        seen: &mut SeenShards,
+        (seen, ports): (&mut SeenShards, &mut Seen<u16>),
     ) -> Option<GatewayShard> {
         let table = self.table(node, &SHARD, node.span)?;
         let shard = self.field(&table, "shard", Self::shard);
@@ -306,7 +315,7 @@ impl Decoder {
         let tenant = self.field(&table, "tenant", |d, node| d.address(node, "the tenant HaVip"));
         self.unique(&mut seen.tenant, tenant.as_ref(), "give every shard of a tenant its own: answers would go to the wrong gateway");
         if let Some(at) = &tenant {
-            if let Some(inner) = inner.filter(|inner| inner.contains(&at.value)) {
+            if let Some(inner) = parts.inner.filter(|inner| inner.contains(&at.value)) {
                 let what = format!("the tenant HaVip {} lies in this tenant's inner addresses {inner}", at.value);
                 self.fault(
                     at.span,
@@ -317,9 +326,11 @@ impl Decoder {
             group.tenant_havips.push(at.clone());
         }
         let priority = self.field_or(&table, "priority", None, |d, node| d.priority(node).map(Some));
-        let snat = Snat::To { address: tenant?.value, ports: ports? };
+        let number = shard.as_ref().map(|at| at.value);
+        let tunnel = self.gateway_tunnel(("this shard", &table), parts.platform, parts.key, number, ports);
+        let snat = Snat::To { address: tenant?.value, ports: parts.ports? };
         let havip = HaVip { vrid: vrid?.value, priority: priority? };
-        Some(GatewayShard { shard: shard?.value, local: platform?.value, snat, havip: Some(havip) })
+        Some(GatewayShard { shard: number?, local: platform?.value, tunnel: tunnel?, snat, havip: Some(havip) })
     }
 
     fn vrid(&mut self, node: &Node) -> Option<At<Vrid>> {

@@ -15,6 +15,7 @@ const HOST: Shape = Shape {
         Field::required("node", "node: host-1"),
         Field::required("platform", "platform: { interface: eth0, address: 10.9.0.11 }"),
         Field::optional("tunnel", "tunnel: gre"),
+        Field::optional("wireguard", "wireguard: { private_key: /etc/portway/host.key }"),
         Field::optional("backend", "backend: auto"),
         Field::optional("runtime_dir", "runtime_dir: /run/portway"),
         Field::optional("admin", "admin: 127.0.0.1:9471"),
@@ -26,7 +27,7 @@ const TENANT: Shape = Shape {
     what: "this tenant",
     fields: &[
         Field::required("name", "name: acme"),
-        Field::required("key", "key: 7"),
+        Field::optional("key", "key: 7"),
         Field::required("cidrs", "cidrs: [172.16.0.0/16]"),
         Field::required("shards", "shards: [{ shard: 0, gateway: 10.9.0.1, inner: 10.64.0.9 }]"),
     ],
@@ -38,8 +39,16 @@ const SHARD: Shape = Shape {
         Field::required("shard", "shard: 0"),
         Field::required("gateway", "gateway: 10.9.0.1"),
         Field::required("inner", "inner: 10.64.0.9"),
+        Field::optional("wireguard", "wireguard: { public_key: KEY }"),
     ],
 };
+
+/// What of a tenant its shards are made of, as far as it could be decoded.
+struct TenantParts<'a> {
+    cidrs: &'a [IpNet],
+    key: Option<GreKey>,
+    platform: &'a PlatformParts,
+}
 
 /// Values that no two tenants of a node share.
 struct SeenTenants {
@@ -60,7 +69,7 @@ impl Decoder {
         let table = self.table(node, &HOST, place)?;
         let name = self.field(&table, "node", |d, node| d.parsed(node, "`node`", "node: host-1"));
         let platform = self.platform(&table);
-        self.tunnel(&table);
+        let wireguard = self.host_key(&table, platform.tunnel);
         let backend = self.backend(&table);
         let runtime_dir = self.runtime_dir(&table);
         let admin = self.admin(&table, 9471);
@@ -71,6 +80,7 @@ impl Decoder {
             backend: backend?,
             runtime_dir: runtime_dir?,
             admin: admin?,
+            wireguard: wireguard?,
             tenants: tenants?,
         })
     }
@@ -90,11 +100,11 @@ impl Decoder {
         let table = self.table(node, &TENANT, node.span)?;
         let name = self.field(&table, "name", |d, node| d.parsed(node, "`name`", "name: acme"));
         self.unique(&mut seen.names, name.as_ref(), "write all shards of a tenant in one entry");
-        let key = self.field(&table, "key", Self::gre_key);
+        let key = self.tenant_key(&table, platform);
         self.unique(&mut seen.keys, key.as_ref(), "give every tenant of this node its own key, the same as on its gateways");
         let cidrs = self
             .field(&table, "cidrs", |d, node| d.items(node, "`cidrs`", "cidrs: [172.16.0.0/16]", |d, item| d.tunnelled(item, platform)));
-        let known = cidrs.as_deref().unwrap_or_default();
+        let own = TenantParts { cidrs: cidrs.as_deref().unwrap_or_default(), key: key.as_ref().map(|key| key.value), platform };
         let of = name.as_ref().map_or_else(String::new, |name| format!("{}'s ", name.value));
         let mut shards_seen = SeenShards {
             shards: Seen::new(format!("{of}shard")),
@@ -103,10 +113,10 @@ impl Decoder {
         };
         let shards = self.field(&table, "shards", |d, node| {
             d.items(node, "`shards`", "- { shard: 0, gateway: 10.9.0.1, inner: 10.64.0.9 }", |d, item| {
-                d.host_shard(item, platform, known, &mut shards_seen)
+                d.host_shard(item, &own, &mut shards_seen)
             })
         });
-        Some(HostTenant { name: name?.value, key: key?.value, cidrs: cidrs?, shards: shards? })
+        Some(HostTenant { name: name?.value, cidrs: cidrs?, shards: shards? })
     }
 
     /// A destination that goes into the tunnel.
@@ -125,7 +135,8 @@ impl Decoder {
         Some(net.value)
     }
 
-    fn host_shard(&mut self, node: &Node, platform: &PlatformParts, cidrs: &[IpNet], seen: &mut SeenShards) -> Option<HostShard> {
+    fn host_shard(&mut self, node: &Node, tenant: &TenantParts<'_>, seen: &mut SeenShards) -> Option<HostShard> {
+        let (platform, cidrs) = (tenant.platform, tenant.cidrs);
         let table = self.table(node, &SHARD, node.span)?;
         let shard = self.field(&table, "shard", |d, node| d.shard(node));
         self.unique(&mut seen.shards, shard.as_ref(), "give every shard of a tenant its own number");
@@ -139,7 +150,9 @@ impl Decoder {
         if let Some(inner) = &inner {
             self.inner_address(inner, platform, cidrs);
         }
-        Some(HostShard { shard: shard?.value, gateway: gateway?.value, inner: inner?.value })
+        let number = shard.map(|at| at.value);
+        let tunnel = self.host_tunnel(&table, platform.tunnel, tenant.key, number);
+        Some(HostShard { shard: number?, gateway: gateway?.value, tunnel: tunnel?, inner: inner?.value })
     }
 
     fn gateway_address(&mut self, gateway: &At<IpAddr>, platform: &PlatformParts, cidrs: &[IpNet]) {

@@ -1,16 +1,17 @@
 //! `peers:` the function hosts that a gateway accepts.
 
 use super::common::Seen;
-use super::decode::{At, Decoder, Field, Shape, nearest};
+use super::decode::{At, Decoder, Field, Shape, Table, nearest};
 use super::fault::Span;
 use super::ha::Locals;
 use super::node::{Kind, Node};
 use super::space::{Cover, overlaps};
-use super::{Allow, StaticPeer};
+use super::tunnel::Identity;
+use super::{Allow, PeerEnd, StaticPeer, TunnelKind};
 use crate::model::{NodeName, ShardId, TenantName, TenantShard};
 use ipnet::IpNet;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 const PEERS: Shape = Shape {
     what: "`peers`",
@@ -21,7 +22,9 @@ const PEER: Shape = Shape {
     what: "this peer",
     fields: &[
         Field::required("host", "host: host-1"),
-        Field::required("outer", "outer: 10.9.0.11"),
+        Field::optional("outer", "outer: 10.9.0.11"),
+        Field::optional("public_key", "public_key: what `wg pubkey` prints"),
+        Field::optional("endpoint", "endpoint: 10.9.0.11:51820"),
         Field::required("inner", "inner: { acme: [10.64.0.9] }"),
     ],
 };
@@ -63,12 +66,13 @@ struct PeerChecks<'a> {
     known: &'a Known,
     routed: Cover<TenantName>,
     hosts: Seen<NodeName>,
-    outers: Seen<IpAddr>,
+    identities: Seen<Identity>,
+    tunnel: Option<TunnelKind>,
     inner: Inner,
 }
 
 impl Decoder {
-    pub fn peers(&mut self, node: &Node, known: &Known) -> Option<Vec<StaticPeer>> {
+    pub fn peers(&mut self, node: &Node, tunnel: Option<TunnelKind>, known: &Known) -> Option<Vec<StaticPeer>> {
         let table = self.table(node, &PEERS, node.span)?;
         let node = table.get("static")?;
         // No peers yet is no fault: hosts may follow.
@@ -76,12 +80,13 @@ impl Decoder {
             self.list(node, "`static`", "- { host: host-1, outer: 10.9.0.11, inner: { acme: [10.64.0.9] } }")?;
             return None;
         };
-        if items.len() > usize::from(u16::MAX) {
+        if items.len() > usize::from(u16::MAX) && tunnel == Some(TunnelKind::Gre) {
             // The mark has 16 bits for the peer.
             self.fault(node.span, format!("{} peers are more than a gateway can tell apart", items.len()), "list at most 65535");
         }
-        let (hosts, outers) = (Seen::new("the host name"), Seen::new("the outer address"));
-        let mut checks = PeerChecks { known, routed: known.routed(), hosts, outers, inner: Inner::new() };
+        let what = if tunnel == Some(TunnelKind::Wireguard) { "the public key" } else { "the outer address" };
+        let (hosts, identities) = (Seen::new("the host name"), Seen::new(what));
+        let mut checks = PeerChecks { known, routed: known.routed(), hosts, identities, tunnel, inner: Inner::new() };
         let peers = items.iter().filter_map(|item| self.peer(item, &mut checks)).collect();
         self.overlapping_inner(&checks.inner);
         Some(peers)
@@ -91,14 +96,55 @@ impl Decoder {
         let table = self.table(node, &PEER, node.span)?;
         let host = self.field(&table, "host", |d, node| d.parsed(node, "`host`", "host: host-1"));
         self.unique(&mut checks.hosts, host.as_ref(), "give every host its own name");
-        let outer = self.field(&table, "outer", |d, node| d.address(node, "the outer address"));
-        self.unique(&mut checks.outers, outer.as_ref(), "give every host its own outer address: it is how a host is recognised");
-        if let Some(outer) = &outer {
-            self.outer(outer, checks);
-        }
+        let end = self.peer_end(&table, checks);
         let place = table.place("inner");
         let inner = self.field(&table, "inner", |d, node| d.peer_inner(node, place, host.as_ref(), checks));
-        Some(StaticPeer { host: host?.value, outer: outer?.value, inner: inner? })
+        Some(StaticPeer { host: host?.value, end: end?, inner: inner? })
+    }
+
+    fn peer_end(&mut self, table: &Table<'_>, checks: &mut PeerChecks<'_>) -> Option<PeerEnd> {
+        let (needed, example, others): (_, _, &[_]) = match checks.tunnel? {
+            TunnelKind::Gre => ("outer", "outer: 10.9.0.11", &["public_key", "endpoint"]),
+            TunnelKind::Wireguard => ("public_key", "public_key: KEY", &["outer"]),
+        };
+        if !table.written(needed) {
+            self.fault(table.span, format!("this peer lacks `{needed}`"), format!("add `{example}`"));
+        }
+        for other in others.iter().filter(|other| table.written(other)) {
+            self.fault(table.place(other), format!("`{other}` does not go with this kind of tunnel"), format!("write `{example}` instead"));
+        }
+        let outer = self.field(table, "outer", |d, node| d.address(node, "the outer address"));
+        let public_key = self.field(table, "public_key", Self::public_key);
+        let endpoint = self.field_or(table, "endpoint", None, |d, node| d.endpoint(node).map(Some));
+        let at = |value, span| At { value, span };
+        let (identity, place) = match checks.tunnel? {
+            TunnelKind::Gre => (outer.as_ref().map(|outer| at(Identity::Outer(outer.value), outer.span)), outer.clone()),
+            TunnelKind::Wireguard => {
+                let place = endpoint.clone().flatten().map(|at| At { value: at.value.ip(), span: at.span });
+                (public_key.as_ref().map(|key| at(Identity::Key(key.value), key.span)), place)
+            }
+        };
+        self.unique(&mut checks.identities, identity.as_ref(), "give every host its own: it is how a host is recognised");
+        if let Some(place) = &place {
+            self.outer(place, checks);
+        }
+        match checks.tunnel? {
+            TunnelKind::Gre => Some(PeerEnd::Gre { outer: outer?.value }),
+            TunnelKind::Wireguard => Some(PeerEnd::Wireguard { public_key: public_key?.value, endpoint: endpoint?.map(|at| at.value) }),
+        }
+    }
+
+    fn endpoint(&mut self, node: &Node) -> Option<At<SocketAddr>> {
+        let endpoint = self.socket(node, "endpoint")?;
+        if endpoint.is_ipv6() {
+            self.fault(
+                node.span,
+                format!("the endpoint {endpoint} is IPv6, which is not supported yet"),
+                "write an IPv4 address and a port",
+            );
+            return None;
+        }
+        Some(At { value: endpoint, span: node.span })
     }
 
     fn outer(&mut self, outer: &At<IpAddr>, checks: &PeerChecks<'_>) {

@@ -4,6 +4,7 @@ mod gateway;
 mod ha;
 mod host;
 mod track;
+mod tunnel;
 mod yaml;
 
 use super::*;

@@ -1,8 +1,9 @@
 //! The configuration as validated values. `load` makes them from YAML; nothing else does.
 
+use super::tunnel::{GatewayTunnel, HostKey, HostTunnel, PeerEnd, TunnelKind};
 use crate::model::{
-    AdvertInterval, ChecksumForm, Cost, GreKey, IfName, KeyId, NodeName, PortRange, Priority, ShardId, TenantName, TenantShard, Vrid,
-    VrrpVersion, rendezvous,
+    AdvertInterval, ChecksumForm, Cost, IfName, KeyId, NodeName, PortRange, Priority, ShardId, TenantName, TenantShard, Vrid, VrrpVersion,
+    rendezvous,
 };
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
@@ -11,9 +12,6 @@ use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
-
-/// Bytes that a tunnel adds to a packet: IPv4 header 20 (RFC 791), GRE header with a key 8 (RFC 2890 section 2).
-pub const TUNNEL_OVERHEAD: u32 = 20 + 8;
 
 /// The fewest bytes that a packet inside a tunnel must be allowed to have (RFC 8200 section 5, so that IPv6 will fit).
 pub const MIN_INNER_MTU: u32 = 1280;
@@ -48,8 +46,9 @@ pub struct Platform {
     pub interface: IfName,
     /// The outer address of this node's tunnels.
     pub address: IpAddr,
-    /// Bytes that an outer packet may have: 1,308 (1,280 and [`TUNNEL_OVERHEAD`]) to 65,535; unset, the interface's MTU.
+    /// Bytes that an outer packet may have: 1,280 and [`TunnelKind::overhead`] to 65,535; unset, the interface's MTU.
     pub mtu: Option<u32>,
+    pub tunnel: TunnelKind,
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -65,8 +64,6 @@ pub enum Backend {
 #[derive(Debug, Clone, PartialEq)]
 pub struct GatewayTenant {
     pub name: TenantName,
-    /// The GRE key of this tenant's tunnels, the same on its function hosts. No two tenants of a node share one.
-    pub key: GreKey,
     /// The interface in the tenant's subnet (the ENI).
     pub interface: IfName,
     /// The next hop toward allowed CIDRs outside the interface's own subnets; unset, they are on the link.
@@ -86,6 +83,7 @@ pub struct GatewayShard {
     pub shard: ShardId,
     /// The outer address of its tunnels: the platform HaVip; without `ha`, the node's own.
     pub local: IpAddr,
+    pub tunnel: GatewayTunnel,
     /// To the tenant HaVip; without `ha`, as the tenant's `snat` says.
     pub snat: Snat,
     /// None without `ha`.
@@ -315,10 +313,17 @@ pub enum Snat {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StaticPeer {
     pub host: NodeName,
-    /// The only source that this host's tunnel packets may have.
-    pub outer: IpAddr,
+    #[serde(flatten)]
+    pub end: PeerEnd,
     /// The only inner sources, by shard: an inner address belongs to one.
     pub inner: BTreeMap<TenantShard, Vec<IpNet>>,
+}
+
+impl StaticPeer {
+    /// With GRE, its outer address.
+    pub fn outer(&self) -> Option<IpAddr> {
+        if let PeerEnd::Gre { outer } = self.end { Some(outer) } else { None }
+    }
 }
 
 /// `host:` a machine that runs functions of many tenants.
@@ -331,13 +336,14 @@ pub struct Host {
     pub runtime_dir: PathBuf,
     /// As a gateway's. Default 127.0.0.1:9471.
     pub admin: SocketAddr,
+    /// With WireGuard tunnels.
+    pub wireguard: Option<HostKey>,
     pub tenants: Vec<HostTenant>,
 }
 
 #[derive(Debug, Clone, PartialEq)]
 pub struct HostTenant {
     pub name: TenantName,
-    pub key: GreKey,
     /// The destinations that go into the tunnel.
     pub cidrs: Vec<IpNet>,
     pub shards: Vec<HostShard>,
@@ -361,6 +367,7 @@ pub struct HostShard {
     pub shard: ShardId,
     /// The gateway's outer address.
     pub gateway: IpAddr,
+    pub tunnel: HostTunnel,
     /// This host's inner address in this shard; pod addresses are translated to it.
     pub inner: IpAddr,
 }

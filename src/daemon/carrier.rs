@@ -1,6 +1,6 @@
 //! What carries the tunnels: GRE devices of the kernel, which need nothing from this process, or its own data path.
 
-use crate::config::Backend;
+use crate::config::{Backend, PeerEnd, TunnelKind};
 use crate::kernel::Kernel;
 use crate::metrics::Page;
 use crate::model::IfName;
@@ -18,16 +18,22 @@ const CARRIER: Duration = Duration::from_secs(2);
 const LOOK_AGAIN: Duration = Duration::from_millis(1);
 
 /// As configured, and as this kernel can.
-pub async fn choose(backend: Backend, kernel: &Kernel) -> anyhow::Result<Carrier> {
+pub async fn choose(backend: Backend, tunnel: TunnelKind, kernel: &Kernel) -> anyhow::Result<Carrier> {
+    let (there, module) = match tunnel {
+        TunnelKind::Gre => (kernel.has_gre().await, "ip_gre"),
+        TunnelKind::Wireguard => (kernel.has_wireguard(), "wireguard"),
+    };
     Ok(match backend {
-        Backend::Userspace => Carrier::Userspace,
-        Backend::Auto if !kernel.has_gre().await => Carrier::Userspace,
-        Backend::Kernel if !kernel.has_gre().await => {
+        Backend::Auto | Backend::Kernel if there => Carrier::Kernel,
+        Backend::Kernel => {
             bail!(
-                "`backend: kernel`, but this kernel has no ip_gre: load it (`modprobe ip_gre`), or write `backend: auto` to let this process carry the tunnels"
+                "`backend: kernel`, but this kernel has no {module}: load it (`modprobe {module}`), or write `backend: auto` to let this process carry the tunnels"
             )
         }
-        Backend::Auto | Backend::Kernel => Carrier::Kernel,
+        Backend::Auto | Backend::Userspace if tunnel == TunnelKind::Wireguard => {
+            bail!("WireGuard is carried by the kernel only so far: write `backend: kernel`, and load it (`modprobe wireguard`)")
+        }
+        Backend::Auto | Backend::Userspace => Carrier::Userspace,
     })
 }
 
@@ -118,7 +124,8 @@ impl Path {
     }
 
     /// Lets one more function host use a tunnel that is carried, or gives one that does other prefixes.
-    pub fn set_peer(&mut self, interface: &IfName, outer: IpAddr, prefixes: &[IpNet]) -> anyhow::Result<()> {
+    pub fn set_peer(&mut self, interface: &IfName, end: &PeerEnd, prefixes: &[IpNet]) -> anyhow::Result<()> {
+        let PeerEnd::Gre { outer } = *end else { return Ok(()) };
         if let (Some(dataplane), Some(told)) = (&mut self.dataplane, self.told.get_mut(interface)) {
             dataplane.set_peer(interface, outer, prefixes)?;
             told.peers.insert(outer, prefixes.to_vec());
@@ -126,7 +133,8 @@ impl Path {
         Ok(())
     }
 
-    pub fn remove_peer(&mut self, interface: &IfName, outer: IpAddr) -> anyhow::Result<()> {
+    pub fn remove_peer(&mut self, interface: &IfName, end: &PeerEnd) -> anyhow::Result<()> {
+        let PeerEnd::Gre { outer } = *end else { return Ok(()) };
         if let (Some(dataplane), Some(told)) = (&mut self.dataplane, self.told.get_mut(interface)) {
             dataplane.remove_peer(interface, outer)?;
             told.peers.remove(&outer);

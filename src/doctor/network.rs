@@ -2,7 +2,7 @@
 
 use super::firewall::{Packet, Side};
 use super::{Facts, Finding, Severity};
-use crate::config::{Config, Ha, MIN_INNER_MTU, Platform, TUNNEL_OVERHEAD};
+use crate::config::{Config, Ha, MIN_INNER_MTU, Platform};
 use crate::model::{IfName, NodeName};
 use crate::plan::facts::LinkFacts;
 use ipnet::IpNet;
@@ -59,13 +59,12 @@ fn interface(facts: &Facts, name: &IfName) -> Vec<Finding> {
 }
 
 fn mtu(platform: &Platform, link: &LinkFacts) -> Finding {
-    let (name, least) = (&platform.interface, MIN_INNER_MTU + TUNNEL_OVERHEAD);
+    let overhead = platform.tunnel.overhead();
+    let (name, least) = (&platform.interface, MIN_INNER_MTU + overhead);
     let raise = |to: u32| format!("ip link set dev {name} mtu {to}");
     if link.mtu < least {
-        let what = format!(
-            "{name} has an MTU of {}: the tunnel takes {TUNNEL_OVERHEAD} and must leave {MIN_INNER_MTU}, so {least} at least",
-            link.mtu
-        );
+        let what =
+            format!("{name} has an MTU of {}: the tunnel takes {overhead} and must leave {MIN_INNER_MTU}, so {least} at least", link.mtu);
         return Finding::broken(what, raise(platform.mtu.unwrap_or(1500)));
     }
     match platform.mtu {
@@ -73,7 +72,7 @@ fn mtu(platform: &Platform, link: &LinkFacts) -> Finding {
             let what = format!("`platform.mtu` is {wanted}, but {name} has {}: full packets would not leave", link.mtu);
             Finding::broken(what, format!("{}, or write `mtu: {}`", raise(wanted), link.mtu))
         }
-        wanted => Finding::ok(format!("{name}: MTU {}, {} inside tunnels", link.mtu, wanted.unwrap_or(link.mtu) - TUNNEL_OVERHEAD)),
+        wanted => Finding::ok(format!("{name}: MTU {}, {} inside tunnels", link.mtu, wanted.unwrap_or(link.mtu) - overhead)),
     }
 }
 

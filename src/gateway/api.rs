@@ -29,7 +29,7 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post, put};
 use axum::{Json, Router};
-use serde_json::{Value, json};
+use serde::Serialize;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -44,23 +44,26 @@ pub fn routes(shared: Arc<Shared<Node>>) -> Router {
         .with_state(shared)
 }
 
-fn view(peer: &StaticPeer, configured: bool) -> Value {
-    json!({ "host": peer.host, "outer": peer.outer, "inner": peer.inner, "configured": configured })
+/// A peer, and whether the configuration file has it.
+#[derive(Serialize)]
+struct View<'p> {
+    #[serde(flatten)]
+    peer: &'p StaticPeer,
+    configured: bool,
 }
 
 async fn list(State(shared): Node_) -> Response {
-    Json(shared.role.lock().await.peers().iter().map(|(peer, configured)| view(peer, configured)).collect::<Vec<_>>()).into_response()
+    Json(shared.role.lock().await.peers().iter().map(|(peer, configured)| View { peer, configured }).collect::<Vec<_>>()).into_response()
 }
 
 async fn add(State(shared): Node_, Path(name): Path<String>, body: Bytes) -> Result<Response, Failed> {
     let host = Failed::name(&name)?;
-    let Spec { outer, inner } = serde_json::from_slice(&body).map_err(|error| {
-        Refusal::Invalid(format!("the body is not a peer: {error}; write {{\"outer\": ADDRESS, \"inner\": {{TENANT: [PREFIX]}}}}"))
-    })?;
-    let peer = StaticPeer { host, outer, inner };
+    let spec: Spec = serde_json::from_slice(&body)
+        .map_err(|error| Refusal::Invalid(format!("the body is not a peer: {error}; write {}", Spec::EXAMPLE)))?;
+    let peer = spec.peer(host)?;
     let added = shared.role.lock().await.add_peer(&shared.kernel, peer.clone()).await?;
     let status = if added { StatusCode::CREATED } else { StatusCode::OK };
-    Ok((status, Json(json!({ "host": peer.host, "outer": peer.outer, "inner": peer.inner }))).into_response())
+    Ok((status, Json(peer)).into_response())
 }
 
 async fn remove(State(shared): Node_, Path(name): Path<String>) -> Result<Response, Failed> {
@@ -114,7 +117,7 @@ impl Refused for Refusal {
         match self {
             Refusal::Invalid(_) => StatusCode::BAD_REQUEST,
             Refusal::UnknownTenant(_) | Refusal::UnknownShard(_) | Refusal::Unknown(_) => StatusCode::NOT_FOUND,
-            Refusal::Alone | Refusal::Configured(_) | Refusal::Different(_) | Refusal::OuterTaken { .. } | Refusal::InnerTaken { .. } => {
+            Refusal::Alone | Refusal::Configured(_) | Refusal::Different(_) | Refusal::Taken { .. } | Refusal::InnerTaken { .. } => {
                 StatusCode::CONFLICT
             }
             Refusal::Full => StatusCode::INSUFFICIENT_STORAGE,

@@ -23,11 +23,13 @@ impl Node {
         if !self.peers.check(&self.config, &peer)? {
             return Ok(false);
         }
-        self.numbers.of(&peer.outer).map_err(|_| Refusal::Full)?;
+        if let Some(outer) = peer.outer() {
+            self.numbers.of(&outer).map_err(|_| Refusal::Full)?;
+        }
         self.revision += 1;
         if let Err(error) = self.admit(kernel, &peer).await {
             let _ = self.expel(kernel, &peer).await;
-            self.numbers.release(&peer.outer);
+            self.release(&peer);
             return Err(error.context("the peer could not be added").into());
         }
         self.peers.add(peer);
@@ -39,22 +41,26 @@ impl Node {
         let peer = self.peers.remove(name)?;
         self.revision += 1;
         let expelled = self.expel(kernel, &peer).await;
-        self.numbers.release(&peer.outer);
+        self.release(&peer);
         Ok(expelled.context("the peer could not be removed altogether; the next pass tries again")?)
+    }
+
+    fn release(&mut self, peer: &StaticPeer) {
+        peer.outer().iter().for_each(|outer| self.numbers.release(outer));
     }
 
     async fn admit(&mut self, kernel: &Kernel, peer: &StaticPeer) -> anyhow::Result<()> {
         self.store.save(peer.host.as_str(), peer).context("cannot store it: is `runtime_dir` writable?")?;
         carry_out(kernel, &plan(&self.fragment(peer), &State::default()).steps).await?;
         for (interface, prefixes) in self.tunnels_of(peer) {
-            self.path.set_peer(&interface, peer.outer, prefixes)?;
+            self.path.set_peer(&interface, &peer.end, prefixes)?;
         }
         Ok(())
     }
 
     async fn expel(&mut self, kernel: &Kernel, peer: &StaticPeer) -> anyhow::Result<()> {
         for (interface, _) in self.tunnels_of(peer) {
-            self.path.remove_peer(&interface, peer.outer)?;
+            self.path.remove_peer(&interface, &peer.end)?;
         }
         let mut fragment = self.fragment(peer);
         // One by one, for a removal by key alone has to read all routes.
@@ -70,8 +76,17 @@ impl Node {
     fn fragment(&self, peer: &StaticPeer) -> State {
         let (facts, holds) = (Facts::default(), BTreeSet::new());
         let config = &self.config;
-        Inputs { config, carrier: self.carrier, facts: &facts, hosts: &[], slots: &self.slots, peers: &self.numbers, holds: &holds }
-            .peer(peer)
+        Inputs {
+            config,
+            carrier: self.carrier,
+            facts: &facts,
+            hosts: &[],
+            slots: &self.slots,
+            peers: &self.numbers,
+            keys: &self.keys,
+            holds: &holds,
+        }
+        .peer(peer)
     }
 
     fn tunnels_of<'p>(&self, peer: &'p StaticPeer) -> Vec<(IfName, &'p [ipnet::IpNet])> {

@@ -2,21 +2,42 @@
 //!
 //! Those of the configuration file stand there alone; others come and go by the API.
 
-use crate::config::{Gateway, StaticPeer, UNUSABLE};
-use crate::model::{NodeName, TenantName, TenantShard};
+use crate::config::{Gateway, Identity, PeerEnd, StaticPeer, TunnelKind, UNUSABLE};
+use crate::model::{NodeName, PublicKey, TenantName, TenantShard};
 use ipnet::IpNet;
 use serde::{Deserialize, Deserializer, Serialize};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 /// What a caller asks for: where a function host is, and which inner addresses are its own.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Spec {
-    pub outer: IpAddr,
+    /// With GRE tunnels.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub outer: Option<IpAddr>,
+    /// With WireGuard tunnels, and where the host is, if that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub public_key: Option<PublicKey>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub endpoint: Option<SocketAddr>,
     /// By shard, `acme/1`; a tenant alone means its shard 0. A bare address means itself.
     #[serde(deserialize_with = "prefixes")]
     pub inner: BTreeMap<TenantShard, Vec<IpNet>>,
+}
+
+impl Spec {
+    /// How to write one.
+    pub const EXAMPLE: &str = r#"{"outer": ADDRESS, "inner": {TENANT: [PREFIX]}}, or with WireGuard "public_key": KEY instead of "outer""#;
+
+    pub fn peer(self, host: NodeName) -> Result<StaticPeer, Refusal> {
+        let end = match (self.outer, self.public_key, self.endpoint) {
+            (Some(outer), None, None) => PeerEnd::Gre { outer },
+            (None, Some(public_key), endpoint) => PeerEnd::Wireguard { public_key, endpoint },
+            _ => return Err(Refusal::Invalid(format!("a peer has either an outer address or a public key: write {}", Self::EXAMPLE))),
+        };
+        Ok(StaticPeer { host, end, inner: self.inner })
+    }
 }
 
 fn prefixes<'de, D: Deserializer<'de>>(d: D) -> Result<BTreeMap<TenantShard, Vec<IpNet>>, D::Error> {
@@ -43,8 +64,8 @@ pub enum Refusal {
     Configured(NodeName),
     #[error("{0} is a peer already with other values: delete it first")]
     Different(NodeName),
-    #[error("the outer address {outer} is peer {owner}'s: give every host its own, it is how a host is recognised")]
-    OuterTaken { outer: IpAddr, owner: NodeName },
+    #[error("{identity} is peer {owner}'s: give every host its own, it is how a host is recognised")]
+    Taken { identity: Identity, owner: NodeName },
     #[error("the inner prefix {prefix} of tenant {tenant} overlaps {taken} of peer {owner}: answers would go to the wrong host")]
     InnerTaken { tenant: TenantName, prefix: IpNet, taken: IpNet, owner: NodeName },
     #[error("this gateway shares its addresses with nobody: configure `ha`, or wait until it is ready")]
@@ -60,11 +81,11 @@ struct Known {
     configured: bool,
 }
 
-/// All function hosts of this gateway. No two share an outer address; no two inner prefixes of a tenant overlap.
+/// All function hosts of this gateway. No two share an outer address or a key; no two inner prefixes of a tenant overlap.
 #[derive(Debug, Default)]
 pub struct Peers {
     by_name: BTreeMap<NodeName, Known>,
-    by_outer: HashMap<IpAddr, NodeName>,
+    by_identity: HashMap<Identity, NodeName>,
     /// Inner prefixes by tenant and first address.
     inner: BTreeMap<TenantName, BTreeMap<IpAddr, (IpNet, NodeName)>>,
 }
@@ -98,9 +119,9 @@ impl Peers {
             Some(_) => return Err(Refusal::Different(peer.host.clone())),
             None => {}
         }
-        check_outer(config, peer.outer)?;
-        if let Some(owner) = self.by_outer.get(&peer.outer) {
-            return Err(Refusal::OuterTaken { outer: peer.outer, owner: owner.clone() });
+        check_end(config, &peer.end)?;
+        if let Some(owner) = self.by_identity.get(&peer.end.identity()) {
+            return Err(Refusal::Taken { identity: peer.end.identity(), owner: owner.clone() });
         }
         if peer.inner.values().all(Vec::is_empty) {
             return Err(Refusal::Invalid("this peer serves no tenant: write `inner: {TENANT: [PREFIX]}`".into()));
@@ -109,7 +130,7 @@ impl Peers {
         for (of, prefixes) in &peer.inner {
             self.check_inner(config, of, prefixes, own.entry(&of.tenant).or_default())?;
         }
-        if self.by_name.len() >= usize::from(u16::MAX) {
+        if self.by_name.len() >= usize::from(u16::MAX) && peer.end.kind() == TunnelKind::Gre {
             return Err(Refusal::Full);
         }
         Ok(true)
@@ -157,7 +178,7 @@ impl Peers {
     }
 
     fn insert(&mut self, peer: StaticPeer, configured: bool) {
-        self.by_outer.insert(peer.outer, peer.host.clone());
+        self.by_identity.insert(peer.end.identity(), peer.host.clone());
         for (of, prefixes) in &peer.inner {
             let standing = self.inner.entry(of.tenant.clone()).or_default();
             standing.extend(prefixes.iter().map(|prefix| (prefix.network(), (*prefix, peer.host.clone()))));
@@ -178,7 +199,7 @@ impl Peers {
             Some(_) => {}
         }
         let Known { peer, .. } = self.by_name.remove(name).ok_or_else(|| Refusal::Unknown(name.clone()))?;
-        self.by_outer.remove(&peer.outer);
+        self.by_identity.remove(&peer.end.identity());
         for (of, prefixes) in &peer.inner {
             if let Some(standing) = self.inner.get_mut(&of.tenant) {
                 prefixes.iter().for_each(|prefix| drop(standing.remove(&prefix.network())));
@@ -203,6 +224,21 @@ impl Peers {
     /// How many use this shard.
     pub fn of_shard(&self, of: &TenantShard) -> usize {
         self.by_name.values().filter(|known| known.peer.inner.contains_key(of)).count()
+    }
+}
+
+fn check_end(config: &Gateway, end: &PeerEnd) -> Result<(), Refusal> {
+    let kind = config.platform.tunnel;
+    if end.kind() != kind {
+        return Err(Refusal::Invalid(format!(
+            "this peer is one of {} tunnels, and this gateway's are {kind}: write {}",
+            end.kind(),
+            Spec::EXAMPLE
+        )));
+    }
+    match end {
+        PeerEnd::Gre { outer } => check_outer(config, *outer),
+        PeerEnd::Wireguard { endpoint, .. } => endpoint.map_or(Ok(()), |endpoint| check_outer(config, endpoint.ip())),
     }
 }
 

@@ -24,6 +24,7 @@ impl Kernel {
                 results
             }
             Step::SetElement(..) | Step::RemoveElement(..) => self.apply_elements(run),
+            Step::SetPeer(..) | Step::RemovePeer(..) => self.apply_peers(run),
             Step::AddFlowDevice(_) | Step::RemoveFlowDevice(_) => run.iter().map(|step| self.apply_flow_device(step)).collect(),
             _ => self.apply_route(run),
         }
@@ -39,6 +40,24 @@ impl Kernel {
                 Step::SetElement(set, ..) => element::set_all(&mut netlink, set, &entries),
                 Step::RemoveElement(set, _) => element::remove_all(&mut netlink, set, &entries),
                 _ => Vec::new(),
+            };
+            results.extend(answers.into_iter().map(|answer| answer.map_err(KernelError::from)));
+        }
+        results
+    }
+
+    fn apply_peers(&self, run: &[Step]) -> Vec<Result<(), KernelError>> {
+        let mut results = Vec::with_capacity(run.len());
+        // In pieces, so that a peer that knocks does not wait for all of them.
+        for piece in run.chunks(256) {
+            let mut wireguard = lock(&self.wireguard);
+            let answers = match &piece[0] {
+                Step::SetPeer(..) => wireguard.set_peers(
+                    piece.iter().filter_map(|step| if let Step::SetPeer(name, key, peer) = step { Some((name, key, peer)) } else { None }),
+                ),
+                _ => wireguard.remove_peers(
+                    piece.iter().filter_map(|step| if let Step::RemovePeer(name, key) = step { Some((name, key)) } else { None }),
+                ),
             };
             results.extend(answers.into_iter().map(|answer| answer.map_err(KernelError::from)));
         }
@@ -91,8 +110,8 @@ impl Kernel {
                 sysctl::restore(&mut lock(&self.sysctls), wanted, index)?;
                 return Ok(None);
             }
-            Step::AddLink(name, link) => return Ok(link::add(netlink, name, link).map(|()| None)?),
-            Step::ChangeLink(name, link) => return Ok(link::change(netlink, name, link).map(|()| None)?),
+            Step::AddLink(name, link) => return Ok(link::add(netlink, &self.wireguard, name, link).map(|()| None)?),
+            Step::ChangeLink(name, link) => return Ok(link::change(netlink, &self.wireguard, name, link).map(|()| None)?),
             Step::RemoveLink(name) => return Ok(link::remove(netlink, name).map(|()| None)?),
             Step::AddAddress(name, address) => address::add(indices.get(netlink, name)?, *address),
             Step::SetNeighbour(name, hop, outer) => neighbour::set(indices.get(netlink, name)?, *hop, *outer),
@@ -119,7 +138,9 @@ impl Kernel {
             | Step::SetElement(..)
             | Step::RemoveElement(..)
             | Step::AddFlowDevice(_)
-            | Step::RemoveFlowDevice(_) => return Ok(None),
+            | Step::RemoveFlowDevice(_)
+            | Step::SetPeer(..)
+            | Step::RemovePeer(..) => return Ok(None),
         };
         Ok(Some(request))
     }

@@ -1,7 +1,8 @@
 //! Interfaces: ours, made and changed; all others, read as facts.
 
 use super::netlink::{Answer, Netlink, Refused, Request};
-use super::{attr, tun};
+use super::wireguard::Wireguard;
+use super::{attr, lock, tun};
 use crate::model::{GreKey, IfName};
 use crate::plan::facts::{Facts, LinkFacts};
 use crate::plan::{Link, LinkKind};
@@ -11,6 +12,10 @@ use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::link::{GreIOFlags, InfoData, InfoGre, InfoKind, LinkAttribute, LinkFlags, LinkInfo, LinkMessage};
 use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Mutex;
+
+/// The kind of such interfaces. Of them, rtnetlink tells nothing else.
+pub const WIREGUARD: &str = "wireguard";
 
 /// Hops that an outer packet may take: that of Linux's own packets.
 const TTL: u8 = 64;
@@ -24,7 +29,7 @@ const IFLA_INFO_KIND: u16 = 1;
 const IFLA_INFO_DATA: u16 = 2;
 
 /// Makes an interface as it shall be.
-pub fn add(netlink: &mut Netlink, name: &IfName, link: &Link) -> Answer {
+pub fn add(netlink: &mut Netlink, wireguard: &Mutex<Wireguard>, name: &IfName, link: &Link) -> Answer {
     match &link.kind {
         LinkKind::Gre { local: IpAddr::V4(local), remote, key } => {
             let remote = match remote {
@@ -37,17 +42,25 @@ pub fn add(netlink: &mut Netlink, name: &IfName, link: &Link) -> Answer {
             exists_is_fine(one(netlink, Request::route(RouteNetlinkMessage::NewLink(message), NLM_F_CREATE | NLM_F_EXCL)))?;
         }
         LinkKind::Gre { .. } => return Err(unsupported("GRE over IPv6")),
+        LinkKind::Wireguard { .. } => {
+            let mut message = named(name);
+            message.attributes.push(LinkAttribute::LinkInfo(vec![LinkInfo::Kind(InfoKind::Wireguard)]));
+            exists_is_fine(one(netlink, Request::route(RouteNetlinkMessage::NewLink(message), NLM_F_CREATE | NLM_F_EXCL)))?;
+        }
         // A queue more, even for a moment, takes packets that nobody reads: never open a device that stands.
         LinkKind::Tun if index(netlink, name)?.is_none() => tun::create_persistent(name)?,
         LinkKind::Tun => {}
         LinkKind::Other(kind) => return Err(unsupported(&format!("an interface of kind {kind}"))),
     }
     quiet(name);
-    change(netlink, name, link)
+    change(netlink, wireguard, name, link)
 }
 
 /// Sets what can be set on an interface that stands.
-pub fn change(netlink: &mut Netlink, name: &IfName, link: &Link) -> Answer {
+pub fn change(netlink: &mut Netlink, wireguard: &Mutex<Wireguard>, name: &IfName, link: &Link) -> Answer {
+    if let LinkKind::Wireguard { key, port } = &link.kind {
+        lock(wireguard).set_device(name, key, *port)?;
+    }
     let mut message = named(name);
     message.header.change_mask = LinkFlags::Up;
     if link.up {

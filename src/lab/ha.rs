@@ -35,6 +35,9 @@ pub struct ShardStatus {
     /// A Backup has all of the Active's flows.
     #[serde(default)]
     pub in_sync: Option<bool>,
+    /// Why not: each stream, with how late it is.
+    #[serde(default)]
+    pub sync: serde_json::Value,
 }
 
 impl Lab {

@@ -8,7 +8,7 @@ use std::fmt;
 use std::str::FromStr;
 use subtle::ConstantTimeEq;
 use x25519_dalek::StaticSecret;
-use zeroize::Zeroizing;
+use zeroize::{Zeroize, Zeroizing};
 
 const LEN: usize = 32;
 
@@ -75,8 +75,13 @@ impl fmt::Debug for PublicKey {
 pub struct PrivateKey(StaticSecret);
 
 impl PrivateKey {
-    pub fn new(bytes: [u8; LEN]) -> Self {
-        Self(StaticSecret::from(bytes))
+    /// Bits that make no difference are set as RFC 7748 section 5 sets them (the kernel does, too): equal keys have equal bytes.
+    pub fn new(mut bytes: [u8; LEN]) -> Self {
+        bytes[0] &= 0b1111_1000;
+        bytes[LEN - 1] = bytes[LEN - 1] & 0b0111_1111 | 0b0100_0000;
+        let key = Self(StaticSecret::from(bytes));
+        bytes.zeroize();
+        key
     }
 
     pub fn public(&self) -> PublicKey {
@@ -142,6 +147,15 @@ mod tests {
         let key = PrivateKey::new(ALICE);
         assert_eq!(key.public().to_string(), ALICES_PUBLIC);
         assert_eq!(ALICES_PUBLIC.parse::<PublicKey>(), Ok(key.public()));
+    }
+
+    #[test]
+    fn keys_that_make_no_difference_are_equal() {
+        let [mut low, mut high] = [ALICE; 2];
+        low[0] |= 7;
+        high[31] |= 0x80;
+        assert_eq!(PrivateKey::new(low), PrivateKey::new(high));
+        assert_ne!(PrivateKey::new(ALICE), PrivateKey::new([7; 32]));
     }
 
     #[test]

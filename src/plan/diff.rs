@@ -1,6 +1,6 @@
 //! The steps from what is to what should be.
 
-use super::{Element, LinkKind, NftTable, Plan, Route, RuleAction, SetName, State, Step};
+use super::{Element, Endpoint, LinkKind, NftTable, Plan, Route, RuleAction, SetName, State, Step, WireguardPeer};
 use crate::model::{IfName, Mark};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -17,6 +17,7 @@ pub fn plan(desired: &State, observed: &State) -> Plan {
         sysctls: without(&observed.sysctls, |sysctl| lost(&sysctl.interface)),
         addresses: observed.addresses.iter().filter(|(interface, _)| !lost(interface)).cloned().collect(),
         neighbours: without(&observed.neighbours, |(interface, _)| lost(interface)),
+        wireguard: without(&observed.wireguard, |(interface, _)| lost(interface)),
         routes: observed
             .routes
             .iter()
@@ -36,6 +37,7 @@ pub fn plan(desired: &State, observed: &State) -> Plan {
     steps.extend(observed.rules.difference(&desired.rules).cloned().map(Step::RemoveRule));
     steps.extend(gone(&desired.routes, &stands.routes).cloned().map(Step::RemoveRoute));
     steps.extend(gone(&desired.neighbours, &stands.neighbours).map(|(link, address)| Step::RemoveNeighbour(link.clone(), *address)));
+    steps.extend(gone(&desired.wireguard, &stands.wireguard).map(|(link, key)| Step::RemovePeer(link.clone(), *key)));
     steps.extend(stands.addresses.difference(&desired.addresses).map(|(link, address)| Step::RemoveAddress(link.clone(), *address)));
     steps.extend(gone(&desired.links, &observed.links).chain(rebuilt.iter().copied()).cloned().map(Step::RemoveLink));
     steps.extend(changed(&desired.links, &observed.links).map(|(name, link)| {
@@ -50,6 +52,7 @@ pub fn plan(desired: &State, observed: &State) -> Plan {
     steps.extend(
         changed(&desired.neighbours, &stands.neighbours).map(|((link, hop), outer)| Step::SetNeighbour(link.clone(), *hop, *outer)),
     );
+    steps.extend(changed_peers(desired, &stands));
     steps.extend(missing_elements(desired, observed));
     steps.extend(desired.flow_devices.difference(&stands.flow_devices).cloned().map(Step::AddFlowDevice));
     steps.extend(changed(&desired.routes, &stands.routes).map(|(key, route)| Step::SetRoute(key.clone(), route.clone())));
@@ -61,7 +64,31 @@ pub fn plan(desired: &State, observed: &State) -> Plan {
 }
 
 fn replaces(observed: &State, name: &IfName, kind: &LinkKind) -> bool {
-    observed.links.get(name).is_some_and(|link| link.kind != *kind)
+    observed.links.get(name).is_some_and(|link| match (&link.kind, kind) {
+        // Key and port can be changed on one that stands, with its peers.
+        (LinkKind::Wireguard { .. }, LinkKind::Wireguard { .. }) => false,
+        (stands, wanted) => stands != wanted,
+    })
+}
+
+/// Peers that are missing or differ. One that stands and roams is left where it is.
+fn changed_peers<'s>(desired: &'s State, stands: &'s State) -> impl Iterator<Item = Step> + 's {
+    let same = |wanted: &WireguardPeer, stands: &WireguardPeer| {
+        let endpoint = wanted.endpoint.is_met_by(stands.endpoint);
+        endpoint && (&wanted.allowed, wanted.keepalive) == (&stands.allowed, stands.keepalive)
+    };
+    desired.wireguard.iter().filter_map(move |(key, wanted)| {
+        let mut peer = wanted.clone();
+        if let Some(stands) = stands.wireguard.get(key) {
+            if same(wanted, stands) {
+                return None;
+            }
+            if let Endpoint::Roams(_) = peer.endpoint {
+                peer.endpoint = Endpoint::Roams(None);
+            }
+        }
+        Some(Step::SetPeer(key.0.clone(), key.1, peer))
+    })
 }
 
 fn without<K: Ord + Clone, V: Clone>(map: &BTreeMap<K, V>, lost: impl Fn(&K) -> bool) -> BTreeMap<K, V> {
@@ -105,12 +132,13 @@ fn missing_rules<'s>(desired: &'s State, observed: &'s State) -> impl Iterator<I
 impl State {
     /// Adds all of `other`, which wins where both say something.
     pub fn merge(&mut self, other: State) {
-        let State { tables, sysctls, links, addresses, neighbours, routes, rules, elements, flow_devices } = other;
+        let State { tables, sysctls, links, addresses, neighbours, wireguard, routes, rules, elements, flow_devices } = other;
         self.tables.extend(tables);
         self.sysctls.extend(sysctls);
         self.links.extend(links);
         self.addresses.extend(addresses);
         self.neighbours.extend(neighbours);
+        self.wireguard.extend(wireguard);
         self.routes.extend(routes);
         self.rules.extend(rules);
         self.flow_devices.extend(flow_devices);
@@ -138,6 +166,7 @@ impl State {
                 self.sysctls.retain(|sysctl, _| sysctl.interface != name);
                 self.addresses.retain(|(link, _)| *link != name);
                 self.neighbours.retain(|(link, _), _| *link != name);
+                self.wireguard.retain(|(link, _), _| *link != name);
                 self.flow_devices.remove(&name);
                 self.routes.retain(|_, route| !matches!(route, Route::Unicast { interface, .. } if *interface == name));
             }
@@ -145,6 +174,13 @@ impl State {
             Step::RemoveAddress(link, address) => drop(self.addresses.remove(&(link, address))),
             Step::SetNeighbour(link, hop, outer) => drop(self.neighbours.insert((link, hop), outer)),
             Step::RemoveNeighbour(link, hop) => drop(self.neighbours.remove(&(link, hop))),
+            Step::SetPeer(link, key, mut peer) => {
+                if let (Endpoint::Roams(None), Some(stands)) = (peer.endpoint, self.wireguard.get(&(link.clone(), key))) {
+                    peer.endpoint = Endpoint::Roams(stands.endpoint.address());
+                }
+                self.wireguard.insert((link, key), peer);
+            }
+            Step::RemovePeer(link, key) => drop(self.wireguard.remove(&(link, key))),
             Step::SetRoute(key, route) => drop(self.routes.insert(key, route)),
             Step::RemoveRoute(key) => drop(self.routes.remove(&key)),
             Step::AddRule(rule) => drop(self.rules.insert(rule)),

@@ -1,6 +1,6 @@
 //! The world around Portway that a desired state depends on, and that is not Portway's.
 
-use crate::config::{Platform, TUNNEL_OVERHEAD};
+use crate::config::Platform;
 use crate::model::IfName;
 use ipnet::IpNet;
 use std::collections::BTreeMap;
@@ -42,7 +42,7 @@ impl Facts {
     /// Bytes that an inner packet may have.
     pub fn tunnel_mtu(&self, platform: &Platform) -> u32 {
         let outer = platform.mtu.or_else(|| Some(self.link(&platform.interface)?.mtu)).unwrap_or(1500);
-        outer.saturating_sub(TUNNEL_OVERHEAD)
+        outer.saturating_sub(platform.tunnel.overhead())
     }
 
     /// The networks that are on the link of an interface.

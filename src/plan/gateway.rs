@@ -3,14 +3,16 @@
 mod fence;
 mod probes;
 mod ruleset;
+mod wrapped;
 
 use super::facts::Facts;
 use super::slots::{Numbers, Slots, alias};
 use super::{
-    Element, FLOW_TABLE, Link, LinkKind, NftTable, Route, RouteKey, Ruleset, SetName, State, Sysctl, SysctlKey, flow_devices_fit, rule_tree,
+    Element, Endpoint, FLOW_TABLE, Link, LinkKind, NftTable, Route, RouteKey, Ruleset, SetName, State, Sysctl, SysctlKey, WireguardPeer,
+    flow_devices_fit, rule_tree,
 };
-use crate::config::{Gateway, GatewayShard, GatewayTenant, Platform, Snat, StaticPeer};
-use crate::model::{IfName, Mark, Slot, TenantShard, Who};
+use crate::config::{Gateway, GatewayShard, GatewayTenant, GatewayTunnel, PeerEnd, Platform, Snat, StaticPeer};
+use crate::model::{GreKey, IfName, Mark, PrivateKey, Slot, TenantShard, Who};
 use ipnet::{IpNet, Ipv4Net};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -21,7 +23,7 @@ pub const LAST_RESORT: u32 = u32::MAX;
 /// What carries the tunnels on this node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Carrier {
-    /// GRE devices of the kernel.
+    /// GRE or WireGuard devices of the kernel.
     Kernel,
     /// TUN devices, and this process.
     Userspace,
@@ -36,8 +38,10 @@ pub struct Inputs<'a> {
     /// The function hosts that may send, those of the configuration among them.
     pub hosts: &'a [&'a StaticPeer],
     pub slots: &'a Slots,
-    /// The number of each host, by its outer address.
+    /// The number of each host, by its outer address. With WireGuard they have none.
     pub peers: &'a Numbers<IpAddr>,
+    /// With WireGuard, the private key of each shard.
+    pub keys: &'a BTreeMap<TenantShard, PrivateKey>,
     /// The shards whose HaVips this node has.
     pub holds: &'a BTreeSet<TenantShard>,
 }
@@ -100,9 +104,14 @@ impl<'a> Inputs<'a> {
     fn shard(&self, served: &Served) -> State {
         let Served { slot, tenant, shard } = *served;
         let (tunnel, of) = (IfName::tunnel(slot), tenant.of(shard.shard));
-        let kind = match self.carrier {
-            Carrier::Kernel => LinkKind::Gre { local: shard.local, remote: None, key: tenant.key },
-            Carrier::Userspace => LinkKind::Tun,
+        let kind = match (self.carrier, &shard.tunnel) {
+            (Carrier::Kernel, GatewayTunnel::Gre { key }) => LinkKind::Gre { local: shard.local, remote: None, key: *key },
+            (Carrier::Kernel, GatewayTunnel::Wireguard { port, .. }) => match self.keys.get(&of) {
+                Some(key) => LinkKind::Wireguard { key: key.clone(), port: *port },
+                // Without its key a shard is nobody's: whoever reads them sees to it that all are there.
+                None => return State::default(),
+            },
+            (Carrier::Userspace, _) => LinkKind::Tun,
         };
         let link = Link { kind, mtu: self.facts.tunnel_mtu(&self.config.platform), alias: alias(&of), group: IfName::GROUP, up: true };
         let settings =
@@ -146,35 +155,66 @@ impl<'a> Inputs<'a> {
     /// What one function host adds: its inner prefixes lead to it, and only it may send from them.
     pub fn peer(&self, peer: &StaticPeer) -> State {
         let mut state = State::default();
-        let who = self.peers.get(&peer.outer).and_then(|n| Who::try_from(n).ok());
-        let outer = peer.outer;
         for (of, prefixes) in &peer.inner {
-            let Some(key) = self.config.tenants.iter().find(|tenant| tenant.name == of.tenant).map(|tenant| tenant.key) else { continue };
             let Some(slot) = self.slots.get(of) else { continue };
-            let interface = IfName::tunnel(slot);
-            let via = (self.carrier == Carrier::Kernel).then_some(outer);
-            // The kernel looks its next hops up by interface and metric: with one metric for all of them every new route
-            // would be compared with thousands (fib_info_hash in net/ipv4/fib_semantics.c).
-            let metric = via.and(who).map_or(0, |who| u32::from(who.get()));
-            for prefix in prefixes {
-                let key = RouteKey { table: slot.table(), destination: *prefix, metric };
-                state.routes.insert(key, Route::Unicast { interface: interface.clone(), via, mtu: None });
-            }
-            if self.carrier == Carrier::Kernel {
-                state.neighbours.insert((interface, outer), outer);
-                for prefix in prefixes {
-                    let (set, element) = if prefix.prefix_len() == prefix.max_prefix_len() {
-                        (ruleset::SENDERS, Element::Sender { outer, key, inner: prefix.addr() })
-                    } else {
-                        (ruleset::SENDERS_NET, Element::SenderPrefix { outer, key, inner: *prefix })
-                    };
-                    state.elements.entry(set_name(set)).or_default().insert(element, Some(Mark::new(who, Some(slot))));
+            match (&peer.end, self.gre_key(of)) {
+                (PeerEnd::Gre { outer }, Some(key)) => state.merge(self.gre_peer(slot, *outer, key, prefixes)),
+                (PeerEnd::Wireguard { public_key, endpoint }, None) => {
+                    let interface = IfName::tunnel(slot);
+                    state.routes.extend(prefixes.iter().map(|prefix| lead(slot, *prefix, None, 0)));
+                    if self.carrier == Carrier::Kernel {
+                        let peer = WireguardPeer {
+                            allowed: prefixes.iter().copied().collect(),
+                            endpoint: Endpoint::Roams(*endpoint),
+                            keepalive: 0,
+                        };
+                        state.wireguard.insert((interface, *public_key), peer);
+                    }
                 }
-                state.elements.entry(set_name(ruleset::PEERS)).or_default().insert(Element::Address(outer), Some(Mark::new(who, None)));
+                // A peer of another kind of tunnel than the shard's: there is none, by the configuration's checks.
+                (PeerEnd::Gre { .. }, None) | (PeerEnd::Wireguard { .. }, Some(_)) => {}
             }
         }
         state
     }
+
+    /// None: the shard's tunnels are of another kind.
+    fn gre_key(&self, of: &TenantShard) -> Option<GreKey> {
+        let tenant = self.config.tenants.iter().find(|tenant| tenant.name == of.tenant)?;
+        match tenant.shards.iter().find(|shard| shard.shard == of.shard)?.tunnel {
+            GatewayTunnel::Gre { key } => Some(key),
+            GatewayTunnel::Wireguard { .. } => None,
+        }
+    }
+
+    fn gre_peer(&self, slot: Slot, outer: IpAddr, key: GreKey, prefixes: &[IpNet]) -> State {
+        let mut state = State::default();
+        let who = self.peers.get(&outer).and_then(|n| Who::try_from(n).ok());
+        let via = (self.carrier == Carrier::Kernel).then_some(outer);
+        // The kernel looks its next hops up by interface and metric: with one metric for all of them every new route
+        // would be compared with thousands (fib_info_hash in net/ipv4/fib_semantics.c).
+        let metric = via.and(who).map_or(0, |who| u32::from(who.get()));
+        state.routes.extend(prefixes.iter().map(|prefix| lead(slot, *prefix, via, metric)));
+        if self.carrier == Carrier::Kernel {
+            state.neighbours.insert((IfName::tunnel(slot), outer), outer);
+            for prefix in prefixes {
+                let (set, element) = if prefix.prefix_len() == prefix.max_prefix_len() {
+                    (ruleset::SENDERS, Element::Sender { outer, key, inner: prefix.addr() })
+                } else {
+                    (ruleset::SENDERS_NET, Element::SenderPrefix { outer, key, inner: *prefix })
+                };
+                state.elements.entry(set_name(set)).or_default().insert(element, Some(Mark::new(who, Some(slot))));
+            }
+            state.elements.entry(set_name(ruleset::PEERS)).or_default().insert(Element::Address(outer), Some(Mark::new(who, None)));
+        }
+        state
+    }
+}
+
+/// The way to inner addresses through a slot's tunnel.
+fn lead(slot: Slot, destination: IpNet, via: Option<IpAddr>, metric: u32) -> (RouteKey, Route) {
+    let route = Route::Unicast { interface: IfName::tunnel(slot), via, mtu: None };
+    (RouteKey { table: slot.table(), destination, metric }, route)
 }
 
 /// The numbers that the peers of an earlier process had.

@@ -7,13 +7,15 @@ use super::facts::Facts;
 use super::gateway::{Carrier, LAST_RESORT};
 use super::slots::{Slots, alias};
 use super::{
-    Element, FLOW_TABLE, Link, LinkKind, NftTable, Route, RouteKey, Ruleset, SetName, State, Sysctl, SysctlKey, flow_devices_fit, rule_tree,
+    Element, Endpoint, FLOW_TABLE, Link, LinkKind, NftTable, Route, RouteKey, Ruleset, SetName, State, Sysctl, SysctlKey, WireguardPeer,
+    flow_devices_fit, rule_tree,
 };
-use crate::config::{Host, HostShard, HostTenant};
-use crate::model::{IfName, Mark, Slot, TenantShard, Who};
+use crate::config::{Host, HostShard, HostTenant, HostTunnel};
+use crate::model::{IfName, Mark, PrivateKey, PublicKey, Slot, TenantShard, Who};
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 
 pub use local::is_thrown;
 pub use ruleset::DROPS;
@@ -25,6 +27,8 @@ pub struct Inputs<'a> {
     pub carrier: Carrier,
     pub facts: &'a Facts,
     pub slots: &'a Slots,
+    /// With WireGuard, this host's own.
+    pub key: Option<&'a PrivateKey>,
     /// What is attached now. Interfaces that are gone are left out.
     pub attachments: &'a [Attached],
 }
@@ -117,9 +121,16 @@ pub fn desired(inputs: &Inputs) -> State {
 impl Inputs<'_> {
     fn tunnel(&self, slot: Slot, tenant: &HostTenant, shard: &HostShard) -> State {
         let interface = IfName::tunnel(slot);
-        let kind = match self.carrier {
-            Carrier::Kernel => LinkKind::Gre { local: self.config.platform.address, remote: Some(shard.gateway), key: tenant.key },
-            Carrier::Userspace => LinkKind::Tun,
+        let kind = match (self.carrier, &shard.tunnel, self.key) {
+            (Carrier::Kernel, HostTunnel::Gre { key }, _) => {
+                LinkKind::Gre { local: self.config.platform.address, remote: Some(shard.gateway), key: *key }
+            }
+            (Carrier::Kernel, HostTunnel::Wireguard { .. }, Some(key)) => {
+                LinkKind::Wireguard { key: key.clone(), port: listen_port(self.config, slot) }
+            }
+            // Whoever reads the key sees to it that it is there.
+            (Carrier::Kernel, HostTunnel::Wireguard { .. }, None) => return State::default(),
+            (Carrier::Userspace, ..) => LinkKind::Tun,
         };
         let setting = |key| (Sysctl { interface: interface.clone(), key }, "1".to_owned());
         let key = |destination, metric| RouteKey { table: slot.table(), destination, metric };
@@ -137,6 +148,7 @@ impl Inputs<'_> {
             )]
             .into(),
             addresses: [(interface.clone(), shard.inner.into())].into(),
+            wireguard: self.peer(&interface, tenant, shard),
             routes: tenant
                 .cidrs
                 .iter()
@@ -149,6 +161,26 @@ impl Inputs<'_> {
             ..State::default()
         }
     }
+}
+
+impl Inputs<'_> {
+    /// The gateway, where the kernel has the tunnel.
+    fn peer(&self, interface: &IfName, tenant: &HostTenant, shard: &HostShard) -> BTreeMap<(IfName, PublicKey), WireguardPeer> {
+        let HostTunnel::Wireguard { public_key, port } = shard.tunnel else { return BTreeMap::new() };
+        let allowed = tenant.cidrs.iter().copied().collect();
+        let endpoint = Endpoint::Fixed(SocketAddr::new(shard.gateway, port));
+        let peer = (self.carrier == Carrier::Kernel).then_some(WireguardPeer { allowed, endpoint, keepalive: KEEPALIVE });
+        peer.map(|peer| ((interface.clone(), public_key), peer)).into_iter().collect()
+    }
+}
+
+/// Seconds. A gateway knows where a host is while it hears from it, and may have something to say first. What stands between them forgets a
+/// silent UDP flow after 30 s at the least (RFC 4787 section 4.3 asks for two minutes; many do not heed it).
+const KEEPALIVE: u16 = 25;
+
+/// The UDP port of a WireGuard tunnel at this end.
+pub fn listen_port(config: &Host, slot: Slot) -> u16 {
+    config.wireguard.as_ref().map_or(0, |own| own.port.saturating_add(slot.get() - Slot::MIN.get()))
 }
 
 #[cfg(test)]

@@ -46,16 +46,11 @@ pub(super) fn clamp(out: &mut String, tunnel_mtu: u32) {
     line(out, "}");
 }
 
-/// What happens to a tunnel's packets, still wrapped, that come in at the platform's interface for this address, or one of this set.
-pub(super) fn wrapped_in(out: &mut String, interface: &IfName, facts: &Facts, to: impl Display, verdict: &str) {
-    line(out, format_args!("{} ip protocol gre ip daddr {to} {verdict}", came_in_at(interface, facts)));
+/// What happens to these packets of tunnels, still wrapped, that come in at the platform's interface.
+pub(super) fn wrapped_in(out: &mut String, interface: &IfName, facts: &Facts, these: impl Display, verdict: &str) {
+    line(out, format_args!("{} {these} {verdict}", came_in_at(interface, facts)));
     // The kernel takes what is for its address at any interface, and so would whoever unwraps it.
-    line(out, format_args!("ip protocol gre ip daddr {to} counter name drop_wrong_interface drop"));
-}
-
-/// A tunnel's packets, wrapped, that this node sends.
-pub(super) fn wrapped_out(out: &mut String, from: impl Display) {
-    line(out, format_args!("ip saddr {from} ip protocol gre notrack accept"));
+    line(out, format_args!("{these} counter name drop_wrong_interface drop"));
 }
 
 /// 'Protocol unreachable' for GRE, which the kernel answers while nobody listens: it would end the other end's tunnel.

@@ -5,11 +5,11 @@
 //! 0x70000-0x7ffff; rules with priorities 7000-7999; the nftables tables named `portway`; the sysctls of the
 //! interfaces that the configuration names and `fwmark_reflect`, whose former values are kept and given back.
 
-use crate::model::{GreKey, IfName, Mark};
+use crate::model::{GreKey, IfName, Mark, PrivateKey, PublicKey};
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
 use super::Ruleset;
@@ -26,6 +26,8 @@ pub struct State {
     pub addresses: BTreeSet<(IfName, IpNet)>,
     /// (interface, address on it) -> link-layer address, which for GRE is the outer address. Permanent entries only.
     pub neighbours: BTreeMap<(IfName, IpAddr), IpAddr>,
+    /// Of the kernel's WireGuard interfaces.
+    pub wireguard: BTreeMap<(IfName, PublicKey), WireguardPeer>,
     pub routes: BTreeMap<RouteKey, Route>,
     pub rules: BTreeSet<Rule>,
     /// What stands in the named sets and maps of our tables.
@@ -127,10 +129,47 @@ pub enum LinkKind {
     /// A kernel GRE device (include/uapi/linux/if_tunnel.h). Without `remote` it is NBMA: the neighbour table says
     /// which outer address an inner next hop stands behind.
     Gre { local: IpAddr, remote: Option<IpAddr>, key: GreKey },
+    /// A kernel WireGuard device (include/uapi/linux/wireguard.h): who this end is, and its UDP port, at all addresses of the machine.
+    Wireguard { key: PrivateKey, port: u16 },
     /// A persistent TUN device whose packets this process carries.
     Tun,
     /// Something else with one of our names: never desired, always removed.
     Other(String),
+}
+
+/// The other end of a kernel WireGuard tunnel.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WireguardPeer {
+    /// The inner sources that it may use, and the destinations that go to it. Two peers of an interface have no address in common.
+    pub allowed: BTreeSet<IpNet>,
+    pub endpoint: Endpoint,
+    /// Seconds of silence after which something is sent, so that the other end knows where this one is; 0: never.
+    pub keepalive: u16,
+}
+
+/// Where the other end of a WireGuard tunnel is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Endpoint {
+    /// Where it was heard from last; until then there, if that is known.
+    Roams(Option<SocketAddr>),
+    Fixed(SocketAddr),
+}
+
+impl Endpoint {
+    pub fn address(self) -> Option<SocketAddr> {
+        match self {
+            Endpoint::Roams(address) => address,
+            Endpoint::Fixed(address) => Some(address),
+        }
+    }
+
+    /// Whether one that is heard from there is as it should be.
+    pub fn is_met_by(self, seen: Endpoint) -> bool {
+        match self {
+            Endpoint::Roams(_) => true,
+            Endpoint::Fixed(address) => seen.address() == Some(address),
+        }
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -1,7 +1,7 @@
 //! One change to the kernel, and a list of them that prints itself.
 
-use super::{Element, Link, LinkKind, NftTable, Route, RouteKey, Rule, RuleAction, Ruleset, SetName, Sysctl};
-use crate::model::{IfName, Mark};
+use super::{Element, Link, LinkKind, NftTable, Route, RouteKey, Rule, RuleAction, Ruleset, SetName, Sysctl, WireguardPeer};
+use crate::model::{IfName, Mark, PublicKey};
 use ipnet::IpNet;
 use std::fmt;
 use std::net::IpAddr;
@@ -17,7 +17,7 @@ pub enum Step {
     RestoreSysctl(Sysctl),
     /// The interface does not exist.
     AddLink(IfName, Link),
-    /// The interface exists with the same kind: set MTU, alias, up.
+    /// The interface exists with the same kind: set MTU, alias, up, and of WireGuard key and port.
     ChangeLink(IfName, Link),
     RemoveLink(IfName),
     AddAddress(IfName, IpNet),
@@ -25,6 +25,9 @@ pub enum Step {
     /// Add or replace: (interface, inner next hop, outer address).
     SetNeighbour(IfName, IpAddr, IpAddr),
     RemoveNeighbour(IfName, IpAddr),
+    /// Add or change a peer of a WireGuard interface, and none of the others.
+    SetPeer(IfName, PublicKey, WireguardPeer),
+    RemovePeer(IfName, PublicKey),
     /// Add or replace.
     SetRoute(RouteKey, Route),
     RemoveRoute(RouteKey),
@@ -70,6 +73,8 @@ impl fmt::Display for Step {
             Step::RemoveAddress(n, a) => write!(f, "- address {a} on {n}"),
             Step::SetNeighbour(n, a, outer) => write!(f, "+ neighbour {a} on {n} at {outer}"),
             Step::RemoveNeighbour(n, a) => write!(f, "- neighbour {a} on {n}"),
+            Step::SetPeer(n, k, p) => write!(f, "+ peer {k} on {n}: {p}"),
+            Step::RemovePeer(n, k) => write!(f, "- peer {k} on {n}"),
             Step::SetRoute(k, r) => write!(f, "+ route {k} {r}"),
             Step::RemoveRoute(k) => write!(f, "- route {k}"),
             Step::AddRule(r) => write!(f, "+ rule {r}"),
@@ -94,10 +99,20 @@ impl fmt::Display for Link {
         match &self.kind {
             LinkKind::Gre { local, remote: Some(remote), key } => write!(f, "gre local {local} remote {remote} key {key}")?,
             LinkKind::Gre { local, remote: None, key } => write!(f, "gre local {local} remote any key {key}")?,
+            LinkKind::Wireguard { key, port } => write!(f, "wireguard {} port {port}", key.public())?,
             LinkKind::Tun => write!(f, "tun")?,
             LinkKind::Other(kind) => write!(f, "{kind}")?,
         }
         write!(f, " mtu {} {} ({})", self.mtu, if self.up { "up" } else { "down" }, self.alias)
+    }
+}
+
+impl fmt::Display for WireguardPeer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "allowed")?;
+        self.allowed.iter().try_for_each(|net| write!(f, " {net}"))?;
+        self.endpoint.address().iter().try_for_each(|endpoint| write!(f, " endpoint {endpoint}"))?;
+        if self.keepalive > 0 { write!(f, " keepalive {} s", self.keepalive) } else { Ok(()) }
     }
 }
 

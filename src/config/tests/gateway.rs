@@ -63,7 +63,7 @@ fn scalars() {
         ("mtu: 1500", "mtu: 1300"),
         ("mtu: 1500", "mtu: 70000"),
         ("mtu: 1500", "mtu:"),
-        ("backend: auto", "tunnel: wireguard"),
+        ("backend: auto", "tunnel: vxlan"),
         ("backend: auto", "backend: xdp"),
         ("runtime_dir: /run/portway", "runtime_dir: run"),
         ("admin: 127.0.0.1:9470", "admin: 9470"),
@@ -91,7 +91,7 @@ fn scalars() {
     f:3:56: MTU 1300 is out of range; write 1308 to 65535 bytes: the tunnel takes 28 and must leave 1280
     f:3:56: MTU 70000 is out of range; write 1308 to 65535 bytes: the tunnel takes 28 and must leave 1280
     f:3:51: `mtu` has no value; write `mtu: 1500` or remove the line
-    f:4:11: `tunnel` cannot be "wireguard"; write gre
+    f:4:11: `tunnel` cannot be "vxlan"; write gre or wireguard
     f:4:12: `backend` cannot be "xdp"; write auto or kernel or userspace
     f:5:16: `runtime_dir` "run" is not an absolute path; write a path from the root, such as /run/portway
     f:6:10: `admin` "9470" is not an address and port; write both, such as 127.0.0.1:9470 or [::1]:9470
@@ -183,7 +183,7 @@ fn peers() {
         ("{ acme: [10.64.0.10], globex: [10.64.0.9] }", "[10.64.0.10]"),
     ].map(|change| faults(&with(GATEWAY, &[change]))).join("\n"), @r#"
     f:20:15: the host name host-1 is already used in line 19; give every host its own name
-    f:20:30: the outer address 10.9.0.11 is already used in line 19; give every host its own outer address: it is how a host is recognised
+    f:20:30: the outer address 10.9.0.11 is already used in line 19; give every host its own: it is how a host is recognised
     f:20:30: the outer address 10.9.0.1 is this gateway's own platform address; write the host's platform address
     f:20:30: the outer address 10.64.7.7 lies in 10.64.0.0/16, which tenant acme routes; write the host's platform address, or narrow the tenant's `allow` and `inner`
     f:20:70: "globbex" is no tenant of this gateway; did you mean `globex`?

@@ -1,20 +1,14 @@
 //! Keys of the group, from their files.
 
 use crate::config::HaKey;
+use crate::daemon::key_file;
 use crate::model::{KeyId, Secret};
 use crate::wire::seal::Seal;
 use crate::wire::vrrp::{Key, Keyring};
 use anyhow::{Context, ensure};
-use std::fs::{File, OpenOptions};
-use std::io::Read;
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
-use std::path::Path;
 
 /// Hexadecimal digits of a key: 32 to 64 bytes, as [`Secret::LEN`] says.
 const DIGITS: std::ops::RangeInclusive<usize> = 2 * *Secret::LEN.start()..=2 * *Secret::LEN.end();
-
-/// More than any key file has, white space included.
-const LONGEST: usize = 4096;
 
 /// The key in a file of 64 to 128 hexadecimal digits; white space may follow them.
 ///
@@ -22,7 +16,7 @@ const LONGEST: usize = 4096;
 /// What is wrong with the file and what mends it; never what stands in it.
 pub fn read_key(key: &HaKey) -> anyhow::Result<Secret> {
     let path = key.file.display();
-    let text = read(&key.file).with_context(|| format!("cannot use {path} as key {}", key.id))?;
+    let text = key_file::read(&key.file).with_context(|| format!("cannot use {path} as key {}", key.id))?;
     secret(&text).with_context(|| format!("{path} does not hold key {}: write one there with `openssl rand -hex 32 > {path}`", key.id))
 }
 
@@ -39,23 +33,6 @@ pub fn read_all(keys: &[HaKey]) -> anyhow::Result<(Keyring, Seal)> {
     let seal = sync(first);
     let seal = other.map_or(seal.clone(), |other| seal.or(sync(other)));
     Ok((Keyring { signing: vrrp(first), other: other.map(vrrp) }, seal))
-}
-
-fn read(path: &Path) -> anyhow::Result<Vec<u8>> {
-    // A pipe would have us wait for a writer.
-    let file = OpenOptions::new().read(true).custom_flags(nix::libc::O_NONBLOCK).open(path)?;
-    let about = file.metadata()?;
-    ensure!(about.is_file(), "it is not a file");
-    let mode = about.permissions().mode() & 0o7777;
-    ensure!(mode & 0o077 == 0, "others than its owner may use it (mode {mode:04o}): `chmod 600 {}`", path.display());
-    up_to(file, LONGEST)
-}
-
-fn up_to(file: File, most: usize) -> anyhow::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    let read = file.take(most as u64 + 1).read_to_end(&mut bytes)?;
-    ensure!(read <= most, "it is larger than {most} bytes, no key");
-    Ok(bytes)
 }
 
 fn secret(text: &[u8]) -> anyhow::Result<Secret> {

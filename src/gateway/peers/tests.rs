@@ -1,22 +1,27 @@
 use super::*;
-use crate::config::{Allow, Backend, GatewayShard, GatewayTenant, Platform, Snat};
+use crate::config::{Allow, Backend, GatewayShard, GatewayTenant, GatewayTunnel, Platform, Snat};
 use crate::model::{GreKey, PortRange, ShardId};
 
 fn config() -> Gateway {
     let ports = PortRange::new(1024, 65535).unwrap();
     let tenant = |n: u8| GatewayTenant {
         name: format!("t{n}").parse().unwrap(),
-        key: GreKey(n.into()),
         interface: format!("eni{n}").parse().unwrap(),
         router: None,
         allow: vec![Allow { to: "172.16.0.0/16".parse().unwrap(), tcp: vec![ports], udp: vec![], icmp: false }],
-        shards: vec![GatewayShard { shard: ShardId(0), local: [10, 9, 0, 1].into(), snat: Snat::Masquerade { ports }, havip: None }],
+        shards: vec![GatewayShard {
+            shard: ShardId(0),
+            local: [10, 9, 0, 1].into(),
+            tunnel: GatewayTunnel::Gre { key: GreKey(n.into()) },
+            snat: Snat::Masquerade { ports },
+            havip: None,
+        }],
         inner: "10.64.0.0/16".parse().unwrap(),
         track: vec![],
     };
     Gateway {
         node: "gw".parse().unwrap(),
-        platform: Platform { interface: "plat0".parse().unwrap(), address: [10, 9, 0, 1].into(), mtu: None },
+        platform: Platform { interface: "plat0".parse().unwrap(), address: [10, 9, 0, 1].into(), mtu: None, tunnel: TunnelKind::Gre },
         backend: Backend::Auto,
         runtime_dir: "/run/portway".into(),
         admin: "127.0.0.1:9470".parse().unwrap(),
@@ -29,7 +34,7 @@ fn config() -> Gateway {
 fn peer(host: &str, outer: &str, tenant: &str, prefixes: &[&str]) -> StaticPeer {
     StaticPeer {
         host: host.parse().unwrap(),
-        outer: outer.parse().unwrap(),
+        end: PeerEnd::Gre { outer: outer.parse().unwrap() },
         inner: [(tenant.parse().unwrap(), prefixes.iter().map(|net| net.parse().unwrap()).collect())].into(),
     }
 }
@@ -69,7 +74,7 @@ fn another_value_is_refused_and_the_file_is_not_overruled() {
 #[test]
 fn no_two_peers_share_an_address_inside_or_outside() {
     let refusal = check(&peer("new", "10.9.0.11", "t1", &["10.64.4.0/24"]));
-    assert!(matches!(refusal, Err(Refusal::OuterTaken { .. })), "{refusal:?}");
+    assert!(matches!(refusal, Err(Refusal::Taken { .. })), "{refusal:?}");
     for prefix in ["10.64.1.0/24", "10.64.1.9/32", "10.64.0.0/23", "10.64.3.0/24", "10.64.3.7/32"] {
         let refusal = check(&peer("new", "10.9.0.13", "t1", &[prefix]));
         assert!(matches!(refusal, Err(Refusal::InnerTaken { .. })), "{prefix}: {refusal:?}");
@@ -128,4 +133,42 @@ fn a_spec_takes_bare_addresses_and_no_unknown_fields() {
     assert!(
         serde_json::from_str::<Spec>(r#"{"outer":"10.9.0.12","inner":{"t1":["x"]}}"#).unwrap_err().to_string().contains("inner prefix")
     );
+}
+
+const KEY: &str = "hSDwCYkwp1R0i33ctD73Wg2/Og0mOBr066SpjqqbTmo=";
+
+/// What a body with these members makes a peer by.
+fn end(members: &str) -> Result<PeerEnd, Refusal> {
+    let spec: Spec = serde_json::from_str(&format!(r#"{{{members}, "inner": {{"t1": ["10.64.1.9"]}}}}"#)).unwrap();
+    spec.peer("new".parse().unwrap()).map(|peer| peer.end)
+}
+
+#[test]
+fn a_peer_is_known_by_an_address_or_by_a_key() {
+    assert_eq!(end(r#""outer": "10.9.0.12""#), Ok(PeerEnd::Gre { outer: [10, 9, 0, 12].into() }));
+    let wireguard = end(&format!(r#""public_key": "{KEY}", "endpoint": "10.9.0.12:51820""#)).unwrap();
+    assert_eq!(wireguard.identity(), Identity::Key(KEY.parse().unwrap()));
+    let both = format!(r#""outer": "10.9.0.12", "public_key": "{KEY}""#);
+    for neither in [&both, r#""endpoint": "10.9.0.12:1""#, r#""outer": "10.9.0.12", "endpoint": "10.9.0.12:1""#] {
+        assert!(matches!(end(neither), Err(Refusal::Invalid(_))), "{neither}");
+    }
+    assert!(serde_json::from_str::<Spec>(r#"{"public_key": "hSDw", "inner": {"t1": ["10.64.1.9"]}}"#).is_err());
+}
+
+#[test]
+fn a_peer_is_of_the_kind_of_the_gateways_tunnels() {
+    let of_a_key = StaticPeer {
+        end: PeerEnd::Wireguard { public_key: KEY.parse().unwrap(), endpoint: None },
+        ..peer("new", "10.9.0.13", "t1", &["10.64.4.0/24"])
+    };
+    assert!(invalid(&of_a_key).contains("WireGuard"));
+    let mut config = config();
+    config.platform.tunnel = TunnelKind::Wireguard;
+    let mut peers = Peers::default();
+    assert_eq!(peers.check(&config, &of_a_key), Ok(true));
+    peers.add(of_a_key.clone());
+    let other = StaticPeer { host: "other".parse().unwrap(), ..of_a_key.clone() };
+    assert!(matches!(peers.check(&config, &other), Err(Refusal::Taken { .. })));
+    let mine = PeerEnd::Wireguard { public_key: KEY.parse().unwrap(), endpoint: Some("10.9.0.1:51820".parse().unwrap()) };
+    assert!(matches!(Peers::default().check(&config, &StaticPeer { end: mine, ..of_a_key }), Err(Refusal::Invalid(_))));
 }

@@ -1,21 +1,26 @@
 use super::*;
-use crate::config::{Backend, HostShard, HostTenant, Platform};
+use crate::config::{Backend, HostShard, HostTenant, HostTunnel, Platform, TunnelKind};
 use crate::model::GreKey;
 
 fn host(shards: u16) -> Host {
-    let shard = |n| HostShard { shard: ShardId(n), gateway: [10, 9, 0, 1].into(), inner: [10, 64, 0, 9].into() };
+    let shard = |n| HostShard {
+        shard: ShardId(n),
+        gateway: [10, 9, 0, 1].into(),
+        tunnel: HostTunnel::Gre { key: GreKey(7) },
+        inner: [10, 64, 0, 9].into(),
+    };
     let acme = HostTenant {
         name: "acme".parse().unwrap(),
-        key: GreKey(7),
         cidrs: vec!["172.16.0.0/16".parse().unwrap()],
         shards: (0..shards).map(shard).collect(),
     };
     Host {
         node: "host-1".parse().unwrap(),
-        platform: Platform { interface: "plat0".parse().unwrap(), address: [10, 9, 0, 11].into(), mtu: None },
+        platform: Platform { interface: "plat0".parse().unwrap(), address: [10, 9, 0, 11].into(), mtu: None, tunnel: TunnelKind::Gre },
         backend: Backend::Auto,
         runtime_dir: "/run/portway".into(),
         admin: "127.0.0.1:9471".parse().unwrap(),
+        wireguard: None,
         tenants: vec![acme],
     }
 }

@@ -1,6 +1,6 @@
 use super::*;
-use crate::model::{GreKey, Slot};
-use crate::plan::{Link, RouteKey, Ruleset, Sysctl, SysctlKey, rule_tree};
+use crate::model::{GreKey, PrivateKey, PublicKey, Slot};
+use crate::plan::{Endpoint, Link, RouteKey, Ruleset, Sysctl, SysctlKey, rule_tree};
 use proptest::prelude::*;
 
 fn name(n: u8) -> IfName {
@@ -11,20 +11,31 @@ fn ip(n: u8) -> std::net::IpAddr {
     [10, 0, 0, n].into()
 }
 
+fn peer_key(n: u8) -> PublicKey {
+    PublicKey::try_from([n + 1; 32]).unwrap()
+}
+
+fn wireguard_peer(n: u8) -> WireguardPeer {
+    let at = (ip(n), 51820).into();
+    let endpoint = if n < 2 { Endpoint::Roams(Some(at)) } else { Endpoint::Fixed(at) };
+    WireguardPeer { allowed: [ip(n / 2).into()].into(), endpoint, keepalive: 0 }
+}
+
 /// States small enough to collide in every part.
 fn state() -> impl Strategy<Value = State> {
     let few = || 0u8..4;
     let map = |max| proptest::collection::btree_map(few(), few(), 0..max);
-    (map(4), map(4), map(4), map(4), map(4), proptest::collection::btree_set(1u16..40, 0..6)).prop_map(
-        |(links, routes, neighbours, elements, sysctls, slots)| {
-            let kind = |k: u8| if k == 0 { LinkKind::Tun } else { LinkKind::Gre { local: ip(1), remote: None, key: GreKey(k.into()) } };
+    (map(4), map(4), map(4), map(4), map(4), map(4), proptest::collection::btree_set(1u16..40, 0..6)).prop_map(
+        |(links, routes, neighbours, peers, elements, sysctls, slots)| {
+            let kind = |k: u8| match k {
+                0 => LinkKind::Tun,
+                1 => LinkKind::Gre { local: ip(1), remote: None, key: GreKey(k.into()) },
+                _ => LinkKind::Wireguard { key: PrivateKey::new([k; 32]), port: 51820 + u16::from(k) },
+            };
             let links: BTreeMap<_, _> = links
                 .into_iter()
                 .map(|(n, k)| {
-                    (
-                        name(n),
-                        Link { kind: kind(k / 2), mtu: 1400 + u32::from(k % 2), alias: String::new(), group: IfName::GROUP, up: true },
-                    )
+                    (name(n), Link { kind: kind(k), mtu: 1400 + u32::from(k % 2), alias: String::new(), group: IfName::GROUP, up: true })
                 })
                 .collect();
             // Only what stands on an interface that exists can exist.
@@ -40,6 +51,7 @@ fn state() -> impl Strategy<Value = State> {
                     .collect(),
                 addresses: routes.iter().filter_map(|(n, a)| Some((on(*n)?, ip(*a).into()))).collect(),
                 neighbours: neighbours.iter().filter_map(|(n, a)| Some(((on(*n)?, ip(*a)), ip(a + 100)))).collect(),
+                wireguard: peers.iter().filter_map(|(n, k)| Some(((on(*n)?, peer_key(k % 2)), wireguard_peer(*k)))).collect(),
                 routes: routes
                     .iter()
                     .filter_map(|(n, d)| {
@@ -65,6 +77,12 @@ fn state() -> impl Strategy<Value = State> {
 fn tidy(mut state: State) -> State {
     state.sysctls.clear();
     state.elements.retain(|_, elements| !elements.is_empty());
+    // Where one is that moves about is its own business.
+    for peer in state.wireguard.values_mut() {
+        if let Endpoint::Roams(_) = peer.endpoint {
+            peer.endpoint = Endpoint::Roams(None);
+        }
+    }
     state
 }
 

@@ -1,9 +1,9 @@
 //! The gateway's nftables table: who may send, where to, and under which address.
 
-use super::{Carrier, FLOW_TABLE, GatewayTenant, Inputs, Served, Slot, Snat, fence, probes};
-use crate::config::Allow;
+use super::{Carrier, FLOW_TABLE, GatewayTenant, Inputs, Served, Slot, Snat, fence, probes, wrapped};
+use crate::config::{Allow, GatewayTunnel, TunnelKind};
 use crate::model::{IfName, PortRange, TenantName};
-use crate::plan::ruleset::{FROM_A_ROUTER, NO_UNREACHABLE, clamp, flow_table, line, wrapped_in, wrapped_out};
+use crate::plan::ruleset::{FROM_A_ROUTER, NO_UNREACHABLE, clamp, flow_table, line};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Display;
 
@@ -58,7 +58,7 @@ pub fn body(inputs: &Inputs, all: &[Served]) -> String {
     probes::answers(out, all);
     before_routing(out, inputs, all, &asking);
     for served in all {
-        from_tunnel(out, served.slot, inputs.carrier);
+        from_tunnel(out, served.slot, inputs);
         from_tenant(out, served, asking.get(&served.tenant.name).copied());
         policy(out, served.slot, served.tenant, inputs);
     }
@@ -73,20 +73,16 @@ pub(super) fn set<T: Ord + Display>(elements: impl Iterator<Item = T>) -> Option
     (!elements.is_empty()).then(|| format!("{{ {} }}", elements.join(", ")))
 }
 
-/// The outer addresses of our tunnels.
-fn locals(all: &[Served]) -> Option<String> {
-    set(all.iter().map(|served| served.shard.local))
-}
-
 fn networks(all: &[Served]) -> Option<String> {
     set(all.iter().map(|served| format!("\"{}\"", served.tenant.interface)))
 }
 
 fn before_routing(out: &mut String, inputs: &Inputs, all: &[Served], asking: &BTreeMap<&TenantName, Slot>) {
     line(out, format_args!("chain outer {{"));
-    match inputs.carrier {
-        Carrier::Kernel => outer(out, all),
-        Carrier::Userspace => line(out, format_args!("notrack accept")),
+    if looked_up(inputs) {
+        outer(out, all);
+    } else {
+        line(out, "notrack accept");
     }
     line(out, format_args!("}}"));
     // The shards of a tenant have one interface, and an address there each.
@@ -106,9 +102,7 @@ fn before_routing(out: &mut String, inputs: &Inputs, all: &[Served], asking: &BT
         line(out, format_args!("}}"));
     }
     line(out, format_args!("chain before_routing {{ type filter hook prerouting priority raw; policy accept;"));
-    if let Some(locals) = locals(all) {
-        wrapped_in(out, &inputs.config.platform.interface, inputs.facts, locals, "goto outer");
-    }
+    wrapped::taken(out, inputs, all);
     untracked(out, inputs, "daddr");
     let tunnels = all.iter().map(|served| (IfName::tunnel(served.slot), format!("from_tunnel_{}", served.slot)));
     let networks = at.iter().map(|(interface, sharing)| {
@@ -134,7 +128,8 @@ fn outer(out: &mut String, all: &[Served]) {
     line(out, format_args!("meta mark set {SENDER} map @{SENDERS_NET} notrack accept"));
     line(out, format_args!("@th,0,16 != 0x2000 counter name drop_gre_header drop"));
     line(out, format_args!("@th,16,16 != 0x0800 counter name drop_gre_protocol drop"));
-    if let Some(keys) = set(all.iter().map(|served| served.tenant.key.0)) {
+    let key = |served: &Served| if let GatewayTunnel::Gre { key } = served.shard.tunnel { Some(key.0) } else { None };
+    if let Some(keys) = set(all.iter().filter_map(key)) {
         line(out, format_args!("@th,32,32 != {keys} counter name drop_gre_key drop"));
     }
     line(out, format_args!("meta mark set 0"));
@@ -150,13 +145,19 @@ fn dispatch(out: &mut String, key: &str, verdict: &str, to: impl Iterator<Item =
     }
 }
 
-/// A packet just unwrapped. In userspace its three addresses have been checked by the process that unwrapped it. The
-/// kernel unwraps whatever has the tunnel's key and addresses: what did not pass `outer` has no mark of this tunnel.
-fn from_tunnel(out: &mut String, slot: Slot, carrier: Carrier) {
+/// Whether a packet is looked up while it is still wrapped. The kernel's GRE unwraps whatever has a tunnel's key and addresses; our own
+/// data path checks all three, and WireGuard whose key sealed it.
+fn looked_up(inputs: &Inputs) -> bool {
+    (inputs.carrier, inputs.config.platform.tunnel) == (Carrier::Kernel, TunnelKind::Gre)
+}
+
+/// A packet just unwrapped. What should have been looked up and was not has no mark of this tunnel.
+fn from_tunnel(out: &mut String, slot: Slot, inputs: &Inputs) {
     line(out, format_args!("chain from_tunnel_{slot} {{"));
-    match carrier {
-        Carrier::Kernel => line(out, format_args!("meta mark & 0x3fff != {:#x} counter name drop_spoofed_inner drop", slot.bits())),
-        Carrier::Userspace => line(out, format_args!("meta mark set {:#x}", slot.bits())),
+    if looked_up(inputs) {
+        line(out, format_args!("meta mark & 0x3fff != {:#x} counter name drop_spoofed_inner drop", slot.bits()));
+    } else {
+        line(out, format_args!("meta mark set {:#x}", slot.bits()));
     }
     line(out, format_args!("ct zone set {}", slot.zone()));
     line(out, format_args!("}}"));
@@ -199,7 +200,8 @@ fn policy(out: &mut String, slot: Slot, tenant: &GatewayTenant, inputs: &Inputs)
     clamped(out);
     line(out, format_args!("oifname != \"{interface}\" counter name drop_policy drop"));
     line(out, format_args!("ip daddr {NEVER} counter name drop_policy drop"));
-    if inputs.carrier == Carrier::Kernel {
+    // Our own data path for GRE has looked.
+    if (inputs.carrier, inputs.config.platform.tunnel) != (Carrier::Userspace, TunnelKind::Gre) {
         // What is nested never becomes a connection, so it need not be looked for in one.
         line(out, format_args!("ip protocol {NESTED_PROTOCOLS} counter name drop_nested drop"));
         line(out, format_args!("udp dport {NESTED_PORTS} counter name drop_nested drop"));
@@ -240,7 +242,7 @@ fn to_the_machine(out: &mut String, inputs: &Inputs, served: &Served) {
     if served.shard.havip.is_some() && !accept {
         // About packets of our tunnels, which no connection stands for: by these, tunnels learn what their path carries.
         line(out, format_args!("ip daddr {} {ABOUT_OURS} accept", served.shard.local));
-        line(out, format_args!("ip daddr {} ip protocol != gre counter name drop_to_node drop", served.shard.local));
+        wrapped::alone(out, served);
     }
 }
 
@@ -280,14 +282,8 @@ fn hooks(out: &mut String, inputs: &Inputs, all: &[Served]) {
 
     line(out, format_args!("chain output {{ type filter hook output priority raw; policy accept;"));
     let elsewhere = fence::elsewhere(inputs, all, "saddr", "oifname");
-    match locals(all) {
-        // First, for this is most of what passes here.
-        Some(locals) if !elsewhere.is_empty() => {
-            wrapped_out(out, format_args!("{locals} oifname \"{}\"", inputs.config.platform.interface));
-        }
-        Some(locals) => wrapped_out(out, locals),
-        None => {}
-    }
+    // First, for this is most of what passes here.
+    wrapped::sent(out, inputs, all, !elsewhere.is_empty());
     for rule in elsewhere {
         line(out, format_args!("{rule} counter name drop_from_elsewhere drop"));
     }

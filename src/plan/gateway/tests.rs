@@ -1,5 +1,5 @@
 use super::*;
-use crate::config::{Allow, Backend, Platform};
+use crate::config::{Allow, Backend, Platform, TunnelKind};
 use crate::model::{GreKey, PortRange, ShardId};
 use crate::plan::facts::LinkFacts;
 use crate::plan::plan;
@@ -15,22 +15,27 @@ fn to(address: [u8; 4]) -> Snat {
 pub fn gateway(tenants: &[&str], peers: u8) -> Gateway {
     let tenant = |(n, name): (usize, &&str)| GatewayTenant {
         name: name.parse().unwrap(),
-        key: GreKey(7 + u32::try_from(n).unwrap()),
         interface: format!("eni{n}").parse().unwrap(),
         router: None,
         allow: vec![Allow { to: "172.16.0.0/16".parse().unwrap(), tcp: vec![port(5432)], udp: vec![], icmp: true }],
-        shards: vec![GatewayShard { shard: ShardId(0), local: [10, 9, 0, 1].into(), snat: to([172, 16, 101, 10]), havip: None }],
+        shards: vec![GatewayShard {
+            shard: ShardId(0),
+            local: [10, 9, 0, 1].into(),
+            tunnel: GatewayTunnel::Gre { key: GreKey(7 + u32::try_from(n).unwrap()) },
+            snat: to([172, 16, 101, 10]),
+            havip: None,
+        }],
         inner: "10.64.0.0/16".parse().unwrap(),
         track: vec![],
     };
     let peer = |n: u8| StaticPeer {
         host: format!("host-{n}").parse().unwrap(),
-        outer: [10, 9, 0, n].into(),
+        end: PeerEnd::Gre { outer: [10, 9, 0, n].into() },
         inner: tenants.iter().map(|name| (name.parse().unwrap(), vec![IpAddr::from([10, 64, 0, n]).into()])).collect(),
     };
     Gateway {
         node: "gw-1".parse().unwrap(),
-        platform: Platform { interface: "plat0".parse().unwrap(), address: [10, 9, 0, 1].into(), mtu: None },
+        platform: Platform { interface: "plat0".parse().unwrap(), address: [10, 9, 0, 1].into(), mtu: None, tunnel: TunnelKind::Gre },
         backend: Backend::Auto,
         runtime_dir: "/run/portway".into(),
         admin: "127.0.0.1:9470".parse().unwrap(),
@@ -60,9 +65,10 @@ fn state(config: &Gateway, carrier: Carrier) -> State {
 fn state_with(config: &Gateway, carrier: Carrier, facts: &Facts) -> State {
     let (mut slots, mut peers) = (Slots::default(), Numbers::new(u16::MAX));
     slots.assign(&shards(config)).unwrap();
-    peers.assign(config.peers.iter().map(|peer| &peer.outer)).unwrap();
+    peers.assign(&config.peers.iter().filter_map(StaticPeer::outer).collect::<Vec<_>>()).unwrap();
     let hosts: Vec<_> = config.peers.iter().collect();
-    desired(&Inputs { config, carrier, facts, hosts: &hosts, slots: &slots, peers: &peers, holds: &BTreeSet::new() })
+    let keys = shards(config).into_iter().map(|of| (of, PrivateKey::new([7; 32]))).collect();
+    desired(&Inputs { config, carrier, facts, hosts: &hosts, slots: &slots, peers: &peers, keys: &keys, holds: &BTreeSet::new() })
 }
 
 #[test]
@@ -146,7 +152,7 @@ fn a_restarted_gateway_gives_every_host_the_number_it_had() {
     let config = gateway(&["acme"], 50);
     let before = state(&config, Carrier::Kernel);
     let mut recovered = recover_peers(&before);
-    recovered.assign(config.peers.iter().rev().map(|peer| &peer.outer)).unwrap();
+    recovered.assign(&config.peers.iter().rev().filter_map(StaticPeer::outer).collect::<Vec<_>>()).unwrap();
     assert_eq!(recovered, recover_peers(&before));
 }
 
@@ -266,4 +272,45 @@ fn probes_have_a_zone_of_their_own_and_are_not_translated() {
             "oifname \"eni1\" ct zone 24578 accept",
         ]
     );
+}
+
+/// The same gateway with WireGuard tunnels.
+fn wireguard(tenants: &[&str], peers: u8) -> Gateway {
+    let mut config = gateway(tenants, peers);
+    config.platform.tunnel = TunnelKind::Wireguard;
+    for (port, tenant) in (51820..).zip(&mut config.tenants) {
+        tenant.shards[0].tunnel = GatewayTunnel::Wireguard { private_key: "/etc/portway/wg.key".into(), port };
+    }
+    for (n, peer) in (1..).zip(&mut config.peers) {
+        peer.end = PeerEnd::Wireguard { public_key: PrivateKey::new([n; 32]).public(), endpoint: None };
+    }
+    config
+}
+
+#[test]
+fn a_wireguard_tunnel_is_one_device_with_a_peer_for_each_host() {
+    let config = wireguard(&["acme", "umbrella"], 3);
+    let state = state(&config, Carrier::Kernel);
+    assert_eq!(state.links.len(), 2);
+    for (name, link) in &state.links {
+        assert!(matches!(link.kind, LinkKind::Wireguard { .. }), "{name}: {link}");
+        assert_eq!(link.mtu, 1440);
+    }
+    assert_eq!(state.wireguard.len(), 6);
+    assert!(state.neighbours.is_empty() && state.elements.is_empty(), "{state:?}");
+    let route = RouteKey { table: 0x70001, destination: "10.64.0.11/32".parse().unwrap(), metric: 0 };
+    assert_eq!(state.routes[&route], Route::Unicast { interface: "pw-1".parse().unwrap(), via: None, mtu: None });
+}
+
+#[test]
+fn what_wireguard_sends_comes_from_the_address_that_hosts_know() {
+    let body = state(&wireguard(&["acme", "umbrella"], 1), Carrier::Kernel).tables[&NftTable::Inet].body.clone();
+    for line in [
+        "udp sport 51821 ip saddr != 10.9.0.1 ip saddr set 10.9.0.1 notrack accept",
+        "udp dport { 51820, 51821 } fib daddr type local counter name drop_wrong_interface drop",
+        "ip daddr . udp dport { 10.9.0.1 . 51820, 10.9.0.1 . 51821 } counter name drop_wrong_interface drop",
+        "ip protocol { 4, 41, 47, 97 } counter name drop_nested drop",
+    ] {
+        assert!(body.contains(line), "{line} is missing in\n{body}");
+    }
 }

@@ -1,13 +1,15 @@
 //! The function host's nftables tables: whose packet is this, and under which inner address does it leave.
 
-use super::{FLOW_TABLE, HostShard, HostTenant, Inputs, Slot};
+use super::{FLOW_TABLE, HostShard, HostTenant, Inputs, Slot, listen_port};
+use crate::config::HostTunnel;
 use crate::model::IfName;
-use crate::plan::ruleset::{FROM_A_ROUTER, NO_UNREACHABLE, clamp, flow_table, line, wrapped_in, wrapped_out};
+use crate::plan::ruleset::{FROM_A_ROUTER, NO_UNREACHABLE, clamp, flow_table, line, wrapped_in};
 use std::collections::BTreeMap;
 use std::fmt::Display;
 
 /// Named counters, and what each one counts.
-pub const DROPS: [(&str, &str); 5] = [
+pub const DROPS: [(&str, &str); 6] = [
+    ("drop_unlisted_source", "WireGuard packets for a tunnel from elsewhere than its gateway: nobody moves a tunnel's other end"),
     ("drop_wrong_interface", "tunnel packets that came in elsewhere than at the platform's interface"),
     ("drop_nested", "attachments' packets that are tunnels themselves"),
     ("drop_invalid", "packets of no connection's state (conntrack's `invalid`), which would leave untranslated"),
@@ -19,6 +21,28 @@ pub const DROPS: [(&str, &str); 5] = [
 fn map<V: Display>(tunnels: &[(Slot, &HostTenant, &HostShard)], entry: impl Fn(Slot, &HostShard) -> V) -> String {
     let entries: Vec<String> = tunnels.iter().map(|(slot, _, shard)| entry(*slot, shard).to_string()).collect();
     format!("{{ {} }}", entries.join(", "))
+}
+
+/// The WireGuard tunnels of a host.
+struct Wireguard {
+    /// The gateway's address and port, and this end's port.
+    ends: String,
+    /// This end's ports.
+    ports: String,
+}
+
+/// None without any.
+fn wireguard(inputs: &Inputs, tunnels: &[(Slot, &HostTenant, &HostShard)]) -> Option<Wireguard> {
+    let end = |(slot, _, shard): &(Slot, &HostTenant, &HostShard)| match shard.tunnel {
+        HostTunnel::Gre { .. } => None,
+        HostTunnel::Wireguard { port, .. } => Some((format!("{} . {port}", shard.gateway), listen_port(inputs.config, *slot))),
+    };
+    let all: Vec<(String, u16)> = tunnels.iter().filter_map(end).collect();
+    let joined = |each: Vec<String>| format!("{{ {} }}", each.join(", "));
+    (!all.is_empty()).then(|| Wireguard {
+        ends: joined(all.iter().map(|(gateway, port)| format!("{gateway} . {port}")).collect()),
+        ports: joined(all.iter().map(|(_, port)| port.to_string()).collect()),
+    })
 }
 
 /// Everything inside `table inet portway { ... }`.
@@ -49,7 +73,17 @@ pub fn inet(inputs: &Inputs, tunnels: &[(Slot, &HostTenant, &HostShard)]) -> Str
     line(out, "}");
 
     line(out, "chain before_routing { type filter hook prerouting priority raw; policy accept;");
-    wrapped_in(out, &platform.interface, inputs.facts, platform.address, "notrack accept");
+    let wireguard = wireguard(inputs, tunnels);
+    match &wireguard {
+        None => {
+            let gre = format_args!("ip protocol gre ip daddr {}", platform.address);
+            wrapped_in(out, &platform.interface, inputs.facts, gre, "notrack accept");
+        }
+        Some(Wireguard { ends, ports }) => {
+            wrapped_in(out, &platform.interface, inputs.facts, format_args!("ip saddr . udp sport . udp dport {ends}"), "notrack accept");
+            line(out, format_args!("udp dport {ports} fib daddr type local counter name drop_unlisted_source drop"));
+        }
+    }
     line(out, "meta nfproto != ipv4 return");
     line(out, format_args!("iifgroup {} goto out_of_tunnel", IfName::GROUP));
     // A bridge's port has been looked up at its ingress already. Of several matches the narrowest counts: it comes last.
@@ -103,7 +137,13 @@ pub fn inet(inputs: &Inputs, tunnels: &[(Slot, &HostTenant, &HostShard)]) -> Str
     line(out, "}");
 
     line(out, "chain output { type filter hook output priority raw; policy accept;");
-    wrapped_out(out, platform.address);
+    match &wireguard {
+        None => line(out, format_args!("ip saddr {} ip protocol gre notrack accept", platform.address)),
+        // From the address that gateways know, whatever routing would choose.
+        Some(Wireguard { ends, .. }) => {
+            line(out, format_args!("ip daddr . udp dport . udp sport {ends} ip saddr set {} notrack accept", platform.address));
+        }
+    }
     line(out, NO_UNREACHABLE);
     line(out, "}");
 

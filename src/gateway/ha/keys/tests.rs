@@ -1,6 +1,8 @@
 use super::*;
 use crate::model::KeyId;
 use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 
 const DIGITS_OF_A_KEY: &str = "000102030405060708090a0b0c0d0e0f101112131415161718191A1B1C1D1E1F";
 
