@@ -149,7 +149,7 @@ impl Config {
     fn others(&self) -> Vec<(String, IpAddr)> {
         let name = |node: &NodeName| format!("the function host {node}");
         match self {
-            Config::Gateway(gateway) => gateway.peers.iter().filter_map(|peer| Some((name(&peer.host), peer.end.address()?))).collect(),
+            Config::Gateway(gateway) => gateway.peers.iter().filter_map(|peer| Some((name(&peer.host), peer.outer()?))).collect(),
             Config::Host(host) => {
                 host.served().map(|(tenant, shard)| (format!("the gateway of {}", tenant.of(shard.shard)), shard.gateway)).collect()
             }

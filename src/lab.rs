@@ -27,6 +27,7 @@ mod faults;
 mod flows;
 mod ha;
 mod http;
+mod keys;
 mod measure;
 mod netns;
 mod packet;

@@ -127,7 +127,7 @@ async fn gateway(world: &World, way: Way) -> gateway::Node {
     let inner = |n: u8| [(name("t0"), vec![IpAddr::from([10, 64, 0, n]).into()]), (name("t1"), vec!["10.64.7.0/28".parse().unwrap()])];
     let end = match way.tunnel {
         TunnelKind::Gre => PeerEnd::Gre { outer: [10, 9, 0, 11].into() },
-        TunnelKind::Wireguard => PeerEnd::Wireguard { public_key: public_key(9), endpoint: Some("10.9.0.11:51820".parse().unwrap()) },
+        TunnelKind::Wireguard => PeerEnd::Wireguard { public_key: public_key(9) },
     };
     let mut node = gateway::Node::new(
         dir.join("gateway.yaml"),

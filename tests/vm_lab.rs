@@ -1,4 +1,4 @@
-//! The lab's scenarios over the GRE of a stock kernel: the same daemons, the same checks.
+//! The lab's scenarios over the GRE and the WireGuard of a stock kernel: the same daemons, the same checks.
 
 mod vm_support;
 
@@ -23,8 +23,18 @@ fn a_function_reaches_its_database_through_kernel_gre() {
 }
 
 #[test]
+fn a_function_reaches_its_database_through_kernel_wireguard() {
+    assert_eq!(scenario("wireguard")["source_seen"], "172.16.101.10");
+}
+
+#[test]
 fn tenants_with_equal_addresses_never_meet_in_kernel_gre() {
     assert_eq!(scenario("overlap")["leaks"], 0);
+}
+
+#[test]
+fn tenants_with_equal_addresses_never_meet_in_kernel_wireguard() {
+    assert_eq!(scenario("overlap --tunnel wireguard")["leaks"], 0);
 }
 
 #[test]

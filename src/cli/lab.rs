@@ -1,6 +1,6 @@
 //! `portway lab`
 
-use crate::config::Backend;
+use crate::config::{Backend, TunnelKind};
 use crate::lab::scenario::{Options, Scenario};
 use crate::lab::{Kill, Netns, Paint, Servers, Topology, on_interrupt, picture, pinned, rights};
 use anyhow::Context;
@@ -21,6 +21,8 @@ pub struct LabArgs {
 enum LabCommand {
     /// Build the demo's lab with daemons running and containers attached, and leave it standing
     Up {
+        #[arg(long, value_enum, default_value_t)]
+        tunnel: TunnelArg,
         #[arg(long, value_enum, default_value_t)]
         backend: BackendArg,
     },
@@ -76,9 +78,28 @@ impl From<BackendArg> for Backend {
     }
 }
 
+#[derive(Debug, Clone, Copy, Default, clap::ValueEnum)]
+pub enum TunnelArg {
+    #[default]
+    Gre,
+    Wireguard,
+}
+
+impl From<TunnelArg> for TunnelKind {
+    fn from(arg: TunnelArg) -> Self {
+        match arg {
+            TunnelArg::Gre => Self::Gre,
+            TunnelArg::Wireguard => Self::Wireguard,
+        }
+    }
+}
+
 /// For scenarios with gateways that share addresses.
 #[derive(Debug, clap::Args)]
 struct OptionArgs {
+    /// What the tunnels are, unless the scenario's name says it
+    #[arg(long, value_enum, default_value_t)]
+    tunnel: TunnelArg,
     /// What befalls the Active
     #[arg(long, value_enum, default_value_t = Kill::Daemon)]
     kill: Kill,
@@ -100,6 +121,7 @@ struct OptionArgs {
 impl From<OptionArgs> for Options {
     fn from(args: OptionArgs) -> Self {
         Self {
+            tunnel: args.tunnel.into(),
             kill: args.kill,
             interval: args.interval,
             flows: args.flows.into(),
@@ -116,9 +138,9 @@ pub fn run(args: LabArgs) -> anyhow::Result<ExitCode> {
             return run_scenario(scenario, backend.into(), &options.into(), json);
         }
         LabCommand::Serve { tenant } => serve(&tenant)?,
-        LabCommand::Up { backend } => {
+        LabCommand::Up { tunnel, backend } => {
             rights::check()?;
-            let topology = pinned::up(Topology::demo(), &portway()?, backend.into())?;
+            let topology = pinned::up(Topology::demo().with_tunnel(tunnel.into()), &portway()?, backend.into())?;
             println!("{}", picture::draw(&topology));
             println!("The lab is up. Try: portway lab exec fn-1a curl -s http://{}/", topology.tenants[0].server);
             println!("Nodes: {}", topology.nodes().join(", "));

@@ -11,7 +11,7 @@ use super::{Allow, PeerEnd, StaticPeer, TunnelKind};
 use crate::model::{NodeName, ShardId, TenantName, TenantShard};
 use ipnet::IpNet;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 
 const PEERS: Shape = Shape {
     what: "`peers`",
@@ -24,7 +24,6 @@ const PEER: Shape = Shape {
         Field::required("host", "host: host-1"),
         Field::optional("outer", "outer: 10.9.0.11"),
         Field::optional("public_key", "public_key: what `wg pubkey` prints"),
-        Field::optional("endpoint", "endpoint: 10.9.0.11:51820"),
         Field::required("inner", "inner: { acme: [10.64.0.9] }"),
     ],
 };
@@ -103,48 +102,30 @@ impl Decoder {
     }
 
     fn peer_end(&mut self, table: &Table<'_>, checks: &mut PeerChecks<'_>) -> Option<PeerEnd> {
-        let (needed, example, others): (_, _, &[_]) = match checks.tunnel? {
-            TunnelKind::Gre => ("outer", "outer: 10.9.0.11", &["public_key", "endpoint"]),
-            TunnelKind::Wireguard => ("public_key", "public_key: KEY", &["outer"]),
+        let (needed, example, other) = match checks.tunnel? {
+            TunnelKind::Gre => ("outer", "outer: 10.9.0.11", "public_key"),
+            TunnelKind::Wireguard => ("public_key", "public_key: KEY", "outer"),
         };
         if !table.written(needed) {
             self.fault(table.span, format!("this peer lacks `{needed}`"), format!("add `{example}`"));
         }
-        for other in others.iter().filter(|other| table.written(other)) {
+        if table.written(other) {
             self.fault(table.place(other), format!("`{other}` does not go with this kind of tunnel"), format!("write `{example}` instead"));
         }
-        let outer = self.field(table, "outer", |d, node| d.address(node, "the outer address"));
-        let public_key = self.field(table, "public_key", Self::public_key);
-        let endpoint = self.field_or(table, "endpoint", None, |d, node| d.endpoint(node).map(Some));
-        let at = |value, span| At { value, span };
-        let (identity, place) = match checks.tunnel? {
-            TunnelKind::Gre => (outer.as_ref().map(|outer| at(Identity::Outer(outer.value), outer.span)), outer.clone()),
+        let end = match checks.tunnel? {
+            TunnelKind::Gre => {
+                let outer = self.field(table, "outer", |d, node| d.address(node, "the outer address"))?;
+                self.outer(&outer, checks);
+                At { value: PeerEnd::Gre { outer: outer.value }, span: outer.span }
+            }
             TunnelKind::Wireguard => {
-                let place = endpoint.clone().flatten().map(|at| At { value: at.value.ip(), span: at.span });
-                (public_key.as_ref().map(|key| at(Identity::Key(key.value), key.span)), place)
+                let key = self.field(table, "public_key", Self::public_key)?;
+                At { value: PeerEnd::Wireguard { public_key: key.value }, span: key.span }
             }
         };
-        self.unique(&mut checks.identities, identity.as_ref(), "give every host its own: it is how a host is recognised");
-        if let Some(place) = &place {
-            self.outer(place, checks);
-        }
-        match checks.tunnel? {
-            TunnelKind::Gre => Some(PeerEnd::Gre { outer: outer?.value }),
-            TunnelKind::Wireguard => Some(PeerEnd::Wireguard { public_key: public_key?.value, endpoint: endpoint?.map(|at| at.value) }),
-        }
-    }
-
-    fn endpoint(&mut self, node: &Node) -> Option<At<SocketAddr>> {
-        let endpoint = self.socket(node, "endpoint")?;
-        if endpoint.is_ipv6() {
-            self.fault(
-                node.span,
-                format!("the endpoint {endpoint} is IPv6, which is not supported yet"),
-                "write an IPv4 address and a port",
-            );
-            return None;
-        }
-        Some(At { value: endpoint, span: node.span })
+        let identity = At { value: end.value.identity(), span: end.span };
+        self.unique(&mut checks.identities, Some(&identity), "give every host its own: it is how a host is recognised");
+        Some(end.value)
     }
 
     fn outer(&mut self, outer: &At<IpAddr>, checks: &PeerChecks<'_>) {

@@ -6,11 +6,11 @@ use super::node::Node;
 use crate::model::{GreKey, PublicKey, ShardId, Slot};
 use serde::{Deserialize, Serialize};
 use std::fmt;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::path::PathBuf;
 
 /// The kind of all tunnels of a node.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum TunnelKind {
     /// Neither encrypted nor authenticated: whoever can send from a host's outer address is believed (RFC 2784, RFC 2890).
@@ -76,12 +76,8 @@ pub struct HostKey {
 pub enum PeerEnd {
     /// The only source that this host's tunnel packets may have.
     Gre { outer: IpAddr },
-    /// `endpoint`: where it is until it has been heard of; without, the host begins.
-    Wireguard {
-        public_key: PublicKey,
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        endpoint: Option<SocketAddr>,
-    },
+    /// Wherever it is: whoever has the key is this host, and says so itself.
+    Wireguard { public_key: PublicKey },
 }
 
 impl PeerEnd {
@@ -92,19 +88,11 @@ impl PeerEnd {
         }
     }
 
-    /// Where it is, as far as that is known beforehand.
-    pub fn address(&self) -> Option<IpAddr> {
-        match self {
-            PeerEnd::Gre { outer } => Some(*outer),
-            PeerEnd::Wireguard { endpoint, .. } => endpoint.map(|endpoint| endpoint.ip()),
-        }
-    }
-
     /// What no two hosts share.
     pub fn identity(&self) -> Identity {
         match self {
             PeerEnd::Gre { outer } => Identity::Outer(*outer),
-            PeerEnd::Wireguard { public_key, .. } => Identity::Key(*public_key),
+            PeerEnd::Wireguard { public_key } => Identity::Key(*public_key),
         }
     }
 }

@@ -7,7 +7,7 @@ use crate::model::{NodeName, PublicKey, TenantName, TenantShard};
 use ipnet::IpNet;
 use serde::{Deserialize, Deserializer, Serialize};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 
 /// What a caller asks for: where a function host is, and which inner addresses are its own.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -16,11 +16,9 @@ pub struct Spec {
     /// With GRE tunnels.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub outer: Option<IpAddr>,
-    /// With WireGuard tunnels, and where the host is, if that is known.
+    /// With WireGuard tunnels.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub public_key: Option<PublicKey>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub endpoint: Option<SocketAddr>,
     /// By shard, `acme/1`; a tenant alone means its shard 0. A bare address means itself.
     #[serde(deserialize_with = "prefixes")]
     pub inner: BTreeMap<TenantShard, Vec<IpNet>>,
@@ -31,9 +29,9 @@ impl Spec {
     pub const EXAMPLE: &str = r#"{"outer": ADDRESS, "inner": {TENANT: [PREFIX]}}, or with WireGuard "public_key": KEY instead of "outer""#;
 
     pub fn peer(self, host: NodeName) -> Result<StaticPeer, Refusal> {
-        let end = match (self.outer, self.public_key, self.endpoint) {
-            (Some(outer), None, None) => PeerEnd::Gre { outer },
-            (None, Some(public_key), endpoint) => PeerEnd::Wireguard { public_key, endpoint },
+        let end = match (self.outer, self.public_key) {
+            (Some(outer), None) => PeerEnd::Gre { outer },
+            (None, Some(public_key)) => PeerEnd::Wireguard { public_key },
             _ => return Err(Refusal::Invalid(format!("a peer has either an outer address or a public key: write {}", Self::EXAMPLE))),
         };
         Ok(StaticPeer { host, end, inner: self.inner })
@@ -238,7 +236,7 @@ fn check_end(config: &Gateway, end: &PeerEnd) -> Result<(), Refusal> {
     }
     match end {
         PeerEnd::Gre { outer } => check_outer(config, *outer),
-        PeerEnd::Wireguard { endpoint, .. } => endpoint.map_or(Ok(()), |endpoint| check_outer(config, endpoint.ip())),
+        PeerEnd::Wireguard { .. } => Ok(()),
     }
 }
 

@@ -5,13 +5,14 @@ use super::daemon::{Daemon, Launch, Role};
 use super::dir::LabDir;
 use super::error::{During, Error, Result};
 use super::http;
+use super::keys;
 use super::measure;
 use super::netns::Netns;
 use super::process::{Life, Process, poll_until};
 use super::serve::Servers;
 use super::topology::{Attach, Container, NOBODY, PLATFORM, Topology, port};
 use super::wiring;
-use crate::config::Backend;
+use crate::config::{Backend, TunnelKind};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -132,24 +133,32 @@ impl Lab {
         if lab.group.is_some() {
             dir.make_key()?;
         }
-        let gateways = lab.gateways.iter().map(|g| (&g.node, Role::Gateway, configs::gateway(lab, g, backend, &dir.runtime(&g.node))));
-        let hosts = lab.hosts.iter().map(|h| (&h.node, Role::Host, configs::host(lab, h, backend, &dir.runtime(&h.node))));
-        for (node, role, yaml) in gateways.chain(hosts) {
-            let config = self.dir.config(node);
-            std::fs::write(&config, edit(node, yaml)).during(format!("write {}", config.display()))?;
-            let launch = Launch {
-                node: node.clone(),
-                role,
-                netns: self.node(node)?.clone(),
-                portway: portway.to_owned(),
-                config,
-                runtime_dir: self.dir.runtime(node),
-                log: self.dir.log(node),
-                life,
-            };
-            self.daemons.insert(node.clone(), Daemon::start(launch)?);
+        if lab.tunnel == TunnelKind::Wireguard {
+            keys::write(lab, &dir.runtime("node"))?;
         }
-        self.daemons.values_mut().try_for_each(Daemon::await_ready)
+        let gateways =
+            lab.gateways.iter().map(|g| (g.node.clone(), Role::Gateway, configs::gateway(lab, g, backend, &dir.runtime(&g.node))));
+        let hosts = lab.hosts.iter().map(|h| (h.node.clone(), Role::Host, configs::host(lab, h, backend, &dir.runtime(&h.node))));
+        // Gateways first: a WireGuard host whose first word nobody hears says it again after five seconds.
+        for batch in [gateways.collect::<Vec<_>>(), hosts.collect()] {
+            for (node, role, yaml) in batch {
+                let config = self.dir.config(&node);
+                std::fs::write(&config, edit(&node, yaml)).during(format!("write {}", config.display()))?;
+                let launch = Launch {
+                    role,
+                    netns: self.node(&node)?.clone(),
+                    portway: portway.to_owned(),
+                    config,
+                    runtime_dir: self.dir.runtime(&node),
+                    log: self.dir.log(&node),
+                    life,
+                    node: node.clone(),
+                };
+                self.daemons.insert(node, Daemon::start(launch)?);
+            }
+            self.daemons.values_mut().try_for_each(Daemon::await_ready)?;
+        }
+        Ok(())
     }
 
     pub fn daemon(&mut self, node: &str) -> Result<&mut Daemon> {

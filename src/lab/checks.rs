@@ -5,9 +5,10 @@ use super::build::Lab;
 use super::error::{During, Result};
 use super::measure::{connects, echo_requests_received, whoami};
 use super::netns::Netns;
-use super::packet::{ETHERTYPE_IPV4, gre, icmp_echo, ipv4};
+use super::packet::{ETHERTYPE_IPV4, gre, icmp_echo, ipv4, udp};
 use super::process::poll_until;
 use super::topology::{Container, METADATA, PLATFORM, PLATFORM_ADDRESS, port};
+use crate::config::TunnelKind;
 use serde::Serialize;
 use socket2::{Domain, Protocol, Socket, Type};
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
@@ -19,6 +20,7 @@ const SILENCE: Duration = Duration::from_millis(400);
 const ANSWER: Duration = Duration::from_secs(3);
 const ICMP: u8 = 1;
 const GRE: u8 = 47;
+const UDP: u8 = 17;
 /// IPv4 packets with our own header (socket(7), raw(7)).
 const RAW: i32 = 255;
 
@@ -111,6 +113,9 @@ pub fn forged(lab: &Lab) -> Result<Vec<Check>> {
     let (Some(tenant), [host, rest @ ..]) = (topology.tenants.first(), topology.hosts.as_slice()) else { return Ok(vec![]) };
     let Some((_, eni)) = topology.gateways_of(&tenant.name).next() else { return Ok(vec![]) };
     let Some(gateway) = topology.shards_of(&tenant.name).first().map(|s| s.gateway) else { return Ok(vec![]) };
+    if topology.tunnel == TunnelKind::Wireguard {
+        return unsealed(lab, &tenant.name, gateway);
+    }
     let (node, inner) = (lab.node(&host.node)?, topology.inner(tenant, 0, host));
     let ping = |source, to| ipv4(source, to, ICMP, &icmp_echo(0x4647, 1, b"forged"));
     let tunnelled = |from, key, packet: &[u8]| Shot { from, to: gateway, protocol: GRE.into(), packet: gre(key, ETHERTYPE_IPV4, packet) };
@@ -137,6 +142,22 @@ pub fn forged(lab: &Lab) -> Result<Vec<Check>> {
         .iter()
         .map(|(name, shot)| attack(lab, &format!("a gateway drops a tunnel packet with {name}"), &tenant.name, shot, &good))
         .collect()
+}
+
+/// The same where tunnels are encrypted: nobody gets in without a host's key.
+fn unsealed(lab: &Lab, tenant: &str, gateway: Ipv4Addr) -> Result<Vec<Check>> {
+    let topology = &lab.topology;
+    let (Some(host), Some(of)) = (topology.hosts.first(), topology.tenant(tenant)) else { return Ok(vec![]) };
+    let Some(container) = topology.containers.iter().find(|c| c.tenant == tenant && c.host == host.node) else { return Ok(vec![]) };
+    let (inner, honest) = (topology.inner(of, 0, host), icmp_echo(0x4647, 2, b"honest"));
+    let good = Shot { from: lab.node(&container.node)?, to: of.server, protocol: ICMP.into(), packet: honest };
+    let ping = ipv4(inner, of.server, ICMP, &icmp_echo(0x4647, 1, b"forged"));
+    let to_port = udp(51821, topology.port(tenant, 0), &ping);
+    let attacks = [
+        ("GRE", Shot { from: lab.node(&host.node)?, to: gateway, protocol: GRE.into(), packet: gre(of.key, ETHERTYPE_IPV4, &ping) }),
+        ("no seal", Shot { from: lab.node(&host.node)?, to: gateway, protocol: RAW, packet: ipv4(host.outer, gateway, UDP, &to_port) }),
+    ];
+    attacks.iter().map(|(name, shot)| attack(lab, &format!("a gateway drops a packet with {name}"), tenant, shot, &good)).collect()
 }
 
 /// One packet by a raw socket of a namespace.

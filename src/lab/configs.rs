@@ -1,7 +1,8 @@
 //! The daemons' configuration files for a topology, as text.
 
+use super::keys;
 use super::topology::{Eni, Gateway, Group, Host, PLATFORM_IF, Tenant, Topology, port};
-use crate::config::Backend;
+use crate::config::{Backend, TunnelKind};
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
@@ -21,7 +22,7 @@ pub fn key_file(runtime_dir: &Path) -> PathBuf {
 pub fn gateway(lab: &Topology, gateway: &Gateway, backend: Backend, runtime_dir: &Path) -> String {
     let mut yaml = String::new();
     let out = &mut yaml;
-    head(out, "gateway", &gateway.node, &gateway.outer.to_string(), backend, runtime_dir, 9470);
+    head(out, lab, ("gateway", &gateway.node, &gateway.outer.to_string()), backend, runtime_dir, 9470);
     if let Some(group) = &lab.group {
         ha(out, lab, group, runtime_dir);
     }
@@ -29,7 +30,11 @@ pub fn gateway(lab: &Topology, gateway: &Gateway, backend: Backend, runtime_dir:
     for eni in &gateway.enis {
         let tenant = lab.tenant(&eni.tenant).expect("an interface's tenant is in the topology");
         line(out, 4, format_args!("- name: {}", tenant.name));
-        line(out, 6, format_args!("key: {}", tenant.key));
+        match lab.tunnel {
+            TunnelKind::Gre => line(out, 6, format_args!("key: {}", tenant.key)),
+            TunnelKind::Wireguard if lab.group.is_none() => line(out, 6, format_args!("{}", shards_key(lab, tenant, 0, runtime_dir))),
+            TunnelKind::Wireguard => {}
+        }
         line(out, 6, format_args!("interface: {}", eni.interface));
         line(out, 6, format_args!("allow:"));
         let many = format!("\"{}-{}\"", port::IPERF, port::IPERF + 9);
@@ -38,14 +43,18 @@ pub fn gateway(lab: &Topology, gateway: &Gateway, backend: Backend, runtime_dir:
         line(out, 6, format_args!("snat: {{ {address}ports: 1024-65535 }}"));
         line(out, 6, format_args!("inner: {}", tenant.inner));
         if let Some(group) = &lab.group {
-            shards(out, lab, group, gateway, tenant);
+            shards(out, lab, group, gateway, tenant, runtime_dir);
         }
     }
     line(out, 0, format_args!("peers:"));
     line(out, 2, format_args!("static:"));
     for host in &lab.hosts {
         let inner: Vec<String> = gateway.enis.iter().flat_map(|eni| inner(lab, gateway, eni, host)).collect();
-        line(out, 4, format_args!("- {{ host: {}, outer: {}, inner: {{ {} }} }}", host.node, host.outer, inner.join(", ")));
+        let end = match lab.tunnel {
+            TunnelKind::Gre => format!("outer: {}", host.outer),
+            TunnelKind::Wireguard => format!("public_key: {}", keys::of_host(&host.node).public()),
+        };
+        line(out, 4, format_args!("- {{ host: {}, {end}, inner: {{ {} }} }}", host.node, inner.join(", ")));
     }
     yaml
 }
@@ -61,12 +70,16 @@ fn ha(out: &mut String, lab: &Topology, group: &Group, runtime_dir: &Path) {
     }
 }
 
-fn shards(out: &mut String, lab: &Topology, group: &Group, gateway: &Gateway, tenant: &Tenant) {
+fn shards(out: &mut String, lab: &Topology, group: &Group, gateway: &Gateway, tenant: &Tenant, runtime_dir: &Path) {
     line(out, 6, format_args!("shards:"));
     for s in group.shards.iter().filter(|s| s.tenant == tenant.name) {
         let priority = lab.priority(gateway, &tenant.name).map(|p| format!(", priority: {p}")).unwrap_or_default();
         let addresses = format!("platform: {}, tenant: {}", s.platform, s.inside);
-        line(out, 8, format_args!("- {{ shard: {}, vrid: {}, {addresses}{priority} }}", s.shard, s.vrid));
+        let key = match lab.tunnel {
+            TunnelKind::Gre => String::new(),
+            TunnelKind::Wireguard => format!(", {}", shards_key(lab, tenant, s.shard, runtime_dir)),
+        };
+        line(out, 8, format_args!("- {{ shard: {}, vrid: {}, {addresses}{priority}{key} }}", s.shard, s.vrid));
     }
 }
 
@@ -84,25 +97,46 @@ fn inner(lab: &Topology, gateway: &Gateway, eni: &Eni, host: &Host) -> Vec<Strin
 pub fn host(lab: &Topology, host: &Host, backend: Backend, runtime_dir: &Path) -> String {
     let mut yaml = String::new();
     let out = &mut yaml;
-    head(out, "host", &host.node, &host.outer.to_string(), backend, runtime_dir, 9471);
+    head(out, lab, ("host", &host.node, &host.outer.to_string()), backend, runtime_dir, 9471);
+    if lab.tunnel == TunnelKind::Wireguard {
+        line(out, 2, format_args!("wireguard: {{ private_key: {:?} }}", keys::file(runtime_dir, &host.node).display().to_string()));
+    }
     line(out, 2, format_args!("tenants:"));
     for tenant in &lab.tenants {
         line(out, 4, format_args!("- name: {}", tenant.name));
-        line(out, 6, format_args!("key: {}", tenant.key));
+        if lab.tunnel == TunnelKind::Gre {
+            line(out, 6, format_args!("key: {}", tenant.key));
+        }
         line(out, 6, format_args!("cidrs: [{}]", tenant.vpc));
         line(out, 6, format_args!("shards:"));
         for s in lab.shards_of(&tenant.name) {
             let inner = lab.inner(tenant, s.shard, host);
-            line(out, 8, format_args!("- {{ shard: {}, gateway: {}, inner: {inner} }}", s.shard, s.gateway));
+            let key = match lab.tunnel {
+                TunnelKind::Gre => String::new(),
+                TunnelKind::Wireguard => {
+                    let (key, port) = (keys::of_shard(&tenant.name, s.shard).public(), lab.port(&tenant.name, s.shard));
+                    format!(", wireguard: {{ public_key: {key}, port: {port} }}")
+                }
+            };
+            line(out, 8, format_args!("- {{ shard: {}, gateway: {}, inner: {inner}{key} }}", s.shard, s.gateway));
         }
     }
     yaml
 }
 
-fn head(out: &mut String, role: &str, node: &str, address: &str, backend: Backend, runtime_dir: &Path, admin: u16) {
+/// A shard's own key and port, on a gateway.
+fn shards_key(lab: &Topology, tenant: &Tenant, shard: u8, runtime_dir: &Path) -> String {
+    let file = keys::file(runtime_dir, &keys::shard(&tenant.name, shard)).display().to_string();
+    format!("wireguard: {{ private_key: {file:?}, port: {} }}", lab.port(&tenant.name, shard))
+}
+
+fn head(out: &mut String, lab: &Topology, (role, node, address): (&str, &str, &str), backend: Backend, runtime_dir: &Path, admin: u16) {
     line(out, 0, format_args!("{role}:"));
     line(out, 2, format_args!("node: {node}"));
     line(out, 2, format_args!("platform: {{ interface: {PLATFORM_IF}, address: {address} }}"));
+    if lab.tunnel == TunnelKind::Wireguard {
+        line(out, 2, format_args!("tunnel: wireguard"));
+    }
     line(out, 2, format_args!("backend: {}", backend_name(backend)));
     line(out, 2, format_args!("runtime_dir: {:?}", runtime_dir.display().to_string()));
     line(out, 2, format_args!("admin: 127.0.0.1:{admin}"));

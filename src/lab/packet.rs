@@ -44,6 +44,13 @@ pub fn tcp(source: (Ipv4Addr, u16), destination: (Ipv4Addr, u16), flags: u8, dat
     segment
 }
 
+/// Without a checksum, as IPv4 allows (RFC 768).
+pub fn udp(source: u16, destination: u16, payload: &[u8]) -> Vec<u8> {
+    let length = u16::try_from(8 + payload.len()).expect("a lab's packets are small");
+    let words = [source, destination, length, 0].map(u16::to_be_bytes);
+    [words.as_flattened(), payload].concat()
+}
+
 /// RFC 2890 with a key and nothing else.
 pub fn gre(key: u32, protocol: u16, payload: &[u8]) -> Vec<u8> {
     let mut packet = vec![0x20, 0];

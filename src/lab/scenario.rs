@@ -2,9 +2,9 @@
 
 mod drain;
 mod failover;
-mod gre;
 mod group;
 mod handover;
+mod one_tunnel;
 mod overlap;
 mod restart;
 mod shards;
@@ -19,7 +19,7 @@ use super::configs::backend_name;
 use super::error::Result;
 use super::faults::Kill;
 use super::table::{Paint, checks, table};
-use crate::config::Backend;
+use crate::config::{Backend, TunnelKind};
 use serde_json::{Map, Value, json};
 use std::path::Path;
 use std::time::Duration;
@@ -41,11 +41,24 @@ pub enum Scenario {
     SplitBrain,
     /// Shards over several gateways (--nodes, --shards), of which one dies and comes back
     Shards,
+    /// As gre, through WireGuard
+    Wireguard,
+    /// As gre-failover, through WireGuard
+    WireguardFailover,
+}
+
+/// What a lab's tunnels are, and what carries them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Way {
+    tunnel: TunnelKind,
+    backend: Backend,
 }
 
 /// What scenarios of gateways that share HaVips can be told; others take no notice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Options {
+    /// Of scenarios whose name says nothing of it.
+    pub tunnel: TunnelKind,
     pub kill: Kill,
     /// Between advertisements.
     pub interval: Duration,
@@ -60,7 +73,15 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self { kill: Kill::Daemon, interval: Duration::from_millis(100), flows: 1000, idle: Duration::from_secs(2), nodes: 3, shards: 6 }
+        Self {
+            tunnel: TunnelKind::Gre,
+            kill: Kill::Daemon,
+            interval: Duration::from_millis(100),
+            flows: 1000,
+            idle: Duration::from_secs(2),
+            nodes: 3,
+            shards: 6,
+        }
     }
 }
 
@@ -83,19 +104,27 @@ impl Scenario {
             Self::Drain => "drain",
             Self::SplitBrain => "split-brain",
             Self::Shards => "shards",
+            Self::Wireguard => "wireguard",
+            Self::WireguardFailover => "wireguard-failover",
         }
     }
 
     /// Builds the lab, runs the daemons of `portway` in it, and takes it down again.
     pub fn run(self, portway: &Path, backend: Backend, options: &Options) -> Result<Outcome> {
+        let tunnel = match self {
+            Self::Gre | Self::GreFailover => TunnelKind::Gre,
+            Self::Wireguard | Self::WireguardFailover => TunnelKind::Wireguard,
+            Self::Overlap | Self::Restart | Self::Drain | Self::SplitBrain | Self::Shards => options.tunnel,
+        };
+        let way = Way { tunnel, backend };
         match self {
-            Self::Gre => gre::run(portway, backend),
-            Self::Overlap => overlap::run(portway, backend),
-            Self::Restart => restart::run(portway, backend),
-            Self::GreFailover => failover::run(portway, backend, options),
-            Self::Drain => drain::run(portway, backend, options),
-            Self::SplitBrain => split_brain::run(portway, backend, options),
-            Self::Shards => shards::run(portway, backend, options),
+            Self::Gre | Self::Wireguard => one_tunnel::run(self, portway, way),
+            Self::Overlap => overlap::run(portway, way),
+            Self::Restart => restart::run(portway, way),
+            Self::GreFailover | Self::WireguardFailover => failover::run(self, portway, way, options),
+            Self::Drain => drain::run(portway, way, options),
+            Self::SplitBrain => split_brain::run(portway, way, options),
+            Self::Shards => shards::run(portway, way, options),
         }
     }
 }
@@ -150,14 +179,14 @@ fn figure(value: &Value) -> String {
 }
 
 /// A lab with servers and ready daemons; nothing is attached yet.
-pub(super) fn stand(topology: super::Topology, portway: &Path, backend: Backend) -> Result<Lab> {
-    let mut lab = Lab::build(topology)?;
+fn stand(topology: super::Topology, portway: &Path, way: Way) -> Result<Lab> {
+    let mut lab = Lab::build(topology.with_tunnel(way.tunnel))?;
     lab.serve()?;
-    lab.start_daemons(portway, backend)?;
+    lab.start_daemons(portway, way.backend)?;
     Ok(lab)
 }
 
-/// The backend that runs, read from the kind of the tunnel devices: `gre` in the kernel, or `tun`.
+/// The backend that runs, read from the kind of the tunnel devices: the kernel's own, or `tun`.
 pub(super) fn backend_seen(lab: &Lab, asked: Backend) -> Result<String> {
     let Some(gateway) = lab.topology.gateways.first() else { return Ok(backend_name(asked).into()) };
     let links = lab.links(&gateway.node)?;

@@ -7,6 +7,7 @@ mod group;
 
 pub use group::{Group, HaVips, Shard};
 
+use crate::config::TunnelKind;
 use ipnet::Ipv4Net;
 use serde::{Deserialize, Serialize};
 use std::net::Ipv4Addr;
@@ -52,6 +53,8 @@ pub struct Topology {
     /// The gateways are one group that shares HaVips. Without it, each gateway is a shard of every tenant it serves.
     #[serde(default)]
     pub group: Option<Group>,
+    #[serde(default)]
+    pub tunnel: TunnelKind,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -180,7 +183,18 @@ impl Topology {
             decoy: false,
             rp_filter: 1,
             group: None,
+            tunnel: TunnelKind::default(),
         }
+    }
+
+    pub fn with_tunnel(self, tunnel: TunnelKind) -> Self {
+        Self { tunnel, ..self }
+    }
+
+    /// The UDP port of a shard's WireGuard, no other shard's of the lab.
+    pub fn port(&self, tenant: &str, shard: u8) -> u16 {
+        let place = self.tenants.iter().position(|t| t.name == tenant).map_or(0, number);
+        51820 + 16 * u16::from(place) + u16::from(shard)
     }
 
     pub fn tenant(&self, name: &str) -> Option<&Tenant> {

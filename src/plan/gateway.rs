@@ -159,15 +159,13 @@ impl<'a> Inputs<'a> {
             let Some(slot) = self.slots.get(of) else { continue };
             match (&peer.end, self.gre_key(of)) {
                 (PeerEnd::Gre { outer }, Some(key)) => state.merge(self.gre_peer(slot, *outer, key, prefixes)),
-                (PeerEnd::Wireguard { public_key, endpoint }, None) => {
+                (PeerEnd::Wireguard { public_key }, None) => {
                     let interface = IfName::tunnel(slot);
                     state.routes.extend(prefixes.iter().map(|prefix| lead(slot, *prefix, None, 0)));
-                    if self.carrier == Carrier::Kernel {
-                        let peer = WireguardPeer {
-                            allowed: prefixes.iter().copied().collect(),
-                            endpoint: Endpoint::Roams(*endpoint),
-                            keepalive: 0,
-                        };
+                    // Elsewhere they would have sessions that are over, and say so from a node that is not asked.
+                    if self.carrier == Carrier::Kernel && self.has(of) {
+                        let allowed = prefixes.iter().copied().collect();
+                        let peer = WireguardPeer { allowed, endpoint: Endpoint::Roams(None), keepalive: 0 };
                         state.wireguard.insert((interface, *public_key), peer);
                     }
                 }
@@ -176,6 +174,11 @@ impl<'a> Inputs<'a> {
             }
         }
         state
+    }
+
+    /// Whether the addresses of a shard are here.
+    fn has(&self, of: &TenantShard) -> bool {
+        self.config.ha.is_none() || self.holds.contains(of)
     }
 
     /// None: the shard's tunnels are of another kind.

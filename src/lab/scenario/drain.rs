@@ -4,8 +4,7 @@ use super::group::{
     ACTIVE, BACKUP, OFTEN, PLANNED_MS, Pair, TENANT, came_about, goes_on, lost_nothing, mark, merged, of_flows, pings, probe, proof,
     stand_pair, within,
 };
-use super::{Options, Outcome, Scenario};
-use crate::config::Backend;
+use super::{Options, Outcome, Scenario, Way};
 use crate::lab::checks::Check;
 use crate::lab::topology::port;
 use crate::lab::{Result, Transfer, poll_until, unix_ok};
@@ -24,8 +23,8 @@ const LOOK: Duration = Duration::from_millis(2);
 /// Bytes that must have come back before, and again after.
 const WARM: u64 = PACE / 4;
 
-pub(super) fn run(portway: &Path, backend: Backend, options: &Options) -> Result<Outcome> {
-    let Pair { lab, backend, flows, container } = stand_pair(portway, backend, options)?;
+pub(super) fn run(portway: &Path, way: Way, options: &Options) -> Result<Outcome> {
+    let Pair { lab, backend, flows, container } = stand_pair(portway, way, options)?;
     let server = lab.topology.tenants[0].server;
     let transfer = Transfer::start(lab.node(&container.node)?, SocketAddr::from((server, port::ECHO)), Some(PACE))?;
     let moves = |more: u64| {

@@ -4,8 +4,7 @@ use super::group::{
     ACTIVE, BACKUP, OFTEN, PLANNED_MS, Pair, TENANT, bound_ms, came_about, goes_on, lost_nothing, mark, merged, of_flows, pings, probe,
     proof, stand_pair, within,
 };
-use super::{Options, Outcome, Scenario};
-use crate::config::Backend;
+use super::{Options, Outcome, Scenario, Way};
 use crate::lab::Result;
 use crate::lab::checks::Check;
 use serde_json::json;
@@ -16,8 +15,8 @@ use std::path::Path;
 /// [`Topology::priority`]: crate::lab::Topology::priority
 const PRIORITY: u8 = 100;
 
-pub(super) fn run(portway: &Path, backend: Backend, options: &Options) -> Result<Outcome> {
-    let Pair { mut lab, backend, flows, container } = stand_pair(portway, backend, options)?;
+pub(super) fn run(scenario: Scenario, portway: &Path, way: Way, options: &Options) -> Result<Outcome> {
+    let Pair { mut lab, backend, flows, container } = stand_pair(portway, way, options)?;
     let probe = probe(&lab, &container, OFTEN)?;
 
     mark(std::slice::from_ref(&probe))?;
@@ -45,5 +44,5 @@ pub(super) fn run(portway: &Path, backend: Backend, options: &Options) -> Result
     }
     checks.extend(more);
     checks.push(came_about("the node comes back, and every shard has one Active and a Backup in sync", ACTIVE, &healed));
-    Ok(Outcome::new(Scenario::GreFailover, backend, merged([figures, json!(probed), of_flows]), checks))
+    Ok(Outcome::new(scenario, backend, merged([figures, json!(probed), of_flows]), checks))
 }

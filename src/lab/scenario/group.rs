@@ -1,7 +1,6 @@
 //! What the scenarios of gateways that share HaVips have in common.
 
-use super::{Options, backend_seen, stand};
-use crate::config::Backend;
+use super::{Options, Way, backend_seen, stand};
 use crate::lab::checks::Check;
 use crate::lab::topology::{Container, Tenant, Topology, Wiring};
 use crate::lab::{Counts, FlowReport, Flows, Lab, Probe, Probed, Result, poll_until};
@@ -27,8 +26,8 @@ pub const PLANNED_MS: f64 = 5.0;
 const GRACE_MS: f64 = 20.0;
 
 /// The group stands, everybody is attached, and every shard has an Active and a Backup with its flows.
-pub fn stand_group(topology: Topology, portway: &Path, backend: Backend, options: &Options) -> Result<Lab> {
-    let mut lab = stand(topology.with_interval(options.interval), portway, backend)?;
+pub fn stand_group(topology: Topology, portway: &Path, way: Way, options: &Options) -> Result<Lab> {
+    let mut lab = stand(topology.with_interval(options.interval), portway, way)?;
     lab.attach_all()?;
     lab.await_in_sync()?;
     Ok(lab)
@@ -49,9 +48,9 @@ pub struct Pair {
     pub container: Container,
 }
 
-pub fn stand_pair(portway: &Path, backend: Backend, options: &Options) -> Result<Pair> {
-    let lab = stand_group(Topology::group(&[TENANT], 2, 1, &[Wiring::Veth]), portway, backend, options)?;
-    let backend = backend_seen(&lab, backend)?;
+pub fn stand_pair(portway: &Path, way: Way, options: &Options) -> Result<Pair> {
+    let lab = stand_group(Topology::group(&[TENANT], 2, 1, &[Wiring::Veth]), portway, way, options)?;
+    let backend = backend_seen(&lab, way.backend)?;
     lab.await_active(ACTIVE, TENANT, 0)?;
     let flows = open_flows(&lab, options)?;
     let container = lab.topology.containers[0].clone();

@@ -1,8 +1,7 @@
 //! Many tenants with one CIDR on one function host: everybody reaches their own server and nobody else's, also when a
 //! tenant's tunnel is gone and the host's main table would lead the packet to a stranger.
 
-use super::{Outcome, Scenario, backend_seen, stand};
-use crate::config::Backend;
+use super::{Outcome, Scenario, Way, backend_seen, stand};
 use crate::lab::checks::{Check, right_tenant, unreachable};
 use crate::lab::topology::{Container, NOBODY, Topology};
 use crate::lab::{Lab, Result, whoami};
@@ -14,9 +13,9 @@ const TENANTS: usize = 8;
 /// For an answer that must come soon or never.
 const PATIENCE: Duration = Duration::from_millis(500);
 
-pub(super) fn run(portway: &Path, backend: Backend) -> Result<Outcome> {
-    let mut lab = stand(Topology::overlap(TENANTS), portway, backend)?;
-    let backend = backend_seen(&lab, backend)?;
+pub(super) fn run(portway: &Path, way: Way) -> Result<Outcome> {
+    let mut lab = stand(Topology::overlap(TENANTS), portway, way)?;
+    let backend = backend_seen(&lab, way.backend)?;
     let containers = lab.topology.containers.clone();
     let mut checks = decoy(&lab, &containers)?;
     lab.attach_all()?;

@@ -1,7 +1,6 @@
 //! Gateways and hosts restarted under a checksummed transfer and a 1 ms ping: nothing may be lost.
 
-use super::{Outcome, Scenario, backend_seen, stand};
-use crate::config::Backend;
+use super::{Outcome, Scenario, Way, backend_seen, stand};
 use crate::lab::checks::Check;
 use crate::lab::process::poll_until;
 use crate::lab::topology::{Container, Topology, Wiring, port};
@@ -42,10 +41,10 @@ impl Restarted {
     }
 }
 
-pub(super) fn run(portway: &Path, backend: Backend) -> Result<Outcome> {
-    let mut lab = stand(Topology::of(&["acme"], &[Wiring::Veth]), portway, backend)?;
+pub(super) fn run(portway: &Path, way: Way) -> Result<Outcome> {
+    let mut lab = stand(Topology::of(&["acme"], &[Wiring::Veth]), portway, way)?;
     lab.attach_all()?;
-    let backend = backend_seen(&lab, backend)?;
+    let backend = backend_seen(&lab, way.backend)?;
     let container = lab.topology.containers[0].clone();
     let nodes = ["gw-acme", "gw-acme", "gw-acme", "host-1"];
     let rounds = nodes.iter().map(|node| restart_under_traffic(&mut lab, &container, node)).collect::<Result<Vec<Restarted>>>()?;

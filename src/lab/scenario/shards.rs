@@ -4,8 +4,7 @@ use super::group::{
     OFTEN, PLANNED_MS, SELDOM, bound_ms, came_about, goes_on, lost_nothing, mark, merged, of_flows, open_flows, pings, probe, proof,
     stand_group, within,
 };
-use super::{Options, Outcome, Scenario, backend_seen};
-use crate::config::Backend;
+use super::{Options, Outcome, Scenario, Way, backend_seen};
 use crate::lab::checks::Check;
 use crate::lab::topology::{Topology, Wiring};
 use crate::lab::{Lab, Probe, Probed, Result, poll_until};
@@ -21,11 +20,11 @@ const PREEMPT: Duration = Duration::from_secs(4);
 /// A node that comes back has this long to get its shards' flows, and them.
 const HOME: Duration = Duration::from_secs(60);
 
-pub(super) fn run(portway: &Path, backend: Backend, options: &Options) -> Result<Outcome> {
+pub(super) fn run(portway: &Path, way: Way, options: &Options) -> Result<Outcome> {
     let topology =
         Topology::group(&["acme"], options.nodes, options.shards, &[Wiring::Veth]).with_containers(options.shards).with_preempt(PREEMPT);
-    let mut lab = stand_group(topology, portway, backend, options)?;
-    let backend = backend_seen(&lab, backend)?;
+    let mut lab = stand_group(topology, portway, way, options)?;
+    let backend = backend_seen(&lab, way.backend)?;
     let before = lab.await_settled(PREEMPT + STILL.max(options.interval * 20))?;
     let (victim, load) = busiest(&before);
     let flows = open_flows(&lab, options)?;

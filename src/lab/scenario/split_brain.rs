@@ -1,8 +1,7 @@
 //! The gateways of a pair lose sight of each other, and both of everybody else do not: two Actives, until the network heals.
 
 use super::group::{ACTIVE, BACKUP, OFTEN, Pair, TENANT, came_about, goes_on, merged, of_flows, pings, probe, proof, stand_pair};
-use super::{Options, Outcome, Scenario};
-use crate::config::Backend;
+use super::{Options, Outcome, Scenario, Way};
 use crate::lab::checks::Check;
 use crate::lab::cut::hardware_address;
 use crate::lab::topology::PLATFORM_IF;
@@ -21,8 +20,8 @@ const AFTER: u32 = 10;
 /// What may pass beside the protocol's time, in milliseconds.
 const GRACE_MS: f64 = 20.0;
 
-pub(super) fn run(portway: &Path, backend: Backend, options: &Options) -> Result<Outcome> {
-    let Pair { lab, backend, flows, container } = stand_pair(portway, backend, options)?;
+pub(super) fn run(portway: &Path, way: Way, options: &Options) -> Result<Outcome> {
+    let Pair { lab, backend, flows, container } = stand_pair(portway, way, options)?;
     let probe = probe(&lab, &container, OFTEN)?;
 
     probe.mark();

@@ -1,8 +1,9 @@
 use super::*;
-use crate::config::{Allow, Backend, Platform, TunnelKind};
-use crate::model::{GreKey, PortRange, ShardId};
+use crate::config::{Allow, Authentication, Backend, Cast, Ha, HaVip, Platform, TunnelKind};
+use crate::model::{AdvertInterval, ChecksumForm, GreKey, PortRange, ShardId, Vrid, VrrpVersion};
 use crate::plan::facts::LinkFacts;
 use crate::plan::plan;
+use std::time::Duration;
 
 fn port(n: u16) -> PortRange {
     PortRange::new(n, n).unwrap()
@@ -282,7 +283,7 @@ fn wireguard(tenants: &[&str], peers: u8) -> Gateway {
         tenant.shards[0].tunnel = GatewayTunnel::Wireguard { private_key: "/etc/portway/wg.key".into(), port };
     }
     for (n, peer) in (1..).zip(&mut config.peers) {
-        peer.end = PeerEnd::Wireguard { public_key: PrivateKey::new([n; 32]).public(), endpoint: None };
+        peer.end = PeerEnd::Wireguard { public_key: PrivateKey::new([n; 32]).public() };
     }
     config
 }
@@ -313,4 +314,37 @@ fn what_wireguard_sends_comes_from_the_address_that_hosts_know() {
     ] {
         assert!(body.contains(line), "{line} is missing in\n{body}");
     }
+}
+
+#[test]
+fn only_the_node_that_has_a_shard_has_its_peers() {
+    let mut config = wireguard(&["acme"], 2);
+    config.ha = Some(Ha {
+        nodes: [("gw-1", 1), ("gw-2", 2)].map(|(node, n)| (node.parse().unwrap(), IpAddr::from([10, 9, 0, n]))).into(),
+        interval: AdvertInterval::try_from(Duration::from_millis(100)).unwrap(),
+        version: VrrpVersion::default(),
+        checksum: ChecksumForm::PseudoHeader,
+        cast: Cast::default(),
+        preempt: None,
+        accept: false,
+        authentication: Authentication::default(),
+        keys: vec![],
+        sync_port: 3790,
+        track: vec![],
+        retained: BTreeSet::new(),
+    });
+    config.tenants[0].shards[0].havip = Some(HaVip { vrid: Vrid::try_from(51).unwrap(), priority: None });
+    let peers = |holds: BTreeSet<TenantShard>| {
+        let mut slots = Slots::default();
+        slots.assign(&shards(&config)).unwrap();
+        let keys = shards(&config).into_iter().map(|of| (of, PrivateKey::new([7; 32]))).collect();
+        let hosts: Vec<_> = config.peers.iter().collect();
+        let (facts, numbers, carrier) = (facts(), Numbers::new(u16::MAX), Carrier::Kernel);
+        let inputs =
+            Inputs { config: &config, carrier, facts: &facts, hosts: &hosts, slots: &slots, peers: &numbers, keys: &keys, holds: &holds };
+        let state = desired(&inputs);
+        assert!(state.routes.keys().any(|key| key.destination == "10.64.0.11/32".parse().unwrap()), "the way in stands on both");
+        state.wireguard.len()
+    };
+    assert_eq!((peers(BTreeSet::new()), peers(["acme/0".parse().unwrap()].into())), (0, 2));
 }
