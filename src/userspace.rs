@@ -18,6 +18,7 @@ mod transmit;
 mod tun;
 pub mod urgent;
 pub mod vnet;
+pub mod wireguard;
 
 pub use counters::{DropReason, Snapshot, TrafficCount};
 pub use dataplane::{Dataplane, DataplaneConfig, Descriptors, Error, Role};

@@ -162,7 +162,7 @@ fn accept(
 /// quotes was for. It goes on with this source, as the true one may be any, which no check could tell from a forgery and for
 /// which the reverse path filter finds no route. Who gets the error does not look at it (RFC 1191); which connection it
 /// belongs to, if any, conntrack finds by what is quoted.
-fn reporting(packet: &[u8], ip: &ipv4::Header) -> Option<Ipv4Addr> {
+pub(super) fn reporting(packet: &[u8], ip: &ipv4::Header) -> Option<Ipv4Addr> {
     icmp::quoted(packet, ip).filter(|quoted| quoted.source == ip.destination).map(|quoted| quoted.destination)
 }
 

@@ -66,6 +66,11 @@ impl<'a> Segments<'a> {
         })
     }
 
+    /// The big packet, of which [`Segments::next`] gives ranges.
+    pub fn packet(&self) -> &'a [u8] {
+        self.packet
+    }
+
     /// The next packet: how much of `buffer` is its header, and which range of the big packet follows.
     pub fn next(&mut self, buffer: &mut HeaderBuffer) -> Option<(usize, Range<usize>)> {
         let end = self.packet.len();

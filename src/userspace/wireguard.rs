@@ -1,0 +1,69 @@
+//! WireGuard carried by this process, for kernels without it: one device with any number of interfaces, each a TUN device, a key and a UDP socket,
+//! and each with any number of peers. [`Device`] is the way in.
+//!
+//! ```text
+//!            TUN queue 0..n of each interface                      UDP socket 0..n of each interface
+//! transmit:  read -> whose? -> segments -> seal -> one sendmmsg    (a thread for each n)
+//! receive:   one writev <- coalesce <- may it? <- open <- recvmmsg (a thread for each n)
+//! control:   handshakes, timers; asked by the others through the inbox, never waited for
+//! ```
+//!
+//! Pure: `message`, `stamp`, `replay`, `mac`, `limit`, `timers`, `table`, `inbox`. With a cipher: `noise` (handshakes), `session` (data). With system calls:
+//! `socket`, `sealer`, `receive`, `transmit`, `handshake`, `control`, `device`.
+//!
+//! # Whose protocol core
+//!
+//! The handshake is `snow`'s: WireGuard's is the Noise pattern IKpsk2 with a time as its payload, which that crate does as it is. The cipher of data
+//! is `aws-lc-rs`'s, by the keys that the handshake leaves. Compared with it:
+//!
+//! | | `snow` 0.10 + `aws-lc-rs` | `gotatun` 0.10 | `boringtun` 0.7 |
+//! |---|---|---|---|
+//! | several threads for one peer | yes: a session is shared, nothing is locked over the cipher | `Tunn` is `&mut` for every packet | the same |
+//! | the stamp of our initiations | an argument, as machines that share a key need | the clock's at the peer's making, out of reach | the same |
+//! | stamps of theirs (replays after a peer was removed) | known | out of reach | out of reach |
+//! | clock | an argument: tests turn it | read inside | read inside |
+//! | timers | only those that run | every peer polled | every peer polled |
+//! | a packet | in place | an allocation and a copy | a copy |
+//! | memory of an idle peer | see `tests/userspace_wireguard_scale.rs` | 10 KB: room for eight sessions | 10 KB |
+//! | cipher | `aws-lc-rs` | the same | `ring`, which deny.toml bans |
+//!
+//! What these two have and we had to write are the timers of the whitepaper's section 6, cookies and the window against replays; they are small, and tested
+//! against other implementations.
+//!
+//! # What threads may do at once
+//!
+//! Any number may seal by one session (an atomic counter) and open by it (a lock for a bit in a bitmap). The kernel gives a flow to one queue, and a
+//! peer's datagrams to one socket, so packets stay in order. A look-up by the number of a session is one hash, by an inner address that of `lpm`.
+//! A peer that nothing happens to has no timer, and is looked at by nobody.
+
+mod control;
+mod counters;
+mod device;
+mod event;
+mod handshake;
+mod inbox;
+mod limit;
+mod mac;
+pub mod message;
+mod noise;
+mod peer;
+mod receive;
+mod replay;
+mod role;
+mod sealer;
+mod session;
+mod shared;
+mod socket;
+mod stamp;
+mod table;
+mod timers;
+mod transmit;
+
+pub use counters::{DropReason, InterfaceCount};
+pub use device::{Device, DeviceConfig, Error};
+pub use event::Event;
+pub use limit::Limit;
+pub use peer::{PeerConfig, PeerStatus};
+pub use role::{Descriptors, Role};
+pub use shared::{Clocks, InterfaceConfig};
+pub use stamp::Stamp;

@@ -1,0 +1,226 @@
+//! Handshakes as they are carried out: by the control thread, and by whoever owns the device. Never by the threads that carry packets: an
+//! answer costs five agreements on a secret, 0.2 ms.
+
+use super::counters::DropReason;
+use super::event::Event;
+use super::mac::{self, Marker};
+use super::message::{CookieReply, Initiation, Response, word};
+use super::noise::{self, Opened};
+use super::peer::{Attempt, Peer};
+use super::sealer::{Sealer, send_one};
+use super::session::{REJECT_AFTER, Session};
+use super::shared::{Held, Interface, Shared};
+use super::timers::{Action, JITTER, REKEY_TIMEOUT, Trying, due};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+
+/// When to look again at a peer about which something is due that could not be done.
+const LATER: u64 = 1_000;
+
+/// Sends an initiation: now, or, unless it is `urgent`, not before the last one has had time to be answered.
+pub fn begin(shared: &Shared, interface: &Arc<Interface>, peer: &Arc<Peer>, urgent: bool) -> Result<(), DropReason> {
+    let result = try_begin(shared, interface, peer, urgent);
+    if let Err(reason) = result {
+        peer.asked.store(false, Relaxed);
+        interface.dropped(reason);
+    }
+    result
+}
+
+fn try_begin(shared: &Shared, interface: &Arc<Interface>, peer: &Arc<Peer>, urgent: bool) -> Result<(), DropReason> {
+    let now = shared.now();
+    let mut handshake = peer.handshake();
+    if handshake.removed || !interface.is_sending() {
+        return Err(DropReason::Silent);
+    }
+    let former = handshake.attempt.as_ref().map(|attempt| (attempt.local, attempt.sent, attempt.trying));
+    if former.is_some_and(|(_, sent, _)| !urgent && now < sent + REKEY_TIMEOUT) {
+        return Ok(());
+    }
+    let to = peer.endpoint().ok_or(DropReason::NoEndpoint)?;
+    let random = getrandom::u32().map_err(|_| DropReason::NoSession)?;
+    let local = interface.reserve(peer).map_err(|_| DropReason::NoSession)?;
+    let stamp = interface.next_stamp(shared.wall());
+    let Ok((initiating, mut message)) = noise::initiate(&interface.config.key, &peer.key, local, stamp) else {
+        interface.release([local]);
+        return Err(DropReason::BadHandshake);
+    };
+    let cookie = handshake.cookie.filter(|(_, since)| now < since + mac::COOKIE_LIFE.as_millis() as u64);
+    let mac1 = Marker::of(&peer.key).seal(&mut message, cookie.map(|(cookie, _)| cookie).as_ref());
+    let since = former.map_or(now, |(_, _, trying)| trying.since);
+    let trying = Trying { since: if urgent { now } else { since }, next: now + REKEY_TIMEOUT + u64::from(random) % JITTER };
+    interface.release(former.map(|(local, ..)| local));
+    handshake.attempt = Some(Box::new(Attempt { initiating, local, mac1, trying, sent: now }));
+    drop(handshake);
+    peer.asked.store(true, Relaxed);
+    send_one(interface, to, &message);
+    peer.marks.sent(false, 0, now);
+    watch(shared, interface, peer, trying.next);
+    Ok(())
+}
+
+/// Opens an initiation and answers it, if it is from a peer; if not, the owner is told.
+pub fn answer(shared: &Shared, interface: &Arc<Interface>, source: SocketAddr, message: &Initiation) -> Result<(), DropReason> {
+    let opened = noise::open(&interface.config.key, message).map_err(|_| DropReason::BadHandshake)?;
+    let peer = interface.table().peer(&opened.key).cloned();
+    match peer {
+        Some(peer) => respond(shared, interface, &peer, source, opened),
+        None => {
+            let (name, bytes) = (interface.config.name.clone(), Box::new(*message));
+            shared.tell(Event::UnknownInitiation { interface: name, source, key: opened.key, stamp: opened.stamp, bytes });
+            Err(DropReason::UnknownKey)
+        }
+    }
+}
+
+fn respond(shared: &Shared, interface: &Arc<Interface>, peer: &Arc<Peer>, source: SocketAddr, opened: Opened) -> Result<(), DropReason> {
+    let now = shared.now();
+    let mut handshake = peer.handshake();
+    if handshake.removed {
+        return Err(DropReason::UnknownKey);
+    }
+    if !interface.is_sending() {
+        return Err(DropReason::Silent);
+    }
+    if opened.stamp <= handshake.heard {
+        return Err(DropReason::Replayed);
+    }
+    let (stamp, remote) = (opened.stamp, opened.remote);
+    let local = interface.reserve(peer).map_err(|_| DropReason::NoSession)?;
+    let made =
+        opened.respond(local).ok().and_then(|(response, keys)| Some((response, Session::new(&keys, local, remote, false, now).ok()?)));
+    let Some((mut response, session)) = made else {
+        interface.release([local]);
+        return Err(DropReason::BadHandshake);
+    };
+    handshake.heard = stamp;
+    let session = Arc::new(session);
+    interface.hold(peer, &session);
+    interface.release_sessions(&peer.answered(session));
+    let cookie = handshake.cookie.filter(|(_, since)| now < since + mac::COOKIE_LIFE.as_millis() as u64);
+    drop(handshake);
+    Marker::of(&peer.key).seal(&mut response, cookie.map(|(cookie, _)| cookie).as_ref());
+    agreed(shared, interface, peer, source, now);
+    if let Some(to) = peer.endpoint() {
+        send_one(interface, to, &response);
+    }
+    let by = peer.marks.received(false, peer.keepalive.load(Relaxed), now);
+    shared.look(by, interface, peer);
+    watch(shared, interface, peer, now + REJECT_AFTER);
+    Ok(())
+}
+
+/// Takes the answer to an initiation of ours, and sends what has waited for it.
+pub fn conclude(
+    shared: &Shared,
+    interface: &Arc<Interface>,
+    source: SocketAddr,
+    message: &Response,
+    sealer: &mut Sealer,
+) -> Result<(), DropReason> {
+    let now = shared.now();
+    let Some(Held { peer, session: None }) = interface.held(word(message, 8)) else { return Err(DropReason::UnknownSession) };
+    let mut handshake = peer.handshake();
+    let attempt = handshake.attempt.as_mut().filter(|attempt| attempt.local == word(message, 8)).ok_or(DropReason::UnknownSession)?;
+    let keys = attempt.initiating.finish(message).map_err(|_| DropReason::BadHandshake)?;
+    let session = Session::new(&keys, attempt.local, word(message, 4), true, now).map_err(|_| DropReason::BadHandshake)?;
+    handshake.attempt = None;
+    let session = Arc::new(session);
+    interface.hold(&peer, &session);
+    interface.release_sessions(&peer.begun(session));
+    peer.asked.store(false, Relaxed);
+    drop(handshake);
+    peer.marks.clear();
+    agreed(shared, interface, &peer, source, now);
+    sealer.release(shared, interface, &peer, true);
+    let by = peer.marks.received(false, peer.keepalive.load(Relaxed), now);
+    shared.look(by, interface, &peer);
+    watch(shared, interface, &peer, now + REJECT_AFTER);
+    Ok(())
+}
+
+/// Takes a cookie, for the next initiation: it comes when the last has had its time.
+pub fn take_cookie(shared: &Shared, interface: &Interface, message: &CookieReply) -> Result<(), DropReason> {
+    let Some(Held { peer, session: None }) = interface.held(mac::receiver(message)) else { return Err(DropReason::UnknownSession) };
+    let mut handshake = peer.handshake();
+    let attempt = handshake.attempt.as_ref().filter(|a| a.local == mac::receiver(message)).ok_or(DropReason::UnknownSession)?;
+    let cookie = Marker::of(&peer.key).cookie(message, &attempt.mac1).ok_or(DropReason::BadHandshake)?;
+    handshake.cookie = Some((cookie, shared.now()));
+    Ok(())
+}
+
+/// Does what is due about a peer, and sees to it that it is looked at again.
+pub fn look(shared: &Shared, interface: &Arc<Interface>, peer: &Arc<Peer>) {
+    let now = shared.now();
+    let actions = due(&peer.view(&peer.handshake()), now).0;
+    for action in actions {
+        match action {
+            Action::GiveUp => {
+                interface.release(peer.handshake().attempt.take().map(|attempt| attempt.local));
+                interface.drops.count(DropReason::NoSession, peer.waited().len() as u64);
+                peer.marks.clear();
+                peer.asked.store(false, Relaxed);
+            }
+            Action::Expire => interface.release_sessions(&peer.expire(REJECT_AFTER, now)),
+            // They began one meanwhile, and it is in use.
+            Action::Resend if overtaken(peer, now) => {
+                interface.release(peer.handshake().attempt.take().map(|attempt| attempt.local));
+                peer.asked.store(false, Relaxed);
+            }
+            Action::Resend | Action::Renew => {
+                if begin(shared, interface, peer, false).is_err() {
+                    interface.release(peer.handshake().attempt.take().map(|attempt| attempt.local));
+                    peer.marks.clear();
+                }
+            }
+            Action::Keepalive => keepalive(shared, interface, peer, now),
+        }
+    }
+    let (open, next) = due(&peer.view(&peer.handshake()), now);
+    let next = if open.is_empty() { next } else { Some(now + LATER) };
+    if let Some(by) = next {
+        watch(shared, interface, peer, by);
+    }
+}
+
+/// Whether there is a session to send by that is younger than the attempt at one.
+fn overtaken(peer: &Peer, now: u64) -> bool {
+    let since = peer.handshake().attempt.as_ref().map(|attempt| attempt.trying.since);
+    peer.session(now).zip(since).is_some_and(|(session, since)| session.created >= since)
+}
+
+/// Lets the other side hear from us; where there is no session and there always should be one, by beginning one.
+fn keepalive(shared: &Shared, interface: &Arc<Interface>, peer: &Arc<Peer>, now: u64) {
+    // Whether it works or not, it is tried again in its own time only.
+    peer.marks.sent(false, 0, now);
+    match peer.session(now).zip(peer.endpoint()) {
+        Some((session, to)) => match session.keepalive() {
+            Ok(message) => send_one(interface, to, &message),
+            Err(reason) => interface.dropped(reason),
+        },
+        None if peer.keepalive.load(Relaxed) > 0 => _ = begin(shared, interface, peer, false),
+        None => {}
+    }
+}
+
+fn agreed(shared: &Shared, interface: &Interface, peer: &Peer, source: SocketAddr, now: u64) {
+    peer.agreed.store(now, Relaxed);
+    roam(shared, interface, peer, source);
+    let heard = peer.handshake().heard;
+    let endpoint = peer.endpoint().unwrap_or(source);
+    shared.tell(Event::Handshake { interface: interface.config.name.clone(), key: peer.key, endpoint, heard });
+}
+
+/// Something authentic came from there.
+pub fn roam(shared: &Shared, interface: &Interface, peer: &Peer, source: SocketAddr) {
+    if peer.heard_at(source, interface.config.roaming) {
+        shared.tell(Event::Roamed { interface: interface.config.name.clone(), key: peer.key, endpoint: source });
+    }
+}
+
+fn watch(shared: &Shared, interface: &Arc<Interface>, peer: &Arc<Peer>, by: u64) {
+    if peer.marks.claim(by) {
+        shared.inbox.look(by, interface, peer);
+    }
+}

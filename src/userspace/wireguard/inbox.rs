@@ -1,0 +1,155 @@
+//! What waits for the thread that does handshakes: messages of them, requests to begin one, and peers to look at later. No I/O.
+
+use super::peer::Peer;
+use super::shared::Interface;
+use std::cmp::{Ordering, Reverse};
+use std::collections::{BinaryHeap, VecDeque};
+use std::net::SocketAddr;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
+
+/// Handshake messages that may wait: at 0.2 ms each, a fifth of a second's work.
+const ROOM: usize = 1_024;
+/// When so many wait, whoever sends another must first show that it is where it says.
+const LOAD: usize = 128;
+
+/// A handshake message whose mac1 is right.
+#[derive(Debug)]
+pub struct Received {
+    pub interface: Arc<Interface>,
+    pub source: SocketAddr,
+    pub bytes: Box<[u8]>,
+}
+
+/// One thing to do.
+#[derive(Debug)]
+pub enum Work {
+    Message(Received),
+    Begin(Arc<Interface>, Arc<Peer>),
+    /// The peer was to be looked at by then.
+    Look(Arc<Interface>, Arc<Peer>, u64),
+    Stop,
+}
+
+#[derive(Debug, Default)]
+pub struct Inbox {
+    waiting: Mutex<Waiting>,
+    ready: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct Waiting {
+    messages: VecDeque<Received>,
+    begin: VecDeque<(Weak<Interface>, Weak<Peer>)>,
+    looks: BinaryHeap<Reverse<Look>>,
+    stop: bool,
+}
+
+#[derive(Debug)]
+struct Look {
+    by: u64,
+    interface: Weak<Interface>,
+    peer: Weak<Peer>,
+}
+
+impl Inbox {
+    /// Whether there was room.
+    pub fn message(&self, received: Received) -> bool {
+        let mut waiting = self.lock();
+        let room = waiting.messages.len() < ROOM;
+        if room {
+            waiting.messages.push_back(received);
+            self.ready.notify_one();
+        }
+        room
+    }
+
+    pub fn is_loaded(&self) -> bool {
+        self.lock().messages.len() >= LOAD
+    }
+
+    pub fn begin(&self, interface: &Arc<Interface>, peer: &Arc<Peer>) {
+        self.lock().begin.push_back((Arc::downgrade(interface), Arc::downgrade(peer)));
+        self.ready.notify_one();
+    }
+
+    pub fn look(&self, by: u64, interface: &Arc<Interface>, peer: &Arc<Peer>) {
+        let look = Look { by, interface: Arc::downgrade(interface), peer: Arc::downgrade(peer) };
+        let mut waiting = self.lock();
+        let first = waiting.looks.peek().is_none_or(|Reverse(first)| by < first.by);
+        waiting.looks.push(Reverse(look));
+        if first {
+            self.ready.notify_one();
+        }
+    }
+
+    pub fn stop(&self) {
+        self.lock().stop = true;
+        self.ready.notify_one();
+    }
+
+    /// The next thing to do; waits until there is one. What was promised for a time goes before what just came.
+    pub fn next(&self, now: impl Fn() -> u64) -> Work {
+        let mut waiting = self.lock();
+        loop {
+            if waiting.stop {
+                return Work::Stop;
+            }
+            let time = now();
+            while let Some(Reverse(look)) = waiting.looks.peek()
+                && look.by <= time
+            {
+                let alive = look.interface.upgrade().zip(look.peer.upgrade()).map(|(interface, peer)| (interface, peer, look.by));
+                waiting.looks.pop();
+                if let Some((interface, peer, by)) = alive {
+                    return Work::Look(interface, peer, by);
+                }
+            }
+            while let Some((interface, peer)) = waiting.begin.pop_front() {
+                if let Some((interface, peer)) = interface.upgrade().zip(peer.upgrade()) {
+                    return Work::Begin(interface, peer);
+                }
+            }
+            if let Some(received) = waiting.messages.pop_front() {
+                return Work::Message(received);
+            }
+            waiting = match waiting.looks.peek() {
+                Some(Reverse(look)) => {
+                    let time = Duration::from_millis(look.by - time);
+                    self.ready.wait_timeout(waiting, time).unwrap_or_else(PoisonError::into_inner).0
+                }
+                None => self.ready.wait(waiting).unwrap_or_else(PoisonError::into_inner),
+            };
+        }
+    }
+
+    /// Messages that wait.
+    #[cfg(test)]
+    pub fn waiting(&self) -> usize {
+        self.lock().messages.len()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Waiting> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl PartialEq for Look {
+    fn eq(&self, other: &Self) -> bool {
+        self.by == other.by
+    }
+}
+
+impl Eq for Look {}
+
+impl PartialOrd for Look {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Look {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.by.cmp(&other.by)
+    }
+}

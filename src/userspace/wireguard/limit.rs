@@ -1,0 +1,86 @@
+//! How many initiations one source may send: a bucket of tokens for each address, for no more addresses than there is room for.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+
+/// Addresses that are remembered; 48 bytes each.
+const ROOM: usize = 16_384;
+/// Milliseconds between two looks for buckets that are full again.
+const SWEEP: u64 = 1_000;
+
+/// Initiations that one address may send.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limit {
+    /// Each second; at least 1.
+    pub rate: u32,
+    /// At once, after a while of none.
+    pub burst: u32,
+}
+
+impl Default for Limit {
+    /// As other implementations have it under load is 20 and 5; behind one address there may be many hosts that start together.
+    fn default() -> Self {
+        Self { rate: 20, burst: 50 }
+    }
+}
+
+#[derive(Debug)]
+pub struct Buckets {
+    limit: Limit,
+    /// Thousandths of a token, and when they were counted.
+    buckets: HashMap<IpAddr, (u64, u64)>,
+    swept: u64,
+}
+
+impl Buckets {
+    pub fn new(limit: Limit) -> Self {
+        Self { limit, buckets: HashMap::new(), swept: 0 }
+    }
+
+    /// Whether one more may pass; `now` in milliseconds. While there is no room to remember a new address, it may not.
+    pub fn take(&mut self, source: IpAddr, now: u64) -> bool {
+        let (rate, full) = (u64::from(self.limit.rate.max(1)), u64::from(self.limit.burst.max(1)) * 1_000);
+        let tokens = |(tokens, counted): (u64, u64)| full.min(tokens + now.saturating_sub(counted).saturating_mul(rate));
+        if self.buckets.len() >= ROOM && !self.buckets.contains_key(&source) {
+            if now < self.swept + SWEEP {
+                return false;
+            }
+            self.swept = now;
+            self.buckets.retain(|_, bucket| tokens(*bucket) < full);
+            if self.buckets.len() >= ROOM {
+                return false;
+            }
+        }
+        let bucket = self.buckets.entry(source).or_insert((full, now));
+        let have = tokens(*bucket);
+        let passes = have >= 1_000;
+        *bucket = (have - if passes { 1_000 } else { 0 }, now);
+        passes
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_burst_then_a_rate_for_each_source_by_itself() {
+        let mut buckets = Buckets::new(Limit { rate: 20, burst: 5 });
+        let [a, b] = [1, 2].map(|n| IpAddr::from([192, 0, 2, n]));
+        assert_eq!((0..100).filter(|_| buckets.take(a, 1_000)).count(), 5);
+        assert!(buckets.take(b, 1_000));
+        // From now on one every 50 ms.
+        let passed = (0..1_000).filter(|ms| buckets.take(a, 1_001 + ms)).count();
+        assert_eq!(passed, 20);
+    }
+
+    #[test]
+    fn room_comes_back_when_sources_are_quiet() {
+        let mut buckets = Buckets::new(Limit { rate: 1, burst: 1 });
+        let source = |n: usize| IpAddr::from((n as u32).to_be_bytes());
+        assert_eq!((0..ROOM + 100).filter(|n| buckets.take(source(*n), 5_000)).count(), ROOM);
+        assert!(!buckets.take(source(ROOM + 1), 5_500), "nobody is forgotten yet");
+        assert!(buckets.take(source(ROOM + 1), 6_600));
+        assert_eq!(buckets.buckets.len(), 1);
+    }
+}

@@ -1,0 +1,180 @@
+//! The handshake: Noise_IKpsk2_25519_ChaChaPoly_BLAKE2s, by the crate `snow`, in WireGuard's messages (whitepaper section 5.4). Without a
+//! pre-shared key, which then is 32 zeros.
+
+use super::message::{INITIATION, Initiation, RESPONSE, Response, word};
+use super::stamp::Stamp;
+use crate::model::{PrivateKey, PublicKey};
+use snow::params::{CipherChoice, DHChoice, HashChoice, NoiseParams};
+use snow::resolvers::{CryptoResolver, DefaultResolver};
+use snow::types::{Cipher, Dh, Hash, Random};
+use snow::{Builder, HandshakeState};
+use std::fmt;
+use std::ops::Range;
+use std::sync::LazyLock;
+use zeroize::Zeroizing;
+
+const PROLOGUE: &[u8] = b"WireGuard v1 zx2c4 Jason@zx2c4.com";
+const NO_PSK: [u8; 32] = [0; 32];
+
+static PATTERN: LazyLock<NoiseParams> =
+    LazyLock::new(|| "Noise_IKpsk2_25519_ChaChaPoly_BLAKE2s".parse().expect("a pattern that snow knows"));
+
+/// Where Noise's own message stands in WireGuard's.
+const INITIATION_NOISE: Range<usize> = 8..116;
+const RESPONSE_NOISE: Range<usize> = 12..60;
+
+#[derive(Debug, thiserror::Error)]
+pub enum Fault {
+    #[error("a handshake message does not open: it is not from whom it claims, or not for this key")]
+    Refused(#[source] snow::Error),
+    #[error("the handshake names a public key that is nobody's")]
+    Nobody,
+}
+
+/// What the two sides of a session seal and open with.
+pub struct Keys {
+    pub seal: Zeroizing<[u8; 32]>,
+    pub open: Zeroizing<[u8; 32]>,
+}
+
+/// Our initiation, waiting for its answer.
+pub struct Initiating(HandshakeState);
+
+/// An initiation that was opened: it is from the owner of `key`, and was made at `stamp` or is a copy of one that was.
+pub struct Opened {
+    state: HandshakeState,
+    pub key: PublicKey,
+    pub stamp: Stamp,
+    /// What they call the session.
+    pub remote: u32,
+}
+
+/// Writes an initiation for `peer`, its macs left zero; `local` is what we call the session.
+pub fn initiate(us: &PrivateKey, peer: &PublicKey, local: u32, stamp: Stamp) -> Result<(Initiating, Initiation), Fault> {
+    let mut state = builder(us).and_then(|b| b.remote_public_key(peer.bytes())?.build_initiator()).map_err(Fault::Refused)?;
+    let mut message = [0; size_of::<Initiation>()];
+    message[0] = INITIATION;
+    message[4..8].copy_from_slice(&local.to_le_bytes());
+    state.write_message(stamp.bytes(), &mut message[INITIATION_NOISE]).map_err(Fault::Refused)?;
+    Ok((Initiating(state), message))
+}
+
+/// Opens an initiation to us, whoever it is from: two agreements on a secret.
+pub fn open(us: &PrivateKey, message: &Initiation) -> Result<Opened, Fault> {
+    let mut state = builder(us).and_then(Builder::build_responder).map_err(Fault::Refused)?;
+    let mut stamp = [0; INITIATION_NOISE.end - INITIATION_NOISE.start];
+    state.read_message(&message[INITIATION_NOISE], &mut stamp).map_err(Fault::Refused)?;
+    let key = state.get_remote_static().and_then(|key| <[u8; 32]>::try_from(key).ok()).ok_or(Fault::Nobody)?;
+    let key = PublicKey::try_from(key).map_err(|_| Fault::Nobody)?;
+    let [stamp @ .., _, _, _, _] = *stamp.first_chunk::<16>().unwrap_or(&[0; 16]);
+    Ok(Opened { state, key, stamp: Stamp::new(stamp), remote: word(message, 4) })
+}
+
+impl Opened {
+    /// Writes the answer, its macs left zero; `local` is what we call the session.
+    pub fn respond(mut self, local: u32) -> Result<(Response, Keys), Fault> {
+        let mut message = [0; size_of::<Response>()];
+        message[0] = RESPONSE;
+        message[4..8].copy_from_slice(&local.to_le_bytes());
+        message[8..12].copy_from_slice(&self.remote.to_le_bytes());
+        self.state.write_message(&[], &mut message[RESPONSE_NOISE]).map_err(Fault::Refused)?;
+        let (open, seal) = self.state.dangerously_get_raw_split();
+        Ok((message, Keys { seal: Zeroizing::new(seal), open: Zeroizing::new(open) }))
+    }
+}
+
+impl Initiating {
+    /// Reads the answer. After one that does not open, another may.
+    pub fn finish(&mut self, message: &Response) -> Result<Keys, Fault> {
+        let mut nothing = [0; RESPONSE_NOISE.end - RESPONSE_NOISE.start];
+        self.0.read_message(&message[RESPONSE_NOISE], &mut nothing).map_err(Fault::Refused)?;
+        let (seal, open) = self.0.dangerously_get_raw_split();
+        Ok(Keys { seal: Zeroizing::new(seal), open: Zeroizing::new(open) })
+    }
+}
+
+impl fmt::Debug for Initiating {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Initiating(..)")
+    }
+}
+
+fn builder(us: &PrivateKey) -> Result<Builder<'_>, snow::Error> {
+    Builder::with_resolver(PATTERN.clone(), Box::new(Curves)).prologue(PROLOGUE)?.psk(2, &NO_PSK)?.local_private_key(us.expose())
+}
+
+/// The crate's own primitives, but the curve's: these are wiped when they go, and refuse a key with which every secret is zero.
+struct Curves;
+
+impl CryptoResolver for Curves {
+    fn resolve_rng(&self) -> Option<Box<dyn Random>> {
+        DefaultResolver.resolve_rng()
+    }
+
+    fn resolve_dh(&self, choice: &DHChoice) -> Option<Box<dyn Dh>> {
+        match choice {
+            DHChoice::Curve25519 => Some(Box::<Curve>::default()),
+            _ => None,
+        }
+    }
+
+    fn resolve_hash(&self, choice: &HashChoice) -> Option<Box<dyn Hash>> {
+        DefaultResolver.resolve_hash(choice)
+    }
+
+    fn resolve_cipher(&self, choice: &CipherChoice) -> Option<Box<dyn Cipher>> {
+        DefaultResolver.resolve_cipher(choice)
+    }
+}
+
+#[derive(Default)]
+struct Curve {
+    private: Zeroizing<[u8; 32]>,
+    public: [u8; 32],
+}
+
+impl Dh for Curve {
+    fn name(&self) -> &'static str {
+        "25519"
+    }
+
+    fn pub_len(&self) -> usize {
+        self.public.len()
+    }
+
+    fn priv_len(&self) -> usize {
+        self.private.len()
+    }
+
+    fn set(&mut self, private: &[u8]) {
+        self.private.copy_from_slice(private);
+        self.public = *PrivateKey::new(*self.private).public().bytes();
+    }
+
+    fn generate(&mut self, random: &mut dyn Random) -> Result<(), snow::Error> {
+        let mut private = Zeroizing::new([0; 32]);
+        random.try_fill_bytes(private.as_mut_slice())?;
+        self.set(private.as_slice());
+        Ok(())
+    }
+
+    fn pubkey(&self) -> &[u8] {
+        &self.public
+    }
+
+    fn privkey(&self) -> &[u8] {
+        self.private.as_slice()
+    }
+
+    fn dh(&self, public: &[u8], out: &mut [u8]) -> Result<(), snow::Error> {
+        let public = public.get(..32).and_then(|key| <[u8; 32]>::try_from(key).ok()).ok_or(snow::Error::Dh)?;
+        let public = PublicKey::try_from(public).map_err(|_| snow::Error::Dh)?;
+        let shared = PrivateKey::new(*self.private).agree(&public).ok_or(snow::Error::Dh)?;
+        out.get_mut(..32).ok_or(snow::Error::Dh)?.copy_from_slice(shared.as_slice());
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+#[path = "noise_tests.rs"]
+mod tests;

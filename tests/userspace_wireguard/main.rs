@@ -1,0 +1,9 @@
+//! The WireGuard device: against itself, and against wireguard-go as Debian has it, a peer that knows nothing of us.
+
+mod handshakes;
+mod refusals;
+mod scale;
+mod support;
+mod traffic;
+#[path = "../userspace_support/mod.rs"]
+mod userspace_support;
