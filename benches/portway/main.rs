@@ -23,6 +23,7 @@ mod sender;
 mod sync_rate;
 mod throughput;
 mod vm_gre;
+mod wireguard;
 
 use anyhow::{Context, bail};
 use figures::Report;
@@ -50,11 +51,12 @@ struct Bench {
     gre: bool,
 }
 
-const BENCHES: [Bench; 12] = [
+const BENCHES: [Bench; 13] = [
     Bench { name: "attach", run: attach::run, gre: false },
     Bench { name: "peers", run: peers::run, gre: false },
     Bench { name: "host-cost", run: host_cost::run, gre: false },
     Bench { name: "throughput", run: throughput::run, gre: false },
+    Bench { name: "wireguard", run: wireguard::run, gre: false },
     Bench { name: "failover", run: failover::run, gre: false },
     Bench { name: "handover", run: handover::run, gre: false },
     Bench { name: "failover-peer", run: failover_peer::run, gre: false },

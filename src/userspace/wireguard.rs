@@ -24,7 +24,7 @@
 //! | clock | an argument: tests turn it | read inside | read inside |
 //! | timers | only those that run | every peer polled | every peer polled |
 //! | a packet | in place | an allocation and a copy | a copy |
-//! | memory of an idle peer | see `tests/userspace_wireguard_scale.rs` | 10 KB: room for eight sessions | 10 KB |
+//! | memory of an idle peer | that of its table entries (`tests/userspace_wireguard/scale.rs`) | room for eight sessions | the same |
 //! | cipher | `aws-lc-rs` | the same | `ring`, which deny.toml bans |
 //!
 //! What these two have and we had to write are the timers of the whitepaper's section 6, cookies and the window against replays; they are small, and tested

@@ -1,8 +1,13 @@
 //! What does not belong is dropped, and counted.
 
 use crate::support::*;
-use portway::userspace::wireguard::{DropReason, Event, message};
+use blake2::digest::consts::U16;
+use blake2::digest::{FixedOutput, KeyInit, Update};
+use blake2::{Blake2s256, Blake2sMac, Digest};
+use portway::userspace::wireguard::{DropReason, Event, Limit, message};
 use std::net::UdpSocket;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::time::Instant;
 
 #[test]
 fn an_inner_source_that_is_not_the_peers_is_spoofed() {
@@ -68,6 +73,66 @@ fn garbage_is_counted_by_what_is_wrong_with_it() {
     // And the IPv6 router solicitations of the gateway's own kernel.
     let drops = gateway.drops().into_iter().filter(|(why, _)| *why != DropReason::UnsupportedProtocol).collect::<Vec<_>>();
     assert_eq!(drops.iter().map(|(_, n)| n).sum::<u64>(), 12, "{drops:?}");
+}
+
+/// An initiation of which nothing is right but its length and its first mac.
+fn forged(n: u64) -> [u8; 148] {
+    let hash = Digest::chain_update(Digest::chain_update(Blake2s256::new(), b"mac1----"), public(OURS).bytes()).finalize();
+    let mut bytes = [7; 148];
+    bytes[..4].copy_from_slice(&[1, 0, 0, 0]);
+    bytes[8..16].copy_from_slice(&n.to_be_bytes());
+    let mut mac = Blake2sMac::<U16>::new_from_slice(&hash).unwrap();
+    Update::update(&mut mac, &bytes[..116]);
+    bytes[116..132].copy_from_slice(&mac.finalize_fixed());
+    bytes
+}
+
+/// More than can be worked off: whoever shows that it is where it says is let in all the same.
+#[test]
+fn a_flooded_gateway_hands_out_cookies_and_a_stranger_comes_in_by_one() {
+    let net = Net::new();
+    let gateway = net.gateway(Setup { limit: Limit { rate: 1_000_000, burst: 1_000_000 }, ..Setup::default() });
+    gateway.peer(THEIRS, &allowed(&["10.64.0.1/32"], None));
+    let _stranger = net.stranger();
+    let flood = net.host.run(|| UdpSocket::bind("10.0.0.1:0")).unwrap();
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let begun = Instant::now();
+            for n in (0u64..).take_while(|_| begun.elapsed() < PATIENCE && !done.load(Relaxed)) {
+                flood.send_to(&forged(n), "10.0.0.2:51820").unwrap();
+            }
+        });
+        gateway.await_drops(DropReason::Overload, 1);
+        let came = net.pings("-c 1 -W 9");
+        done.store(true, Relaxed);
+        assert!(came, "{:?}", gateway.drops());
+    });
+    assert!(gateway.dropped(DropReason::BadHandshake) > 0);
+}
+
+#[test]
+fn a_flood_from_elsewhere_does_not_delay_a_stranger() {
+    let net = Net::new();
+    let gateway = net.gateway(Setup { limit: Limit::default(), ..Setup::default() });
+    gateway.peer(THEIRS, &allowed(&["10.64.0.1/32"], None));
+    let _stranger = net.stranger();
+    net.host.ip("address add 10.0.0.99/24 dev eth0");
+    let flood = net.host.run(|| UdpSocket::bind("10.0.0.99:0")).unwrap();
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let begun = Instant::now();
+            for n in (0u64..).take_while(|_| begun.elapsed() < PATIENCE && !done.load(Relaxed)) {
+                flood.send_to(&forged(n), "10.0.0.2:51820").unwrap();
+            }
+        });
+        gateway.await_drops(DropReason::RateLimited, 1_000);
+        let came = net.pings("-c 1 -W 4");
+        done.store(true, Relaxed);
+        assert!(came, "{:?}", gateway.drops());
+    });
+    assert_eq!(gateway.dropped(DropReason::Overload), 0);
 }
 
 /// Nothing with the interface's port as its source leaves the gateway.

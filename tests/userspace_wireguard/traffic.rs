@@ -72,6 +72,25 @@ fn a_stranger_is_served(#[case] off: bool) {
     assert!(stranger.show("transfer").split('\t').skip(1).all(|bytes| bytes.parse::<u64>().unwrap() > 8 << 20));
 }
 
+/// Outside IPv6, inside what it always is.
+#[test]
+fn the_way_to_a_stranger_may_be_ipv6() {
+    let net = Net::new();
+    net.host.ip("address add fd00::1/64 dev eth0 nodad");
+    net.gateway.ip("address add fd00::2/64 dev eth0 nodad");
+    let gateway = Ours::start(&net.gateway, "[fd00::2]:51820", Setup::default());
+    net.plumb_gateway();
+    gateway.peer(THEIRS, &allowed(&["10.64.0.1/32"], None));
+    let stranger = net.stranger();
+    stranger.set(&format!("peer {} endpoint [fd00::2]:51820", public(OURS)));
+    net.ping();
+    net.transfer(&noise(4 << 20, 9));
+    assert_eq!(gateway.endpoint(THEIRS), Some(at("[fd00::1]:51820")));
+    let elsewhere = allowed(&[], Some("10.0.0.1:51820"));
+    assert!(gateway.device.set_peer(&pw(), public(THEIRS), &elsewhere).is_err(), "of another family");
+    assert_nothing_dropped(&gateway);
+}
+
 /// We begin, and what made us begin is delivered.
 #[test]
 fn our_first_packet_waits_for_the_strangers_answer() {

@@ -1,7 +1,7 @@
 //! The thread that does handshakes and keeps times.
 
 use super::counters::DropReason;
-use super::handshake::{answer, begin, conclude, look, take_cookie};
+use super::handshake::{answer, begin_if_wanted, conclude, look, take_cookie};
 use super::inbox::{Received, Work};
 use super::message::{Message, parse};
 use super::sealer::Sealer;
@@ -13,8 +13,7 @@ pub fn run(shared: &Shared) {
     loop {
         match shared.inbox.next(|| shared.now()) {
             Work::Stop => return,
-            // What cannot be begun is counted there.
-            Work::Begin(interface, peer) => _ = begin(shared, &interface, &peer, false),
+            Work::Begin(interface, peer) => begin_if_wanted(shared, &interface, &peer),
             Work::Look(interface, peer, by) => {
                 if peer.marks.is_watched_at(by) {
                     peer.marks.looked();

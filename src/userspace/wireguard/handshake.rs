@@ -8,7 +8,7 @@ use super::message::{CookieReply, Initiation, Response, word};
 use super::noise::{self, Opened};
 use super::peer::{Attempt, Peer};
 use super::sealer::{Sealer, send_one};
-use super::session::{REJECT_AFTER, Session};
+use super::session::{REJECT_AFTER, REKEY_LATE, Session};
 use super::shared::{Held, Interface, Shared};
 use super::timers::{Action, JITTER, REKEY_TIMEOUT, Trying, due};
 use std::net::SocketAddr;
@@ -26,6 +26,18 @@ pub fn begin(shared: &Shared, interface: &Arc<Interface>, peer: &Arc<Peer>, urge
         interface.dropped(reason);
     }
     result
+}
+
+/// The same, if it is still wanted: whoever asked for it may not have known of the newest session.
+pub fn begin_if_wanted(shared: &Shared, interface: &Arc<Interface>, peer: &Arc<Peer>) {
+    let now = shared.now();
+    let wanted = |session: &Session| session.is_stale(now) || (session.initiator && session.age(now) >= REKEY_LATE);
+    if peer.session(now).is_none_or(|session| wanted(&session)) {
+        // What cannot be begun is counted there.
+        _ = begin(shared, interface, peer, false);
+    } else {
+        peer.asked.store(false, Relaxed);
+    }
 }
 
 fn try_begin(shared: &Shared, interface: &Arc<Interface>, peer: &Arc<Peer>, urgent: bool) -> Result<(), DropReason> {
@@ -133,9 +145,9 @@ pub fn conclude(
     drop(handshake);
     peer.marks.clear();
     agreed(shared, interface, &peer, source, now);
-    sealer.release(shared, interface, &peer, true);
     let by = peer.marks.received(false, peer.keepalive.load(Relaxed), now);
     shared.look(by, interface, &peer);
+    sealer.release(shared, interface, &peer, true);
     watch(shared, interface, &peer, now + REJECT_AFTER);
     Ok(())
 }

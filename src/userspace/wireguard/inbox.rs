@@ -153,3 +153,63 @@ impl Ord for Look {
         self.by.cmp(&other.by)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::PrivateKey;
+    use crate::userspace::wireguard::shared::InterfaceConfig;
+
+    fn interface() -> Arc<Interface> {
+        let config = InterfaceConfig {
+            name: "pw-1".parse().unwrap(),
+            key: PrivateKey::new([1; 32]),
+            listen: "192.0.2.1:51820".parse().unwrap(),
+            mark: None,
+            roaming: true,
+        };
+        Arc::new(Interface::new(1, config, vec![], vec![]))
+    }
+
+    fn peer() -> Arc<Peer> {
+        Arc::new(Peer::new(PrivateKey::new([2; 32]).public()))
+    }
+
+    fn message(interface: &Arc<Interface>) -> Received {
+        Received { interface: interface.clone(), source: "192.0.2.9:1".parse().unwrap(), bytes: Box::new([]) }
+    }
+
+    #[test]
+    fn what_is_due_goes_before_what_just_came_and_is_done_in_its_order() {
+        let (inbox, interface, peer) = (Inbox::default(), interface(), peer());
+        assert!(inbox.message(message(&interface)));
+        inbox.begin(&interface, &peer);
+        [30, 10, 20].into_iter().for_each(|by| inbox.look(by, &interface, &peer));
+        let next = |now| match inbox.next(|| now) {
+            Work::Look(_, _, by) => format!("look by {by}"),
+            Work::Begin(..) => "begin".into(),
+            Work::Message(_) => "message".into(),
+            Work::Stop => "stop".into(),
+        };
+        assert_eq!([20, 20, 20, 20, 30].map(next), ["look by 10", "look by 20", "begin", "message", "look by 30"]);
+        inbox.begin(&interface, &peer);
+        inbox.stop();
+        assert_eq!(next(0), "stop");
+    }
+
+    #[test]
+    fn a_peer_that_is_gone_needs_no_work() {
+        let (inbox, interface) = (Inbox::default(), interface());
+        inbox.look(1, &interface, &peer());
+        inbox.begin(&interface, &peer());
+        assert!(inbox.message(message(&interface)));
+        assert!(matches!(inbox.next(|| 5), Work::Message(_)));
+    }
+
+    #[test]
+    fn there_is_room_for_so_many_messages_and_load_shows_before() {
+        let (inbox, interface) = (Inbox::default(), interface());
+        let took = (0..2 * ROOM).filter(|n| inbox.is_loaded() == (*n >= LOAD) && inbox.message(message(&interface))).count();
+        assert_eq!(took, ROOM);
+    }
+}

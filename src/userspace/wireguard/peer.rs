@@ -251,3 +251,7 @@ impl Peer {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "peer_tests.rs"]
+mod tests;

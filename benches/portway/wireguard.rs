@@ -1,0 +1,208 @@
+//! One TCP stream, and four, through WireGuard between two machines that share this one's processors: ours, wireguard-go and boringtun-cli, each
+//! with the same program at either end, in the same two namespaces, one after the other.
+//!
+//! ```text
+//!  iperf3 -c ---- tunnel 10.64.N.1 == 10.9.0.1 ======== 10.9.0.2 == tunnel 10.64.N.2 ---- iperf3 -s
+//! ```
+
+use super::Options;
+use super::figures::{Bar, Report};
+use super::nodes::Node;
+use anyhow::{Context, ensure};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use portway::model::PrivateKey;
+use portway::userspace::urgent::PACKETS;
+use portway::userspace::wireguard::{Clocks, Descriptors, Device, DeviceConfig, InterfaceConfig, PeerConfig};
+use std::io::Write;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant, SystemTime};
+
+const ROUNDS: usize = 7;
+/// Seconds of a measurement.
+const STREAM: u32 = 3;
+/// Of the inner interfaces, as wg-quick chooses it.
+const MTU: u32 = 1420;
+const PATIENCE: Duration = Duration::from_secs(20);
+
+const STRANGERS: [(&str, &[&str], &str); 2] = [
+    ("wireguard-go", &["--foreground"], "scripts/install-deps test"),
+    ("boringtun-cli", &["--foreground", "--disable-drop-privileges"], "scripts/install-deps bench"),
+];
+
+/// The tunnel of one program, its two ends.
+struct Arm {
+    name: &'static str,
+    number: u8,
+    ends: Vec<End>,
+}
+
+/// Stops with this value.
+enum End {
+    Ours(#[expect(dead_code, reason = "held while it runs")] Device),
+    Stranger { process: Child, device: String },
+}
+
+pub fn run(options: &Options, report: &mut Report) -> anyhow::Result<()> {
+    let nodes = [Node::new()?, Node::new()?];
+    nodes[0].cable("eth0", &nodes[1], "eth0")?;
+    for (node, n) in nodes.iter().zip(1..) {
+        node.sh(&format!("ip addr add 10.9.0.{n}/24 dev eth0"))?;
+    }
+    let mut arms = vec![ours(&nodes)?];
+    for (program, arguments, install) in STRANGERS {
+        if Command::new("which").arg(program).stdout(Stdio::null()).status()?.success() {
+            arms.push(strangers(&nodes, program, arguments, arms.len() as u8 + 1)?);
+        } else {
+            eprintln!("wireguard: not compared with {program}, which is not installed: {install}");
+        }
+    }
+    let mut iperf = nodes[1].command("iperf3").arg("-s").stdin(Stdio::null()).stdout(Stdio::null()).spawn().context("iperf3 -s")?;
+    let measured = measure(&nodes, &arms, options.rounds.unwrap_or(ROUNDS));
+    iperf.kill()?;
+    iperf.wait()?;
+    let measured = measured?;
+    for (metric, streams) in [("one TCP stream", 0), ("four TCP streams", 1)] {
+        for (arm, figures) in arms.iter().zip(&measured) {
+            report.add(arm.name, metric, "Gbit/s", figures[streams].clone(), None);
+        }
+        for (arm, theirs) in arms.iter().zip(&measured).skip(1) {
+            let ratios = measured[0][streams].iter().zip(&theirs[streams]).map(|(ours, theirs)| ours / theirs).collect();
+            let bar = (streams == 0).then_some(Bar::AtLeast(2.0));
+            report.add(format!("portway to {}", arm.name), format!("{metric}, ratio"), "1", ratios, bar);
+        }
+    }
+    Ok(())
+}
+
+/// For each arm: figures of one stream, and of four.
+fn measure(nodes: &[Node; 2], arms: &[Arm], rounds: usize) -> anyhow::Result<Vec<[Vec<f64>; 2]>> {
+    for arm in arms {
+        arm.await_path(nodes)?;
+    }
+    let mut figures = vec![[Vec::new(), Vec::new()]; arms.len()];
+    for round in 0..rounds {
+        for (at, streams) in [1, 4].into_iter().enumerate() {
+            // Who goes first changes: the machine may be faster at one time than at another.
+            for n in (0..arms.len()).map(|n| (n + round) % arms.len()) {
+                figures[n][at].push(arms[n].stream(&nodes[0], streams)?);
+            }
+        }
+    }
+    Ok(figures)
+}
+
+impl Arm {
+    fn await_path(&self, nodes: &[Node; 2]) -> anyhow::Result<()> {
+        let begun = Instant::now();
+        while nodes[1].sh("ss -Hltn sport = 5201")?.is_empty() || nodes[0].sh(&format!("ping -c 1 -W 1 10.64.{}.2", self.number)).is_err() {
+            ensure!(begun.elapsed() < PATIENCE, "{}: no way through", self.name);
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        Ok(())
+    }
+
+    fn stream(&self, from: &Node, streams: u32) -> anyhow::Result<f64> {
+        let (to, streams, seconds) = (format!("10.64.{}.2", self.number), streams.to_string(), STREAM.to_string());
+        let output = from
+            .command("iperf3")
+            .args(["-c", &to, "-J", "-P", &streams, "-t", &seconds])
+            .stdin(Stdio::null())
+            .output()
+            .context("iperf3 -c")?;
+        let answer: serde_json::Value = serde_json::from_slice(&output.stdout).context("iperf3 did not print JSON")?;
+        let rate = answer["end"]["sum_received"]["bits_per_second"].as_f64();
+        Ok(rate.with_context(|| format!("{}: iperf3: {}", self.name, answer["error"]))? / 1e9)
+    }
+}
+
+fn key(arm: u8, end: usize) -> [u8; 32] {
+    [arm * 2 + end as u8; 32]
+}
+
+/// Address and route of an end's interface.
+fn plumb(node: &Node, device: &str, arm: u8, end: usize) -> anyhow::Result<()> {
+    let (own, other) = (end + 1, 2 - end);
+    node.sh(&format!(
+        "ip link set {device} mtu {MTU} up; ip addr add 10.64.{arm}.{own}/32 dev {device}; ip route add 10.64.{arm}.{other}/32 dev {device}"
+    ))?;
+    Ok(())
+}
+
+fn ours(nodes: &[Node; 2]) -> anyhow::Result<Arm> {
+    const ARM: u8 = 1;
+    let end = |end: usize| -> anyhow::Result<End> {
+        let config = DeviceConfig::new(Clocks { now: Instant::now, wall: SystemTime::now });
+        let (mut device, _) = Device::prepare(config, Descriptors::new())?;
+        let name = "pw-1".parse()?;
+        let interface = InterfaceConfig {
+            name,
+            key: PrivateKey::new(key(ARM, end)),
+            listen: format!("10.9.0.{}:51821", end + 1).parse()?,
+            mark: None,
+            roaming: true,
+        };
+        let name = interface.name.clone();
+        nodes[end].run(|| device.add_interface(interface))?;
+        device.carry()?;
+        let other = 2 - end;
+        let peer = PeerConfig {
+            endpoint: Some(format!("10.9.0.{other}:51821").parse()?),
+            allowed: vec![format!("10.64.{ARM}.{other}/32").parse()?],
+            ..PeerConfig::default()
+        };
+        device.set_peer(&name, PrivateKey::new(key(ARM, 1 - end)).public(), &peer)?;
+        plumb(&nodes[end], "pw-1", ARM, end)?;
+        Ok(End::Ours(device))
+    };
+    Ok(Arm { name: "portway", number: ARM, ends: vec![end(0)?, end(1)?] })
+}
+
+fn strangers(nodes: &[Node; 2], program: &'static str, arguments: &[&str], arm: u8) -> anyhow::Result<Arm> {
+    let mut made = Arm { name: program, number: arm, ends: Vec::new() };
+    for (end, node) in nodes.iter().enumerate() {
+        // Control sockets are in one directory, whatever the namespace.
+        let device = format!("b{}n{arm}e{end}", std::process::id());
+        // Our threads that carry packets are as urgent: on a busy machine it would be the priority that is compared.
+        let mut command = node.command("nice");
+        command
+            .args(["-n", &PACKETS.to_string(), program])
+            .args(arguments)
+            .arg(&device)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null());
+        made.ends
+            .push(End::Stranger { process: command.spawn().with_context(|| format!("cannot start {program}"))?, device: device.clone() });
+        let wg = |line: &str| -> anyhow::Result<bool> {
+            let status = Command::new("wg").args(line.split(' ')).stdout(Stdio::null()).stderr(Stdio::null()).status();
+            Ok(status.context("no wg: scripts/install-deps test")?.success())
+        };
+        let begun = Instant::now();
+        while !wg(&format!("show {device}"))? {
+            ensure!(begun.elapsed() < PATIENCE, "{program} did not make {device}");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        let mut file = tempfile::NamedTempFile::new()?;
+        writeln!(file, "{}", STANDARD.encode(key(arm, end)))?;
+        let (other, port) = (2 - end, 51820 + u16::from(arm));
+        let peer = PrivateKey::new(key(arm, 1 - end)).public();
+        let set = format!(
+            "set {device} listen-port {port} private-key {} peer {peer} endpoint 10.9.0.{other}:{port} allowed-ips 10.64.{arm}.{other}/32",
+            file.path().display()
+        );
+        ensure!(wg(&set)?, "wg {set}");
+        plumb(node, &device, arm, end)?;
+    }
+    Ok(made)
+}
+
+impl Drop for End {
+    fn drop(&mut self) {
+        if let End::Stranger { process, device } = self {
+            let _ = process.kill();
+            let _ = process.wait();
+            let _ = std::fs::remove_file(format!("/var/run/wireguard/{device}.sock"));
+        }
+    }
+}
