@@ -105,6 +105,34 @@ fn a_session_in_use_is_renewed_without_a_loss_and_an_idle_one_ends() {
     }
 }
 
+/// A gateway that always asks for a cookie gives one to a stranger, who comes back with it.
+#[test]
+fn a_stranger_comes_in_by_a_cookie() {
+    let net = Net::new();
+    let gateway = net.gateway(Setup { load: 0, ..Setup::default() });
+    gateway.peer(THEIRS, &allowed(&["10.64.0.1/32"], None));
+    let _stranger = net.stranger();
+    let begun = Instant::now();
+    net.ping();
+    assert!(begun.elapsed() > Duration::from_secs(4), "not before its second attempt");
+    assert_eq!(gateway.dropped(DropReason::Overload), 1);
+}
+
+/// And so do we.
+#[test]
+fn we_come_in_by_a_cookie() {
+    let net = Net::new();
+    let gateway = net.gateway(Setup { load: 0, ..Setup::default() });
+    let host = net.host(&gateway, Setup::default());
+    net.ping();
+    assert_eq!(gateway.dropped(DropReason::Overload), 1);
+    // It lasts for two minutes.
+    gateway.device.remove_peer(&pw(), &public(THEIRS)).unwrap();
+    host.device.initiate(&pw(), &public(OURS)).unwrap();
+    gateway.await_drops(DropReason::UnknownKey, 1);
+    assert_eq!(gateway.dropped(DropReason::Overload), 1);
+}
+
 fn behind() -> SystemTime {
     SystemTime::now() - Duration::from_secs(20)
 }

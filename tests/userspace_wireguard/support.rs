@@ -59,6 +59,7 @@ pub struct Setup {
     pub key: u8,
     pub adopt: Descriptors,
     pub limit: Limit,
+    pub load: usize,
 }
 
 impl Default for Setup {
@@ -70,13 +71,19 @@ impl Default for Setup {
             key: OURS,
             adopt: Descriptors::new(),
             limit: Limit { rate: 1_000, burst: 1_000 },
+            load: 128,
         }
     }
 }
 
 impl Ours {
     pub fn start(namespace: &Namespace, listen: &str, setup: Setup) -> Ours {
-        let config = DeviceConfig { threads: NonZeroUsize::new(setup.threads).unwrap(), clocks: setup.clocks, initiations: setup.limit };
+        let config = DeviceConfig {
+            threads: NonZeroUsize::new(setup.threads).unwrap(),
+            clocks: setup.clocks,
+            initiations: setup.limit,
+            load: setup.load,
+        };
         let interface = InterfaceConfig { name: pw(), key: key(setup.key), listen: at(listen), mark: None, roaming: setup.roaming };
         let (mut device, events) = Device::prepare(config, setup.adopt).unwrap();
         assert!(namespace.run(|| device.add_interface(interface)).unwrap());

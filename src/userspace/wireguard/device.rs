@@ -2,6 +2,7 @@
 
 use super::counters::{DropReason, InterfaceCount};
 use super::event::{Event, Events};
+use super::inbox::LOAD;
 use super::limit::Limit;
 use super::message::Initiation;
 use super::peer::{PeerConfig, PeerStatus};
@@ -31,13 +32,16 @@ pub struct DeviceConfig {
     pub clocks: Clocks,
     /// Initiations that are looked into, from each source.
     pub initiations: Limit,
+    /// When so many handshake messages wait, who sends another must first show by a cookie that it is where it says (whitepaper section 5.4.7);
+    /// that costs it a second attempt, 5 s later.
+    pub load: usize,
 }
 
 impl DeviceConfig {
     /// A thread in each direction for every two processors, at most eight.
     pub fn new(clocks: Clocks) -> Self {
         let threads = thread::available_parallelism().map_or(1, |n| n.get() / 2).clamp(1, 8);
-        Self { threads: NonZeroUsize::new(threads).unwrap_or(NonZeroUsize::MIN), clocks, initiations: Limit::default() }
+        Self { threads: NonZeroUsize::new(threads).unwrap_or(NonZeroUsize::MIN), clocks, initiations: Limit::default(), load: LOAD }
     }
 }
 
@@ -107,7 +111,7 @@ impl Device {
         };
         let (events, receiver) = Events::new();
         let device = Device {
-            shared: Arc::new(Shared::new(config.clocks, config.initiations, events)),
+            shared: Arc::new(Shared::new(config.clocks, config.initiations, config.load, events)),
             names: BTreeMap::new(),
             receiving: epolls()?,
             transmitting: epolls()?,

@@ -10,8 +10,8 @@ use std::time::Duration;
 
 /// Handshake messages that may wait: at 0.2 ms each, a fifth of a second's work.
 const ROOM: usize = 1_024;
-/// When so many wait, whoever sends another must first show that it is where it says.
-const LOAD: usize = 128;
+/// What [`super::DeviceConfig::load`] is, unless somebody knows better.
+pub const LOAD: usize = 128;
 
 /// A handshake message whose mac1 is right.
 #[derive(Debug)]
@@ -31,8 +31,9 @@ pub enum Work {
     Stop,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Inbox {
+    load: usize,
     waiting: Mutex<Waiting>,
     ready: Condvar,
 }
@@ -53,6 +54,10 @@ struct Look {
 }
 
 impl Inbox {
+    pub fn new(load: usize) -> Self {
+        Self { load, waiting: Mutex::default(), ready: Condvar::new() }
+    }
+
     /// Whether there was room.
     pub fn message(&self, received: Received) -> bool {
         let mut waiting = self.lock();
@@ -65,7 +70,7 @@ impl Inbox {
     }
 
     pub fn is_loaded(&self) -> bool {
-        self.lock().messages.len() >= LOAD
+        self.lock().messages.len() >= self.load
     }
 
     pub fn begin(&self, interface: &Arc<Interface>, peer: &Arc<Peer>) {
@@ -181,7 +186,7 @@ mod tests {
 
     #[test]
     fn what_is_due_goes_before_what_just_came_and_is_done_in_its_order() {
-        let (inbox, interface, peer) = (Inbox::default(), interface(), peer());
+        let (inbox, interface, peer) = (Inbox::new(LOAD), interface(), peer());
         assert!(inbox.message(message(&interface)));
         inbox.begin(&interface, &peer);
         [30, 10, 20].into_iter().for_each(|by| inbox.look(by, &interface, &peer));
@@ -199,7 +204,7 @@ mod tests {
 
     #[test]
     fn a_peer_that_is_gone_needs_no_work() {
-        let (inbox, interface) = (Inbox::default(), interface());
+        let (inbox, interface) = (Inbox::new(LOAD), interface());
         inbox.look(1, &interface, &peer());
         inbox.begin(&interface, &peer());
         assert!(inbox.message(message(&interface)));
@@ -208,7 +213,7 @@ mod tests {
 
     #[test]
     fn there_is_room_for_so_many_messages_and_load_shows_before() {
-        let (inbox, interface) = (Inbox::default(), interface());
+        let (inbox, interface) = (Inbox::new(LOAD), interface());
         let took = (0..2 * ROOM).filter(|n| inbox.is_loaded() == (*n >= LOAD) && inbox.message(message(&interface))).count();
         assert_eq!(took, ROOM);
     }

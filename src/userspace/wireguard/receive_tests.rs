@@ -28,7 +28,7 @@ fn key(n: u8) -> PublicKey {
 fn bench() -> Bench {
     let null = || File::options().read(true).write(true).open("/dev/null").unwrap().into();
     let clocks = Clocks { now: Instant::now, wall: SystemTime::now };
-    let shared = Shared::new(clocks, Limit { rate: 5, burst: 5 }, Events::new().0);
+    let shared = Shared::new(clocks, Limit { rate: 5, burst: 5 }, 128, Events::new().0);
     let config = InterfaceConfig {
         name: "pw-1".parse().unwrap(),
         key: PrivateKey::new([1; 32]),

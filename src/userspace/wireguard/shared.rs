@@ -199,12 +199,12 @@ pub struct Shared {
 }
 
 impl Shared {
-    pub fn new(clocks: Clocks, limit: Limit, events: Events) -> Self {
+    pub fn new(clocks: Clocks, limit: Limit, load: usize, events: Events) -> Self {
         Self {
             clocks,
             started: (clocks.now)(),
             interfaces: RwLock::default(),
-            inbox: Inbox::default(),
+            inbox: Inbox::new(load),
             events,
             buckets: Mutex::new(Buckets::new(limit)),
             stop: AtomicBool::new(false),
