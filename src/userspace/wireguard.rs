@@ -62,6 +62,7 @@ mod transmit;
 pub use counters::{DropReason, InterfaceCount};
 pub use device::{Device, DeviceConfig, Error};
 pub use event::Event;
+pub use handshake::knock;
 pub use limit::Limit;
 pub use peer::{PeerConfig, PeerStatus};
 pub use role::{Descriptors, Role};

@@ -105,6 +105,24 @@ fn a_session_in_use_is_renewed_without_a_loss_and_an_idle_one_ends() {
     }
 }
 
+/// We began it, so we renew it; the stranger's clock stands still meanwhile.
+#[test]
+fn a_session_with_a_stranger_is_renewed() {
+    let net = Net::new();
+    let clocks = Clocks { now: ahead, wall: SystemTime::now };
+    let mut gateway = net.gateway(Setup { clocks, ..Setup::default() });
+    let _stranger = net.stranger();
+    gateway.peer(THEIRS, &allowed(&["10.64.0.1/32"], Some("10.0.0.1:51820")));
+    let ping = "ping -c 10 -i 0.01 -W 2 10.64.0.1";
+    net.gateway.exec(ping);
+    gateway.await_handshake(THEIRS);
+    for _ in 0..3 {
+        AHEAD.fetch_add(121_000, Ordering::Relaxed);
+        assert!(net.gateway.exec(ping).contains(" 0% packet loss"));
+        gateway.await_handshake(THEIRS);
+    }
+}
+
 /// A gateway that always asks for a cookie gives one to a stranger, who comes back with it.
 #[test]
 fn a_stranger_comes_in_by_a_cookie() {

@@ -1,5 +1,6 @@
 //! The WireGuard device: against itself, and against wireguard-go as Debian has it, a peer that knows nothing of us.
 
+mod changes;
 mod handshakes;
 mod refusals;
 mod scale;

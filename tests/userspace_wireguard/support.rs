@@ -60,6 +60,7 @@ pub struct Setup {
     pub adopt: Descriptors,
     pub limit: Limit,
     pub load: usize,
+    pub mark: Option<u32>,
 }
 
 impl Default for Setup {
@@ -72,6 +73,7 @@ impl Default for Setup {
             adopt: Descriptors::new(),
             limit: Limit { rate: 1_000, burst: 1_000 },
             load: 128,
+            mark: None,
         }
     }
 }
@@ -84,7 +86,7 @@ impl Ours {
             initiations: setup.limit,
             load: setup.load,
         };
-        let interface = InterfaceConfig { name: pw(), key: key(setup.key), listen: at(listen), mark: None, roaming: setup.roaming };
+        let interface = InterfaceConfig { name: pw(), key: key(setup.key), listen: at(listen), mark: setup.mark, roaming: setup.roaming };
         let (mut device, events) = Device::prepare(config, setup.adopt).unwrap();
         assert!(namespace.run(|| device.add_interface(interface)).unwrap());
         device.carry().unwrap();

@@ -5,12 +5,14 @@ use super::counters::DropReason;
 use super::event::Event;
 use super::mac::{self, Marker};
 use super::message::{CookieReply, Initiation, Response, word};
-use super::noise::{self, Opened};
+use super::noise::{self, Identity, Opened};
 use super::peer::{Attempt, Peer};
 use super::sealer::{Sealer, send_one};
 use super::session::{REJECT_AFTER, REKEY_LATE, Session};
 use super::shared::{Held, Interface, Shared};
+use super::stamp::Stamp;
 use super::timers::{Action, JITTER, REKEY_TIMEOUT, Trying, due};
+use crate::model::{Invalid, PrivateKey, PublicKey};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -54,7 +56,7 @@ fn try_begin(shared: &Shared, interface: &Arc<Interface>, peer: &Arc<Peer>, urge
     let random = getrandom::u32().map_err(|_| DropReason::NoSession)?;
     let local = interface.reserve(peer).map_err(|_| DropReason::NoSession)?;
     let stamp = interface.next_stamp(shared.wall());
-    let Ok((initiating, mut message)) = noise::initiate(&interface.config.key, &peer.key, local, stamp) else {
+    let Ok((initiating, mut message)) = noise::initiate(&interface.identity, &peer.key, local, stamp) else {
         interface.release([local]);
         return Err(DropReason::BadHandshake);
     };
@@ -72,9 +74,20 @@ fn try_begin(shared: &Shared, interface: &Arc<Interface>, peer: &Arc<Peer>, urge
     Ok(())
 }
 
+/// An initiation as the owner of a key would send it to a peer; for measurements and tests, which need many of many.
+///
+/// # Errors
+/// If the two keys share no secret.
+pub fn knock(key: &PrivateKey, peer: &PublicKey, stamp: Stamp) -> Result<Initiation, Invalid> {
+    let made = noise::initiate(&Identity::new(key.clone()), peer, 1, stamp);
+    let (_, mut message) = made.map_err(|_| Invalid(format!("no secret can be shared with {peer}")))?;
+    Marker::of(peer).seal(&mut message, None);
+    Ok(message)
+}
+
 /// Opens an initiation and answers it, if it is from a peer; if not, the owner is told.
 pub fn answer(shared: &Shared, interface: &Arc<Interface>, source: SocketAddr, message: &Initiation) -> Result<(), DropReason> {
-    let opened = noise::open(&interface.config.key, message).map_err(|_| DropReason::BadHandshake)?;
+    let opened = noise::open(&interface.identity, message).map_err(|_| DropReason::BadHandshake)?;
     let peer = interface.table().peer(&opened.key).cloned();
     match peer {
         Some(peer) => respond(shared, interface, &peer, source, opened),

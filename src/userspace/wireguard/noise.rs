@@ -31,6 +31,13 @@ pub enum Fault {
     Nobody,
 }
 
+/// Who we are: a key, and its public half, which would cost as much to work out as a third of an answer.
+#[derive(Clone)]
+pub struct Identity {
+    key: PrivateKey,
+    public: PublicKey,
+}
+
 /// What the two sides of a session seal and open with.
 pub struct Keys {
     pub seal: Zeroizing<[u8; 32]>,
@@ -50,7 +57,7 @@ pub struct Opened {
 }
 
 /// Writes an initiation for `peer`, its macs left zero; `local` is what we call the session.
-pub fn initiate(us: &PrivateKey, peer: &PublicKey, local: u32, stamp: Stamp) -> Result<(Initiating, Initiation), Fault> {
+pub fn initiate(us: &Identity, peer: &PublicKey, local: u32, stamp: Stamp) -> Result<(Initiating, Initiation), Fault> {
     let mut state = builder(us).and_then(|b| b.remote_public_key(peer.bytes())?.build_initiator()).map_err(Fault::Refused)?;
     let mut message = [0; size_of::<Initiation>()];
     message[0] = INITIATION;
@@ -60,7 +67,7 @@ pub fn initiate(us: &PrivateKey, peer: &PublicKey, local: u32, stamp: Stamp) -> 
 }
 
 /// Opens an initiation to us, whoever it is from: two agreements on a secret.
-pub fn open(us: &PrivateKey, message: &Initiation) -> Result<Opened, Fault> {
+pub fn open(us: &Identity, message: &Initiation) -> Result<Opened, Fault> {
     let mut state = builder(us).and_then(Builder::build_responder).map_err(Fault::Refused)?;
     let mut stamp = [0; INITIATION_NOISE.end - INITIATION_NOISE.start];
     state.read_message(&message[INITIATION_NOISE], &mut stamp).map_err(Fault::Refused)?;
@@ -93,18 +100,38 @@ impl Initiating {
     }
 }
 
+impl Identity {
+    pub fn new(key: PrivateKey) -> Self {
+        Self { public: key.public(), key }
+    }
+
+    pub fn public(&self) -> &PublicKey {
+        &self.public
+    }
+}
+
+impl fmt::Debug for Identity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Identity({})", self.public)
+    }
+}
+
 impl fmt::Debug for Initiating {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Initiating(..)")
     }
 }
 
-fn builder(us: &PrivateKey) -> Result<Builder<'_>, snow::Error> {
-    Builder::with_resolver(PATTERN.clone(), Box::new(Curves)).prologue(PROLOGUE)?.psk(2, &NO_PSK)?.local_private_key(us.expose())
+fn builder(us: &Identity) -> Result<Builder<'_>, snow::Error> {
+    Builder::with_resolver(PATTERN.clone(), Box::new(Curves(us.clone())))
+        .prologue(PROLOGUE)?
+        .psk(2, &NO_PSK)?
+        .local_private_key(us.key.expose())
 }
 
-/// The crate's own primitives, but the curve's: these are wiped when they go, and refuse a key with which every secret is zero.
-struct Curves;
+/// The crate's own primitives, but the curve's: these are wiped when they go, know the identity's public key, and refuse a key with which
+/// every secret is zero.
+struct Curves(Identity);
 
 impl CryptoResolver for Curves {
     fn resolve_rng(&self) -> Option<Box<dyn Random>> {
@@ -113,7 +140,7 @@ impl CryptoResolver for Curves {
 
     fn resolve_dh(&self, choice: &DHChoice) -> Option<Box<dyn Dh>> {
         match choice {
-            DHChoice::Curve25519 => Some(Box::<Curve>::default()),
+            DHChoice::Curve25519 => Some(Box::new(Curve { us: self.0.clone(), private: Zeroizing::default(), public: [0; 32] })),
             _ => None,
         }
     }
@@ -127,8 +154,8 @@ impl CryptoResolver for Curves {
     }
 }
 
-#[derive(Default)]
 struct Curve {
+    us: Identity,
     private: Zeroizing<[u8; 32]>,
     public: [u8; 32],
 }
@@ -148,7 +175,8 @@ impl Dh for Curve {
 
     fn set(&mut self, private: &[u8]) {
         self.private.copy_from_slice(private);
-        self.public = *PrivateKey::new(*self.private).public().bytes();
+        let key = PrivateKey::new(*self.private);
+        self.public = *if key == self.us.key { self.us.public } else { key.public() }.bytes();
     }
 
     fn generate(&mut self, random: &mut dyn Random) -> Result<(), snow::Error> {

@@ -6,6 +6,7 @@ use super::event::{Event, Events};
 use super::inbox::Inbox;
 use super::limit::{Buckets, Limit};
 use super::mac::{Baker, Marker};
+use super::noise::Identity;
 use super::peer::Peer;
 use super::session::Session;
 use super::stamp::Stamp;
@@ -55,6 +56,7 @@ pub struct Interface {
     /// Never used twice by one device.
     pub id: u64,
     pub config: InterfaceConfig,
+    pub identity: Identity,
     pub marker: Marker,
     /// One for each receiving thread.
     pub sockets: Vec<OwnedFd>,
@@ -77,9 +79,11 @@ pub struct Interface {
 
 impl Interface {
     pub fn new(id: u64, config: InterfaceConfig, sockets: Vec<OwnedFd>, queues: Vec<OwnedFd>) -> Self {
+        let identity = Identity::new(config.key.clone());
         Self {
             id,
-            marker: Marker::of(&config.key.public()),
+            marker: Marker::of(identity.public()),
+            identity,
             config,
             sockets,
             queues,

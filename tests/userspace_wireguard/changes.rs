@@ -1,0 +1,94 @@
+//! Interfaces that come and go, and what the socket of one is like.
+
+use crate::support::*;
+use crate::userspace_support::name;
+use portway::userspace::wireguard::{InterfaceConfig, PeerConfig, Stamp, knock};
+use std::time::Duration;
+
+fn config(ours: &Ours) -> InterfaceConfig {
+    ours.device.interfaces()[0].clone()
+}
+
+#[test]
+fn an_interface_that_is_removed_is_gone_and_can_come_back() {
+    let net = Net::new();
+    let mut gateway = net.gateway(Setup::default());
+    let _host = net.host(&gateway, Setup::default());
+    net.ping();
+    let config = config(&gateway);
+    assert!(!net.gateway.run(|| gateway.device.add_interface(config.clone())).unwrap(), "it is there and the same");
+    net.ping();
+    assert!(gateway.device.remove_interface(&pw()) && !gateway.device.remove_interface(&pw()));
+    assert!(!net.pings("-c 1 -W 1"));
+    assert!(gateway.device.set_peer(&pw(), public(THEIRS), &PeerConfig::default()).is_err());
+    assert!(net.gateway.run(|| gateway.device.add_interface(config)).unwrap());
+    gateway.peer(THEIRS, &allowed(&["10.64.0.1/32"], Some("10.0.0.1:51820")));
+    gateway.device.initiate(&pw(), &public(THEIRS)).unwrap();
+    gateway.await_handshake(THEIRS);
+    net.ping();
+}
+
+#[test]
+fn a_link_that_somebody_removes_is_missed_and_can_be_made_again() {
+    let net = Net::new();
+    let mut gateway = net.gateway(Setup::default());
+    let _host = net.host(&gateway, Setup::default());
+    net.ping();
+    net.gateway.ip("link del pw-1");
+    until(|| gateway.device.lost() == [pw()], || "the link to be missed".into());
+    let config = config(&gateway);
+    assert!(net.gateway.run(|| gateway.device.add_interface(config)).unwrap());
+    assert_eq!(gateway.device.lost(), []);
+    net.plumb_gateway();
+    gateway.peer(THEIRS, &allowed(&["10.64.0.1/32"], Some("10.0.0.1:51820")));
+    gateway.device.initiate(&pw(), &public(THEIRS)).unwrap();
+    gateway.await_handshake(THEIRS);
+    net.ping();
+}
+
+/// Each has its own key, port and peers; an initiation for one is none for the other.
+#[test]
+fn two_interfaces_of_one_device_are_two() {
+    let net = Net::new();
+    let mut gateway = net.gateway(Setup::default());
+    let _host = net.host(&gateway, Setup::default());
+    let (listen, second) = (at("10.0.0.2:51821"), name("pw-2"));
+    let other = InterfaceConfig { name: second.clone(), key: key(7), listen, mark: None, roaming: true };
+    assert!(net.gateway.run(|| gateway.device.add_interface(other)).unwrap());
+    // The same peer and the same addresses, as with two tenants.
+    gateway.device.set_peer(&second, public(THEIRS), &allowed(&["10.64.0.1/32"], None)).unwrap();
+    net.ping();
+    let seen = |interface| gateway.device.peer(interface, &public(THEIRS)).unwrap().unwrap().last_handshake.is_some();
+    assert_eq!((seen(&pw()), seen(&second)), (true, false));
+    let knock = knock(&key(THEIRS), &public(OURS), Stamp::after(Stamp::NEVER, Duration::from_secs(1 << 40))).unwrap();
+    assert!(gateway.device.handle_initiation(&second, at("10.0.0.1:51820"), &knock).is_err());
+    gateway.device.handle_initiation(&pw(), at("10.0.0.1:51820"), &knock).unwrap();
+}
+
+#[test]
+fn what_is_sent_carries_the_mark() {
+    let net = Net::new();
+    let gateway = net.gateway(Setup { mark: Some(0x4000), ..Setup::default() });
+    net.gateway.exec("nft add table ip seen");
+    net.gateway.exec("nft add chain ip seen out { type filter hook output priority 0 ; }");
+    net.gateway.exec("nft add rule ip seen out udp sport 51820 meta mark != 0x4000 counter");
+    net.gateway.exec("nft add rule ip seen out udp sport 51820 meta mark 0x4000 counter accept");
+    let _host = net.host(&gateway, Setup::default());
+    net.ping();
+    let seen = net.gateway.exec("nft list chain ip seen out");
+    let packets = seen.lines().filter(|line| line.contains("counter")).map(|line| line.contains("counter packets 0")).collect::<Vec<_>>();
+    assert_eq!(packets, [true, false], "{seen}");
+}
+
+#[test]
+fn a_keepalive_begins_a_session_and_is_heard_again_and_again() {
+    let net = Net::new();
+    let mut gateway = net.gateway(Setup::default());
+    let stranger = net.stranger();
+    let keepalive = Some(Duration::from_secs(1));
+    gateway.peer(THEIRS, &PeerConfig { keepalive, ..allowed(&["10.64.0.1/32"], Some("10.0.0.1:51820")) });
+    gateway.await_handshake(THEIRS);
+    let received = || stranger.show("transfer").split('\t').nth(1).map_or(0, |bytes| bytes.parse::<u64>().unwrap());
+    let before = received();
+    until(|| received() >= before + 64, || "two keepalives of 32 bytes".into());
+}
