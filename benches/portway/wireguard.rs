@@ -11,10 +11,12 @@ use super::nodes::Node;
 use anyhow::{Context, ensure};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use portway::model::PrivateKey;
+use portway::model::{IfName, PrivateKey};
 use portway::userspace::urgent::PACKETS;
-use portway::userspace::wireguard::{Clocks, Descriptors, Device, DeviceConfig, InterfaceConfig, PeerConfig};
+use portway::userspace::wireguard::{Clocks, Descriptors, Device, DeviceConfig, InterfaceConfig, PeerConfig, Stamp, knock};
 use std::io::Write;
+use std::net::{IpAddr, Ipv4Addr};
+use std::os::unix::net::UnixStream;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -23,6 +25,9 @@ const ROUNDS: usize = 7;
 const STREAM: u32 = 3;
 /// Of the inner interfaces, as wg-quick chooses it.
 const MTU: u32 = 1420;
+/// Peers let in at once.
+const ADMISSIONS: u32 = 2_000;
+const CLOCKS: Clocks = Clocks { now: Instant::now, wall: SystemTime::now };
 const PATIENCE: Duration = Duration::from_secs(20);
 
 const STRANGERS: [(&str, &[&str], &str); 2] = [
@@ -62,6 +67,7 @@ pub fn run(options: &Options, report: &mut Report) -> anyhow::Result<()> {
     iperf.kill()?;
     iperf.wait()?;
     let measured = measured?;
+    report.add("portway", "strangers let in", "1/s", admissions(&nodes[0], options.rounds.unwrap_or(ROUNDS))?, None);
     for (metric, streams) in [("one TCP stream", 0), ("four TCP streams", 1)] {
         for (arm, figures) in arms.iter().zip(&measured) {
             report.add(arm.name, metric, "Gbit/s", figures[streams].clone(), None);
@@ -73,6 +79,34 @@ pub fn run(options: &Options, report: &mut Report) -> anyhow::Result<()> {
         }
     }
     Ok(())
+}
+
+/// Peers set and their initiations answered in a second, by one thread; the initiations are made beforehand.
+fn admissions(node: &Node, rounds: usize) -> anyhow::Result<Vec<f64>> {
+    let (key, source) = (PrivateKey::new([99; 32]), "10.9.0.77:51820".parse()?);
+    let name: IfName = "pw-9".parse()?;
+    let (mut device, _) = Device::prepare(DeviceConfig::new(CLOCKS), Descriptors::new())?;
+    let interface = InterfaceConfig { name: name.clone(), key: key.clone(), listen: "10.9.0.1:51899".parse()?, mark: None, roaming: true };
+    node.run(|| device.add_interface(interface))?;
+    let mut figures = Vec::new();
+    for round in 0..rounds {
+        let stamp = Stamp::after(Stamp::NEVER, Duration::from_secs(1 + round as u64));
+        let keys = (0..ADMISSIONS).map(|n| {
+            let mut bytes = [round as u8; 32];
+            bytes[4..8].copy_from_slice(&n.to_be_bytes());
+            PrivateKey::new(bytes)
+        });
+        let knocks = keys.map(|theirs| Ok((theirs.public(), knock(&theirs, &key.public(), stamp)?))).collect::<anyhow::Result<Vec<_>>>()?;
+        let begun = Instant::now();
+        for (n, (theirs, initiation)) in knocks.iter().enumerate() {
+            let inner = Ipv4Addr::from(0x0a40_0000 + (round * ADMISSIONS as usize + n) as u32);
+            let peer = PeerConfig { endpoint: Some(source), allowed: vec![IpAddr::from(inner).into()], ..PeerConfig::default() };
+            device.set_peer(&name, *theirs, &peer)?;
+            device.handle_initiation(&name, source, initiation)?;
+        }
+        figures.push(f64::from(ADMISSIONS) / begun.elapsed().as_secs_f64());
+    }
+    Ok(figures)
 }
 
 /// For each arm: figures of one stream, and of four.
@@ -132,7 +166,7 @@ fn plumb(node: &Node, device: &str, arm: u8, end: usize) -> anyhow::Result<()> {
 fn ours(nodes: &[Node; 2]) -> anyhow::Result<Arm> {
     const ARM: u8 = 1;
     let end = |end: usize| -> anyhow::Result<End> {
-        let config = DeviceConfig::new(Clocks { now: Instant::now, wall: SystemTime::now });
+        let config = DeviceConfig::new(CLOCKS);
         let (mut device, _) = Device::prepare(config, Descriptors::new())?;
         let name = "pw-1".parse()?;
         let interface = InterfaceConfig {
@@ -179,7 +213,8 @@ fn strangers(nodes: &[Node; 2], program: &'static str, arguments: &[&str], arm: 
             Ok(status.context("no wg: scripts/install-deps test")?.success())
         };
         let begun = Instant::now();
-        while !wg(&format!("show {device}"))? {
+        // Not by wg: it removes the socket if it comes between its making and its listening.
+        while UnixStream::connect(control_socket(&device)).is_err() {
             ensure!(begun.elapsed() < PATIENCE, "{program} did not make {device}");
             std::thread::sleep(Duration::from_millis(5));
         }
@@ -197,12 +232,16 @@ fn strangers(nodes: &[Node; 2], program: &'static str, arguments: &[&str], arm: 
     Ok(made)
 }
 
+fn control_socket(device: &str) -> String {
+    format!("/var/run/wireguard/{device}.sock")
+}
+
 impl Drop for End {
     fn drop(&mut self) {
         if let End::Stranger { process, device } = self {
             let _ = process.kill();
             let _ = process.wait();
-            let _ = std::fs::remove_file(format!("/var/run/wireguard/{device}.sock"));
+            let _ = std::fs::remove_file(control_socket(device));
         }
     }
 }

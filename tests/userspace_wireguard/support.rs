@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::num::NonZeroUsize;
+use std::os::unix::net::UnixStream;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
@@ -236,6 +237,10 @@ pub fn noise(len: usize, mut seed: u64) -> Vec<u8> {
     (0..len).map(|_| next()).collect()
 }
 
+fn control_socket(device: &str) -> String {
+    format!("/var/run/wireguard/{device}.sock")
+}
+
 /// A wireguard-go of its own.
 pub struct Stranger {
     /// Unlike any other's on this machine: its control socket's name is made of it.
@@ -258,10 +263,8 @@ impl Stranger {
         let mut command = Command::new("wireguard-go");
         command.args(["--foreground", device]).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         let process = namespace.run(|| command.spawn()).expect("no wireguard-go: run scripts/install-deps test");
-        until(
-            || Command::new("wg").args(["show", device]).output().expect("no wg: run scripts/install-deps test").status.success(),
-            || format!("wireguard-go to make {device}"),
-        );
+        // Not by wg: it removes the socket if it comes between its making and its listening.
+        until(|| UnixStream::connect(control_socket(device)).is_ok(), || format!("wireguard-go to make {device}"));
         process
     }
 
@@ -272,7 +275,8 @@ impl Stranger {
     }
 
     pub fn set(&self, arguments: &str) {
-        let output = Command::new("wg").arg("set").arg(&self.device).args(arguments.split(' ')).output().unwrap();
+        let output = Command::new("wg").arg("set").arg(&self.device).args(arguments.split(' ')).output();
+        let output = output.expect("no wg: run scripts/install-deps test");
         assert!(output.status.success(), "wg set {arguments}: {}", String::from_utf8_lossy(&output.stderr));
     }
 
@@ -284,7 +288,7 @@ impl Stranger {
     fn end(&mut self) {
         let _ = self.process.kill();
         let _ = self.process.wait();
-        let _ = std::fs::remove_file(format!("/var/run/wireguard/{}.sock", self.device));
+        let _ = std::fs::remove_file(control_socket(&self.device));
     }
 }
 
