@@ -69,6 +69,15 @@ fn the_gre_scenario_has_its_figures() {
 }
 
 #[test]
+fn the_wireguard_scenario_has_the_same_figures() {
+    let outcome = scenario("wireguard");
+    for figure in ["connect_ms", "rtt_us", "gbit_per_s"] {
+        assert!(outcome[figure].as_f64().is_some_and(|value| value > 0.0), "{figure}: {outcome:#}");
+    }
+    assert_eq!(outcome["source_seen"], "172.16.101.10");
+}
+
+#[test]
 fn no_tenant_of_eight_reaches_another() {
     let outcome = scenario("overlap");
     assert_eq!((&outcome["tenants"], &outcome["leaks"]), (&Value::from(8), &Value::from(0)), "{outcome:#}");

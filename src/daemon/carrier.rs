@@ -1,16 +1,20 @@
-//! What carries the tunnels: GRE devices of the kernel, which need nothing from this process, or its own data path.
+//! What carries the tunnels: devices of the kernel, which need nothing from this process, or its own data path.
+
+pub mod gre;
+pub mod wireguard;
 
 use crate::config::{Backend, PeerEnd, TunnelKind};
 use crate::kernel::Kernel;
 use crate::metrics::Page;
 use crate::model::IfName;
 use crate::plan::gateway::Carrier;
-use crate::userspace::{Dataplane, DataplaneConfig, Descriptors, Role, Tunnel};
-use anyhow::{Context, bail, ensure};
+use crate::userspace::TrafficCount;
+use anyhow::{bail, ensure};
 use ipnet::IpNet;
 use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::fmt;
 use std::os::fd::OwnedFd;
+use std::str::FromStr;
 use std::time::{Duration, Instant};
 
 /// A device that was opened sends after this long at the latest; otherwise something is wrong with it.
@@ -30,9 +34,6 @@ pub async fn choose(backend: Backend, tunnel: TunnelKind, kernel: &Kernel) -> an
                 "`backend: kernel`, but this kernel has no {module}: load it (`modprobe {module}`), or write `backend: auto` to let this process carry the tunnels"
             )
         }
-        Backend::Auto | Backend::Userspace if tunnel == TunnelKind::Wireguard => {
-            bail!("WireGuard is carried by the kernel only so far: write `backend: kernel`, and load it (`modprobe wireguard`)")
-        }
         Backend::Auto | Backend::Userspace => Carrier::Userspace,
     })
 }
@@ -46,41 +47,51 @@ impl Carrier {
     }
 }
 
-/// A tunnel and, on a gateway, the function hosts that use it: outer address -> inner prefixes.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Carried {
-    pub tunnel: Tunnel,
-    pub peers: BTreeMap<IpAddr, Vec<IpNet>>,
+/// All tunnels of a node.
+#[derive(Debug, Clone)]
+pub enum Tunnels {
+    Gre(Vec<gre::Carried>),
+    Wireguard(Vec<wireguard::Carried>),
 }
 
-/// The userspace data path, where there is one, and what it has been told.
+/// A data path of this process, whatever it carries.
+trait Carry: fmt::Debug + Send + Sync {
+    fn set_peer(&mut self, interface: &IfName, end: &PeerEnd, prefixes: &[IpNet]) -> anyhow::Result<()>;
+    fn remove_peer(&mut self, interface: &IfName, end: &PeerEnd) -> anyhow::Result<()>;
+    fn status(&self) -> serde_json::Value;
+    fn metrics(&self, out: &mut Page);
+    fn descriptors(&self) -> anyhow::Result<BTreeMap<String, OwnedFd>>;
+    /// Sends on what has been read, and reads no more.
+    fn stop(self: Box<Self>);
+}
+
+/// The userspace data path, where there is one.
 #[derive(Debug, Default)]
-pub struct Path {
-    dataplane: Option<Dataplane>,
-    told: BTreeMap<IfName, Carried>,
+pub enum Path {
+    #[default]
+    Kernel,
+    Gre(Box<gre::Path>),
+    Wireguard(Box<wireguard::Path>),
 }
 
 impl Path {
     /// Nothing for kernel tunnels. In userspace: carries at once what a predecessor carried.
-    pub fn start(carrier: Carrier, inherited: &mut BTreeMap<String, OwnedFd>, tunnels: &[Carried]) -> anyhow::Result<Self> {
-        if carrier == Carrier::Kernel {
-            return Ok(Self::default());
-        }
-        tunnels.iter().try_for_each(|carried| carried.tunnel.check())?;
-        let adopted = take(inherited);
-        let at_once = |carried: &&Carried| adopted.contains_key(&Role::Tun(carried.tunnel.interface.clone()));
-        let at_once: Vec<Carried> = tunnels.iter().filter(at_once).cloned().collect();
-        let dataplane = Dataplane::prepare(&DataplaneConfig::default(), adopted)?;
-        let mut path = Self { dataplane: Some(dataplane), told: BTreeMap::new() };
-        // Before the first packet is taken: one that nobody is known for would be dropped.
-        path.carry(&at_once)?;
-        path.dataplane.as_mut().map_or(Ok(()), Dataplane::carry)?;
-        Ok(path)
+    pub fn start(carrier: Carrier, inherited: &mut BTreeMap<String, OwnedFd>, tunnels: &Tunnels) -> anyhow::Result<Self> {
+        Ok(match (carrier, tunnels) {
+            (Carrier::Kernel, _) => Self::Kernel,
+            (Carrier::Userspace, Tunnels::Gre(tunnels)) => Self::Gre(Box::new(gre::Path::start(inherited, tunnels)?)),
+            (Carrier::Userspace, Tunnels::Wireguard(tunnels)) => Self::Wireguard(Box::new(wireguard::Path::start(inherited, tunnels)?)),
+        })
     }
 
     /// Carries exactly these tunnels from now on; what is carried already is not disturbed. Returns when all of them send.
-    pub async fn follow(&mut self, tunnels: &[Carried], kernel: &Kernel) -> anyhow::Result<()> {
-        let opened = self.carry(tunnels)?;
+    pub async fn follow(&mut self, tunnels: &Tunnels, kernel: &Kernel) -> anyhow::Result<()> {
+        let opened = match (self, tunnels) {
+            (Self::Gre(path), Tunnels::Gre(tunnels)) => path.carry(tunnels)?,
+            (Self::Wireguard(path), Tunnels::Wireguard(tunnels)) => path.carry(tunnels)?,
+            // What tunnels are is taken up at a start only.
+            (Self::Kernel | Self::Gre(_) | Self::Wireguard(_), _) => return Ok(()),
+        };
         // A TUN device has a carrier when it is opened; that it sends, the kernel sees to in a work item of its own
         // (net/core/link_watch.c). What comes before that is dropped.
         let deadline = Instant::now() + CARRIER;
@@ -93,95 +104,73 @@ impl Path {
         Ok(())
     }
 
-    /// Answers which devices were opened.
-    fn carry(&mut self, tunnels: &[Carried]) -> anyhow::Result<Vec<IfName>> {
-        let mut opened = Vec::new();
-        let Some(dataplane) = &mut self.dataplane else { return Ok(opened) };
-        let wanted: BTreeMap<&IfName, &Carried> = tunnels.iter().map(|carried| (&carried.tunnel.interface, carried)).collect();
-        let other = |told: &Carried| wanted.get(&told.tunnel.interface).is_none_or(|carried| carried.tunnel != told.tunnel);
-        for gone in self.told.extract_if(.., |_, told| other(told)).map(|(name, _)| name).collect::<Vec<_>>() {
-            dataplane.remove_tunnel(&gone);
-        }
-        for carried in tunnels {
-            let name = &carried.tunnel.interface;
-            // Told again even if it is known: its device may have been made anew.
-            if dataplane.add_tunnel(&carried.tunnel).with_context(|| format!("cannot carry {name}"))? {
-                opened.push(name.clone());
-            }
-            let told = self.told.entry(name.clone()).or_insert_with(|| Carried { tunnel: carried.tunnel.clone(), peers: BTreeMap::new() });
-            for gone in told.peers.extract_if(.., |outer, _| !carried.peers.contains_key(outer)).map(|(outer, _)| outer).collect::<Vec<_>>()
-            {
-                dataplane.remove_peer(name, gone)?;
-            }
-            for (outer, prefixes) in
-                carried.peers.iter().filter(|(outer, prefixes)| told.peers.get(outer) != Some(prefixes)).collect::<Vec<_>>()
-            {
-                dataplane.set_peer(name, *outer, prefixes)?;
-                told.peers.insert(*outer, prefixes.clone());
-            }
-        }
-        Ok(opened)
-    }
-
     /// Lets one more function host use a tunnel that is carried, or gives one that does other prefixes.
     pub fn set_peer(&mut self, interface: &IfName, end: &PeerEnd, prefixes: &[IpNet]) -> anyhow::Result<()> {
-        let PeerEnd::Gre { outer } = *end else { return Ok(()) };
-        if let (Some(dataplane), Some(told)) = (&mut self.dataplane, self.told.get_mut(interface)) {
-            dataplane.set_peer(interface, outer, prefixes)?;
-            told.peers.insert(outer, prefixes.to_vec());
-        }
-        Ok(())
+        self.carry_mut().map_or(Ok(()), |path| path.set_peer(interface, end, prefixes))
     }
 
     pub fn remove_peer(&mut self, interface: &IfName, end: &PeerEnd) -> anyhow::Result<()> {
-        let PeerEnd::Gre { outer } = *end else { return Ok(()) };
-        if let (Some(dataplane), Some(told)) = (&mut self.dataplane, self.told.get_mut(interface)) {
-            dataplane.remove_peer(interface, outer)?;
-            told.peers.remove(&outer);
-        }
-        Ok(())
+        self.carry_mut().map_or(Ok(()), |path| path.remove_peer(interface, end))
     }
 
     pub fn status(&self) -> serde_json::Value {
-        self.dataplane.as_ref().map_or(serde_json::Value::Null, |dataplane| serde_json::json!(dataplane.counters()))
+        self.carry().map_or(serde_json::Value::Null, Carry::status)
     }
 
     pub fn metrics(&self, out: &mut Page) {
-        let Some(dataplane) = &self.dataplane else { return };
-        let counters = dataplane.counters();
-        for (reason, packets) in counters.drops {
-            out.counter(
-                "portway_userspace_dropped_packets",
-                "Packets dropped by the userspace data path",
-                &[("reason", reason.as_str())],
-                packets,
-            );
-        }
-        for (interface, traffic) in counters.tunnels {
-            let labels = [("tunnel", interface.as_str())];
-            out.counter("portway_tunnel_received_packets", "Packets out of a userspace tunnel", &labels, traffic.received_packets);
-            out.counter("portway_tunnel_received_bytes", "Inner bytes out of a userspace tunnel", &labels, traffic.received_bytes);
-            out.counter("portway_tunnel_sent_packets", "Packets into a userspace tunnel", &labels, traffic.sent_packets);
-            out.counter("portway_tunnel_sent_bytes", "Inner bytes into a userspace tunnel", &labels, traffic.sent_bytes);
+        if let Some(path) = self.carry() {
+            path.metrics(out);
         }
     }
 
     pub fn descriptors(&self) -> anyhow::Result<BTreeMap<String, OwnedFd>> {
-        let descriptors = self.dataplane.as_ref().map(Dataplane::descriptors).transpose()?.unwrap_or_default();
-        Ok(descriptors.into_iter().map(|(role, descriptor)| (role.to_string(), descriptor)).collect())
+        self.carry().map_or(Ok(BTreeMap::new()), Carry::descriptors)
     }
 
     /// Sends on what has been read, and reads no more.
     pub fn stop(&mut self) {
-        if let Some(dataplane) = self.dataplane.take() {
-            dataplane.stop();
+        match std::mem::take(self) {
+            Self::Kernel => {}
+            Self::Gre(path) => path.stop(),
+            Self::Wireguard(path) => path.stop(),
         }
-        self.told.clear();
+    }
+
+    fn carry(&self) -> Option<&dyn Carry> {
+        match self {
+            Self::Kernel => None,
+            Self::Gre(path) => Some(&**path),
+            Self::Wireguard(path) => Some(&**path),
+        }
+    }
+
+    fn carry_mut(&mut self) -> Option<&mut dyn Carry> {
+        match self {
+            Self::Kernel => None,
+            Self::Gre(path) => Some(&mut **path),
+            Self::Wireguard(path) => Some(&mut **path),
+        }
     }
 }
 
 /// The data path's own among all that was inherited.
-fn take(inherited: &mut BTreeMap<String, OwnedFd>) -> Descriptors {
+fn take<Role: FromStr + Ord>(inherited: &mut BTreeMap<String, OwnedFd>) -> BTreeMap<Role, OwnedFd> {
     let ours: Vec<String> = inherited.keys().filter(|name| name.parse::<Role>().is_ok()).cloned().collect();
     ours.into_iter().filter_map(|name| Some((name.parse().ok()?, inherited.remove(&name)?))).collect()
+}
+
+fn named<Role: fmt::Display>(descriptors: BTreeMap<Role, OwnedFd>) -> BTreeMap<String, OwnedFd> {
+    descriptors.into_iter().map(|(role, descriptor)| (role.to_string(), descriptor)).collect()
+}
+
+fn dropped(out: &mut Page, reason: &str, packets: u64) {
+    out.counter("portway_userspace_dropped_packets", "Packets dropped by the userspace data path", &[("reason", reason)], packets);
+}
+
+fn traffic(out: &mut Page, interface: &IfName, traffic: &TrafficCount) {
+    let labels = [("tunnel", interface.as_str())];
+    out.counter("portway_tunnel_received_packets", "Packets out of a userspace tunnel", &labels, traffic.received_packets);
+    out.counter("portway_tunnel_received_bytes", "Inner bytes out of a userspace tunnel", &labels, traffic.received_bytes);
+    out.counter("portway_tunnel_sent_packets", "Packets into a userspace tunnel", &labels, traffic.sent_packets);
+    out.counter("portway_tunnel_sent_bytes", "Inner bytes into a userspace tunnel", &labels, traffic.sent_bytes);
 }

@@ -24,7 +24,7 @@ mod speaker;
 mod sync;
 mod track;
 
-use crate::config::{Authentication, Cast, Gateway};
+use crate::config::{Authentication, Cast, Gateway, TunnelKind};
 use crate::daemon::realtime;
 use crate::kernel::announce::Announcer;
 use crate::kernel::conntrack::{Conntrack, Filter, FlowWatch};
@@ -139,6 +139,7 @@ impl Group {
             board: board.clone(),
             scribe,
             shards: BTreeMap::new(),
+            tunnels_move: platform.tunnel == TunnelKind::Wireguard,
         };
         board.hold_only(&resumed);
         hand.know(shards);

@@ -1,13 +1,15 @@
 //! A gateway's tunnels: their keys, and what the userspace data path wants to know of them.
 
 use super::Node;
-use crate::config::{Gateway, GatewayTunnel};
-use crate::daemon::carrier::Carried;
+use crate::config::{Gateway, GatewayShard, GatewayTenant, GatewayTunnel, PeerEnd, StaticPeer, TunnelKind};
+use crate::daemon::carrier::{Tunnels, gre, wireguard};
 use crate::daemon::key_file;
 use crate::model::{IfName, PrivateKey, TenantShard};
+use crate::userspace::wireguard::{InterfaceConfig, PeerConfig};
 use crate::userspace::{End, Tunnel};
 use anyhow::Context;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
 
 /// The private keys of all WireGuard tunnels, from their files.
 pub fn read_keys(config: &Gateway) -> anyhow::Result<BTreeMap<TenantShard, PrivateKey>> {
@@ -23,15 +25,40 @@ pub fn read_keys(config: &Gateway) -> anyhow::Result<BTreeMap<TenantShard, Priva
 }
 
 impl Node {
-    pub(super) fn tunnels(&self) -> Vec<Carried> {
-        let carried = self.config.served().filter_map(|(tenant, shard)| {
-            let of = tenant.of(shard.shard);
-            let GatewayTunnel::Gre { key } = shard.tunnel else { return None };
-            let interface = IfName::tunnel(self.slots.get(&of)?);
-            let tunnel = Tunnel { interface, local: shard.local, key, end: End::Gateway };
-            let peers = self.peers.iter().filter_map(|(peer, _)| Some((peer.outer()?, peer.inner.get(&of)?.clone()))).collect();
-            Some(Carried { tunnel, peers })
-        });
-        carried.collect()
+    pub(super) fn tunnels(&self) -> Tunnels {
+        match self.config.platform.tunnel {
+            TunnelKind::Gre => Tunnels::Gre(self.config.served().filter_map(|served| self.gre(served)).collect()),
+            TunnelKind::Wireguard => {
+                let holds = self.group.board().holds();
+                Tunnels::Wireguard(self.config.served().filter_map(|served| self.wireguard(served, &holds)).collect())
+            }
+        }
+    }
+
+    fn gre(&self, (tenant, shard): (&GatewayTenant, &GatewayShard)) -> Option<gre::Carried> {
+        let of = tenant.of(shard.shard);
+        let GatewayTunnel::Gre { key } = shard.tunnel else { return None };
+        let interface = IfName::tunnel(self.slots.get(&of)?);
+        let tunnel = Tunnel { interface, local: shard.local, key, end: End::Gateway };
+        let peers = self.peers.iter().filter_map(|(peer, _)| Some((peer.outer()?, peer.inner.get(&of)?.clone()))).collect();
+        Some(gre::Carried { tunnel, peers })
+    }
+
+    fn wireguard(&self, (tenant, shard): (&GatewayTenant, &GatewayShard), holds: &BTreeSet<TenantShard>) -> Option<wireguard::Carried> {
+        let of = tenant.of(shard.shard);
+        let GatewayTunnel::Wireguard { port, .. } = shard.tunnel else { return None };
+        let interface = InterfaceConfig {
+            name: IfName::tunnel(self.slots.get(&of)?),
+            key: self.keys.get(&of)?.clone(),
+            listen: SocketAddr::new(shard.local, port),
+            mark: None,
+            roaming: true,
+        };
+        let peer = |peer: &StaticPeer| {
+            let PeerEnd::Wireguard { public_key } = peer.end else { return None };
+            Some((public_key, PeerConfig { allowed: peer.inner.get(&of)?.clone(), ..PeerConfig::default() }))
+        };
+        let peers = self.peers.iter().filter_map(|(known, _)| peer(known)).collect();
+        Some(wireguard::Carried { interface, speaks: shard.havip.is_none() || holds.contains(&of), peers })
     }
 }

@@ -176,7 +176,7 @@ impl Inputs<'_> {
 
 /// Seconds. A gateway knows where a host is while it hears from it, and may have something to say first. What stands between them forgets a
 /// silent UDP flow after 30 s at the least (RFC 4787 section 4.3 asks for two minutes; many do not heed it).
-const KEEPALIVE: u16 = 25;
+pub const KEEPALIVE: u16 = 25;
 
 /// The UDP port of a WireGuard tunnel at this end.
 pub fn listen_port(config: &Host, slot: Slot) -> u16 {

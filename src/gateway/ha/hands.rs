@@ -86,6 +86,8 @@ pub struct Hands {
     pub board: Arc<Board>,
     pub scribe: Scribe,
     pub shards: BTreeMap<TenantShard, Shard>,
+    /// Tunnels carry nothing for a shard that is not here, and are to be told that it is.
+    pub tunnels_move: bool,
 }
 
 /// The two addresses of a shard and the interfaces that they belong on.
@@ -183,6 +185,9 @@ impl Hands {
         (shard.answering, shard.until) = (true, Some(until));
         // Before the addresses are there: who compares the two meanwhile puts them there, too.
         self.board.hold(of, true);
+        if self.tunnels_move {
+            self.board.again.notify_one();
+        }
         self.settle(of);
     }
 

@@ -1,0 +1,139 @@
+//! WireGuard carried by this process: what it has been told, and what it is to be told.
+
+use super::{Carry, take};
+use crate::config::PeerEnd;
+use crate::metrics::Page;
+use crate::model::{IfName, PublicKey};
+use crate::userspace::wireguard::{Clocks, Device, DeviceConfig, DropReason, InterfaceConfig, PeerConfig, Role};
+use anyhow::Context;
+use ipnet::IpNet;
+use serde_json::json;
+use std::collections::BTreeMap;
+use std::os::fd::OwnedFd;
+use std::time::{Instant, SystemTime};
+
+/// An interface and its peers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Carried {
+    pub interface: InterfaceConfig,
+    /// Whether its address is this node's: if not, nothing leaves it, and nobody is answered.
+    pub speaks: bool,
+    pub peers: BTreeMap<PublicKey, PeerConfig>,
+}
+
+#[derive(Debug)]
+pub struct Path {
+    device: Device,
+    told: BTreeMap<IfName, Carried>,
+}
+
+impl Path {
+    /// Goes on with a predecessor's sockets and devices at once. Sessions are not handed over: peers agree on new ones.
+    pub fn start(inherited: &mut BTreeMap<String, OwnedFd>, tunnels: &[Carried]) -> anyhow::Result<Self> {
+        let adopted = take(inherited);
+        let at_once = |carried: &&Carried| adopted.contains_key(&Role::Tun(carried.interface.name.clone(), 0));
+        let at_once: Vec<Carried> = tunnels.iter().filter(at_once).cloned().collect();
+        let clocks = Clocks { now: Instant::now, wall: SystemTime::now };
+        let (device, _) = Device::prepare(DeviceConfig::new(clocks), adopted)?;
+        let mut path = Self { device, told: BTreeMap::new() };
+        path.carry(&at_once)?;
+        path.device.carry()?;
+        Ok(path)
+    }
+
+    /// Carries exactly these tunnels from now on. Answers which devices were opened.
+    pub fn carry(&mut self, tunnels: &[Carried]) -> anyhow::Result<Vec<IfName>> {
+        let mut opened = Vec::new();
+        let stays = |name: &IfName| tunnels.iter().any(|carried| carried.interface.name == *name);
+        for gone in self.told.extract_if(.., |name, _| !stays(name)).map(|(name, _)| name).collect::<Vec<_>>() {
+            self.device.remove_interface(&gone);
+        }
+        for carried in tunnels {
+            let name = &carried.interface.name;
+            // Told again even if it is known: its device may have been made anew.
+            if self.device.add_interface(carried.interface.clone()).with_context(|| format!("cannot carry {name}"))? {
+                opened.push(name.clone());
+                let silent = Carried { interface: carried.interface.clone(), speaks: true, peers: BTreeMap::new() };
+                self.told.insert(name.clone(), silent);
+            }
+            self.tell(carried).with_context(|| format!("cannot tell {name} of its peers"))?;
+        }
+        Ok(opened)
+    }
+
+    fn tell(&mut self, carried: &Carried) -> anyhow::Result<()> {
+        let name = &carried.interface.name;
+        let Some(told) = self.told.get_mut(name) else { return Ok(()) };
+        for gone in told.peers.extract_if(.., |key, _| !carried.peers.contains_key(key)).map(|(key, _)| key).collect::<Vec<_>>() {
+            self.device.remove_peer(name, &gone)?;
+        }
+        // Before it has peers, so that none of them hears from a node that does not have the address.
+        if told.speaks && !carried.speaks {
+            self.device.set_sending(name, false)?;
+        }
+        for (key, peer) in &carried.peers {
+            if told.peers.get(key) != Some(peer) {
+                self.device.set_peer(name, *key, peer)?;
+                told.peers.insert(*key, peer.clone());
+            }
+        }
+        if !told.speaks && carried.speaks {
+            self.device.set_sending(name, true)?;
+            for peer in self.device.peers(name)?.iter().filter(|peer| peer.endpoint.is_some()) {
+                // One that cannot be reached now says so itself later.
+                let _ = self.device.initiate(name, &peer.key);
+            }
+        }
+        told.speaks = carried.speaks;
+        Ok(())
+    }
+}
+
+impl Carry for Path {
+    fn set_peer(&mut self, interface: &IfName, end: &PeerEnd, prefixes: &[IpNet]) -> anyhow::Result<()> {
+        if let (PeerEnd::Wireguard { public_key }, Some(told)) = (end, self.told.get_mut(interface)) {
+            let peer = PeerConfig { allowed: prefixes.to_vec(), ..PeerConfig::default() };
+            self.device.set_peer(interface, *public_key, &peer)?;
+            told.peers.insert(*public_key, peer);
+        }
+        Ok(())
+    }
+
+    fn remove_peer(&mut self, interface: &IfName, end: &PeerEnd) -> anyhow::Result<()> {
+        if let (PeerEnd::Wireguard { public_key }, Some(told)) = (end, self.told.get_mut(interface)) {
+            self.device.remove_peer(interface, public_key)?;
+            told.peers.remove(public_key);
+        }
+        Ok(())
+    }
+
+    fn status(&self) -> serde_json::Value {
+        json!({ "drops": drops(&self.device), "tunnels": self.device.counters().into_iter().map(|(name, count)| (name, count.traffic)).collect::<BTreeMap<_, _>>() })
+    }
+
+    fn metrics(&self, out: &mut Page) {
+        for (reason, packets) in drops(&self.device) {
+            super::dropped(out, reason.as_str(), packets);
+        }
+        for (interface, count) in self.device.counters() {
+            super::traffic(out, &interface, &count.traffic);
+        }
+    }
+
+    fn descriptors(&self) -> anyhow::Result<BTreeMap<String, OwnedFd>> {
+        Ok(super::named(self.device.descriptors()?))
+    }
+
+    fn stop(self: Box<Self>) {
+        self.device.stop();
+    }
+}
+
+/// Of all interfaces together.
+fn drops(device: &Device) -> BTreeMap<DropReason, u64> {
+    let mut all = BTreeMap::new();
+    for (reason, packets) in device.counters().into_values().flat_map(|count| count.drops) {
+        *all.entry(reason).or_default() += packets;
+    }
+    all
+}
