@@ -47,7 +47,7 @@ use std::time::Instant;
 ///  Claim ------ first step: one X25519, by a worker -------> not_for_us
 ///    |
 ///    | which key?
-///    +-- a peer already: prove it, for the replay memory --------------+
+///    +-- a peer's already: prove it, for the replay memory ------------+
 ///    +-- unknown a moment ago                                unknown   |
 ///    +-- known, fresh ------------------------------------------------>+
 ///    +-- else wait, with whoever waits for the same key      crowded   |
@@ -67,7 +67,7 @@ use std::time::Instant;
 ///        a peer ---- no sign of it for long, revoked, gone --> Reap
 /// ```
 ///
-/// What is left of each arrow to the right is the counter of those who get no further ([`Refusal`]). A packet costs constant time in each step
+/// On the right, the counters of those who get no further ([`Refusal`]). A packet costs constant time in each step
 /// (a peer that comes or goes, the logarithm of their number), and everything that is remembered or waits is bounded by [`Config`].
 ///
 /// **A peer's initiations are proved as well**, at the cost of two steps every two minutes, though its interface answers them: otherwise a recording of

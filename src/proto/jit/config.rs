@@ -8,7 +8,7 @@ use std::time::Duration;
 pub struct Config {
     /// What a source may send that proves to be garbage. What proves genuine is given back, so hosts behind one address are not limited by it.
     pub per_source: Rate,
-    /// Steps of public-key cryptography, first and second, of all sources together. One takes some 60 µs of a processor.
+    /// Steps of public-key cryptography, first and second, of all sources together. One takes some 40 µs of a processor.
     pub steps: Rate,
     /// Sources that are remembered.
     pub sources: usize,

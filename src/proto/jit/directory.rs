@@ -77,7 +77,7 @@ impl<C> Machine<C> {
 
     pub(super) fn prove_all(&mut self, now: Instant, peer: Peer, waiters: Vec<Waiter<C>>, known: &Known) {
         for waiter in waiters {
-            self.to_prove(now, peer, Waiter { known: Some(known.clone()), ..waiter });
+            self.enqueue_proof(now, peer, Waiter { known: Some(known.clone()), ..waiter });
         }
     }
 

@@ -40,8 +40,6 @@ refusals! {
     Crowded = "crowded",
     /// The same source has claimed the same key again meanwhile: the later one counts.
     Overtaken = "overtaken",
-    /// The peer is being installed.
-    Installing = "installing",
     /// The directory does not know the key, or said so a moment ago.
     Unknown = "unknown",
     /// The directory does not answer, and nothing is known from before.

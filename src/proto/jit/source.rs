@@ -5,7 +5,7 @@ use crate::proto::rate::{Bucket, Rate};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Instant;
 
-/// Who is limited together: one IPv4 address, or one /64 of IPv6 (RFC 6177: nobody gets less).
+/// Who is limited together: one IPv4 address, or one /64 of IPv6, all of which a single machine may use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Source {
     V4([u8; 4]),

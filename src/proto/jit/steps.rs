@@ -39,22 +39,16 @@ impl<C> Machine<C> {
         if !self.interfaces.contains_key(&peer.slot) {
             return Err(Refusal::NoInterface);
         }
-        let standing = self.live.get(&peer);
-        if standing.is_some_and(|standing| standing.installing) {
-            return Err(Refusal::Installing);
-        }
+        let stands = self.live.get(&peer).is_some();
         if let Some((until, why)) = self.unknown.get(&peer)
             && now < *until
-            && standing.is_none()
+            && !stands
         {
             return Err(*why);
         }
-        let known = match standing {
-            Some(_) => None,
-            None => self.recall(now, &peer),
-        };
+        let known = if stands { None } else { self.recall(now, &peer) };
         let hurry = self.away || self.look_ups.is_slow(&peer);
-        let serves = standing.is_some() || known.as_ref().is_some_and(|(_, fresh)| *fresh || hurry);
+        let serves = stands || known.as_ref().is_some_and(|(_, fresh)| *fresh || hurry);
         if !self.waiting.take(source) {
             return Err(Refusal::Crowded);
         }
@@ -64,7 +58,7 @@ impl<C> Machine<C> {
                 self.counters.served_stale += 1;
                 self.look_ups.ask(peer, source, rank);
             }
-            self.to_prove(now, peer, Waiter { knock, claim, known: known.map(|(known, _)| known) });
+            self.enqueue_proof(now, peer, Waiter { knock, claim, known: known.map(|(known, _)| known) });
             return Ok(());
         }
         match self.look_ups.wait(peer, source, rank, Waiter { knock, claim, known: None }) {
@@ -148,9 +142,6 @@ impl<C> Machine<C> {
         if !self.interfaces.contains_key(&knock.slot) {
             return self.refuse(&knock, Refusal::NoInterface);
         }
-        if self.live.get(&peer).is_some_and(|standing| standing.installing) {
-            return self.refuse(&knock, Refusal::Installing);
-        }
         self.counters.proofs += 1;
         self.effects.push_back(Effect::Prove { ticket, peer, claim });
         self.proving.insert(ticket, (peer, knock, known));
@@ -163,7 +154,7 @@ impl<C> Machine<C> {
         Err(why)
     }
 
-    pub(super) fn to_prove(&mut self, now: Instant, peer: Peer, waiter: Waiter<C>) {
+    pub(super) fn enqueue_proof(&mut self, now: Instant, peer: Peer, waiter: Waiter<C>) {
         let source = waiter.knock.source;
         self.jobs.push(source, self.rank(now, source, Rank::Begun), Job::Prove(peer, waiter));
     }

@@ -3,10 +3,12 @@
 use super::noise::{self, BEGIN, Key, LABEL_MAC1};
 use super::{Initiation, Tai64n};
 use crate::model::{PrivateKey, PublicKey};
+use aws_lc_rs::agreement::{self, UnparsedPublicKey, X25519};
 use blake2::Blake2sMac;
 use blake2::digest::Mac;
 use blake2::digest::consts::U16;
 use std::fmt;
+use std::sync::Arc;
 use zeroize::Zeroizing;
 
 /// The key of `mac1` for messages to the owner of a public key. It is no secret: whoever knows the public key has it.
@@ -40,9 +42,11 @@ impl fmt::Debug for Mac1 {
 }
 
 /// A private key and what can be calculated from it once, for all initiations.
+///
+/// X25519 is AWS-LC's here, in assembly and formally verified: it takes 0.4 of the time of the portable one, and is most of what a flood costs us.
 #[derive(Clone)]
 pub struct Responder {
-    private: PrivateKey,
+    private: Arc<agreement::PrivateKey>,
     public: PublicKey,
     mac1: Mac1,
     /// The hash with the public key mixed in.
@@ -63,10 +67,11 @@ pub struct Claim {
 }
 
 impl Responder {
-    pub fn new(private: PrivateKey) -> Self {
+    pub fn new(private: &PrivateKey) -> Self {
         let public = private.public();
         let begin = noise::hash(&[&BEGIN.1, public.bytes()]);
-        Self { mac1: Mac1::new(&public), private, public, begin }
+        let private = agreement::PrivateKey::from_private_key(&X25519, private.expose()).expect("any 32 bytes are a key of X25519");
+        Self { mac1: Mac1::new(&public), private: Arc::new(private), public, begin }
     }
 
     pub fn public(&self) -> &PublicKey {
@@ -82,7 +87,7 @@ impl Responder {
         let ephemeral = PublicKey::try_from(initiation.ephemeral()).ok()?;
         let hash = noise::hash(&[&self.begin, ephemeral.bytes()]);
         let chaining = noise::kdf1(&BEGIN.0, ephemeral.bytes());
-        let (chaining, key) = noise::kdf2(&chaining, &*self.private.agree(&ephemeral)?);
+        let (chaining, key) = noise::kdf2(&chaining, &*self.agree(&ephemeral)?);
         let sealed = initiation.sealed_static();
         let key = PublicKey::try_from(noise::open::<32>(&key, &sealed, &hash)?).ok()?;
         Some(Claim { key, chaining, hash: noise::hash(&[&hash, &sealed]), timestamp: initiation.sealed_timestamp() })
@@ -90,7 +95,13 @@ impl Responder {
 
     /// One X25519, the same for all handshakes of this key. None: the key is one of those with which every secret is zero.
     pub fn shared_with(&self, key: &PublicKey) -> Option<SharedSecret> {
-        self.private.agree(key).map(SharedSecret)
+        self.agree(key).map(SharedSecret)
+    }
+
+    /// None: every secret with this key is zero (RFC 7748 section 6.1).
+    fn agree(&self, with: &PublicKey) -> Option<Key> {
+        let with = UnparsedPublicKey::new(&X25519, with.bytes());
+        agreement::agree(&self.private, with, (), |secret| secret.try_into().map(Zeroizing::new).map_err(|_| ())).ok()
     }
 }
 

@@ -41,12 +41,12 @@ fn an_initiation_is_what_the_whitepaper_says() {
                  5fd84ce1b8b471339eda4572b5f834b400000000000000000000000000000000";
     let hex: String = knock(stamp()).bytes().iter().map(|byte| format!("{byte:02x}")).collect();
     assert_eq!(hex, known);
-    assert_eq!(opened(&Responder::new(gateway()), &knock(stamp())), Some((host().public(), stamp())));
+    assert_eq!(opened(&Responder::new(&gateway()), &knock(stamp())), Some((host().public(), stamp())));
 }
 
 #[test]
 fn every_flipped_bit_is_noticed() {
-    let (responder, genuine) = (Responder::new(gateway()), knock(stamp()));
+    let (responder, genuine) = (Responder::new(&gateway()), knock(stamp()));
     for bit in 0..Initiation::MAC2 * 8 {
         let mut bytes = *genuine.bytes();
         bytes[bit / 8] ^= 1 << (bit % 8);
@@ -64,19 +64,19 @@ fn every_flipped_bit_is_noticed() {
 
 #[test]
 fn a_claim_is_not_a_proof() {
-    let (responder, mallory) = (Responder::new(gateway()), PrivateKey::new([9; 32]));
+    let (responder, mallory) = (Responder::new(&gateway()), PrivateKey::new([9; 32]));
     // Mallory knows both public keys: the first step is right, but what he shares with the gateway is not what the host does.
     let claim = responder.claim(&knock(stamp())).expect("a claim");
     assert_eq!(claim.key(), &host().public());
     let wrong = responder.shared_with(&mallory.public()).expect("a good key");
     assert_eq!(claim.open(&wrong), None);
     // For another gateway it is nothing at all.
-    assert!(Responder::new(mallory).claim(&knock(stamp())).is_none());
+    assert!(Responder::new(&mallory).claim(&knock(stamp())).is_none());
 }
 
 #[test]
 fn secrets_are_not_printed() {
-    let responder = Responder::new(gateway());
+    let responder = Responder::new(&gateway());
     let (claim, shared) = (responder.claim(&knock(stamp())), responder.shared_with(&host().public()));
     let printed = format!("{responder:?} {claim:?} {shared:?}");
     let expected = format!("Responder({}) Some(Claim({})) Some(SharedSecret(..))", gateway().public(), host().public());
@@ -89,10 +89,10 @@ fn a_key_that_shares_nothing_is_refused() {
     let mut weak = [0; 32];
     weak[0] = 1;
     let weak = PublicKey::try_from(weak).expect("not nobody's");
-    assert!(Responder::new(gateway()).shared_with(&weak).is_none());
+    assert!(Responder::new(&gateway()).shared_with(&weak).is_none());
     let mut bytes = *knock(stamp()).bytes();
     bytes[8..40].copy_from_slice(weak.bytes());
-    assert!(Responder::new(gateway()).claim(&Initiation::try_from(bytes).expect("an initiation")).is_none());
+    assert!(Responder::new(&gateway()).claim(&Initiation::try_from(bytes).expect("an initiation")).is_none());
     let (initiator, ephemeral) = (host(), PrivateKey::new([3; 32]));
     assert!(Knock { initiator: &initiator, responder: &weak, sender: 1, ephemeral: &ephemeral, stamp: stamp() }.build().is_none());
 }
@@ -136,7 +136,7 @@ proptest! {
                 bytes[..4].copy_from_slice(&[kind, 0, 0, 0]);
             }
             if let Ok(Message::Initiation(initiation)) = classify(&bytes) {
-                let responder = Responder::new(gateway());
+                let responder = Responder::new(&gateway());
                 prop_assert_eq!(opened(&responder, &initiation), None);
                 prop_assert!(opened(&responder, &responder.mac1().sign(initiation)).is_none());
             }
@@ -145,7 +145,7 @@ proptest! {
 
     #[test]
     fn whoever_knocks_is_recognised(host: [u8; 32], gateway: [u8; 32], ephemeral: [u8; 32], sender: u32, stamp: [u8; 12]) {
-        let (host, responder, ephemeral) = (PrivateKey::new(host), Responder::new(PrivateKey::new(gateway)), PrivateKey::new(ephemeral));
+        let (host, responder, ephemeral) = (PrivateKey::new(host), Responder::new(&PrivateKey::new(gateway)), PrivateKey::new(ephemeral));
         let stamp = Tai64n(stamp);
         let knock = Knock { initiator: &host, responder: responder.public(), sender, ephemeral: &ephemeral, stamp };
         let initiation = knock.build().expect("good keys");
@@ -174,11 +174,11 @@ fn a_strangers_initiation_is_read() {
     let mut host_side = stranger(&host(), &gateway().public());
     let sent = bytes_of(host_side.format_handshake_initiation(false).expect("an initiation").into());
     let Ok(Message::Initiation(initiation)) = classify(&sent) else { panic!("not an initiation: {sent:02x?}") };
-    let (key, made) = opened(&Responder::new(gateway()), &initiation).expect("genuine");
+    let (key, made) = opened(&Responder::new(&gateway()), &initiation).expect("genuine");
     assert_eq!(key, host().public());
     let age = std::time::SystemTime::UNIX_EPOCH.elapsed().expect("after 1970").abs_diff(made.since_1970().expect("a time"));
     assert!(age.as_secs() < 60, "it counts 27 leap seconds, we none: {age:?}");
-    assert_eq!(opened(&Responder::new(host()), &initiation), None, "for somebody else");
+    assert_eq!(opened(&Responder::new(&host()), &initiation), None, "for somebody else");
 }
 
 #[test]
