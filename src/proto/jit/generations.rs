@@ -109,12 +109,13 @@ mod tests {
         fn the_last_half_is_remembered_and_the_limit_holds(keys in proptest::collection::vec(0u8..60, 0..300), limit in 2usize..40) {
             let mut map = Generations::new(limit);
             for (i, key) in keys.iter().enumerate() {
-                match (map.renew(key), i % 2) {
-                    (Some(value), _) => *value = i,
-                    (None, 0) => map.insert(*key, i),
-                    (None, _) => *map.renew_or(*key, || 0) = i,
+                let before = map.get(key).copied();
+                match i % 3 {
+                    0 => map.insert(*key, i),
+                    1 => prop_assert_eq!(*map.renew_or(*key, || usize::MAX), before.unwrap_or(usize::MAX)),
+                    _ => prop_assert_eq!(map.renew(key).copied(), before),
                 }
-                *map.renew_or(*key, || usize::MAX) = i;
+                *map.renew_or(*key, || i) = i;
                 prop_assert!(map.len() <= limit && map.iter().count() == map.len());
                 let mut recent: Vec<u8> = vec![];
                 for key in keys[..=i].iter().rev() {

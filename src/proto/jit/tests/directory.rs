@@ -63,6 +63,16 @@ fn a_key_that_was_just_registered_need_not_wait() {
 }
 
 #[test]
+fn an_answer_that_is_said_to_have_changed_is_fetched_again_and_serves_if_it_cannot_be() {
+    let mut bench = Bench::new(Config::default());
+    bench.admit(7, 5, stamp(1));
+    bench.handle(Input::Gone { peer: peer(5) });
+    bench.handle(Input::Changed { peer: peer(5) });
+    assert_eq!(bench.claim(7, 5), [Effect::LookUp { peer: peer(5) }]);
+    assert_eq!(proofs(&bench.answer(5, Answer::Failed)).len(), 1);
+}
+
+#[test]
 fn a_fresh_answer_serves_without_a_look_up_and_an_old_one_does_not() {
     let mut bench = Bench::new(Config::default());
     bench.admit(7, 5, stamp(1));
@@ -127,6 +137,19 @@ fn what_was_known_serves_after_a_moment_while_the_directory_is_slow() {
     bench.prove(&effects, Some(stamp(2)));
     bench.wait(10 * S);
     assert_eq!(bench.answer(5, Answer::Unknown), [Effect::Reap { peer: peer(5), why: Reaped::Revoked }]);
+}
+
+#[test]
+fn what_a_peer_was_installed_by_is_not_forgotten_while_it_lives() {
+    let mut bench = Bench::new(Config { known: 2, ..Config::default() });
+    (5..=8).for_each(|of| bench.admit(7, of, stamp(1)));
+    bench.wait(200 * S);
+    for of in 6..=8 {
+        bench.handle(Input::Seen { peer: peer(of), at: bench.now });
+    }
+    assert_eq!(bench.wait(100 * S), [Effect::Reap { peer: peer(5), why: Reaped::Idle }]);
+    bench.claim(7, 5);
+    assert_eq!(proofs(&bench.answer(5, Answer::Failed)).len(), 1);
 }
 
 #[test]
