@@ -1,6 +1,9 @@
 //! State machines of protocols: events and the time go in, effects come out. No I/O, no clock, no randomness; a shell carries
 //! the effects out.
 
+pub mod jit;
+pub mod rate;
 pub mod sync;
 pub mod track;
 pub mod vrrp;
+pub mod wake;

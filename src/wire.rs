@@ -12,3 +12,4 @@ pub mod seal;
 pub mod sync;
 pub mod tcp;
 pub mod vrrp;
+pub mod wireguard;
