@@ -40,7 +40,12 @@ struct Arm {
     name: &'static str,
     number: u8,
     ends: Vec<End>,
+    /// A server takes one client at a time, and needs a moment between two.
+    _iperf: Iperf,
 }
+
+/// Stops with this value.
+struct Iperf(Child);
 
 /// Stops with this value.
 enum End {
@@ -62,11 +67,7 @@ pub fn run(options: &Options, report: &mut Report) -> anyhow::Result<()> {
             eprintln!("wireguard: not compared with {program}, which is not installed: {install}");
         }
     }
-    let mut iperf = nodes[1].command("iperf3").arg("-s").stdin(Stdio::null()).stdout(Stdio::null()).spawn().context("iperf3 -s")?;
-    let measured = measure(&nodes, &arms, options.rounds.unwrap_or(ROUNDS));
-    iperf.kill()?;
-    iperf.wait()?;
-    let measured = measured?;
+    let measured = measure(&nodes, &arms, options.rounds.unwrap_or(ROUNDS))?;
     report.add("portway", "strangers let in", "1/s", admissions(&nodes[0], options.rounds.unwrap_or(ROUNDS))?, None);
     for (metric, streams) in [("one TCP stream", 0), ("four TCP streams", 1)] {
         for (arm, figures) in arms.iter().zip(&measured) {
@@ -129,7 +130,9 @@ fn measure(nodes: &[Node; 2], arms: &[Arm], rounds: usize) -> anyhow::Result<Vec
 impl Arm {
     fn await_path(&self, nodes: &[Node; 2]) -> anyhow::Result<()> {
         let begun = Instant::now();
-        while nodes[1].sh("ss -Hltn sport = 5201")?.is_empty() || nodes[0].sh(&format!("ping -c 1 -W 1 10.64.{}.2", self.number)).is_err() {
+        while nodes[1].sh(&format!("ss -Hltn sport = {}", port(self.number)))?.is_empty()
+            || nodes[0].sh(&format!("ping -c 1 -W 1 10.64.{}.2", self.number)).is_err()
+        {
             ensure!(begun.elapsed() < PATIENCE, "{}: no way through", self.name);
             std::thread::sleep(Duration::from_millis(20));
         }
@@ -140,13 +143,32 @@ impl Arm {
         let (to, streams, seconds) = (format!("10.64.{}.2", self.number), streams.to_string(), STREAM.to_string());
         let output = from
             .command("iperf3")
-            .args(["-c", &to, "-J", "-P", &streams, "-t", &seconds])
+            .args(["-c", &to, "-p", &port(self.number).to_string(), "-J", "-P", &streams, "-t", &seconds])
             .stdin(Stdio::null())
             .output()
             .context("iperf3 -c")?;
         let answer: serde_json::Value = serde_json::from_slice(&output.stdout).context("iperf3 did not print JSON")?;
         let rate = answer["end"]["sum_received"]["bits_per_second"].as_f64();
         Ok(rate.with_context(|| format!("{}: iperf3: {}", self.name, answer["error"]))? / 1e9)
+    }
+}
+
+fn port(arm: u8) -> u16 {
+    5200 + u16::from(arm)
+}
+
+impl Iperf {
+    fn start(node: &Node, arm: u8) -> anyhow::Result<Self> {
+        let mut command = node.command("iperf3");
+        command.args(["-s", "-p", &port(arm).to_string()]).stdin(Stdio::null()).stdout(Stdio::null());
+        Ok(Self(command.spawn().context("iperf3 -s")?))
+    }
+}
+
+impl Drop for Iperf {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
     }
 }
 
@@ -189,11 +211,11 @@ fn ours(nodes: &[Node; 2]) -> anyhow::Result<Arm> {
         plumb(&nodes[end], "pw-1", ARM, end)?;
         Ok(End::Ours(device))
     };
-    Ok(Arm { name: "portway", number: ARM, ends: vec![end(0)?, end(1)?] })
+    Ok(Arm { name: "portway", number: ARM, ends: vec![end(0)?, end(1)?], _iperf: Iperf::start(&nodes[1], ARM)? })
 }
 
 fn strangers(nodes: &[Node; 2], program: &'static str, arguments: &[&str], arm: u8) -> anyhow::Result<Arm> {
-    let mut made = Arm { name: program, number: arm, ends: Vec::new() };
+    let mut made = Arm { name: program, number: arm, ends: Vec::new(), _iperf: Iperf::start(&nodes[1], arm)? };
     for (end, node) in nodes.iter().enumerate() {
         // Control sockets are in one directory, whatever the namespace.
         let device = format!("b{}n{arm}e{end}", std::process::id());

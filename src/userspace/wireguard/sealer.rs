@@ -9,7 +9,7 @@ use super::session::Session;
 use super::shared::{Interface, Shared};
 use super::socket::{self, BYTES_MAX, Outgoing, SEGMENTS_MAX};
 use crate::userspace::segment::{HEADER_MAX, HeaderBuffer, Segments};
-use crate::userspace::vnet::VnetHeader;
+use crate::userspace::vnet::{self, VnetHeader};
 use crate::wire::{ecn, ipv4};
 use nix::errno::Errno;
 use std::net::SocketAddr;
@@ -133,7 +133,7 @@ impl Sealer {
         let Some((session, to)) = peer.session(now).zip(peer.endpoint()) else { return };
         let mut sent = 0;
         for mut packet in peer.waited() {
-            let bytes = packet.len() as u64;
+            let bytes = packet.len().saturating_sub(vnet::LEN) as u64;
             let done = split(&mut packet).and_then(|(offload, packet, ip)| self.packet(interface, &session, to, &offload, packet, &ip));
             match done {
                 Ok(packets) => {
