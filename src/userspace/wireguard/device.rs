@@ -179,7 +179,7 @@ impl Device {
             // Gone from the set already if the device was lost.
             let _ = epoll.delete(fd);
         }
-        interface.sending.store(false, Relaxed);
+        interface.set_sending(false);
         let table = std::mem::take(&mut *interface.table_mut());
         table.peers().for_each(|peer| interface.forget(peer, true));
         true
@@ -237,10 +237,10 @@ impl Device {
     }
 
     /// Whether an interface sends, answers and takes anything. When it falls silent, all its sessions end: another machine goes on with its key and its address,
-    /// and nothing of ours may reach a peer. When it speaks again, it has peers and no sessions: [`Device::initiate`] them.
+    /// and nothing of ours may reach a peer: when this returns, nothing is on its way. When it speaks again, it has peers and no sessions: [`Device::initiate`] them.
     pub fn set_sending(&self, interface: &IfName, sending: bool) -> Result<(), Error> {
         let interface = self.interface(interface)?;
-        interface.sending.store(sending, Relaxed);
+        interface.set_sending(sending);
         let now = self.shared.now();
         for peer in interface.table().peers() {
             if !sending {

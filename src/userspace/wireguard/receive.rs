@@ -125,6 +125,8 @@ impl Receiver {
             heard(shared, interface, run, &mut self.sealer, now);
         }
         self.deliver(interface);
+        // Not to keep the keys of a session that has ended.
+        self.runs.clear();
         got
     }
 

@@ -126,7 +126,7 @@ fn what_is_inside_is_looked_at() {
 #[test]
 fn a_silent_interface_hears_nothing() {
     let mut bench = bench();
-    bench.interface.sending.store(false, Relaxed);
+    bench.interface.set_sending(false);
     let good = bench.seal(&ip([10, 64, 0, 5], 4));
     let len = good.len();
     bench.receive(&[([good.clone(), good].concat(), len, false)]);

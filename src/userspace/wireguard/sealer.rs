@@ -14,7 +14,7 @@ use crate::wire::{ecn, ipv4};
 use nix::errno::Errno;
 use std::net::SocketAddr;
 use std::ops::Range;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -171,14 +171,20 @@ pub fn send_one(interface: &Interface, to: SocketAddr, message: &[u8]) {
     send_all(interface, 0, &[Outgoing { to, bytes: message, segment: message.len(), class: 0 }]);
 }
 
+/// Sends them all, unless the interface is to be silent; whoever silences it waits until nothing is on its way.
 fn send_all(interface: &Interface, thread: usize, outgoing: &[Outgoing<'_>]) {
-    if !interface.is_sending() {
-        return interface.drops.count(DropReason::Silent, datagrams(outgoing));
-    }
     let Some(socket) = interface.sockets.get(thread % interface.sockets.len().max(1)) else { return };
+    let _open = interface.gate();
+    send_through(interface, socket.as_fd(), outgoing);
+}
+
+fn send_through(interface: &Interface, socket: BorrowedFd<'_>, outgoing: &[Outgoing<'_>]) {
     let mut rest = outgoing;
     while let Some(first) = rest.first() {
-        match socket::send(socket.as_fd(), rest) {
+        if !interface.is_sending() {
+            return interface.drops.count(DropReason::Silent, datagrams(rest));
+        }
+        match socket::send(socket, rest) {
             Ok(sent) => rest = &rest[sent.max(1)..],
             Err(Errno::EINTR) => {}
             // A device that cannot sum up datagrams, or segments longer than its MTU: each by itself is summed up, and fragmented.
@@ -187,7 +193,7 @@ fn send_all(interface: &Interface, thread: usize, outgoing: &[Outgoing<'_>]) {
                     interface.segmenting.store(false, Relaxed);
                 }
                 let single = first.bytes.chunks(first.segment).map(|bytes| Outgoing { bytes, segment: bytes.len(), ..*first });
-                send_all(interface, thread, &single.collect::<Vec<_>>());
+                send_through(interface, socket, &single.collect::<Vec<_>>());
                 rest = &rest[1..];
             }
             Err(fault) => {

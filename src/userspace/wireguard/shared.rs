@@ -70,7 +70,9 @@ pub struct Interface {
     pub lost: AtomicBool,
     /// The kernel cuts what is sent into datagrams; not so where a device cannot sum them up.
     pub segmenting: AtomicBool,
-    pub sending: AtomicBool,
+    sending: AtomicBool,
+    /// Held while something is sent.
+    gate: RwLock<()>,
     table: RwLock<Table>,
     held: RwLock<HashMap<u32, Held>>,
     stamp: Mutex<Stamp>,
@@ -93,6 +95,7 @@ impl Interface {
             lost: AtomicBool::new(false),
             segmenting: AtomicBool::new(true),
             sending: AtomicBool::new(true),
+            gate: RwLock::default(),
             table: RwLock::default(),
             held: RwLock::default(),
             stamp: Mutex::default(),
@@ -158,6 +161,16 @@ impl Interface {
     pub fn stamps_after(&self, stamp: Stamp) {
         let mut last = self.stamp.lock().unwrap_or_else(PoisonError::into_inner);
         *last = stamp.max(*last);
+    }
+
+    /// When this returns, nothing more is sent, if so.
+    pub fn set_sending(&self, sending: bool) {
+        self.sending.store(sending, Relaxed);
+        drop(self.gate.write().unwrap_or_else(PoisonError::into_inner));
+    }
+
+    pub fn gate(&self) -> RwLockReadGuard<'_, ()> {
+        self.gate.read().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub fn is_sending(&self) -> bool {
