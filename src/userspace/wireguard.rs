@@ -14,7 +14,7 @@
 //! # Whose protocol core
 //!
 //! The handshake is `snow`'s: WireGuard's is the Noise pattern IKpsk2 with a time as its payload, which that crate does as it is. The cipher of data
-//! is `aws-lc-rs`'s, by the keys that the handshake leaves. Compared with it:
+//! is `aws-lc-rs`'s, by the keys that the handshake leaves, and so is the handshake's curve (20 µs an agreement, x25519-dalek 41). Compared with it:
 //!
 //! | | `snow` 0.10 + `aws-lc-rs` | `gotatun` 0.10 | `boringtun` 0.7 |
 //! |---|---|---|---|

@@ -213,7 +213,7 @@ impl Device {
         Ok(peer.is_some())
     }
 
-    /// Begins a handshake at once, from this thread; it costs three agreements on a secret, 0.1 ms.
+    /// Begins a handshake at once, from this thread; it costs two agreements on a secret, under 0.1 ms.
     ///
     /// # Errors
     /// If the interface or the peer is not there, it has no endpoint, or the interface is to be silent.
@@ -224,7 +224,7 @@ impl Device {
         handshake::begin(&self.shared, interface, &peer, true).map_err(|why| Error::Handshake { interface: name.clone(), key: *key, why })
     }
 
-    /// Answers an initiation that was seen before its sender was a peer, as if it came now; from this thread, 0.2 ms.
+    /// Answers an initiation that was seen before its sender was a peer, as if it came now; from this thread, 0.1 ms.
     ///
     /// # Errors
     /// As [`Device::initiate`]; and if it was answered before, or a later one was.

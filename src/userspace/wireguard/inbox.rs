@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
-/// Handshake messages that may wait: at 0.2 ms each, a fifth of a second's work.
+/// Handshake messages that may wait: at 0.1 ms each, a tenth of a second's work.
 const ROOM: usize = 1_024;
 /// What [`super::DeviceConfig::load`] is, unless somebody knows better.
 pub const LOAD: usize = 128;

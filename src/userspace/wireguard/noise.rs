@@ -4,13 +4,14 @@
 use super::message::{INITIATION, Initiation, RESPONSE, Response, word};
 use super::stamp::Stamp;
 use crate::model::{PrivateKey, PublicKey};
+use aws_lc_rs::agreement::{self, UnparsedPublicKey, X25519};
 use snow::params::{CipherChoice, DHChoice, HashChoice, NoiseParams};
 use snow::resolvers::{CryptoResolver, DefaultResolver};
 use snow::types::{Cipher, Dh, Hash, Random};
 use snow::{Builder, HandshakeState};
 use std::fmt;
 use std::ops::Range;
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
 use zeroize::Zeroizing;
 
 const PROLOGUE: &[u8] = b"WireGuard v1 zx2c4 Jason@zx2c4.com";
@@ -31,11 +32,13 @@ pub enum Fault {
     Nobody,
 }
 
-/// Who we are: a key, and its public half, which would cost as much to work out as a third of an answer.
+/// Who we are: a key, and what would have to be worked out of it for each handshake.
 #[derive(Clone)]
 pub struct Identity {
     key: PrivateKey,
     public: PublicKey,
+    /// The same key. There is one: any 32 bytes will do.
+    secret: Option<Arc<agreement::PrivateKey>>,
 }
 
 /// What the two sides of a session seal and open with.
@@ -102,7 +105,7 @@ impl Initiating {
 
 impl Identity {
     pub fn new(key: PrivateKey) -> Self {
-        Self { public: key.public(), key }
+        Self { public: key.public(), secret: agreement::PrivateKey::from_private_key(&X25519, key.expose()).ok().map(Arc::new), key }
     }
 
     pub fn public(&self) -> &PublicKey {
@@ -129,8 +132,8 @@ fn builder(us: &Identity) -> Result<Builder<'_>, snow::Error> {
         .local_private_key(us.key.expose())
 }
 
-/// The crate's own primitives, but the curve's: these are wiped when they go, know the identity's public key, and refuse a key with which
-/// every secret is zero.
+/// The crate's own primitives, but the curve's: those of aws-lc take half the time, refuse a key with which every secret is zero, and are wiped
+/// when they go.
 struct Curves(Identity);
 
 impl CryptoResolver for Curves {
@@ -140,7 +143,7 @@ impl CryptoResolver for Curves {
 
     fn resolve_dh(&self, choice: &DHChoice) -> Option<Box<dyn Dh>> {
         match choice {
-            DHChoice::Curve25519 => Some(Box::new(Curve { us: self.0.clone(), private: Zeroizing::default(), public: [0; 32] })),
+            DHChoice::Curve25519 => Some(Box::new(Curve { us: self.0.clone(), secret: None, public: [0; 32] })),
             _ => None,
         }
     }
@@ -156,7 +159,7 @@ impl CryptoResolver for Curves {
 
 struct Curve {
     us: Identity,
-    private: Zeroizing<[u8; 32]>,
+    secret: Option<Arc<agreement::PrivateKey>>,
     public: [u8; 32],
 }
 
@@ -170,19 +173,22 @@ impl Dh for Curve {
     }
 
     fn priv_len(&self) -> usize {
-        self.private.len()
+        size_of::<[u8; 32]>()
     }
 
+    /// Called for our own key, and no other.
     fn set(&mut self, private: &[u8]) {
-        self.private.copy_from_slice(private);
-        let key = PrivateKey::new(*self.private);
-        self.public = *if key == self.us.key { self.us.public } else { key.public() }.bytes();
+        debug_assert!(private == self.us.key.expose());
+        self.secret = self.us.secret.clone();
+        self.public = *self.us.public.bytes();
     }
 
-    fn generate(&mut self, random: &mut dyn Random) -> Result<(), snow::Error> {
-        let mut private = Zeroizing::new([0; 32]);
-        random.try_fill_bytes(private.as_mut_slice())?;
-        self.set(private.as_slice());
+    /// By the randomness of aws-lc, not by what is offered.
+    fn generate(&mut self, _: &mut dyn Random) -> Result<(), snow::Error> {
+        let secret = agreement::PrivateKey::generate(&X25519).map_err(|_| snow::Error::Rng)?;
+        let public = secret.compute_public_key().map_err(|_| snow::Error::Rng)?;
+        self.public = public.as_ref().try_into().map_err(|_| snow::Error::Rng)?;
+        self.secret = Some(Arc::new(secret));
         Ok(())
     }
 
@@ -190,16 +196,17 @@ impl Dh for Curve {
         &self.public
     }
 
+    /// Asked for where key pairs are made to be kept, which is elsewhere.
     fn privkey(&self) -> &[u8] {
-        self.private.as_slice()
+        &[]
     }
 
     fn dh(&self, public: &[u8], out: &mut [u8]) -> Result<(), snow::Error> {
-        let public = public.get(..32).and_then(|key| <[u8; 32]>::try_from(key).ok()).ok_or(snow::Error::Dh)?;
-        let public = PublicKey::try_from(public).map_err(|_| snow::Error::Dh)?;
-        let shared = PrivateKey::new(*self.private).agree(&public).ok_or(snow::Error::Dh)?;
-        out.get_mut(..32).ok_or(snow::Error::Dh)?.copy_from_slice(shared.as_slice());
-        Ok(())
+        let public = UnparsedPublicKey::new(&X25519, public.get(..32).ok_or(snow::Error::Dh)?);
+        agreement::agree(self.secret.as_ref().ok_or(snow::Error::Dh)?, public, snow::Error::Dh, |shared| {
+            out.get_mut(..shared.len()).ok_or(snow::Error::Dh)?.copy_from_slice(shared);
+            Ok(())
+        })
     }
 }
 
