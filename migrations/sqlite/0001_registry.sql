@@ -58,6 +58,7 @@ CREATE TABLE host_keys (
     expires INTEGER
 );
 CREATE INDEX host_keys_by_host ON host_keys (host);
+CREATE INDEX host_keys_by_expiry ON host_keys (expires) WHERE expires IS NOT NULL;
 
 CREATE TABLE host_tenants (
     host INTEGER NOT NULL REFERENCES hosts (id) ON DELETE CASCADE,
@@ -104,6 +105,8 @@ CREATE TABLE tokens (
 );
 CREATE INDEX tokens_by_host ON tokens (host);
 CREATE INDEX tokens_by_gateway ON tokens (gateway);
+CREATE INDEX tokens_by_expiry ON tokens (expires) WHERE expires IS NOT NULL;
+CREATE INDEX tokens_by_user ON tokens (used_by) WHERE used_by IS NOT NULL;
 
 CREATE TABLE token_tenants (
     token TEXT NOT NULL REFERENCES tokens (id) ON DELETE CASCADE,
