@@ -6,8 +6,9 @@ use anyhow::{Context, ensure};
 use portway::config::{self, Config, Database};
 use portway::directory::Running;
 use portway::directory::client::Client;
-use portway::directory::types::{GatewaySpec, HostSpec, Role, TenantSpec, TokenSpec};
-use portway::model::{NodeName, PrivateKey, TenantName};
+use portway::directory::types::{GatewaySpec, Role, TenantSpec, TokenSpec};
+use portway::model::{NodeName, PrivateKey, ShardId, TenantName};
+use sqlx::Connection;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
@@ -30,7 +31,7 @@ pub fn run(options: &Options, report: &mut Report) -> anyhow::Result<()> {
     runtime.block_on(async {
         let bed = Bed::start(None).await?;
         bed.enrol("enrolment, SQLite", enrolments, report).await?;
-        bed.fill(hosts).await?;
+        let bed = bed.fill(hosts).await?;
         bed.look_up(hosts, length, report).await?;
         bed.running.stop().await;
         let server = Server::start()?;
@@ -44,7 +45,8 @@ pub fn run(options: &Options, report: &mut Report) -> anyhow::Result<()> {
 struct Bed {
     running: Running,
     operator: Client,
-    _dir: tempfile::TempDir,
+    config: config::Directory,
+    dir: tempfile::TempDir,
 }
 
 /// A private key like no other.
@@ -67,11 +69,16 @@ impl Bed {
             keep_changes: 100_000,
             oidc: vec![],
         };
+        let bed = Self::open(config, dir).await?;
+        let spec = TenantSpec { inner: "10.64.0.0/12".parse()?, host_prefix: 32, shards: [ShardId::default()].into() };
+        bed.operator.put_tenant(&tenant()?, &spec).await?;
+        Ok(bed)
+    }
+
+    async fn open(config: config::Directory, dir: tempfile::TempDir) -> anyhow::Result<Self> {
         let running = Running::start(&config, Arc::new(SystemTime::now)).await?;
         let operator = Client::local(&running.socket)?;
-        let spec = TenantSpec { inner: "10.64.0.0/12".parse()?, host_prefix: 32, shards: [Default::default()].into() };
-        operator.put_tenant(&tenant()?, &spec).await?;
-        Ok(Self { running, operator, _dir: dir })
+        Ok(Self { running, operator, config, dir })
     }
 
     async fn client(&self, spec: TokenSpec) -> anyhow::Result<Client> {
@@ -111,22 +118,36 @@ impl Bed {
         Ok(())
     }
 
-    async fn fill(&self, hosts: usize) -> anyhow::Result<()> {
-        let mut callers = JoinSet::new();
-        for caller in 0..CALLERS {
-            let operator = self.operator.clone();
-            callers.spawn(async move {
-                for number in (caller..hosts).step_by(CALLERS) {
-                    let spec = HostSpec { tenants: [tenant()?].into(), public_key: Some(key(number).public()) };
-                    operator.put_host(&format!("host-{number}").parse()?, &spec).await?;
-                }
-                anyhow::Ok(())
-            });
+    /// Writes hosts into the file as if they had been added, which by as many calls would take longer than all the rest; and begins anew.
+    async fn fill(self, hosts: usize) -> anyhow::Result<Self> {
+        let Self { running, config, dir, .. } = self;
+        running.stop().await;
+        let Database::Sqlite(file) = &config.database else { unreachable!("it is SQLite") };
+        let mut connection = sqlx::AnyConnection::connect(&format!("sqlite://{}", file.display())).await?;
+        let mut tx = connection.begin().await?;
+        let (tenant, next): (i64, i64) = sqlx::query_as("SELECT id, next FROM tenants").fetch_one(&mut *tx).await?;
+        for number in 0..hosts {
+            let (id,): (i64,) = sqlx::query_as("INSERT INTO hosts (name) VALUES ($1) RETURNING id")
+                .bind(format!("host-{number}"))
+                .fetch_one(&mut *tx)
+                .await?;
+            sqlx::query("INSERT INTO host_keys (public_key, host) VALUES ($1, $2)")
+                .bind(key(number).public().bytes().to_vec())
+                .bind(id)
+                .execute(&mut *tx)
+                .await?;
+            sqlx::query("INSERT INTO host_tenants (host, tenant) VALUES ($1, $2)").bind(id).bind(tenant).execute(&mut *tx).await?;
+            sqlx::query("INSERT INTO prefixes (host, tenant, shard, place) VALUES ($1, $2, 0, $3)")
+                .bind(id)
+                .bind(tenant)
+                .bind(next + i64::try_from(number)?)
+                .execute(&mut *tx)
+                .await?;
         }
-        while let Some(done) = callers.join_next().await {
-            done??;
-        }
-        Ok(())
+        sqlx::query("UPDATE tenants SET next = next + $1").bind(i64::try_from(hosts)?).execute(&mut *tx).await?;
+        tx.commit().await?;
+        connection.close().await?;
+        Self::open(config, dir).await
     }
 
     /// Look-ups begin when they are due, whether those before are answered or not: what waits is measured as waiting.

@@ -52,7 +52,7 @@ struct Bench {
     gre: bool,
 }
 
-const BENCHES: [Bench; 13] = [
+const BENCHES: [Bench; 14] = [
     Bench { name: "attach", run: attach::run, gre: false },
     Bench { name: "peers", run: peers::run, gre: false },
     Bench { name: "host-cost", run: host_cost::run, gre: false },
