@@ -46,7 +46,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-/// What another process has written to a shared database is noticed after this long at most.
+/// What another process has written to a shared database is noticed after this long at most; so is what a caller changed that hung up at once.
 const LOOK: Duration = Duration::from_millis(250);
 /// How often what has expired is removed, and old changes forgotten.
 const TIDY: Duration = Duration::from_secs(1);
@@ -200,9 +200,7 @@ impl Running {
         tasks.spawn(serve::serve(local, api::for_local_operator(api).merge(api::measured(directory.clone())), end.clone()));
         tasks.spawn(serve::serve(Listener::Tcp(admin_listener, None), api::admin(directory.clone()), end.clone()));
         tasks.spawn(until(end.clone(), tidily(directory.clone())));
-        if directory.store.is_shared() {
-            tasks.spawn(until(end, looking(directory.clone())));
-        }
+        tasks.spawn(until(end, looking(directory.clone())));
         Ok(Self { directory, listen, admin, socket, certificate, tasks, _sole: sole })
     }
 

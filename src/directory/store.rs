@@ -95,7 +95,8 @@ impl Store {
                 Self { read: readers.connect(&url).await?, write, postgres: false }
             }
             Database::Postgres(url) => {
-                let pool = options().max_connections(CONNECTIONS).connect(url.as_str()).await?;
+                let options = options().max_connections(CONNECTIONS);
+                let pool = options.after_connect(|connection, _| Box::pin(limits(connection))).connect(url.as_str()).await?;
                 Self { read: pool.clone(), write: pool, postgres: true }
             }
         };
@@ -114,11 +115,6 @@ impl Store {
             include_str!("../../migrations/sqlite/0001_registry.sql")
         };
         Migrator::with_migrations(vec![Migration::new(1, "registry".into(), MigrationType::Simple, registry.into_sql_str(), false)])
-    }
-
-    /// Whether other processes may write here, too.
-    pub fn is_shared(&self) -> bool {
-        self.postgres
     }
 
     /// What challenges are derived from: the same for all that share the database.
@@ -166,8 +162,18 @@ impl Store {
 
 /// What makes a file of SQLite fit for many readers and one writer; nothing that was answered is lost when the power fails.
 async fn pragmas(connection: &mut AnyConnection) -> Result<(), sqlx::Error> {
-    for pragma in ["PRAGMA journal_mode = WAL", "PRAGMA synchronous = FULL", "PRAGMA foreign_keys = ON", "PRAGMA busy_timeout = 5000"] {
-        sqlx::query(pragma).execute(&mut *connection).await?;
+    set(connection, &["PRAGMA journal_mode = WAL", "PRAGMA synchronous = FULL", "PRAGMA foreign_keys = ON", "PRAGMA busy_timeout = 5000"])
+        .await
+}
+
+/// A directory that hangs in the middle of a change must not keep the others from theirs.
+async fn limits(connection: &mut AnyConnection) -> Result<(), sqlx::Error> {
+    set(connection, &["SET statement_timeout = '10s'", "SET idle_in_transaction_session_timeout = '10s'"]).await
+}
+
+async fn set(connection: &mut AnyConnection, settings: &[&'static str]) -> Result<(), sqlx::Error> {
+    for setting in settings {
+        sqlx::query(*setting).execute(&mut *connection).await?;
     }
     Ok(())
 }

@@ -50,7 +50,8 @@ on_both! {
         nobody_sees_another_tenant
         what_is_not_there_and_what_is_not_ones_own_look_the_same
         a_removed_token_is_refused_at_once
-        tokens_expire;
+        tokens_expire
+        a_caller_that_hangs_up_has_asked;
     enrolling:
         a_host_enrols_and_comes_again
         a_token_is_good_for_one_host

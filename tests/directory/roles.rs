@@ -6,7 +6,8 @@ use portway::directory::client::{Client, PathKey};
 use portway::directory::types::*;
 use reqwest::Method;
 use serde_json::{Value, json};
-use std::time::Duration;
+use std::time::{Duration, Instant};
+use tokio::io::AsyncWriteExt;
 
 /// The status and body of a call.
 pub async fn call(client: &Client, method: &str, path: &str, body: Value) -> (u16, Value) {
@@ -173,4 +174,26 @@ pub async fn tokens_expire(bed: Bed) {
     bed.advance(3601);
     assert_eq!(code(hour.whoami().await), "unauthenticated");
     assert_eq!(code(enrolment.enroll(&key(1), &node("host-1")).await), "unauthenticated");
+}
+
+/// Who hangs up at once has asked all the same: what was done counts for everybody, soon.
+pub async fn a_caller_that_hangs_up_has_asked(bed: Bed) {
+    bed.tenant("acme", "10.64.0.0/16", &[0]).await;
+    let minted = bed.operator().add_token(&token(Role::Operator)).await.unwrap();
+    let client = bed.with(minted.token.clone());
+    client.whoami().await.unwrap();
+    let deadline = Instant::now() + Duration::from_secs(10);
+    // The call may be cut off before it is carried out, so it is made until it was.
+    while bed.operator().tokens().await.unwrap().iter().any(|token| token.id == minted.id) {
+        assert!(Instant::now() < deadline, "never removed");
+        let mut socket = tokio::net::UnixStream::connect(&bed.running.socket).await.unwrap();
+        let request = format!("DELETE /v1/tokens/{} HTTP/1.1\r\nhost: directory\r\n\r\n", minted.id);
+        socket.write_all(request.as_bytes()).await.unwrap();
+        drop(socket);
+    }
+    let gone = Instant::now();
+    while client.whoami().await.is_ok() {
+        assert!(gone.elapsed() < Duration::from_secs(1), "still good after a second");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
 }
