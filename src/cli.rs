@@ -5,6 +5,7 @@ mod check;
 mod client;
 mod daemon;
 mod demo;
+mod directory;
 mod doctor;
 mod drain;
 mod lab;
@@ -36,6 +37,7 @@ enum Command {
     Gateway(daemon::Args),
     /// Run a function host: tunnels to gateways, attachments of containers.
     Host(daemon::Args),
+    Directory(directory::Args),
     /// Check a configuration file: every fault with line and column.
     Check {
         /// The YAML file.
@@ -64,6 +66,7 @@ pub fn main() -> ExitCode {
     let done = match cli.command {
         Command::Gateway(args) => args.gateway(),
         Command::Host(args) => args.host(),
+        Command::Directory(args) => args.run(),
         Command::Check { file } => Ok(check::run(&file)),
         Command::Plan(args) => args.run(),
         Command::Doctor(args) => args.run(),

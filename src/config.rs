@@ -8,6 +8,7 @@
 
 mod common;
 mod decode;
+mod directory;
 mod fault;
 mod gateway;
 mod ha;
@@ -22,6 +23,7 @@ mod tunnel;
 mod types;
 mod values;
 
+pub use directory::{Database, Directory, Oidc, PostgresUrl, Tls};
 pub use fault::{Fault, Faults};
 pub use space::{NEVER_ALLOWED, UNUSABLE};
 pub use tunnel::{GatewayTunnel, HostKey, HostTunnel, Identity, PeerEnd, TunnelKind};
@@ -39,6 +41,7 @@ const TOP: Shape = Shape {
         Field::optional("gateway", "gateway: { node: gw-a1, ... }"),
         Field::optional("host", "host: { node: host-1, ... }"),
         Field::optional("peers", "peers: { static: [...] }"),
+        Field::optional("directory", "directory: { listen: 10.9.0.5:9473, ... }"),
     ],
 };
 
@@ -92,10 +95,13 @@ pub fn parse(text: &str, file_name: &str) -> Result<Config, Faults> {
 impl Decoder {
     fn config(&mut self, tree: &node::Node) -> Option<Config> {
         if tree.is_null() {
-            self.fault(Span::TOP, "the file is empty", "begin with `gateway:` or `host:`");
+            self.fault(Span::TOP, "the file is empty", "begin with `gateway:`, `host:` or `directory:`");
             return None;
         }
         let table = self.table(tree, &TOP, tree.span)?;
+        if let Some(directory) = table.get("directory") {
+            return self.directory_alone(directory, &table);
+        }
         match (table.get("gateway"), table.get("host"), table.get("peers")) {
             (Some(gateway), None, peers) => self.gateway(gateway, &table, peers).map(Config::Gateway),
             (None, Some(host), peers) => {
@@ -115,10 +121,22 @@ impl Decoder {
             (None, None, _) => {
                 // A misspelt or empty role was reported as such.
                 if self.faults.is_empty() {
-                    self.fault(tree.span, "the file has neither `gateway` nor `host`", "begin with `gateway:` or `host:`");
+                    self.fault(tree.span, "the file has no role", "begin with `gateway:`, `host:` or `directory:`");
                 }
                 None
             }
         }
+    }
+
+    fn directory_alone(&mut self, directory: &node::Node, table: &decode::Table<'_>) -> Option<Config> {
+        for other in ["gateway", "host"].into_iter().filter(|other| table.written(other)) {
+            let what = format!("`directory` and `{other}` stand in one file");
+            self.fault(table.place(other).max(table.place("directory")), what, "give each role its own file: they are two daemons");
+        }
+        if table.written("peers") {
+            let remedy = "remove it: a directory's hosts are added by `portway directory host add`, or enrol";
+            self.fault(table.place("peers"), "`peers` goes with `gateway` only", remedy);
+        }
+        self.directory(directory, table).map(Config::Directory)
     }
 }

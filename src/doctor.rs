@@ -118,23 +118,27 @@ impl Facts {
     }
 }
 
-/// What both roles have.
+/// What gateways and hosts have.
 impl Config {
-    fn node_platform(&self) -> &Platform {
+    /// None: it has no tunnels.
+    fn node_platform(&self) -> Option<&Platform> {
         match self {
-            Config::Gateway(Gateway { platform, .. }) | Config::Host(Host { platform, .. }) => platform,
+            Config::Gateway(Gateway { platform, .. }) | Config::Host(Host { platform, .. }) => Some(platform),
+            Config::Directory(_) => None,
         }
     }
 
     fn node_backend(&self) -> Backend {
         match self {
             Config::Gateway(Gateway { backend, .. }) | Config::Host(Host { backend, .. }) => *backend,
+            Config::Directory(_) => Backend::default(),
         }
     }
 
     fn node_runtime_dir(&self) -> &Path {
         match self {
             Config::Gateway(Gateway { runtime_dir, .. }) | Config::Host(Host { runtime_dir, .. }) => runtime_dir,
+            Config::Directory(directory) => &directory.runtime_dir,
         }
     }
 
@@ -142,6 +146,7 @@ impl Config {
         match self {
             Config::Gateway(_) => "gateway",
             Config::Host(_) => "host",
+            Config::Directory(_) => "directory",
         }
     }
 
@@ -153,6 +158,7 @@ impl Config {
             Config::Host(host) => {
                 host.served().map(|(tenant, shard)| (format!("the gateway of {}", tenant.of(shard.shard)), shard.gateway)).collect()
             }
+            Config::Directory(_) => Vec::new(),
         }
     }
 
@@ -160,7 +166,7 @@ impl Config {
     fn tenant_interfaces(&self) -> Vec<(&IfName, Option<IpAddr>)> {
         match self {
             Config::Gateway(gateway) => gateway.tenants.iter().map(|tenant| (&tenant.interface, tenant.router)).collect(),
-            Config::Host(_) => Vec::new(),
+            Config::Host(_) | Config::Directory(_) => Vec::new(),
         }
     }
 }

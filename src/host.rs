@@ -254,7 +254,9 @@ impl Role for Node {
                 self.revision += 1;
                 Ok(())
             }
-            Ok(Config::Gateway(_)) => Err(format!("{} has become a gateway's configuration", self.file.display())),
+            Ok(Config::Gateway(_) | Config::Directory(_)) => {
+                Err(format!("{} has become another role's configuration", self.file.display()))
+            }
             Err(faults) => Err(faults.to_string()),
         }
     }

@@ -7,6 +7,8 @@ pub mod cli;
 pub mod config;
 #[allow(clippy::disallowed_methods, reason = "a shell has a clock")]
 pub mod daemon;
+#[allow(clippy::disallowed_methods, reason = "a shell has a clock")]
+pub mod directory;
 pub mod doctor;
 #[allow(clippy::disallowed_methods, reason = "a shell has a clock")]
 pub mod gateway;

@@ -30,13 +30,28 @@ fn packages() -> Vec<Package> {
         .expect("cargo");
     assert!(output.status.success(), "cargo metadata: {}", String::from_utf8_lossy(&output.stderr));
     let metadata: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    let compiled = compiled(target);
     let text = |package: &Value, key: &str| package[key].as_str().map(str::to_owned);
     let package = |p: &Value| Package {
         name: text(p, "name").expect("a name"),
         licence: text(p, "license").unwrap_or_default(),
         source: text(p, "source"),
     };
-    metadata["packages"].as_array().expect("packages").iter().map(package).collect()
+    let named = |p: &&Value| compiled.contains(&format!("{} v{}", p["name"].as_str().unwrap(), p["version"].as_str().unwrap()));
+    metadata["packages"].as_array().expect("packages").iter().filter(named).map(package).collect()
+}
+
+/// Names and versions of what is compiled. The metadata list more: an optional dependency counts there as soon as a feature is asked for that it
+/// would have if it were switched on (`ring?/alloc`).
+fn compiled(target: &str) -> BTreeSet<String> {
+    let output = Command::new(env!("CARGO"))
+        .args(["tree", "--locked", "--target", target, "--edges", "normal,build,dev", "--prefix", "none", "--format", "{p}"])
+        .current_dir(ROOT)
+        .output()
+        .expect("cargo");
+    assert!(output.status.success(), "cargo tree: {}", String::from_utf8_lossy(&output.stderr));
+    let text = String::from_utf8(output.stdout).expect("text");
+    text.lines().map(|line| line.split_whitespace().take(2).collect::<Vec<_>>().join(" ")).collect()
 }
 
 /// The quoted words of `key = [...]` in a section of deny.toml; of tables in it, their first.

@@ -5,6 +5,7 @@
 
 mod attach;
 mod chain;
+mod directory;
 mod failover;
 mod failover_peer;
 mod figures;
@@ -51,7 +52,7 @@ struct Bench {
     gre: bool,
 }
 
-const BENCHES: [Bench; 13] = [
+const BENCHES: [Bench; 14] = [
     Bench { name: "attach", run: attach::run, gre: false },
     Bench { name: "peers", run: peers::run, gre: false },
     Bench { name: "host-cost", run: host_cost::run, gre: false },
@@ -63,6 +64,7 @@ const BENCHES: [Bench; 13] = [
     Bench { name: "sync", run: sync_rate::run, gre: false },
     Bench { name: "failover-250k", run: many_flows::run, gre: false },
     Bench { name: "lateness", run: lateness::run, gre: false },
+    Bench { name: "directory", run: directory::run, gre: false },
     Bench { name: "vm-peers", run: peers::run_kernel, gre: true },
     Bench { name: "vm-gre", run: vm_gre::run, gre: true },
 ];

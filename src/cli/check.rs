@@ -23,5 +23,6 @@ fn describe(config: &Config) -> String {
             format!("a gateway, {} tenants, {} function hosts, no faults", gateway.tenants.len(), gateway.peers.len())
         }
         Config::Host(host) => format!("a function host, {} tenants, no faults", host.tenants.len()),
+        Config::Directory(directory) => format!("a directory at {}, {}, no faults", directory.listen, directory.database),
     }
 }

@@ -22,7 +22,9 @@ impl Args {
         match load(&self.config)? {
             Config::Gateway(config) if self.teardown => teardown::<gateway::Node>(&config.runtime_dir),
             Config::Gateway(config) => run(gateway::run(self.config, config)),
-            Config::Host(_) => bail!("{} configures a function host: run `portway host`", self.config.display()),
+            Config::Host(_) | Config::Directory(_) => {
+                bail!("{} configures no gateway: run `portway host` or `directory`", self.config.display())
+            }
         }
     }
 
@@ -30,7 +32,9 @@ impl Args {
         match load(&self.config)? {
             Config::Host(config) if self.teardown => teardown::<host::Node>(&config.runtime_dir),
             Config::Host(config) => run(host::run(self.config, config)),
-            Config::Gateway(_) => bail!("{} configures a gateway: run `portway gateway`", self.config.display()),
+            Config::Gateway(_) | Config::Directory(_) => {
+                bail!("{} configures no function host: run `portway gateway` or `directory`", self.config.display())
+            }
         }
     }
 }

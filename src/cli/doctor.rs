@@ -21,6 +21,9 @@ impl Args {
     /// Exit code 1 if something is broken, else 0.
     pub fn run(self) -> anyhow::Result<ExitCode> {
         let config = self.config.as_deref().map(super::daemon::load).transpose()?;
+        if let Some(crate::config::Config::Directory(_)) = config {
+            anyhow::bail!("a directory needs nothing of the kernel: `portway check` is all that there is to ask");
+        }
         let facts = super::block_on(gather::gather(config.as_ref()))?;
         let findings = doctor::examine(&facts, config.as_ref());
         let worst = doctor::worst(&findings);

@@ -70,7 +70,7 @@ fn table(status: &Value) -> String {
 }
 
 /// A table for people: as wide as it needs to be.
-fn rows(columns: &[&str], rows: Vec<Vec<String>>) -> String {
+pub(super) fn rows(columns: &[&str], rows: Vec<Vec<String>>) -> String {
     let mut cells = vec![columns.iter().map(|column| column.to_uppercase()).collect::<Vec<_>>()];
     cells.extend(rows);
     let width = |column: usize| cells.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);

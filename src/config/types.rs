@@ -21,6 +21,7 @@ pub const MIN_INNER_MTU: u32 = 1280;
 pub enum Config {
     Gateway(Gateway),
     Host(Host),
+    Directory(super::Directory),
 }
 
 /// `gateway:` a proxy machine at a tenant VPC's edge.

@@ -105,7 +105,7 @@ impl Sockets {
 }
 
 /// Binds beside the path and moves into place, so that a client finds either the old socket or the new one.
-fn bind_unix(path: &Path, mode: u32) -> anyhow::Result<UnixListener> {
+pub fn bind_unix(path: &Path, mode: u32) -> anyhow::Result<UnixListener> {
     let attempt = || -> std::io::Result<UnixListener> {
         let unfinished = path.with_extension("new");
         match std::fs::remove_file(&unfinished) {

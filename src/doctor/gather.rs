@@ -56,7 +56,7 @@ pub async fn gather(config: Option<&Config>) -> anyhow::Result<Facts> {
         read_only: fs::OpenOptions::new().write(true).open(PROBE).err().filter(|_| admin).map(|error| error.to_string()),
         keys: match config {
             Some(Config::Gateway(gateway)) => gateway.ha.as_ref().map(Ha::refused_keys).unwrap_or_default(),
-            Some(Config::Host(_)) | None => Vec::new(),
+            Some(Config::Host(_) | Config::Directory(_)) | None => Vec::new(),
         },
         missing_for_realtime: rights::missing_for_realtime().map(|capability| capability.to_string()).collect(),
         running: ["gateway", "host"].into_iter().filter(answers).map(str::to_owned).collect(),

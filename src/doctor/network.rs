@@ -14,16 +14,15 @@ const STRICT: u64 = 1;
 const LOOSE: u64 = 2;
 
 pub fn findings(facts: &Facts, config: Option<&Config>) -> Vec<Finding> {
-    let Some(config) = config else {
+    let Some((config, platform)) = config.and_then(|config| Some((config, config.node_platform()?))) else {
         let strict = facts.number("ipv4/conf/all/rp_filter") == Some(STRICT);
         return strict.then(|| Finding::note(format!("net.ipv4.conf.all.rp_filter is strict: {TUNNELS_PASS}"))).into_iter().collect();
     };
-    let platform = config.node_platform();
     let mut findings = interface(facts, &platform.interface);
     if let Some(link) = facts.network.link(&platform.interface) {
         findings.push(mtu(platform, link));
         findings.push(address(facts, platform, link));
-        findings.extend(reverse_path(facts, config));
+        findings.extend(reverse_path(facts, config, &platform.interface));
     }
     let mut seen = vec![&platform.interface];
     for (name, router) in config.tenant_interfaces() {
@@ -102,8 +101,7 @@ fn strict_tenant(facts: &Facts, name: &IfName) -> Option<Finding> {
 }
 
 /// Outer packets are checked as any others: one that comes in here and would be answered elsewhere is dropped.
-fn reverse_path(facts: &Facts, config: &Config) -> Vec<Finding> {
-    let name = &config.node_platform().interface;
+fn reverse_path(facts: &Facts, config: &Config, name: &IfName) -> Vec<Finding> {
     if rp_filter(facts, name) != STRICT {
         return Vec::new();
     }
@@ -140,7 +138,7 @@ fn unreachable(facts: &Facts, name: &IfName, router: IpAddr) -> Option<Finding> 
 
 /// Every kind of packet that Portway needs to get through, at every hook on its way.
 pub fn packets(config: Option<&Config>) -> Vec<Packet> {
-    let platform = config.map(Config::node_platform);
+    let platform = config.and_then(Config::node_platform);
     let wire = platform.map_or(Side::Unknown, |platform| Side::Named(platform.interface.clone()));
     let own = platform.map(|platform| platform.address);
     let other = config.and_then(|config| config.others().first().map(|(_, address)| *address));
@@ -183,14 +181,14 @@ pub fn packets(config: Option<&Config>) -> Vec<Packet> {
 fn local(config: Option<&Config>) -> Option<IpAddr> {
     match config {
         Some(Config::Gateway(gateway)) => gateway.served().next().map(|(_, shard)| shard.local),
-        Some(Config::Host(_)) | None => None,
+        Some(Config::Host(_) | Config::Directory(_)) | None => None,
     }
 }
 
 fn group(config: &Config) -> Option<(&Ha, &NodeName)> {
     match config {
         Config::Gateway(gateway) => gateway.ha.as_ref().map(|ha| (ha, &gateway.node)),
-        Config::Host(_) => None,
+        Config::Host(_) | Config::Directory(_) => None,
     }
 }
 

@@ -1,0 +1,239 @@
+//! The directory: look-ups among many hosts at a steady rate, and how many hosts enrol in a second.
+
+use super::Options;
+use super::figures::{Bar, Report};
+use anyhow::{Context, ensure};
+use portway::config::{self, Config, Database};
+use portway::directory::Running;
+use portway::directory::client::Client;
+use portway::directory::types::{GatewaySpec, Role, TenantSpec, TokenSpec};
+use portway::model::{NodeName, PrivateKey, ShardId, TenantName};
+use sqlx::Connection;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+use tokio::task::JoinSet;
+
+const HOSTS: usize = 100_000;
+/// Look-ups a second, and for how long.
+const RATE: u32 = 1_000;
+const LENGTH: Duration = Duration::from_secs(30);
+/// Callers with a connection each: gateways ask over few.
+const CALLERS: usize = 8;
+/// One look-up in so many is for a key that nobody has.
+const UNKNOWN: usize = 10;
+const ENROLMENTS: usize = 1_000;
+
+pub fn run(options: &Options, report: &mut Report) -> anyhow::Result<()> {
+    let (hosts, length, enrolments) = if options.short { (2_000, Duration::from_secs(3), 100) } else { (HOSTS, LENGTH, ENROLMENTS) };
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let bed = Bed::start(None).await?;
+        bed.enrol("enrolment, SQLite", enrolments, report).await?;
+        let bed = bed.fill(hosts).await?;
+        bed.look_up(hosts, length, report).await?;
+        bed.running.stop().await;
+        let server = Server::start()?;
+        let bed = Bed::start(Some(server.database()?)).await?;
+        bed.enrol("enrolment, PostgreSQL", enrolments, report).await?;
+        bed.running.stop().await;
+        anyhow::Ok(())
+    })
+}
+
+struct Bed {
+    running: Running,
+    operator: Client,
+    config: config::Directory,
+    dir: tempfile::TempDir,
+}
+
+/// A private key like no other.
+fn key(number: usize) -> PrivateKey {
+    let mut bytes = [7; 32];
+    bytes[..8].copy_from_slice(&number.to_be_bytes());
+    PrivateKey::new(bytes)
+}
+
+impl Bed {
+    async fn start(database: Option<Database>) -> anyhow::Result<Self> {
+        let dir = tempfile::tempdir()?;
+        let config = config::Directory {
+            listen: "127.0.0.1:0".parse()?,
+            tls: None,
+            database: database.unwrap_or_else(|| Database::Sqlite(dir.path().join("directory.db"))),
+            runtime_dir: dir.path().join("run"),
+            admin: "127.0.0.1:0".parse()?,
+            key_grace: Duration::from_secs(3600),
+            keep_changes: 100_000,
+            oidc: vec![],
+        };
+        let bed = Self::open(config, dir).await?;
+        let spec = TenantSpec { inner: "10.64.0.0/12".parse()?, host_prefix: 32, shards: [ShardId::default()].into() };
+        bed.operator.put_tenant(&tenant()?, &spec).await?;
+        Ok(bed)
+    }
+
+    async fn open(config: config::Directory, dir: tempfile::TempDir) -> anyhow::Result<Self> {
+        let running = Running::start(&config, Arc::new(SystemTime::now)).await?;
+        let operator = Client::local(&running.socket)?;
+        Ok(Self { running, operator, config, dir })
+    }
+
+    async fn client(&self, spec: TokenSpec) -> anyhow::Result<Client> {
+        let token = self.operator.add_token(&spec).await?.token;
+        Ok(Client::new(&format!("http://{}", self.running.listen), None, None)?.with_token(token))
+    }
+
+    /// Hosts with tokens of their own come, eight at a time; each call makes a challenge, a proof and an enrolment.
+    async fn enrol(&self, arm: &str, count: usize, report: &mut Report) -> anyhow::Result<()> {
+        let mut tokens = Vec::new();
+        for _ in 0..count {
+            let tenants = Some([tenant()?].into());
+            tokens.push(self.client(TokenSpec { role: Role::Enroll, tenants, gateway: None, host: None, expires_s: None }).await?);
+        }
+        let begun = Instant::now();
+        let mut callers = JoinSet::new();
+        for caller in 0..CALLERS {
+            let mine: Vec<(usize, Client)> = tokens.iter().cloned().enumerate().skip(caller).step_by(CALLERS).collect();
+            callers.spawn(async move {
+                let mut times = Vec::new();
+                for (number, client) in mine {
+                    let at = Instant::now();
+                    client.enroll(&key(10_000_000 + number), &format!("new-{number}").parse()?).await?;
+                    times.push(at.elapsed().as_secs_f64() * 1e3);
+                }
+                anyhow::Ok(times)
+            });
+        }
+        let mut times = Vec::new();
+        while let Some(done) = callers.join_next().await {
+            times.extend(done??);
+        }
+        #[expect(clippy::cast_precision_loss, reason = "a few thousand")]
+        let rate = count as f64 / begun.elapsed().as_secs_f64();
+        report.add(arm, "enrolments", "1/s", vec![rate], None);
+        report.latency(arm, "challenge and enrolment", times, None);
+        Ok(())
+    }
+
+    /// Writes hosts into the file as if they had been added, which by as many calls would take longer than all the rest; and begins anew.
+    async fn fill(self, hosts: usize) -> anyhow::Result<Self> {
+        let Self { running, config, dir, .. } = self;
+        running.stop().await;
+        let Database::Sqlite(file) = &config.database else { unreachable!("it is SQLite") };
+        let mut connection = sqlx::AnyConnection::connect(&format!("sqlite://{}", file.display())).await?;
+        let mut tx = connection.begin().await?;
+        let (tenant, next): (i64, i64) = sqlx::query_as("SELECT id, next FROM tenants").fetch_one(&mut *tx).await?;
+        for number in 0..hosts {
+            let (id,): (i64,) = sqlx::query_as("INSERT INTO hosts (name) VALUES ($1) RETURNING id")
+                .bind(format!("host-{number}"))
+                .fetch_one(&mut *tx)
+                .await?;
+            sqlx::query("INSERT INTO host_keys (public_key, host) VALUES ($1, $2)")
+                .bind(key(number).public().bytes().to_vec())
+                .bind(id)
+                .execute(&mut *tx)
+                .await?;
+            sqlx::query("INSERT INTO host_tenants (host, tenant) VALUES ($1, $2)").bind(id).bind(tenant).execute(&mut *tx).await?;
+            sqlx::query("INSERT INTO prefixes (host, tenant, shard, place) VALUES ($1, $2, 0, $3)")
+                .bind(id)
+                .bind(tenant)
+                .bind(next + i64::try_from(number)?)
+                .execute(&mut *tx)
+                .await?;
+        }
+        sqlx::query("UPDATE tenants SET next = next + $1").bind(i64::try_from(hosts)?).execute(&mut *tx).await?;
+        tx.commit().await?;
+        connection.close().await?;
+        Self::open(config, dir).await
+    }
+
+    /// Look-ups begin when they are due, whether those before are answered or not: what waits is measured as waiting.
+    async fn look_up(&self, hosts: usize, length: Duration, report: &mut Report) -> anyhow::Result<()> {
+        let name: NodeName = "gw-1".parse()?;
+        self.operator.put_gateway(&name, &GatewaySpec { shards: ["acme".parse()?].into() }).await?;
+        let spec = TokenSpec { role: Role::Gateway, tenants: None, gateway: Some(name), host: None, expires_s: None };
+        let client = self.client(spec).await?;
+        let total = usize::try_from(u64::from(RATE) * length.as_secs())?;
+        let keys: Vec<_> = (0..total)
+            .map(|n| if n % UNKNOWN == 0 { (key(20_000_000 + n).public(), false) } else { (key(n * 7_919 % hosts).public(), true) })
+            .collect();
+        let mut ticks = tokio::time::interval(Duration::from_secs(1) / RATE);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Burst);
+        let mut calls = JoinSet::new();
+        for (key, known) in keys {
+            let due = ticks.tick().await;
+            let client = client.clone();
+            calls.spawn(async move {
+                let found = client.peer(&key).await?;
+                ensure!(found.is_some() == known, "{key}: {found:?}");
+                anyhow::Ok(due.elapsed().as_secs_f64() * 1e3)
+            });
+        }
+        let mut times = Vec::new();
+        while let Some(done) = calls.join_next().await {
+            times.push(done??);
+        }
+        let arm = format!("SQLite, {hosts} hosts, {RATE}/s");
+        report.latency(arm, "look-up", times, Some(Bar::P99AtMost(5.0)));
+        Ok(())
+    }
+}
+
+fn tenant() -> anyhow::Result<TenantName> {
+    Ok("acme".parse()?)
+}
+
+/// Debian's PostgreSQL with its own settings, `fsync` among them, on a socket in a directory of its own.
+struct Server {
+    postgres: Child,
+    dir: tempfile::TempDir,
+}
+
+impl Server {
+    fn command(dir: &Path, program: &str) -> anyhow::Result<Command> {
+        let versions = std::fs::read_dir("/usr/lib/postgresql").context("PostgreSQL is not installed; run: scripts/install-deps test")?;
+        let bin: PathBuf = versions.flatten().map(|entry| entry.path().join("bin")).max().context("no PostgreSQL")?;
+        let mut command = Command::new("setpriv");
+        command.args(["--reuid=postgres", "--regid=postgres", "--clear-groups", "--pdeathsig=KILL", "--"]).arg(bin.join(program));
+        command.current_dir(dir).env("LC_ALL", "C").stdout(Stdio::null()).stderr(Stdio::null());
+        Ok(command)
+    }
+
+    fn start() -> anyhow::Result<Self> {
+        let dir = tempfile::tempdir()?;
+        let user = nix::unistd::User::from_name("postgres")?.context("the package postgresql makes a user `postgres`")?;
+        std::os::unix::fs::chown(dir.path(), Some(user.uid.as_raw()), Some(user.gid.as_raw()))?;
+        let data = dir.path().join("data");
+        let made = Self::command(dir.path(), "initdb")?.args(["--auth=trust", "--username=portway", "-D"]).arg(&data).status()?;
+        ensure!(made.success(), "initdb failed");
+        let mut postgres = Self::command(dir.path(), "postgres")?;
+        postgres.arg("-D").arg(&data).args(["-c", "listen_addresses=", "-c"]);
+        let postgres = postgres.arg(format!("unix_socket_directories={}", dir.path().display())).spawn()?;
+        let server = Self { postgres, dir };
+        let deadline = Instant::now() + Duration::from_secs(30);
+        while !Self::command(server.dir.path(), "pg_isready")?.arg("-h").arg(server.dir.path()).status()?.success() {
+            ensure!(Instant::now() < deadline, "PostgreSQL is not ready after 30 s");
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        Ok(server)
+    }
+
+    fn database(&self) -> anyhow::Result<Database> {
+        let url = format!("postgres://portway@localhost/postgres?host={}", self.dir.path().display());
+        let text = format!("directory: {{ listen: '127.0.0.1:1', database: '{url}' }}");
+        match config::parse(&text, "the benchmark's own")? {
+            Config::Directory(directory) => Ok(directory.database),
+            Config::Gateway(_) | Config::Host(_) => unreachable!("it says `directory`"),
+        }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.postgres.kill();
+        let _ = self.postgres.wait();
+    }
+}

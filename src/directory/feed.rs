@@ -1,0 +1,187 @@
+//! Who watches is told from memory: one reading of the database serves all, here and whatever another process has written.
+
+use super::store::changes::News;
+use super::store::{Access, Scope, Store, StoreError};
+use super::types::{Change, ChangeKind, Role};
+use std::collections::VecDeque;
+use std::sync::{PoisonError, RwLock, RwLockReadGuard};
+use tokio::sync::{Mutex, watch};
+
+/// Changes that are kept in memory; who comes back after more is served from the database.
+const KEPT: usize = 10_000;
+/// Changes read, or told, at once; somewhat more if one revision has them.
+pub const AT_ONCE: u32 = 1_000;
+
+#[derive(Debug)]
+pub struct Feed {
+    recent: RwLock<Recent>,
+    /// Up to which revision all is known. Rings when that moves.
+    bell: watch::Sender<u64>,
+    /// One reads at a time; the others would read the same.
+    reading: Mutex<()>,
+}
+
+/// All changes after `from` up to `to`.
+#[derive(Debug, Default)]
+struct Recent {
+    from: u64,
+    to: u64,
+    news: VecDeque<News>,
+}
+
+/// What somebody may know of what has changed, and from where to ask next.
+#[derive(Debug, PartialEq)]
+pub enum Since {
+    Told(Vec<Change>, u64),
+    /// What was then is forgotten, or has never been.
+    Forgotten,
+}
+
+impl Feed {
+    /// From the present revision on.
+    pub fn new(revision: u64) -> Self {
+        let recent = Recent { from: revision, to: revision, news: VecDeque::new() };
+        Self { recent: RwLock::new(recent), bell: watch::Sender::new(revision), reading: Mutex::new(()) }
+    }
+
+    pub fn revision(&self) -> u64 {
+        self.recent().to
+    }
+
+    pub fn subscribe(&self) -> watch::Receiver<u64> {
+        self.bell.subscribe()
+    }
+
+    pub fn watchers(&self) -> usize {
+        self.bell.receiver_count()
+    }
+
+    fn recent(&self) -> RwLockReadGuard<'_, Recent> {
+        self.recent.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Reads what is new, and gives it to `heed` before anybody else hears of it. None for `heed`: everything may have changed.
+    pub async fn catch_up(&self, store: &Store, heed: impl Fn(Option<&News>)) -> Result<(), StoreError> {
+        let _alone = self.reading.lock().await;
+        loop {
+            let to = self.revision();
+            let Some((news, reached)) = store.changes(to, AT_ONCE).await? else {
+                // Another database, such as a backup that was put back, or a process that slept for too long.
+                tracing::warn!("changes after revision {to} are not in the database: everybody who watches lists anew");
+                heed(None);
+                let revision = store.ping().await?;
+                *self.recent.write().unwrap_or_else(PoisonError::into_inner) =
+                    Recent { from: revision, to: revision, news: VecDeque::new() };
+                self.bell.send_replace(revision);
+                return Ok(());
+            };
+            if reached == to {
+                return Ok(());
+            }
+            news.iter().for_each(|one| heed(Some(one)));
+            self.recent.write().unwrap_or_else(PoisonError::into_inner).push(news, reached);
+            self.bell.send_replace(reached);
+        }
+    }
+
+    pub async fn since(&self, store: &Store, who: &Access, since: u64) -> Result<Since, StoreError> {
+        if let Some(told) = self.recent().told(who, since) {
+            return Ok(told);
+        }
+        let Some((news, reached)) = store.changes(since, AT_ONCE).await? else { return Ok(Since::Forgotten) };
+        Ok(Since::Told(news.iter().filter(|one| concerns(who, one)).map(|one| one.change.clone()).collect(), reached))
+    }
+}
+
+impl Recent {
+    fn push(&mut self, news: Vec<News>, reached: u64) {
+        self.news.extend(news);
+        self.to = reached;
+        while self.news.len() > KEPT
+            && let Some(oldest) = self.news.front().map(|one| one.change.revision)
+        {
+            // A revision goes as a whole.
+            while self.news.front().is_some_and(|one| one.change.revision == oldest) {
+                self.news.pop_front();
+            }
+            self.from = oldest;
+        }
+    }
+
+    /// None: it is not in memory.
+    fn told(&self, who: &Access, since: u64) -> Option<Since> {
+        if since > self.to || since < self.from {
+            return None;
+        }
+        let first = self.news.partition_point(|one| one.change.revision <= since);
+        let concerning = self.news.range(first..).filter(|one| concerns(who, one)).map(|one| one.change.clone());
+        Some(Since::Told(concerning.collect(), self.to))
+    }
+}
+
+/// Whether somebody may know, and needs to.
+fn concerns(who: &Access, news: &News) -> bool {
+    let in_scope = news.tenant.is_some_and(|tenant| who.scope.has(tenant));
+    let kind = news.change.kind;
+    match who.role {
+        Role::Operator => in_scope || who.scope == Scope::All,
+        Role::Gateway => in_scope && kind != ChangeKind::Token || news.gateway.is_some() && news.gateway == who.gateway,
+        // Not of other hosts.
+        Role::Host => in_scope && kind == ChangeKind::Shard || news.host.is_some() && news.host == who.host,
+        Role::Enroll => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeMap;
+    use std::sync::Arc;
+
+    fn news(revision: u64, kind: ChangeKind, tenant: Option<i64>, host: Option<i64>) -> News {
+        let change = Change { revision, kind, name: format!("n{revision}"), tenant: None, gone: false, keys: vec![] };
+        News { change, tenant, host, gateway: None }
+    }
+
+    fn access(role: Role, tenants: &[i64], host: Option<i64>) -> Access {
+        let tenants: BTreeMap<_, _> = tenants.iter().map(|id| (*id, format!("t{id}").parse().unwrap())).collect();
+        Access { role, gateway: Some(1), host, name: None, scope: Scope::Only(Arc::new(tenants)), expires: None }
+    }
+
+    fn revisions(since: Option<Since>) -> (Vec<u64>, u64) {
+        let Some(Since::Told(changes, reached)) = since else { panic!("{since:?}") };
+        (changes.iter().map(|change| change.revision).collect(), reached)
+    }
+
+    #[test]
+    fn each_hears_of_its_own_tenants_and_a_host_of_no_other_host() {
+        let mut recent = Recent { from: 10, to: 10, news: VecDeque::new() };
+        recent.push(
+            vec![
+                news(11, ChangeKind::Host, Some(1), Some(5)),
+                news(12, ChangeKind::Shard, Some(1), None),
+                news(13, ChangeKind::Host, Some(2), Some(6)),
+                news(14, ChangeKind::Token, None, None),
+            ],
+            14,
+        );
+        assert_eq!(revisions(recent.told(&access(Role::Gateway, &[1], None), 10)), (vec![11, 12], 14));
+        assert_eq!(revisions(recent.told(&access(Role::Gateway, &[2], None), 10)), (vec![13], 14));
+        assert_eq!(revisions(recent.told(&access(Role::Host, &[1], Some(5)), 10)), (vec![11, 12], 14));
+        assert_eq!(revisions(recent.told(&access(Role::Host, &[1, 2], Some(7)), 10)), (vec![12], 14));
+        let all = Access { scope: Scope::All, ..access(Role::Operator, &[], None) };
+        assert_eq!(revisions(recent.told(&all, 11)), (vec![12, 13, 14], 14));
+        assert_eq!(revisions(recent.told(&all, 14)), (vec![], 14));
+        assert_eq!((recent.told(&all, 9), recent.told(&all, 15)), (None, None));
+    }
+
+    #[test]
+    fn the_oldest_are_let_go_by_whole_revisions() {
+        let mut recent = Recent::default();
+        let two = |revision| vec![news(revision, ChangeKind::Tenant, Some(1), None); 2];
+        for revision in 1..=u64::try_from(KEPT / 2).unwrap() + 3 {
+            recent.push(two(revision), revision);
+        }
+        assert_eq!((recent.news.len(), recent.from, recent.news[0].change.revision), (KEPT, 3, 4));
+    }
+}

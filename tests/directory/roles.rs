@@ -1,0 +1,199 @@
+//! Who may do what, and what of others' can be seen: nothing.
+
+use super::registry::shard_spec;
+use super::support::*;
+use portway::directory::client::{Client, PathKey};
+use portway::directory::types::*;
+use reqwest::Method;
+use serde_json::{Value, json};
+use std::time::{Duration, Instant};
+use tokio::io::AsyncWriteExt;
+
+/// The status and body of a call.
+pub async fn call(client: &Client, method: &str, path: &str, body: Value) -> (u16, Value) {
+    let method: Method = method.parse().unwrap();
+    let body = (!body.is_null()).then_some(&body);
+    match client.call(method, path, body, Duration::from_secs(5)).await {
+        Ok((status, bytes)) => (status, serde_json::from_slice(&bytes).unwrap_or(Value::Null)),
+        Err(portway::directory::client::ClientError::Refused { status, code, message, .. }) => (status, json!([code, message])),
+        Err(error) => panic!("{path}: {error}"),
+    }
+}
+
+pub async fn who_may_do_what(bed: Bed) {
+    bed.tenant("acme", "10.64.0.0/16", &[0]).await;
+    bed.tenant("globex", "10.64.0.0/16", &[0]).await;
+    let operator = bed.role(token(Role::Operator)).await;
+    let some = bed.operator_of(&["acme"]).await;
+    let gateway = bed.gateway("gw-1", &["acme/0"]).await;
+    let (host, _) = bed.host("host-1", &key(1), &["acme"]).await;
+    let enrolment = bed.enrolment(&["acme"]).await;
+    let stranger = bed.stranger();
+    let garbage = bed.with("pwt_0000000000000000_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA");
+    let peer = format!("/v1/peers/{}", PathKey(key(1).public()));
+    let tenant_body = json!({ "inner": "10.65.0.0/16" });
+    let shard_body = serde_json::to_value(shard_spec("10.9.0.50:51820", 100, None)).unwrap();
+    let host_body = json!({ "tenants": ["acme"] });
+    let gateway_body = json!({ "shards": ["acme"] });
+    // Everything, some tenants, gateway, host, enrolment.
+    let table: [(&str, &str, Value, [u16; 5]); 22] = [
+        ("GET", "/v1/whoami", Value::Null, [200, 200, 200, 200, 200]),
+        ("GET", "/v1/tenants", Value::Null, [200, 200, 200, 200, 403]),
+        ("GET", "/v1/tenants/acme", Value::Null, [200, 200, 200, 200, 403]),
+        ("PUT", "/v1/tenants/new", tenant_body, [201, 403, 403, 403, 403]),
+        ("DELETE", "/v1/tenants/new", Value::Null, [204, 403, 403, 403, 403]),
+        ("GET", "/v1/shards", Value::Null, [200, 200, 200, 200, 403]),
+        ("PUT", "/v1/shards/acme/0", shard_body, [204, 204, 204, 403, 403]),
+        ("GET", "/v1/gateways", Value::Null, [200, 200, 200, 403, 403]),
+        ("GET", "/v1/gateways/gw-1", Value::Null, [200, 200, 200, 403, 403]),
+        ("PUT", "/v1/gateways/gw-2", gateway_body, [201, 200, 403, 403, 403]),
+        ("DELETE", "/v1/gateways/gw-2", Value::Null, [204, 404, 403, 403, 403]),
+        ("GET", "/v1/gateway", Value::Null, [403, 403, 200, 403, 403]),
+        ("GET", "/v1/hosts", Value::Null, [200, 200, 200, 403, 403]),
+        ("GET", "/v1/hosts/host-1", Value::Null, [200, 200, 200, 403, 403]),
+        ("PUT", "/v1/hosts/host-2", host_body, [201, 200, 403, 403, 403]),
+        ("DELETE", "/v1/hosts/host-2", Value::Null, [204, 404, 403, 403, 403]),
+        ("GET", "/v1/host", Value::Null, [403, 403, 403, 200, 403]),
+        ("GET", "/v1/tokens", Value::Null, [200, 200, 403, 403, 403]),
+        ("POST", "/v1/tokens", json!({ "role": "enroll", "tenants": ["acme"] }), [201, 201, 403, 403, 403]),
+        ("POST", "/v1/tokens", json!({ "role": "operator" }), [201, 403, 403, 403, 403]),
+        ("GET", &peer, Value::Null, [200, 200, 200, 403, 403]),
+        ("GET", "/v1/watch", Value::Null, [200, 200, 200, 200, 403]),
+    ];
+    for (method, path, body, expected) in table {
+        let mut answers = vec![];
+        for client in [&operator, &some, &gateway, &host, &enrolment] {
+            answers.push(call(client, method, path, body.clone()).await.0);
+        }
+        assert_eq!(answers, expected, "{method} {path}");
+        for client in [&stranger, &garbage] {
+            assert_eq!(call(client, method, path, body.clone()).await.0, 401, "{method} {path}");
+        }
+    }
+    for open in ["/healthz", "/readyz", "/v1/openapi.json"] {
+        assert_eq!(call(&stranger, "GET", open, Value::Null).await.0, 200, "{open}");
+    }
+    let who = host.whoami().await.unwrap();
+    assert_eq!((who.role, who.name, who.tenants), (Role::Host, Some(node("host-1")), Some([tenant("acme")].into())));
+    // The secrets' hashes alone are kept.
+    assert_eq!(bed.operator().whoami().await.unwrap().tenants, None);
+}
+
+pub async fn nobody_sees_another_tenant(bed: Bed) {
+    for (name, number) in [("acme", 0), ("globex", 0)] {
+        bed.tenant(name, "10.64.0.0/16", &[number]).await;
+    }
+    let all = bed.operator();
+    let (ours, theirs) = (bed.gateway("gw-a", &["acme/0"]).await, bed.gateway("gw-g", &["globex/0"]).await);
+    theirs.put_shard(&shard("globex/0"), &shard_spec("10.9.0.60:51820", 100, None)).await.unwrap();
+    all.put_host(&node("both"), &host_spec(&["acme", "globex"], Some(1))).await.unwrap();
+    all.put_host(&node("theirs"), &host_spec(&["globex"], Some(2))).await.unwrap();
+    let some = bed.operator_of(&["acme"]).await;
+    let (host, _) = bed.host("ours", &key(3), &["acme"]).await;
+    for client in [&ours, &some] {
+        let hosts = client.hosts(None).await.unwrap().hosts;
+        assert_eq!(hosts.iter().map(inner).collect::<Vec<_>>(), ["acme/0=10.64.0.1/32", "acme/0=10.64.0.2/32"]);
+        assert_eq!(inner(&client.peer(&key(1).public()).await.unwrap().unwrap()), "acme/0=10.64.0.1/32");
+        assert_eq!(client.peer(&key(2).public()).await.unwrap(), None);
+        assert_eq!(client.gateways().await.unwrap().iter().map(|gateway| gateway.name.clone()).collect::<Vec<_>>(), [node("gw-a")]);
+    }
+    for client in [&ours, &some, &host] {
+        assert_eq!(client.tenants().await.unwrap().iter().map(|tenant| tenant.name.clone()).collect::<Vec<_>>(), [tenant("acme")]);
+        assert_eq!(client.shards().await.unwrap().iter().map(|one| one.of.clone()).collect::<Vec<_>>(), [shard("acme/0")]);
+        for body in [serde_json::to_string(&client.tenants().await.unwrap()), serde_json::to_string(&client.shards().await.unwrap())] {
+            assert!(!body.unwrap().contains("globex"));
+        }
+    }
+    assert_eq!(
+        ours.put_shard(&shard("globex/0"), &shard_spec("10.9.0.66:51820", 101, None)).await.map_err(|error| error.to_string()).unwrap_err(),
+        "no shard globex/0 that you may see; look at the list of those there are"
+    );
+    // An operator of some tenants changes nothing of others'.
+    assert_eq!(code(some.put_host(&node("theirs"), &host_spec(&["acme"], None)).await), "name_taken");
+    assert_eq!(code(some.put_host(&node("both"), &host_spec(&["acme"], None)).await), "name_taken");
+    assert_eq!(code(some.put_host(&node("new"), &host_spec(&["globex"], None)).await), "unknown");
+    assert_eq!(code(some.remove_host(&node("theirs")).await), "unknown");
+    assert_eq!(code(some.remove_host(&node("both")).await), "forbidden");
+    assert_eq!(code(some.remove_gateway(&node("gw-g")).await), "unknown");
+    assert_eq!(code(some.put_gateway(&node("gw-g"), &GatewaySpec { shards: [shard("acme/0")].into() }).await), "name_taken");
+    assert_eq!(code(some.add_token(&TokenSpec { gateway: Some(node("gw-g")), ..token(Role::Gateway) }).await), "unknown");
+    assert_eq!(code(some.add_token(&enroll(&["acme", "globex"])).await), "unknown");
+    let id = all.tokens().await.unwrap().into_iter().find(|token| token.gateway == Some(node("gw-g"))).unwrap().id;
+    assert_eq!(code(some.remove_token(&id).await), "unknown");
+    assert!(some.tokens().await.unwrap().iter().all(|token| token.tenants == Some([tenant("acme")].into())));
+}
+
+pub async fn what_is_not_there_and_what_is_not_ones_own_look_the_same(bed: Bed) {
+    bed.tenant("acme", "10.64.0.0/16", &[0]).await;
+    bed.tenant("globex", "10.64.0.0/16", &[0]).await;
+    let gateway = bed.gateway("gw-a", &["acme/0"]).await;
+    bed.operator().put_host(&node("theirs"), &host_spec(&["globex"], Some(2))).await.unwrap();
+    let same = async |there: &str, not: &str, name: &str, other: &str| {
+        let there = call(&gateway, "GET", there, Value::Null).await;
+        let not = call(&gateway, "GET", not, Value::Null).await;
+        assert_eq!((there.0, there.1.to_string()), (404, not.1.to_string().replace(other, name)));
+    };
+    same("/v1/hosts/theirs", "/v1/hosts/nobody", "theirs", "nobody").await;
+    same("/v1/tenants/globex", "/v1/tenants/nobody", "globex", "nobody").await;
+    let path = |number| format!("/v1/peers/{}", PathKey(key(number).public()));
+    same(&path(2), &path(9), &key(2).public().to_string(), &key(9).public().to_string()).await;
+}
+
+pub async fn a_removed_token_is_refused_at_once(bed: Bed) {
+    bed.tenant("acme", "10.64.0.0/16", &[0]).await;
+    let minted = bed.operator().add_token(&token(Role::Operator)).await.unwrap();
+    let client = bed.with(minted.token.clone());
+    client.whoami().await.unwrap();
+    bed.operator().remove_token(&minted.id).await.unwrap();
+    assert_eq!(code(client.whoami().await), "unauthenticated");
+    assert_eq!(code(bed.operator().remove_token(&minted.id).await), "unknown");
+    // With whose they are.
+    let gateway = bed.gateway("gw-1", &["acme/0"]).await;
+    let (host, _) = bed.host("host-1", &key(1), &["acme"]).await;
+    gateway.whoami().await.unwrap();
+    host.whoami().await.unwrap();
+    bed.operator().remove_gateway(&node("gw-1")).await.unwrap();
+    bed.operator().remove_host(&node("host-1")).await.unwrap();
+    assert_eq!((code(gateway.whoami().await), code(host.whoami().await)), ("unauthenticated".into(), "unauthenticated".into()));
+    // What it is good for follows at once, too.
+    let gateway = bed.gateway("gw-2", &["acme/0"]).await;
+    assert_eq!(gateway.tenants().await.unwrap().len(), 1);
+    bed.operator().put_gateway(&node("gw-2"), &GatewaySpec::default()).await.unwrap();
+    assert_eq!(gateway.tenants().await.unwrap(), []);
+    let (host, _) = bed.host("host-2", &key(2), &["acme"]).await;
+    bed.tenant("globex", "10.64.0.0/16", &[0]).await;
+    bed.operator().put_host(&node("host-2"), &host_spec(&["globex"], None)).await.unwrap();
+    assert_eq!(inner(&host.membership().await.unwrap().host), "globex/0=10.64.0.1/32");
+}
+
+pub async fn tokens_expire(bed: Bed) {
+    bed.tenant("acme", "10.64.0.0/16", &[0]).await;
+    let hour = bed.role(TokenSpec { expires_s: Some(3600), ..token(Role::Operator) }).await;
+    let enrolment = bed.enrolment(&["acme"]).await;
+    hour.whoami().await.unwrap();
+    bed.advance(3601);
+    assert_eq!(code(hour.whoami().await), "unauthenticated");
+    assert_eq!(code(enrolment.enroll(&key(1), &node("host-1")).await), "unauthenticated");
+}
+
+/// Who hangs up at once has asked all the same: what was done counts for everybody, soon.
+pub async fn a_caller_that_hangs_up_has_asked(bed: Bed) {
+    bed.tenant("acme", "10.64.0.0/16", &[0]).await;
+    let minted = bed.operator().add_token(&token(Role::Operator)).await.unwrap();
+    let client = bed.with(minted.token.clone());
+    client.whoami().await.unwrap();
+    let deadline = Instant::now() + Duration::from_secs(10);
+    // The call may be cut off before it is carried out, so it is made until it was.
+    while bed.operator().tokens().await.unwrap().iter().any(|token| token.id == minted.id) {
+        assert!(Instant::now() < deadline, "never removed");
+        let mut socket = tokio::net::UnixStream::connect(&bed.running.socket).await.unwrap();
+        let request = format!("DELETE /v1/tokens/{} HTTP/1.1\r\nhost: directory\r\n\r\n", minted.id);
+        socket.write_all(request.as_bytes()).await.unwrap();
+        drop(socket);
+    }
+    let gone = Instant::now();
+    while client.whoami().await.is_ok() {
+        assert!(gone.elapsed() < Duration::from_secs(1), "still good after a second");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
