@@ -46,7 +46,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-/// What another process has written to a shared database is noticed after this long at most; so is what a caller changed that hung up at once.
+/// What another process has written to a shared database is noticed after this long at most.
 const LOOK: Duration = Duration::from_millis(250);
 /// How often what has expired is removed, and old changes forgotten.
 const TIDY: Duration = Duration::from_secs(1);

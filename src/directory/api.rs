@@ -102,10 +102,21 @@ pub fn admin(directory: Arc<Directory>) -> Router {
     health.with_state(directory.clone()).merge(measured(directory))
 }
 
-/// Around every call: its time, its answer counted, and what it changed known to all.
+/// Around every call: its time, its answer counted, and what it changed known to all. Who hangs up has asked all the same: what changes something is
+/// carried out to its end.
 async fn accompany(State(directory): Shared, request: Request, next: Next) -> Response {
     let route = request.extensions().get::<MatchedPath>().map_or("other", MatchedPath::as_str).to_owned();
-    let changes = request.method() != Method::GET;
+    if request.method() == Method::GET {
+        return carry_out(directory, route, request, next, false).await;
+    }
+    tokio::spawn(carry_out(directory, route, request, next, true)).await.unwrap_or_else(|error| {
+        tracing::error!("a call was cut off: {error}");
+        Refusal::new(Code::Unavailable, "this call was cut off", "look whether it was carried out; the directory's log says more")
+            .into_response()
+    })
+}
+
+async fn carry_out(directory: Arc<Directory>, route: String, request: Request, next: Next, changes: bool) -> Response {
     let response = if route == "/v1/watch" {
         next.run(request).await
     } else {
