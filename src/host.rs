@@ -247,7 +247,7 @@ impl Role for Node {
             Ok(Config::Host(new)) => {
                 let keep = |config: &config::Host| (config.platform.clone(), config.backend, config.runtime_dir.clone(), config.admin);
                 if keep(&new) != keep(&self.config) {
-                    return Err("`platform`, `backend`, `runtime_dir` and `admin` are taken up at a start: start the daemon again, which loses nothing".into());
+                    return Err("`platform`, `tunnel`, `backend`, `runtime_dir` and `admin` are taken up at a start: start the daemon again, which loses nothing".into());
                 }
                 self.key = tunnels::read_key(&new).map_err(|error| format!("{error:#}"))?;
                 self.config = new;

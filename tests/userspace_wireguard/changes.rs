@@ -23,9 +23,10 @@ fn an_interface_that_is_removed_is_gone_and_can_come_back() {
     assert!(gateway.device.set_peer(&pw(), public(THEIRS), &PeerConfig::default()).is_err());
     assert!(net.gateway.run(|| gateway.device.add_interface(config)).unwrap());
     gateway.peer(THEIRS, &allowed(&["10.64.0.1/32"], Some("10.0.0.1:51820")));
+    gateway.forget_events();
     gateway.device.initiate(&pw(), &public(THEIRS)).unwrap();
     gateway.await_handshake(THEIRS);
-    net.ping();
+    net.await_ping();
 }
 
 #[test]
@@ -41,9 +42,10 @@ fn a_link_that_somebody_removes_is_missed_and_can_be_made_again() {
     assert_eq!(gateway.device.lost(), []);
     net.plumb_gateway();
     gateway.peer(THEIRS, &allowed(&["10.64.0.1/32"], Some("10.0.0.1:51820")));
+    gateway.forget_events();
     gateway.device.initiate(&pw(), &public(THEIRS)).unwrap();
     gateway.await_handshake(THEIRS);
-    net.ping();
+    net.await_ping();
 }
 
 /// Each has its own key, port and peers; an initiation for one is none for the other.

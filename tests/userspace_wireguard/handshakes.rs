@@ -92,10 +92,10 @@ fn a_session_in_use_is_renewed_without_a_loss_and_an_idle_one_ends() {
     assert!(net.pings("-c 20 -i 0.01 -W 1"));
     gateway.await_handshake(THEIRS);
     host.await_handshake(OURS);
-    assert!(gateway.events.try_recv().is_err(), "once");
     let age = gateway.device.peers(&pw()).unwrap()[0].last_handshake.unwrap();
     assert!(age < Duration::from_secs(10), "{age:?}");
     // Too old to be used by either: the next packet waits for a new one.
+    gateway.forget_events();
     AHEAD.fetch_add(200_000, Ordering::Relaxed);
     net.ping();
     gateway.await_handshake(THEIRS);
@@ -117,6 +117,8 @@ fn a_session_with_a_stranger_is_renewed() {
     net.gateway.exec(ping);
     gateway.await_handshake(THEIRS);
     for _ in 0..3 {
+        // A clock that leaps has either end begin one.
+        gateway.forget_events();
         AHEAD.fetch_add(121_000, Ordering::Relaxed);
         assert!(net.gateway.exec(ping).contains(" 0% packet loss"));
         gateway.await_handshake(THEIRS);

@@ -156,10 +156,11 @@ fn a_demoted_interface_neither_sends_nor_answers() {
     assert!(seen.contains("counter packets 0"), "{seen}");
 
     // Active once more: it has forgotten what was agreed on, and begins anew.
+    gateway.forget_events();
     gateway.device.set_sending(&pw(), true).unwrap();
     gateway.device.initiate(&pw(), &public(THEIRS)).unwrap();
     gateway.await_handshake(THEIRS);
-    net.ping();
+    net.await_ping();
 }
 
 /// The kernel refuses the source address while it is another machine's, and takes it as soon as it is ours.

@@ -133,6 +133,11 @@ impl Ours {
         }
     }
 
+    /// What comes next is news.
+    pub fn forget_events(&mut self) {
+        while self.events.try_recv().is_ok() {}
+    }
+
     pub fn await_handshake(&mut self, n: u8) {
         self.event(|event| matches!(event, Event::Handshake { key, .. } if key == public(n)).then_some(()));
     }
@@ -198,6 +203,11 @@ impl Net {
 
     pub fn ping(&self) {
         self.host.exec("ping -c 1 -W 8 172.16.0.10");
+    }
+
+    /// For a host that had a session which this end has forgotten: it may send by it until it has heard of another.
+    pub fn await_ping(&self) {
+        until(|| self.pings("-c 1 -W 1"), || "a ping to be answered".into());
     }
 
     pub fn pings(&self, arguments: &str) -> bool {

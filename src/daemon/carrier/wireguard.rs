@@ -71,12 +71,19 @@ impl Path {
         if told.speaks && !carried.speaks {
             self.device.set_sending(name, false)?;
         }
-        for (key, peer) in &carried.peers {
-            if told.peers.get(key) != Some(peer) {
-                self.device.set_peer(name, *key, peer)?;
-                told.peers.insert(*key, peer.clone());
+        let changed = || carried.peers.iter().filter(|(key, peer)| told.peers.get(key) != Some(peer));
+        // What passes from one peer to another is given up first: no two have the same.
+        for (key, peer) in changed() {
+            let Some(former) = told.peers.get(key) else { continue };
+            let allowed: Vec<IpNet> = former.allowed.iter().filter(|prefix| peer.allowed.contains(prefix)).copied().collect();
+            if allowed.len() < former.allowed.len() {
+                self.device.set_peer(name, *key, &PeerConfig { allowed, ..peer.clone() })?;
             }
         }
+        for (key, peer) in changed() {
+            self.device.set_peer(name, *key, peer)?;
+        }
+        told.peers.clone_from(&carried.peers);
         if !told.speaks && carried.speaks {
             self.device.set_sending(name, true)?;
             for peer in self.device.peers(name)?.iter().filter(|peer| peer.endpoint.is_some()) {
