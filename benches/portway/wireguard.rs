@@ -13,7 +13,8 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use portway::model::{IfName, PrivateKey};
 use portway::userspace::urgent::PACKETS;
-use portway::userspace::wireguard::{Clocks, Descriptors, Device, DeviceConfig, InterfaceConfig, PeerConfig, Stamp, knock};
+use portway::userspace::wireguard::{Clocks, Descriptors, Device, DeviceConfig, InterfaceConfig, PeerConfig, knock};
+use portway::wire::wireguard::Tai64n;
 use std::io::Write;
 use std::net::{IpAddr, Ipv4Addr};
 use std::os::unix::net::UnixStream;
@@ -91,7 +92,7 @@ fn admissions(node: &Node, rounds: usize) -> anyhow::Result<Vec<f64>> {
     node.run(|| device.add_interface(interface))?;
     let mut figures = Vec::new();
     for round in 0..rounds {
-        let stamp = Stamp::after(Stamp::NEVER, Duration::from_secs(1 + round as u64));
+        let stamp = Tai64n::after(Tai64n::NEVER, Duration::from_secs(1 + round as u64));
         let keys = (0..ADMISSIONS).map(|n| {
             let mut bytes = [round as u8; 32];
             bytes[4..8].copy_from_slice(&n.to_be_bytes());

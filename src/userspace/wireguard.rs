@@ -8,7 +8,7 @@
 //! control:   handshakes, timers; asked by the others through the inbox, never waited for
 //! ```
 //!
-//! Pure: `message`, `stamp`, `replay`, `mac`, `limit`, `timers`, `table`, `inbox`. With a cipher: `noise` (handshakes), `session` (data). With system calls:
+//! Pure: `message`, `replay`, `mac`, `limit`, `timers`, `table`, `inbox`. With a cipher: `noise` (handshakes), `session` (data). With system calls:
 //! `socket`, `sealer`, `receive`, `transmit`, `handshake`, `control`, `device`.
 //!
 //! # Whose protocol core
@@ -54,7 +54,6 @@ mod sealer;
 mod session;
 mod shared;
 mod socket;
-mod stamp;
 mod table;
 mod timers;
 mod transmit;
@@ -67,4 +66,3 @@ pub use limit::Limit;
 pub use peer::{PeerConfig, PeerStatus};
 pub use role::{Descriptors, Role};
 pub use shared::{Clocks, InterfaceConfig};
-pub use stamp::Stamp;

@@ -2,7 +2,8 @@
 
 use crate::support::*;
 use crate::userspace_support::name;
-use portway::userspace::wireguard::{InterfaceConfig, PeerConfig, Stamp, knock};
+use portway::userspace::wireguard::{InterfaceConfig, PeerConfig, knock};
+use portway::wire::wireguard::Tai64n;
 use std::time::Duration;
 
 fn config(ours: &Ours) -> InterfaceConfig {
@@ -62,7 +63,7 @@ fn two_interfaces_of_one_device_are_two() {
     net.ping();
     let seen = |interface| gateway.device.peer(interface, &public(THEIRS)).unwrap().unwrap().last_handshake.is_some();
     assert_eq!((seen(&pw()), seen(&second)), (true, false));
-    let knock = knock(&key(THEIRS), &public(OURS), Stamp::after(Stamp::NEVER, Duration::from_secs(1 << 40))).unwrap();
+    let knock = knock(&key(THEIRS), &public(OURS), Tai64n::after(Tai64n::NEVER, Duration::from_secs(1 << 40))).unwrap();
     assert!(gateway.device.handle_initiation(&second, at("10.0.0.1:51820"), &knock).is_err());
     gateway.device.handle_initiation(&pw(), at("10.0.0.1:51820"), &knock).unwrap();
 }

@@ -1,12 +1,13 @@
 //! Peers that are not known yet, sessions that grow old, stamps.
 
 use crate::support::*;
-use portway::userspace::wireguard::{Clocks, DropReason, Event, PeerConfig, Stamp};
+use portway::userspace::wireguard::{Clocks, DropReason, Event, PeerConfig};
+use portway::wire::wireguard::Tai64n;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
-fn unknown(event: Event) -> Option<(SocketAddr, Stamp, Box<[u8; 148]>)> {
+fn unknown(event: Event) -> Option<(SocketAddr, Tai64n, Box<[u8; 148]>)> {
     match event {
         Event::UnknownInitiation { source, key, stamp, bytes, .. } if key == public(THEIRS) => Some((source, stamp, bytes)),
         _ => None,

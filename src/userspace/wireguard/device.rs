@@ -8,11 +8,11 @@ use super::message::Initiation;
 use super::peer::{PeerConfig, PeerStatus};
 use super::role::{Descriptors, Role};
 use super::shared::{Clocks, Interface, InterfaceConfig, Shared};
-use super::stamp::Stamp;
 use super::transmit::WAKE;
 use super::{control, handshake, receive, socket, transmit};
 use crate::model::{IfName, Invalid, PublicKey};
 use crate::userspace::{tun, urgent};
+use crate::wire::wireguard::Tai64n;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
@@ -253,12 +253,12 @@ impl Device {
     }
 
     /// The latest stamp of an initiation of ours on this interface.
-    pub fn stamp(&self, interface: &IfName) -> Result<Stamp, Error> {
+    pub fn stamp(&self, interface: &IfName) -> Result<Tai64n, Error> {
         Ok(self.interface(interface)?.last_stamp())
     }
 
     /// All further stamps are later than this one, which another machine with our key has used.
-    pub fn stamps_after(&self, interface: &IfName, stamp: Stamp) -> Result<(), Error> {
+    pub fn stamps_after(&self, interface: &IfName, stamp: Tai64n) -> Result<(), Error> {
         self.interface(interface)?.stamps_after(stamp);
         Ok(())
     }

@@ -1,8 +1,8 @@
 //! What the owner of the device is told as it happens.
 
 use super::message::Initiation;
-use super::stamp::Stamp;
 use crate::model::{IfName, PublicKey};
+use crate::wire::wireguard::Tai64n;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use tokio::sync::mpsc;
@@ -11,9 +11,9 @@ use tokio::sync::mpsc;
 pub enum Event {
     /// Somebody whom we do not know wants in. That it is the owner of `key` has been proved, and that it made this initiation at `stamp`; not that
     /// it is the first time that it arrives. Once it may: [`super::Device::set_peer`], then [`super::Device::handle_initiation`].
-    UnknownInitiation { interface: IfName, source: SocketAddr, key: PublicKey, stamp: Stamp, bytes: Box<Initiation> },
+    UnknownInitiation { interface: IfName, source: SocketAddr, key: PublicKey, stamp: Tai64n, bytes: Box<Initiation> },
     /// A session was agreed on. `heard` is the latest stamp that the peer has used, for whoever is to refuse copies of it later.
-    Handshake { interface: IfName, key: PublicKey, endpoint: SocketAddr, heard: Stamp },
+    Handshake { interface: IfName, key: PublicKey, endpoint: SocketAddr, heard: Tai64n },
     /// A peer was heard at another endpoint than before.
     Roamed { interface: IfName, key: PublicKey, endpoint: SocketAddr },
 }

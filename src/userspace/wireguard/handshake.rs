@@ -10,9 +10,9 @@ use super::peer::{Attempt, Peer};
 use super::sealer::{Sealer, send_one};
 use super::session::{REJECT_AFTER, REKEY_LATE, Session};
 use super::shared::{Held, Interface, Shared};
-use super::stamp::Stamp;
 use super::timers::{Action, JITTER, REKEY_TIMEOUT, Trying, due};
 use crate::model::{Invalid, PrivateKey, PublicKey};
+use crate::wire::wireguard::Tai64n;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -78,7 +78,7 @@ fn try_begin(shared: &Shared, interface: &Arc<Interface>, peer: &Arc<Peer>, urge
 ///
 /// # Errors
 /// If the two keys share no secret.
-pub fn knock(key: &PrivateKey, peer: &PublicKey, stamp: Stamp) -> Result<Initiation, Invalid> {
+pub fn knock(key: &PrivateKey, peer: &PublicKey, stamp: Tai64n) -> Result<Initiation, Invalid> {
     let made = noise::initiate(&Identity::new(key.clone()), peer, 1, stamp);
     let (_, mut message) = made.map_err(|_| Invalid(format!("no secret can be shared with {peer}")))?;
     Marker::of(peer).seal(&mut message, None);

@@ -2,8 +2,8 @@
 //! pre-shared key, which then is 32 zeros.
 
 use super::message::{INITIATION, Initiation, RESPONSE, Response, word};
-use super::stamp::Stamp;
 use crate::model::{PrivateKey, PublicKey};
+use crate::wire::wireguard::Tai64n;
 use aws_lc_rs::agreement::{self, UnparsedPublicKey, X25519};
 use snow::params::{CipherChoice, DHChoice, HashChoice, NoiseParams};
 use snow::resolvers::{CryptoResolver, DefaultResolver};
@@ -54,18 +54,18 @@ pub struct Initiating(HandshakeState);
 pub struct Opened {
     state: HandshakeState,
     pub key: PublicKey,
-    pub stamp: Stamp,
+    pub stamp: Tai64n,
     /// What they call the session.
     pub remote: u32,
 }
 
 /// Writes an initiation for `peer`, its macs left zero; `local` is what we call the session.
-pub fn initiate(us: &Identity, peer: &PublicKey, local: u32, stamp: Stamp) -> Result<(Initiating, Initiation), Fault> {
+pub fn initiate(us: &Identity, peer: &PublicKey, local: u32, stamp: Tai64n) -> Result<(Initiating, Initiation), Fault> {
     let mut state = builder(us).and_then(|b| b.remote_public_key(peer.bytes())?.build_initiator()).map_err(Fault::Refused)?;
     let mut message = [0; size_of::<Initiation>()];
     message[0] = INITIATION;
     message[4..8].copy_from_slice(&local.to_le_bytes());
-    state.write_message(stamp.bytes(), &mut message[INITIATION_NOISE]).map_err(Fault::Refused)?;
+    state.write_message(&stamp.0, &mut message[INITIATION_NOISE]).map_err(Fault::Refused)?;
     Ok((Initiating(state), message))
 }
 
@@ -77,7 +77,7 @@ pub fn open(us: &Identity, message: &Initiation) -> Result<Opened, Fault> {
     let key = state.get_remote_static().and_then(|key| <[u8; 32]>::try_from(key).ok()).ok_or(Fault::Nobody)?;
     let key = PublicKey::try_from(key).map_err(|_| Fault::Nobody)?;
     let [stamp @ .., _, _, _, _] = *stamp.first_chunk::<16>().unwrap_or(&[0; 16]);
-    Ok(Opened { state, key, stamp: Stamp::new(stamp), remote: word(message, 4) })
+    Ok(Opened { state, key, stamp: Tai64n(stamp), remote: word(message, 4) })
 }
 
 impl Opened {

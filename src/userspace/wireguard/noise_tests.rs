@@ -6,8 +6,8 @@ fn key(n: u8) -> Identity {
     Identity::new(PrivateKey::new([n; 32]))
 }
 
-fn stamp() -> Stamp {
-    Stamp::after(Stamp::NEVER, Duration::from_secs(1_700_000_000))
+fn stamp() -> Tai64n {
+    Tai64n::after(Tai64n::NEVER, Duration::from_secs(1_700_000_000))
 }
 
 #[test]

@@ -4,9 +4,9 @@
 use super::mac::Cookie;
 use super::noise::Initiating;
 use super::session::Session;
-use super::stamp::Stamp;
 use super::timers::{Marks, Trying, View};
 use crate::model::PublicKey;
+use crate::wire::wireguard::Tai64n;
 use ipnet::IpNet;
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -30,7 +30,7 @@ pub struct PeerConfig {
     pub keepalive: Option<Duration>,
     /// The latest stamp that it is known to have used, here or at another machine with our key: none that is not later counts. One that is earlier
     /// than what is known already changes nothing.
-    pub heard: Stamp,
+    pub heard: Tai64n,
 }
 
 /// A peer as it is.
@@ -45,7 +45,7 @@ pub struct PeerStatus {
     /// Inner bytes.
     pub sent_bytes: u64,
     /// The latest stamp that it has used.
-    pub heard: Stamp,
+    pub heard: Tai64n,
 }
 
 #[derive(Debug)]
@@ -90,7 +90,7 @@ pub struct Handshake {
     /// The peer was removed: nothing is begun any more.
     pub removed: bool,
     pub attempt: Option<Box<Attempt>>,
-    pub heard: Stamp,
+    pub heard: Tai64n,
     pub allowed: Vec<IpNet>,
     /// What they want to see, and since when we have it, milliseconds.
     pub cookie: Option<(Cookie, u64)>,

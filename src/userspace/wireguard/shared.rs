@@ -9,10 +9,10 @@ use super::mac::{Baker, Marker};
 use super::noise::Identity;
 use super::peer::Peer;
 use super::session::Session;
-use super::stamp::Stamp;
 use super::table::Table;
 use crate::model::{IfName, PrivateKey};
 use crate::userspace::tun;
+use crate::wire::wireguard::Tai64n;
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
@@ -75,7 +75,7 @@ pub struct Interface {
     gate: RwLock<()>,
     table: RwLock<Table>,
     held: RwLock<HashMap<u32, Held>>,
-    stamp: Mutex<Stamp>,
+    stamp: Mutex<Tai64n>,
     pub baker: Mutex<Baker>,
 }
 
@@ -148,17 +148,17 @@ impl Interface {
     }
 
     /// The stamp for an initiation: later than all before.
-    pub fn next_stamp(&self, wall: Duration) -> Stamp {
+    pub fn next_stamp(&self, wall: Duration) -> Tai64n {
         let mut last = self.stamp.lock().unwrap_or_else(PoisonError::into_inner);
-        *last = Stamp::after(*last, wall);
+        *last = Tai64n::after(*last, wall);
         *last
     }
 
-    pub fn last_stamp(&self) -> Stamp {
+    pub fn last_stamp(&self) -> Tai64n {
         *self.stamp.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub fn stamps_after(&self, stamp: Stamp) {
+    pub fn stamps_after(&self, stamp: Tai64n) {
         let mut last = self.stamp.lock().unwrap_or_else(PoisonError::into_inner);
         *last = stamp.max(*last);
     }

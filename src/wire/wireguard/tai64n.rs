@@ -1,5 +1,6 @@
 //! The time in an initiation: what makes a recorded one worthless.
 
+use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::time::Duration;
 
@@ -7,13 +8,18 @@ use std::time::Duration;
 /// do. A receiver asks of one only that it is greater than the sender's last; what it says of the time is the sender's affair.
 ///
 /// Linux rounds its own down to about 16.8 ms: two handshakes that a host begins at once, with two keys of ours, may have the same.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Tai64n(pub [u8; 12]);
 
 impl Tai64n {
     /// 1970-01-01 00:00:00 UTC: 2^62, and the 10 s that TAI was ahead then. Leap seconds since are not counted, as Linux does it.
     const EPOCH: u64 = (1 << 62) + 10;
     const NANOS: u32 = 1_000_000_000;
+    /// Nanoseconds to which our own clock is rounded down, so that a label tells nobody how it runs (whitepaper section 5.1: peers take at
+    /// most 50 initiations a second anyway).
+    const GRAIN: u32 = 1 << 24;
+    /// Before any other.
+    pub const NEVER: Self = Self([0; 12]);
 
     /// The label of a moment, given as time since 1970 (UTC).
     pub fn at(clock: Duration) -> Self {
@@ -23,6 +29,13 @@ impl Tai64n {
     /// As [`Tai64n::at`]: seconds since 1970, and nanoseconds, 0 to 999,999,999.
     pub fn from_unix(seconds: u64, nanos: u32) -> Self {
         Self::from_parts(Self::EPOCH.saturating_add(seconds), nanos)
+    }
+
+    /// The label of an initiation of ours: of a moment, given as time since 1970, and later than `last` in any case. A key that several
+    /// machines share must never go back, whatever their clocks say, or peers refuse its initiations.
+    pub fn after(last: Self, clock: Duration) -> Self {
+        let rounded = Duration::new(clock.as_secs(), clock.subsec_nanos() & !(Self::GRAIN - 1));
+        Self::at(rounded).max(last.next())
     }
 
     /// The least that is greater by a nanosecond. The greatest of all has none, and stays.
@@ -57,8 +70,9 @@ impl Tai64n {
 
 impl fmt::Debug for Tai64n {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (seconds, nanos) = self.parts();
-        write!(f, "Tai64n({seconds:#x} s, {nanos} ns)")
+        // As labels are written.
+        let number = self.0.iter().fold(0u128, |number, byte| number << 8 | u128::from(*byte));
+        write!(f, "@{number:024x}")
     }
 }
 
@@ -81,7 +95,25 @@ mod tests {
         assert_eq!(Tai64n([0xff; 12]).next(), Tai64n([0xff; 12]));
     }
 
+    #[test]
+    fn our_own_are_rounded_and_never_go_back() {
+        let clock = Duration::new(1_700_000_000, 999_999_999);
+        let label = Tai64n::after(Tai64n::NEVER, clock);
+        assert_eq!(format!("{label:?}"), "@400000006553f10a3b000000");
+        let next = Tai64n::after(label, clock);
+        assert_eq!(format!("{next:?}"), "@400000006553f10a3b000001");
+        assert!(Tai64n::after(next, Duration::ZERO) > next, "a clock that was set back");
+        let full = Tai64n(*b"\x40\0\0\0\0\0\0\x01\x3b\x9a\xc9\xff");
+        assert_eq!(&full.next().0, b"\x40\0\0\0\0\0\0\x02\0\0\0\0");
+    }
+
     proptest! {
+        #[test]
+        fn every_one_of_ours_is_later_than_the_last(last in 0u64..4_000_000_000, nanos in 0u32..Tai64n::NANOS, clock in 0u64..4_000_000_000) {
+            let last = Tai64n::after(Tai64n::NEVER, Duration::new(last, nanos));
+            prop_assert!(Tai64n::after(last, Duration::from_secs(clock)) > last);
+        }
+
         #[test]
         fn later_is_greater_and_next_is_greater(a in 0u64..1 << 60, b in 0u64..1 << 60, odd: [u8; 12]) {
             let (earlier, later) = (Duration::from_nanos(a.min(b)), Duration::from_nanos(a.max(b)));
