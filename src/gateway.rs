@@ -32,6 +32,7 @@ mod flows;
 pub mod ha;
 mod peering;
 pub mod peers;
+pub mod sessions;
 mod tunnels;
 
 /// A gateway's part of the daemon.

@@ -4,13 +4,15 @@ use super::{Carry, take};
 use crate::config::PeerEnd;
 use crate::metrics::Page;
 use crate::model::{IfName, PublicKey};
-use crate::userspace::wireguard::{Clocks, Device, DeviceConfig, DropReason, InterfaceConfig, PeerConfig, Role};
+use crate::userspace::wireguard::{Clocks, Device, DeviceConfig, DropReason, Event, InterfaceConfig, PeerConfig, Role};
 use anyhow::Context;
 use ipnet::IpNet;
 use serde_json::json;
 use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::{Instant, SystemTime};
+use tokio::sync::mpsc;
 
 /// An interface and its peers.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,7 +25,9 @@ pub struct Carried {
 
 #[derive(Debug)]
 pub struct Path {
-    device: Device,
+    device: Arc<RwLock<Device>>,
+    /// What happens to peers, until somebody wants to know.
+    events: Option<mpsc::Receiver<Event>>,
     told: BTreeMap<IfName, Carried>,
 }
 
@@ -34,11 +38,20 @@ impl Path {
         let at_once = |carried: &&Carried| adopted.contains_key(&Role::Tun(carried.interface.name.clone(), 0));
         let at_once: Vec<Carried> = tunnels.iter().filter(at_once).cloned().collect();
         let clocks = Clocks { now: Instant::now, wall: SystemTime::now };
-        let (device, _) = Device::prepare(DeviceConfig::new(clocks), adopted)?;
-        let mut path = Self { device, told: BTreeMap::new() };
+        let (device, events) = Device::prepare(DeviceConfig::new(clocks), adopted)?;
+        let mut path = Self { device: Arc::new(RwLock::new(device)), events: Some(events), told: BTreeMap::new() };
         path.carry(&at_once)?;
-        path.device.carry()?;
+        path.device_mut().carry()?;
         Ok(path)
+    }
+
+    /// The device, for whoever follows its peers as they come and go, and what happens to them: told once.
+    pub fn watch(&mut self) -> Option<(Arc<RwLock<Device>>, mpsc::Receiver<Event>)> {
+        self.events.take().map(|events| (self.device.clone(), events))
+    }
+
+    fn device_mut(&self) -> RwLockWriteGuard<'_, Device> {
+        self.device.write().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Carries exactly these tunnels from now on. Answers which devices were opened.
@@ -46,12 +59,12 @@ impl Path {
         let mut opened = Vec::new();
         let stays = |name: &IfName| tunnels.iter().any(|carried| carried.interface.name == *name);
         for gone in self.told.extract_if(.., |name, _| !stays(name)).map(|(name, _)| name).collect::<Vec<_>>() {
-            self.device.remove_interface(&gone);
+            self.device_mut().remove_interface(&gone);
         }
         for carried in tunnels {
             let name = &carried.interface.name;
             // Told again even if it is known: its device may have been made anew.
-            if self.device.add_interface(carried.interface.clone()).with_context(|| format!("cannot carry {name}"))? {
+            if self.device_mut().add_interface(carried.interface.clone()).with_context(|| format!("cannot carry {name}"))? {
                 opened.push(name.clone());
                 let silent = Carried { interface: carried.interface.clone(), speaks: true, peers: BTreeMap::new() };
                 self.told.insert(name.clone(), silent);
@@ -62,14 +75,14 @@ impl Path {
     }
 
     fn tell(&mut self, carried: &Carried) -> anyhow::Result<()> {
-        let name = &carried.interface.name;
+        let (name, device) = (&carried.interface.name, read(&self.device));
         let Some(told) = self.told.get_mut(name) else { return Ok(()) };
         for gone in told.peers.extract_if(.., |key, _| !carried.peers.contains_key(key)).map(|(key, _)| key).collect::<Vec<_>>() {
-            self.device.remove_peer(name, &gone)?;
+            device.remove_peer(name, &gone)?;
         }
         // Before it has peers, so that none of them hears from a node that does not have the address.
         if told.speaks && !carried.speaks {
-            self.device.set_sending(name, false)?;
+            device.set_sending(name, false)?;
         }
         let changed = || carried.peers.iter().filter(|(key, peer)| told.peers.get(key) != Some(peer));
         // What passes from one peer to another is given up first: no two have the same.
@@ -77,19 +90,15 @@ impl Path {
             let Some(former) = told.peers.get(key) else { continue };
             let allowed: Vec<IpNet> = former.allowed.iter().filter(|prefix| peer.allowed.contains(prefix)).copied().collect();
             if allowed.len() < former.allowed.len() {
-                self.device.set_peer(name, *key, &PeerConfig { allowed, ..peer.clone() })?;
+                device.set_peer(name, *key, &PeerConfig { allowed, ..peer.clone() })?;
             }
         }
         for (key, peer) in changed() {
-            self.device.set_peer(name, *key, peer)?;
+            device.set_peer(name, *key, peer)?;
         }
         told.peers.clone_from(&carried.peers);
         if !told.speaks && carried.speaks {
-            self.device.set_sending(name, true)?;
-            for peer in self.device.peers(name)?.iter().filter(|peer| peer.endpoint.is_some()) {
-                // One that cannot be reached now says so itself later.
-                let _ = self.device.initiate(name, &peer.key);
-            }
+            device.set_sending(name, true)?;
         }
         told.speaks = carried.speaks;
         Ok(())
@@ -100,7 +109,7 @@ impl Carry for Path {
     fn set_peer(&mut self, interface: &IfName, end: &PeerEnd, prefixes: &[IpNet]) -> anyhow::Result<()> {
         if let (PeerEnd::Wireguard { public_key }, Some(told)) = (end, self.told.get_mut(interface)) {
             let peer = PeerConfig { allowed: prefixes.to_vec(), ..PeerConfig::default() };
-            self.device.set_peer(interface, *public_key, &peer)?;
+            read(&self.device).set_peer(interface, *public_key, &peer)?;
             told.peers.insert(*public_key, peer);
         }
         Ok(())
@@ -108,32 +117,38 @@ impl Carry for Path {
 
     fn remove_peer(&mut self, interface: &IfName, end: &PeerEnd) -> anyhow::Result<()> {
         if let (PeerEnd::Wireguard { public_key }, Some(told)) = (end, self.told.get_mut(interface)) {
-            self.device.remove_peer(interface, public_key)?;
+            read(&self.device).remove_peer(interface, public_key)?;
             told.peers.remove(public_key);
         }
         Ok(())
     }
 
     fn status(&self) -> serde_json::Value {
-        json!({ "drops": drops(&self.device), "tunnels": self.device.counters().into_iter().map(|(name, count)| (name, count.traffic)).collect::<BTreeMap<_, _>>() })
+        json!({ "drops": drops(&read(&self.device)), "tunnels": read(&self.device).counters().into_iter().map(|(name, count)| (name, count.traffic)).collect::<BTreeMap<_, _>>() })
     }
 
     fn metrics(&self, out: &mut Page) {
-        for (reason, packets) in drops(&self.device) {
+        for (reason, packets) in drops(&read(&self.device)) {
             super::dropped(out, reason.as_str(), packets);
         }
-        for (interface, count) in self.device.counters() {
+        for (interface, count) in read(&self.device).counters() {
             super::traffic(out, &interface, &count.traffic);
         }
     }
 
     fn descriptors(&self) -> anyhow::Result<BTreeMap<String, OwnedFd>> {
-        Ok(super::named(self.device.descriptors()?))
+        Ok(super::named(read(&self.device).descriptors()?))
     }
 
     fn stop(self: Box<Self>) {
-        self.device.stop();
+        // Whoever watched has ended by now, or this does nothing until then.
+        drop(self.device);
     }
+}
+
+/// Nothing is left half-done under this lock that a panic could spoil.
+pub fn read(device: &RwLock<Device>) -> RwLockReadGuard<'_, Device> {
+    device.read().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Of all interfaces together.

@@ -1,0 +1,3 @@
+//! Sessions with WireGuard peers.
+
+pub mod tunnels;

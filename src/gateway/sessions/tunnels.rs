@@ -1,0 +1,84 @@
+//! The WireGuard interfaces of this node, whoever carries them.
+
+use crate::daemon::carrier::wireguard::read;
+use crate::kernel::Kernel;
+use crate::model::{IfName, PublicKey};
+use crate::plan::{Endpoint, Step, WireguardPeer};
+use crate::userspace::wireguard::message::Initiation;
+use crate::userspace::wireguard::{Device, PeerConfig};
+use crate::wire::wireguard::Tai64n;
+use ipnet::IpNet;
+use std::net::SocketAddr;
+use std::sync::{Arc, RwLock};
+
+/// Seconds. The kernel sends a keepalive, and so begins a handshake, when one is asked for of a peer that had none
+/// (set_peer, drivers/net/wireguard/netlink.c); how often matters to nobody, for it is taken back at once.
+const WAKING: u16 = 25;
+
+/// Cheap to clone.
+#[derive(Debug, Clone)]
+pub enum Tunnels {
+    Userspace(Arc<RwLock<Device>>),
+    Kernel(Arc<Kernel>),
+}
+
+/// What an interface is to know of a peer.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Remote {
+    /// The inner addresses that are its own.
+    pub allowed: Vec<IpNet>,
+    /// Where it was heard last.
+    pub endpoint: Option<SocketAddr>,
+    /// The latest stamp that it has used, here or at another candidate. The kernel keeps its own.
+    pub heard: Tai64n,
+}
+
+impl Tunnels {
+    /// Adds a peer or changes it; one that is there keeps its sessions.
+    pub async fn set_peer(&self, interface: &IfName, key: &PublicKey, peer: &Remote) -> anyhow::Result<()> {
+        match self {
+            Self::Userspace(device) => {
+                let Remote { allowed, endpoint, heard } = peer.clone();
+                Ok(read(device).set_peer(interface, *key, &PeerConfig { endpoint, allowed, keepalive: None, heard })?)
+            }
+            Self::Kernel(kernel) => apply(kernel, &[set(interface, key, peer, 0)]).await,
+        }
+    }
+
+    /// One that is gone counts as removed.
+    pub async fn remove_peer(&self, interface: &IfName, key: &PublicKey) -> anyhow::Result<()> {
+        match self {
+            Self::Userspace(device) => Ok(read(device).remove_peer(interface, key).map(drop)?),
+            Self::Kernel(kernel) => apply(kernel, &[Step::RemovePeer(interface.clone(), *key)]).await,
+        }
+    }
+
+    /// Begins a handshake at once, with a peer that is set.
+    pub async fn initiate(&self, interface: &IfName, key: &PublicKey, peer: &Remote) -> anyhow::Result<()> {
+        match self {
+            Self::Userspace(device) => Ok(read(device).initiate(interface, key)?),
+            Self::Kernel(kernel) => apply(kernel, &[set(interface, key, peer, WAKING), set(interface, key, peer, 0)]).await,
+        }
+    }
+
+    /// Answers an initiation that was seen before its sender was a peer, as if it came now. False: the kernel cannot.
+    pub async fn answer(&self, interface: &IfName, from: SocketAddr, initiation: &Initiation) -> anyhow::Result<bool> {
+        match self {
+            Self::Userspace(device) => read(device).handle_initiation(interface, from, initiation)?,
+            Self::Kernel(_) => return Ok(false),
+        }
+        Ok(true)
+    }
+}
+
+fn set(interface: &IfName, key: &PublicKey, peer: &Remote, keepalive: u16) -> Step {
+    let allowed = peer.allowed.iter().copied().collect();
+    Step::SetPeer(interface.clone(), *key, WireguardPeer { allowed, endpoint: Endpoint::Roams(peer.endpoint), keepalive })
+}
+
+async fn apply(kernel: &Kernel, steps: &[Step]) -> anyhow::Result<()> {
+    match kernel.apply(steps).await.into_iter().next() {
+        None => Ok(()),
+        Some(failure) => Err(failure.into()),
+    }
+}
