@@ -18,6 +18,7 @@ use anyhow::Context;
 use ha::Group;
 use peers::Peers;
 use serde_json::json;
+use sessions::Sessions;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::os::fd::OwnedFd;
@@ -61,6 +62,8 @@ pub struct Node {
     /// How often peers or the configuration changed.
     revision: u64,
     group: Group,
+    /// With WireGuard peers.
+    sessions: Sessions,
     /// The fence that should stand, without its text.
     fence: Option<Ruleset>,
     /// It did not stand as it should: leases may be gone with it.
@@ -105,6 +108,7 @@ impl Node {
             ruleset: None,
             revision: 0,
             group: Group::default(),
+            sessions: Sessions::default(),
             fence: None,
             fence_was_lost: false,
             regroup: false,
@@ -116,7 +120,9 @@ impl Node {
     fn regroup(&mut self) -> anyhow::Result<()> {
         let Some(kernel) = &self.kernel else { return Ok(()) };
         if !self.group.is_running() {
-            self.group.start(&self.config, &self.slots, kernel).context("cannot take part in the group of gateways")?;
+            self.group
+                .start(&self.config, &self.slots, kernel, self.sessions.orders())
+                .context("cannot take part in the group of gateways")?;
         } else if self.regroup {
             self.group.change(&self.config, &self.slots).context("the group of gateways cannot be changed")?;
         }
@@ -172,6 +178,7 @@ impl Role for Node {
         let observed = kernel.observe(&self.interest()).await?;
         self.desired(&facts, &observed)?;
         self.path = Path::start(self.carrier, inherited, &self.tunnels())?;
+        self.sessions = self.start_sessions(kernel)?;
         Ok(())
     }
 
@@ -221,6 +228,7 @@ impl Role for Node {
         let tunnels = self.tunnels();
         // What fails does not keep the rest from following: one tenant's tunnel is not the group's business.
         let followed = self.path.follow(&tunnels, kernel).await;
+        self.sessions.orders().send(self.served());
         // An address without its fence could not be taken away from a daemon that hangs.
         let regrouped = match &self.fence {
             Some(fence) if kernel.has_ruleset(NftTable::Netdev, fence).await => {
@@ -280,7 +288,7 @@ impl Role for Node {
             .collect();
         json!({
             "node": self.config.node, "backend": self.carrier.name(), "platform_address": self.config.platform.address,
-            "tunnel_mtu": self.mtu, "tenants": tenants, "peers": self.peers.len(), "userspace": self.path.status(), "ha": self.group.status(&self.config),
+            "tunnel_mtu": self.mtu, "tenants": tenants, "peers": self.peers.len(), "userspace": self.path.status(), "wireguard": self.sessions.status().show(), "ha": self.group.status(&self.config),
         })
     }
 
@@ -289,6 +297,7 @@ impl Role for Node {
         out.gauge("portway_peers", "Function hosts that may send", &[], self.peers.len() as f64);
         out.gauge("portway_tunnel_mtu_bytes", "Bytes that a packet inside a tunnel may have", &[], f64::from(self.mtu));
         self.path.metrics(out);
+        self.sessions.status().metrics(out);
         self.group.metrics(&self.config, out);
     }
 
@@ -304,6 +313,7 @@ impl Role for Node {
 
     async fn stop(&mut self) {
         self.group.stop();
+        self.sessions.stop();
         self.path.stop();
     }
 }

@@ -48,6 +48,7 @@ use std::os::fd::BorrowedFd;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use tokio::sync::OnceCell;
+pub use wireguard::PeerSeen;
 use wireguard::Wireguard;
 
 #[derive(Debug, thiserror::Error)]
@@ -274,6 +275,11 @@ impl Kernel {
     /// Whether this kernel has GRE devices.
     pub async fn has_gre(&self) -> bool {
         link::has_gre(&mut lock(&self.route))
+    }
+
+    /// The peers of a WireGuard interface, as far as they have done something.
+    pub fn wireguard_peers(&self, name: &IfName) -> Result<Vec<PeerSeen>, KernelError> {
+        lock(&self.wireguard).peers(name).map_err(|error| KernelError::read("the peers of a WireGuard interface", error))
     }
 
     /// Whether this kernel has WireGuard.

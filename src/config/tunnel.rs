@@ -88,6 +88,11 @@ impl PeerEnd {
         }
     }
 
+    /// With WireGuard.
+    pub fn public_key(&self) -> Option<PublicKey> {
+        if let PeerEnd::Wireguard { public_key } = self { Some(*public_key) } else { None }
+    }
+
     /// What no two hosts share.
     pub fn identity(&self) -> Identity {
         match self {

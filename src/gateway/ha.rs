@@ -21,11 +21,12 @@ mod report;
 mod routers;
 mod scribe;
 mod speaker;
-mod sync;
+pub mod sync;
 mod track;
 
 use crate::config::{Authentication, Cast, Gateway, TunnelKind};
 use crate::daemon::realtime;
+use crate::gateway::sessions;
 use crate::kernel::announce::Announcer;
 use crate::kernel::conntrack::{Conntrack, Filter, FlowWatch};
 use crate::kernel::havip::HaVips;
@@ -94,7 +95,7 @@ impl Group {
 
     /// Takes part from now on. The rules and tunnels stand already. HaVips whose lease still runs are this node's: a process before this
     /// one had them until now.
-    pub fn start(&mut self, config: &Gateway, slots: &Slots, kernel: &Arc<Kernel>) -> anyhow::Result<()> {
+    pub fn start(&mut self, config: &Gateway, slots: &Slots, kernel: &Arc<Kernel>, sessions: &sessions::Orders) -> anyhow::Result<()> {
         let Some(ha) = config.ha.as_ref().filter(|_| self.running.is_none()) else { return Ok(()) };
         let (platform, board) = (&config.platform, self.board.clone());
         let (keyring, seal) = keys::read_all(&ha.keys)?;
@@ -119,6 +120,7 @@ impl Group {
             kernel: kernel.clone(),
             runtime: tokio::runtime::Handle::current(),
             speaker: speaker.clone(),
+            sessions: sessions.clone(),
             board: board.clone(),
             seal: seal.clone(),
             shards: BTreeMap::new(),
@@ -139,11 +141,14 @@ impl Group {
             board: board.clone(),
             scribe,
             shards: BTreeMap::new(),
-            tunnels_move: platform.tunnel == TunnelKind::Wireguard,
+            sessions: sessions.clone(),
+            peers_move: platform.tunnel == TunnelKind::Wireguard,
         };
         board.hold_only(&resumed);
         hand.know(shards);
         resumed.iter().for_each(|of| hand.adopt(of));
+        sessions.send(sessions::Order::Tell(sync.clone()));
+        resumed.iter().for_each(|of| sessions.send(sessions::Order::Taken(of.clone())));
 
         if let Err(error) = realtime::lock_memory() {
             tracing::warn!(

@@ -1,3 +1,120 @@
-//! Sessions with WireGuard peers.
+//! Sessions with the WireGuard peers of this node's shards: where each is, that the other candidates know it, and that each is called as soon as
+//! a shard comes here.
+//!
+//! ```text
+//!  device: events ----+            +--> sync --UDP--> the other candidates: endpoints, stamps
+//!  kernel: read ------+--> Keeper -+
+//!  sync: known -------+            +--> Tunnels: peers set, handshakes begun
+//!  hands: taken ------+
+//! ```
+//! Sessions die with the node that had them; what is left of them is an endpoint and a stamp for each peer. A host would find out by itself after
+//! some 15 s (WireGuard's paper, section 6.2: Keepalive-Timeout and Rekey-Timeout, to whoever still sends); it is called instead, and back after a round trip.
 
+mod keeper;
+mod status;
 pub mod tunnels;
+
+use crate::gateway::ha::sync;
+use crate::model::{IfName, PublicKey, TenantShard};
+use crate::userspace::urgent;
+use crate::userspace::wireguard::Event;
+use crate::wire::sync::peer::PeerState;
+use anyhow::Context;
+use ipnet::IpNet;
+use keeper::Keeper;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use tokio::sync::mpsc;
+use tunnels::Tunnels;
+
+pub use status::Status;
+
+/// A shard whose tunnels this node may end.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Served {
+    pub of: TenantShard,
+    pub interface: IfName,
+    /// The shard's own.
+    pub key: PublicKey,
+    /// Whether other nodes may have its addresses; if not, they are always here.
+    pub shared: bool,
+    /// Peers that stand without anybody's asking, and their inner prefixes.
+    pub peers: BTreeMap<PublicKey, Vec<IpNet>>,
+}
+
+#[derive(Debug)]
+pub enum Order {
+    /// Exactly these shards, whose interfaces stand. Those of `here` are this node's: for one that is not known yet.
+    Serve {
+        shards: Vec<Served>,
+        here: BTreeSet<TenantShard>,
+    },
+    /// Who is to be told of what becomes of peers.
+    Tell(sync::Orders),
+    /// What another node has told of a shard that is about to come here.
+    Known {
+        of: TenantShard,
+        peers: Vec<PeerState>,
+    },
+    /// The HaVips of a shard are here, and the neighbours know.
+    Taken(TenantShard),
+    /// They have gone.
+    Released(TenantShard),
+    Stop,
+}
+
+/// The way to the thread. Without one, orders come to nothing: the tunnels are others.
+#[derive(Debug, Clone, Default)]
+pub struct Orders(Option<mpsc::UnboundedSender<Order>>);
+
+impl Orders {
+    /// Never waits. What is sent to a thread that has ended is lost, as it should be.
+    pub fn send(&self, order: Order) {
+        if let Some(queue) = &self.0 {
+            let _ = queue.send(order);
+        }
+    }
+}
+
+/// The thread.
+#[derive(Debug, Default)]
+pub struct Sessions {
+    orders: Orders,
+    status: Arc<Status>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Sessions {
+    /// `events`: of the device, where this process carries the tunnels.
+    pub fn start(tunnels: Tunnels, events: Option<mpsc::Receiver<Event>>) -> anyhow::Result<Self> {
+        let (queue, inbox) = mpsc::unbounded_channel();
+        let status = Arc::<Status>::default();
+        let keeper = Keeper::new(tunnels, status.clone());
+        // A runtime to itself: what it does at a promotion does not wait for callers of the API.
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot make a runtime")?;
+        let work = move || {
+            let _ = urgent::urgent(urgent::PACKETS);
+            runtime.block_on(keeper.run(inbox, events));
+        };
+        let thread = std::thread::Builder::new().name("wg-sessions".into()).spawn(work).context("cannot start the thread wg-sessions")?;
+        Ok(Self { orders: Orders(Some(queue)), status, thread: Some(thread) })
+    }
+
+    pub fn orders(&self) -> &Orders {
+        &self.orders
+    }
+
+    pub fn status(&self) -> &Status {
+        &self.status
+    }
+
+    pub fn stop(&mut self) {
+        self.orders.send(Order::Stop);
+        if let Some(thread) = self.thread.take()
+            && thread.join().is_err()
+        {
+            tracing::error!("the thread wg-sessions had panicked");
+        }
+    }
+}

@@ -1,15 +1,18 @@
 //! A gateway's tunnels: their keys, and what the userspace data path wants to know of them.
 
 use super::Node;
-use crate::config::{Gateway, GatewayShard, GatewayTenant, GatewayTunnel, PeerEnd, StaticPeer, TunnelKind};
-use crate::daemon::carrier::{Tunnels, gre, wireguard};
+use super::sessions::{self, Sessions};
+use crate::config::{Gateway, GatewayShard, GatewayTenant, GatewayTunnel, StaticPeer, TunnelKind};
+use crate::daemon::carrier::{Path, Tunnels, gre, wireguard};
 use crate::daemon::key_file;
+use crate::kernel::Kernel;
 use crate::model::{IfName, PrivateKey, TenantShard};
 use crate::userspace::wireguard::{InterfaceConfig, PeerConfig};
 use crate::userspace::{End, Tunnel};
 use anyhow::Context;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 /// The private keys of all WireGuard tunnels, from their files.
 pub fn read_keys(config: &Gateway) -> anyhow::Result<BTreeMap<TenantShard, PrivateKey>> {
@@ -55,10 +58,33 @@ impl Node {
             roaming: true,
         };
         let peer = |peer: &StaticPeer| {
-            let PeerEnd::Wireguard { public_key } = peer.end else { return None };
-            Some((public_key, PeerConfig { allowed: peer.inner.get(&of)?.clone(), ..PeerConfig::default() }))
+            Some((peer.end.public_key()?, PeerConfig { allowed: peer.inner.get(&of)?.clone(), ..PeerConfig::default() }))
         };
         let peers = self.peers.iter().filter_map(|(known, _)| peer(known)).collect();
         Some(wireguard::Carried { interface, speaks: shard.havip.is_none() || holds.contains(&of), peers })
+    }
+
+    /// Whoever follows the peers of WireGuard tunnels.
+    pub(super) fn start_sessions(&mut self, kernel: &Arc<Kernel>) -> anyhow::Result<Sessions> {
+        match (&mut self.path, self.config.platform.tunnel) {
+            (_, TunnelKind::Gre) | (Path::Gre(_), _) => Ok(Sessions::default()),
+            (Path::Kernel, TunnelKind::Wireguard) => Sessions::start(sessions::tunnels::Tunnels::Kernel(kernel.clone()), None),
+            (Path::Wireguard(path), TunnelKind::Wireguard) => match path.watch() {
+                Some((device, events)) => Sessions::start(sessions::tunnels::Tunnels::Userspace(device), Some(events)),
+                None => Ok(Sessions::default()),
+            },
+        }
+    }
+
+    /// The shards whose WireGuard interfaces stand.
+    pub(super) fn served(&self) -> sessions::Order {
+        let served = |(tenant, shard): (&GatewayTenant, &GatewayShard)| {
+            let of = tenant.of(shard.shard);
+            let (interface, key) = (IfName::tunnel(self.slots.get(&of)?), self.keys.get(&of)?.public());
+            let peer = |peer: &StaticPeer| Some((peer.end.public_key()?, peer.inner.get(&of)?.clone()));
+            let peers = self.peers.iter().filter_map(|(known, _)| peer(known)).collect();
+            Some(sessions::Served { of, interface, key, shared: shard.havip.is_some(), peers })
+        };
+        sessions::Order::Serve { shards: self.config.served().filter_map(served).collect(), here: self.group.board().holds() }
     }
 }

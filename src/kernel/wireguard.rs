@@ -14,6 +14,7 @@ use netlink_packet_wireguard::{
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
+use std::time::{Duration, SystemTime};
 use zeroize::Zeroizing;
 
 // include/uapi/linux/genetlink.h
@@ -32,6 +33,15 @@ pub struct Device {
     pub key: Option<PrivateKey>,
     pub port: u16,
     pub peers: BTreeMap<PublicKey, WireguardPeer>,
+}
+
+/// A peer as it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PeerSeen {
+    pub key: PublicKey,
+    pub endpoint: Option<SocketAddr>,
+    /// When the last session was agreed on, by the machine's clock.
+    pub agreed: Option<SystemTime>,
 }
 
 #[derive(Debug)]
@@ -88,11 +98,27 @@ impl Wireguard {
 
     /// None: there is no such device.
     pub fn read(&mut self, name: &IfName) -> Result<Option<Device>, Refused> {
-        let family = self.family()?;
         let mut device = Device { key: None, port: 0, peers: BTreeMap::new() };
+        Ok(self.dump(name, |attribute| device.take(attribute))?.then_some(device))
+    }
+
+    /// The peers of a device, as far as they have done something; none if it is not there.
+    pub fn peers(&mut self, name: &IfName) -> Result<Vec<PeerSeen>, Refused> {
+        let mut peers = Vec::new();
+        self.dump(name, |attribute| {
+            if let WireguardAttribute::Peers(more) = attribute {
+                peers.extend(more.iter().filter_map(seen));
+            }
+        })?;
+        Ok(peers)
+    }
+
+    /// Whether there is such a device.
+    fn dump(&mut self, name: &IfName, mut take: impl FnMut(WireguardAttribute)) -> Result<bool, Refused> {
+        let family = self.family()?;
         let request = message(family, NLM_F_DUMP, WireguardCmd::GetDevice, vec![WireguardAttribute::IfName(name.to_string())]);
         let entries = match self.netlink.dump(request) {
-            Err(Refused { errno: libc::ENODEV | libc::EOPNOTSUPP, .. }) => return Ok(None),
+            Err(Refused { errno: libc::ENODEV | libc::EOPNOTSUPP, .. }) => return Ok(false),
             other => other?,
         };
         for (_, payload) in entries {
@@ -100,14 +126,14 @@ impl Wireguard {
             let Some(attributes) = payload.get(HEADER..) else { continue };
             let header = GenlHeader { cmd: payload[0], version: payload[1] };
             match WireguardMessage::parse_with_param(attributes, header) {
-                Ok(message) => message.attributes.into_iter().for_each(|attribute| device.take(attribute)),
+                Ok(message) => message.attributes.into_iter().for_each(&mut take),
                 // The error is about a place in the message; what stands there is not shown.
                 Err(_) => {
                     return Err(Refused { errno: libc::EBADMSG, text: Some(format!("what the kernel says of {name} cannot be read")) });
                 }
             }
         }
-        Ok(Some(device))
+        Ok(true)
     }
 
     fn family(&mut self) -> Result<u16, Refused> {
@@ -148,6 +174,23 @@ impl Device {
             }
         }
     }
+}
+
+/// The later pieces of one with many prefixes say nothing of this.
+fn seen(PeerMessage(attributes): &PeerMessage) -> Option<PeerSeen> {
+    let (mut key, mut endpoint, mut agreed) = (None, None, None);
+    for attribute in attributes {
+        match attribute {
+            WireguardPeerAttribute::PublicKey(bytes) => key = PublicKey::try_from(*bytes).ok(),
+            WireguardPeerAttribute::Endpoint(at) => endpoint = Some(*at),
+            WireguardPeerAttribute::LastHandshake(at) if at.seconds > 0 => {
+                let since = Duration::new(at.seconds.cast_unsigned(), u32::try_from(at.nano_seconds).unwrap_or(0));
+                agreed = SystemTime::UNIX_EPOCH.checked_add(since);
+            }
+            _ => {}
+        }
+    }
+    Some(PeerSeen { key: key?, endpoint, agreed }).filter(|seen| seen.endpoint.is_some() || seen.agreed.is_some())
 }
 
 fn peer_message(key: &PublicKey, peer: &WireguardPeer) -> PeerMessage {

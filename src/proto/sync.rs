@@ -21,16 +21,20 @@
 //! **Replay.** A nonce is offered by the receiver for one session only and never twice, starting at random: data of an earlier
 //! session, or to an earlier life of the receiver, has another. A welcome counts only as the answer to the latest hello.
 //!
+//! **WireGuard peers** travel beside the flows: where each was heard last, and its latest stamp ([`Peers`]). They are few, and known without a look at the kernel.
+//!
 //! **Order between list and changes.** A list is no picture of one moment: it may hold a flow whose end is told before the entry
 //! arrives. While a list runs, what was told of a flow stands against what the list says of it.
 
 mod ledger;
+mod peers;
 mod receiver;
 mod sender;
 mod stream;
 mod table;
 
 pub use ledger::Ledger;
+pub use peers::Peers;
 pub use receiver::{Receiver, ReceiverConfig, ReceiverCounters, ReceiverEffect};
 pub use sender::{Sender, SenderConfig, SenderCounters, SenderEffect};
 

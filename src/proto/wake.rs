@@ -4,78 +4,134 @@
 //! processor that carries packets as well: all at once would be the worst moment for it.
 
 use super::rate::{Bucket, Rate};
-use std::collections::VecDeque;
-use std::time::Instant;
+use std::collections::{HashSet, VecDeque};
+use std::hash::Hash;
+use std::time::{Duration, Instant};
 
 /// Who has to be woken yet.
 #[derive(Debug)]
 pub struct Wake<P> {
     rate: Rate,
     bucket: Bucket,
+    /// Whoever has not been heard. Those who stand in a queue only are awake.
+    asleep: HashSet<P>,
     /// The one heard last first.
-    sleeping: VecDeque<P>,
+    queue: VecDeque<P>,
+    /// Those who have been called so many times, and when they are called again.
+    called: [VecDeque<(Instant, P)>; AGAIN.len()],
 }
 
-impl<P: PartialEq> Wake<P> {
+/// From a call to the next, for whoever does not answer: a datagram is lost more often than a host is gone. Longer than a round trip, as a new
+/// initiation makes the answer to the one before worthless. WireGuard itself waits 5 s.
+const AGAIN: [Duration; 2] = [Duration::from_millis(250), Duration::from_secs(1)];
+
+/// Somebody to initiate to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Call<P> {
+    pub peer: P,
+    /// It has not answered a call.
+    pub again: bool,
+}
+
+impl<P: Clone + Eq + Hash> Wake<P> {
     /// 1,000 peers are through after 0.47 s, and the first 64 at once.
     pub const RATE: Rate = Rate { per_second: 2000, burst: 64 };
 
     pub fn new(now: Instant, rate: Rate) -> Self {
-        Self { rate, bucket: Bucket::new(now), sleeping: VecDeque::new() }
+        Self { rate, bucket: Bucket::new(now), asleep: HashSet::new(), queue: VecDeque::new(), called: Default::default() }
     }
 
-    /// These too, each with the time when it was heard last. Behind those of an earlier promotion that still wait, each sorted by itself.
-    pub fn add(&mut self, peers: impl IntoIterator<Item = (P, Instant)>) {
+    /// These too, each with the time for which it has not been heard. Behind those of an earlier promotion that still wait, each sorted by itself.
+    pub fn add(&mut self, peers: impl IntoIterator<Item = (P, Duration)>) {
         let mut peers: Vec<_> = peers.into_iter().collect();
-        peers.sort_by_key(|(_, heard)| std::cmp::Reverse(*heard));
-        self.sleeping.extend(peers.into_iter().map(|(peer, _)| peer));
+        peers.sort_by_key(|(_, idle)| *idle);
+        for (peer, _) in peers {
+            if self.asleep.insert(peer.clone()) {
+                self.queue.push_back(peer);
+            }
+        }
     }
 
-    /// Only those for whom this holds: when a shard has been let go again, or a peer has come by itself.
+    /// It was heard.
+    pub fn awake(&mut self, peer: &P) -> bool {
+        self.asleep.remove(peer)
+    }
+
+    /// Only those for whom this holds: when a shard has been let go again.
     pub fn retain(&mut self, stays: impl FnMut(&P) -> bool) {
-        self.sleeping.retain(stays);
+        self.asleep.retain(stays);
     }
 
     /// The next to initiate to. Call until there is none, then wait for [`Wake::poll_timeout`].
-    pub fn next(&mut self, now: Instant) -> Option<P> {
-        if self.sleeping.is_empty() || !self.bucket.take(now, self.rate) {
+    pub fn next(&mut self, now: Instant) -> Option<Call<P>> {
+        let call = self.due(now)?;
+        if !self.bucket.take(now, self.rate) {
             return None;
         }
-        self.sleeping.pop_front()
+        let (peer, calls) = match call {
+            None => (self.queue.pop_front()?, 0),
+            Some(calls) => (self.called[calls].pop_front()?.1, calls + 1),
+        };
+        match (AGAIN.get(calls), self.called.get_mut(calls)) {
+            (Some(wait), Some(called)) => called.push_back((now + *wait, peer.clone())),
+            _ => drop(self.asleep.remove(&peer)),
+        }
+        Some(Call { peer, again: calls > 0 })
     }
 
-    /// When there will be another. None: all are awake.
+    /// Whether somebody's turn has come, and how often it has been called before; those who are awake are left out from here on.
+    fn due(&mut self, now: Instant) -> Option<Option<usize>> {
+        let Self { asleep, queue, called, .. } = self;
+        while queue.pop_front_if(|peer| !asleep.contains(peer)).is_some() {}
+        for called in called.iter_mut() {
+            while called.pop_front_if(|(_, peer)| !asleep.contains(peer)).is_some() {}
+        }
+        if !queue.is_empty() {
+            return Some(None);
+        }
+        called.iter().position(|called| called.front().is_some_and(|(at, _)| *at <= now)).map(Some)
+    }
+
+    /// When there will be another. None: all are awake, or have been called often enough.
     pub fn poll_timeout(&self, now: Instant) -> Option<Instant> {
-        (!self.sleeping.is_empty()).then(|| self.bucket.ready(now, self.rate))
+        let first = (!self.queue.is_empty()).then_some(now);
+        let again = self.called.iter().filter_map(|called| called.front().map(|(at, _)| *at)).min();
+        first.or(again).map(|at| at.max(self.bucket.ready(now, self.rate)))
     }
 
+    /// How many have not been heard.
     pub fn len(&self) -> usize {
-        self.sleeping.len()
+        self.asleep.len()
     }
 
     pub fn is_empty(&self) -> bool {
-        self.sleeping.is_empty()
+        self.asleep.is_empty()
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::Duration;
 
     const RATE: Rate = Wake::<u32>::RATE;
 
-    /// Each with the time when its turn came.
-    fn wake(start: Instant, wake: &mut Wake<u32>) -> Vec<(u32, Duration)> {
-        let (mut now, mut woken) = (start, vec![]);
+    /// Each with the time when its turn came. `answers`: who is heard as soon as it is called.
+    fn wake(start: Instant, wake: &mut Wake<u32>, answers: impl Fn(u32) -> bool) -> Vec<(u32, Duration)> {
+        let (mut now, mut called) = (start, vec![]);
         loop {
-            woken.extend(std::iter::from_fn(|| wake.next(now)).map(|peer| (peer, now - start)));
+            while let Some(Call { peer, again }) = wake.next(now) {
+                assert_eq!(again, called.iter().any(|(before, _)| *before == peer));
+                called.push((peer, now - start));
+                if answers(peer) {
+                    assert!(wake.awake(&peer));
+                }
+            }
             match wake.poll_timeout(now) {
                 Some(next) => {
-                    assert!(next > now, "it would spin");
+                    assert!(next > now || wake.is_empty(), "it would spin");
                     now = next;
                 }
-                None => return woken,
+                None => return called,
             }
         }
     }
@@ -84,9 +140,10 @@ mod tests {
     fn a_thousand_are_awake_within_half_a_second_the_last_heard_first() {
         let start = Instant::now();
         let mut all = Wake::new(start, RATE);
-        all.add((0..1000).map(|peer| (peer, start - Duration::from_millis(u64::from(peer * 7919 % 1000)))));
-        let woken = wake(start, &mut all);
-        assert_eq!(woken.len(), 1000);
+        all.add((0..1000).map(|peer| (peer, Duration::from_millis(u64::from(peer * 7919 % 1000)))));
+        assert_eq!(all.len(), 1000);
+        let woken = wake(start, &mut all, |_| true);
+        assert_eq!((woken.len(), all.len()), (1000, 0));
         assert!(woken.iter().take_while(|(_, at)| at.is_zero()).count() == 64);
         assert!(woken.windows(2).all(|pair| pair[0].0 * 7919 % 1000 < pair[1].0 * 7919 % 1000), "by when they were heard");
         assert!(woken.last().is_some_and(|(_, at)| *at < Duration::from_millis(500)), "{:?}", woken.last());
@@ -97,24 +154,36 @@ mod tests {
     }
 
     #[test]
-    fn one_is_woken_at_once_and_nobody_twice() {
+    fn who_answers_is_called_once_and_who_does_not_three_times() {
         let start = Instant::now();
         let mut all = Wake::new(start, RATE);
         assert_eq!(all.poll_timeout(start), None);
-        all.add([(7, start)]);
+        all.add([(7, Duration::ZERO), (8, Duration::from_secs(1)), (7, Duration::ZERO)]);
         assert_eq!(all.poll_timeout(start), Some(start));
-        assert_eq!(wake(start, &mut all), [(7, Duration::ZERO)]);
+        let ms = Duration::from_millis;
+        assert_eq!(wake(start, &mut all, |peer| peer == 7), [(7, ms(0)), (8, ms(0)), (8, ms(250)), (8, ms(1250))]);
         assert_eq!(all.next(start + Duration::from_secs(9)), None);
         assert!(all.is_empty());
+    }
+
+    #[test]
+    fn first_calls_go_before_others_and_none_beyond_the_rate() {
+        let start = Instant::now();
+        let mut all = Wake::new(start, RATE);
+        all.add((0..600).map(|peer| (peer, Duration::ZERO)));
+        let called = wake(start, &mut all, |_| false);
+        assert_eq!(called.len(), 1800);
+        assert_eq!(called[..600].iter().map(|(peer, _)| peer).collect::<HashSet<_>>().len(), 600);
+        assert!(called.last().is_some_and(|(_, at)| *at < Duration::from_secs(2)), "{:?}", called.last());
     }
 
     #[test]
     fn who_has_come_by_itself_is_not_woken() {
         let start = Instant::now();
         let mut all = Wake::new(start, RATE);
-        all.add((0..100).map(|peer| (peer, start)));
+        all.add((0..100).map(|peer| (peer, Duration::ZERO)));
         all.retain(|peer| peer % 2 == 1);
-        let woken: Vec<u32> = wake(start, &mut all).into_iter().map(|(peer, _)| peer).collect();
+        let woken: Vec<u32> = wake(start, &mut all, |_| true).into_iter().map(|(peer, _)| peer).collect();
         assert_eq!(woken, (0..100).filter(|peer| peer % 2 == 1).collect::<Vec<_>>());
         assert_eq!(all.len(), 0);
     }

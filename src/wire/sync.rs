@@ -1,4 +1,4 @@
-//! Connections on their way from a shard's Active to a Backup: UDP datagrams of at most [`MAX`] bytes.
+//! Connections, and WireGuard peers, on their way from a shard's Active to a Backup: UDP datagrams of at most [`MAX`] bytes.
 //!
 //! ```text
 //!  0                   1                   2                   3
@@ -22,10 +22,13 @@
 //! ```
 //! All numbers are in network order. `proto`: 0 TCP, 1 UDP (source and destination port), 2 ICMP (identifier, type and code).
 //! A destroyed flow's record ends after its key; the records begin and end are one byte. `n`: translated, `a`: assured, `s`: seen reply.
-//! Zones and marks are each node's own and do not travel. There is one way only to write a value.
+//! Zones and marks are each node's own and do not travel. Of the records of WireGuard peers (kind 6) [`peer`] tells. There is one way only to write a value.
+
+pub mod peer;
 
 use super::seal;
 use crate::model::{Flow, FlowKey, FlowProtocol, FlowStatus, Mark, NatSource, TcpState};
+use peer::{PEER, PeerRecord};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// Bytes of a datagram at most, the tag included: fits any path without fragments.
@@ -59,7 +62,7 @@ pub struct Header {
     pub time: u64,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Record {
     /// A flow came or changed.
     Upsert(Flow),
@@ -72,6 +75,8 @@ pub enum Record {
     },
     /// The list is complete: what was neither in it nor told since it began is gone.
     End,
+    /// Of a WireGuard peer.
+    Peer(Box<PeerRecord>),
 }
 
 /// Data that is missing: from the first to the last sequence.
@@ -109,8 +114,8 @@ const UNUSED: u8 = 0x80;
 const SEEN_REPLY: u8 = 0x10;
 const ASSURED: u8 = 0x20;
 
-/// The longest record: IPv6, translated.
-const RECORD_MAX: usize = 1 + 16 + 16 + 4 + 18 + 1 + 4;
+/// The longest record of a flow: IPv6, translated.
+const FLOW_MAX: usize = 1 + 16 + 16 + 4 + 18 + 1 + 4;
 
 impl Header {
     /// Reads what a seal has opened: the header, and what follows it.
@@ -146,9 +151,10 @@ pub fn stream_of(datagram: &[u8]) -> Option<u64> {
     datagram.get(4..12)?.try_into().ok().map(u64::from_be_bytes)
 }
 
-/// Whether one more record surely fits.
-pub fn has_room(datagram: &[u8]) -> bool {
-    datagram.len() + RECORD_MAX + seal::TAG <= MAX
+/// Whether a record surely fits.
+pub fn has_room(datagram: &[u8], record: &Record) -> bool {
+    let most = if let Record::Peer(_) = record { peer::RECORD_MAX } else { FLOW_MAX };
+    datagram.len() + most + seal::TAG <= MAX
 }
 
 /// The records of a datagram; ends after the first fault.
@@ -191,7 +197,7 @@ pub fn gaps(body: &[u8], sequence: u64) -> Result<impl Iterator<Item = Gap> + '_
 }
 
 impl Record {
-    /// Appends it. A flow between addresses of two families is none, and is not written: false.
+    /// Appends it. A flow between addresses of two families is none, and is not written: false. Neither is a peer of too many prefixes.
     pub fn write(&self, datagram: &mut Vec<u8>) -> bool {
         match self {
             Record::Upsert(flow) => write_flow(datagram, UPSERT, flow),
@@ -199,6 +205,7 @@ impl Record {
             Record::Destroy(key) => write_key(datagram, DESTROY, key),
             Record::Begin { lossy } => push(datagram, if *lossy { BEGIN_LOSSY } else { BEGIN }),
             Record::End => push(datagram, END),
+            Record::Peer(record) => record.write(datagram),
         }
     }
 }
@@ -273,6 +280,7 @@ impl Reader<'_> {
             BEGIN => return Ok(Record::Begin { lossy: false }),
             BEGIN_LOSSY => return Ok(Record::Begin { lossy: true }),
             END => return Ok(Record::End),
+            _ if form & KIND == PEER => return self.peer(form).map(|record| Record::Peer(Box::new(record))),
             _ if form & UNUSED != 0 || form & KIND > LISTED => return Err(Fault::Record(form)),
             _ => {}
         }

@@ -36,6 +36,7 @@ fn record() -> impl Strategy<Value = Record> {
         flow().prop_map(Record::Listed),
         any::<bool>().prop_map(|lossy| Record::Begin { lossy }),
         Just(Record::End),
+        peer::tests::record().prop_map(|record| Record::Peer(Box::new(record))),
     ]
 }
 
@@ -46,7 +47,8 @@ proptest! {
         for record in &list {
             let before = body.len();
             prop_assert!(record.write(&mut body));
-            prop_assert!(body.len() - before <= RECORD_MAX);
+            let most = if let Record::Peer(_) = record { peer::RECORD_MAX } else { FLOW_MAX };
+            prop_assert!(body.len() - before <= most);
         }
         prop_assert_eq!(records(&body).collect::<Result<Vec<_>, _>>(), Ok(list));
     }
@@ -120,7 +122,7 @@ fn fifty_translated_connections_fit_a_datagram() {
     let nat = Some(NatSource { address: "10.0.0.3".parse().unwrap(), port: 9 });
     let flow = Flow { key, nat, tcp: Some(TcpState::Established), status: FlowStatus::default(), mark: Mark(5), timeout: 60 };
     let (mut datagram, mut count) = (vec![0; HEADER_LEN], 0);
-    while has_room(&datagram) {
+    while has_room(&datagram, &Record::Upsert(flow)) {
         Record::Upsert(flow).write(&mut datagram);
         count += 1;
     }

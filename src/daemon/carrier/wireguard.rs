@@ -18,7 +18,8 @@ use tokio::sync::mpsc;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Carried {
     pub interface: InterfaceConfig,
-    /// Whether its address is this node's: if not, nothing leaves it, and nobody is answered.
+    /// Whether its address is this node's when it is opened: if not, nothing leaves it, and nobody is answered, until somebody says otherwise
+    /// ([`Device::set_sending`]).
     pub speaks: bool,
     pub peers: BTreeMap<PublicKey, PeerConfig>,
 }
@@ -66,8 +67,11 @@ impl Path {
             // Told again even if it is known: its device may have been made anew.
             if self.device_mut().add_interface(carried.interface.clone()).with_context(|| format!("cannot carry {name}"))? {
                 opened.push(name.clone());
-                let silent = Carried { interface: carried.interface.clone(), speaks: true, peers: BTreeMap::new() };
-                self.told.insert(name.clone(), silent);
+                // Before it has peers, so that none of them hears from a node that does not have the address.
+                if !carried.speaks {
+                    read(&self.device).set_sending(name, false)?;
+                }
+                self.told.insert(name.clone(), Carried { peers: BTreeMap::new(), ..carried.clone() });
             }
             self.tell(carried).with_context(|| format!("cannot tell {name} of its peers"))?;
         }
@@ -79,10 +83,6 @@ impl Path {
         let Some(told) = self.told.get_mut(name) else { return Ok(()) };
         for gone in told.peers.extract_if(.., |key, _| !carried.peers.contains_key(key)).map(|(key, _)| key).collect::<Vec<_>>() {
             device.remove_peer(name, &gone)?;
-        }
-        // Before it has peers, so that none of them hears from a node that does not have the address.
-        if told.speaks && !carried.speaks {
-            device.set_sending(name, false)?;
         }
         let changed = || carried.peers.iter().filter(|(key, peer)| told.peers.get(key) != Some(peer));
         // What passes from one peer to another is given up first: no two have the same.
@@ -97,10 +97,6 @@ impl Path {
             device.set_peer(name, *key, peer)?;
         }
         told.peers.clone_from(&carried.peers);
-        if !told.speaks && carried.speaks {
-            device.set_sending(name, true)?;
-        }
-        told.speaks = carried.speaks;
         Ok(())
     }
 }

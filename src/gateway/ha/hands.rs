@@ -5,6 +5,7 @@ use super::bell::Inbox;
 use super::board::Board;
 use super::scribe::Scribe;
 use super::sync;
+use crate::gateway::sessions;
 use crate::kernel::KernelError;
 use crate::kernel::announce::Announcer;
 use crate::kernel::havip::HaVips;
@@ -86,8 +87,10 @@ pub struct Hands {
     pub board: Arc<Board>,
     pub scribe: Scribe,
     pub shards: BTreeMap<TenantShard, Shard>,
-    /// Tunnels carry nothing for a shard that is not here, and are to be told that it is.
-    pub tunnels_move: bool,
+    /// Tunnels that carry nothing for a shard that is not here are told when it is.
+    pub sessions: sessions::Orders,
+    /// What peers they have in the kernel depends on it.
+    pub peers_move: bool,
 }
 
 /// The two addresses of a shard and the interfaces that they belong on.
@@ -99,6 +102,8 @@ pub struct Shard {
     /// Whether it answers for them, too, while it has them.
     answering: bool,
     burst: Option<Burst>,
+    /// Neighbours do not know yet that the addresses are here.
+    unannounced: bool,
 }
 
 /// Announcements that are due: not all at once, for what loses one loses its neighbours too.
@@ -182,10 +187,10 @@ impl Hands {
     /// connections).
     fn take(&mut self, of: &TenantShard, until: Instant) {
         let Some(shard) = self.shards.get_mut(of) else { return };
-        (shard.answering, shard.until) = (true, Some(until));
+        (shard.answering, shard.until, shard.unannounced) = (true, Some(until), true);
         // Before the addresses are there: who compares the two meanwhile puts them there, too.
         self.board.hold(of, true);
-        if self.tunnels_move {
+        if self.peers_move {
             self.board.again.notify_one();
         }
         self.settle(of);
@@ -212,6 +217,7 @@ impl Hands {
         let addresses = shard.addresses.clone();
         self.board.hold(of, false);
         self.give_up(of, &addresses);
+        self.sessions.send(sessions::Order::Released(of.clone()));
         self.sync.demote(of, taken);
         // This node may have served it only until somebody else does.
         self.board.again.notify_one();
@@ -300,6 +306,10 @@ impl Hands {
                 }
                 // The first goes at once.
                 self.announce(Instant::now());
+                // Who is called before that would answer to where the addresses were.
+                if self.shards.get_mut(&of).is_some_and(|shard| std::mem::take(&mut shard.unannounced)) {
+                    self.sessions.send(sessions::Order::Taken(of));
+                }
             }
             Deed::Renew => {
                 let leases = self.shards.iter().filter_map(|(of, shard)| Some((of.clone(), shard.until?))).collect();

@@ -15,10 +15,12 @@ mod walk;
 use super::bell::{Bell, Inbox};
 use super::board::Board;
 use super::speaker;
+use crate::gateway::sessions;
 use crate::kernel::conntrack::{Conntrack, FlowWatch, Notices};
 use crate::kernel::{Kernel, Refused};
 use crate::model::{FlowChange, FlowKey, FlowStep, Mark, NodeName, TenantShard};
 use crate::wire::seal::Seal;
+use crate::wire::sync::peer::PeerRecord;
 use crate::wire::sync::{Header, MAX};
 use active::Active;
 use backup::Backup;
@@ -49,6 +51,8 @@ pub enum Order {
     Promote(TenantShard, Instant, SyncSender<()>),
     /// They have gone. Whether somebody is known to have taken them: if so, what is known of its connections is stale.
     Demote(TenantShard, bool),
+    /// What has become of WireGuard peers of a shard.
+    Peers(TenantShard, Vec<PeerRecord>),
     /// Exactly these shards from now on, with this key.
     Replace(Vec<Shared>, Box<Seal>),
     /// End, and leave everything as it stands.
@@ -70,6 +74,13 @@ impl Orders {
         shards.iter().for_each(|of| self.0.send(Order::Promote((*of).clone(), deadline, done.clone())));
         for _ in shards {
             let _ = wait.recv_timeout(deadline.saturating_duration_since(Instant::now()));
+        }
+    }
+
+    /// What has become of WireGuard peers of a shard that is here.
+    pub fn peers(&self, of: &TenantShard, records: Vec<PeerRecord>) {
+        if !records.is_empty() {
+            self.0.send(Order::Peers(of.clone(), records));
         }
     }
 
@@ -106,6 +117,8 @@ pub struct Copier {
     pub kernel: Arc<Kernel>,
     pub runtime: tokio::runtime::Handle,
     pub speaker: Bell<speaker::Order>,
+    /// Who is told of the peers of shards that come here.
+    pub sessions: sessions::Orders,
     pub board: Arc<Board>,
     pub seal: Seal,
     pub shards: BTreeMap<TenantShard, Entry>,
@@ -154,6 +167,11 @@ impl Copier {
                         let _ = done.try_send(());
                     }
                     Order::Demote(of, taken) => self.demote(&of, taken),
+                    Order::Peers(of, records) => {
+                        if let Some(entry) = self.shards.get_mut(&of) {
+                            entry.role.peers(Instant::now(), &records);
+                        }
+                    }
                     Order::Replace(shards, seal) => self.take_up(shards, *seal, |_| false),
                 }
             }

@@ -10,6 +10,7 @@ use crate::wire::wireguard::Tai64n;
 use ipnet::IpNet;
 use std::net::SocketAddr;
 use std::sync::{Arc, RwLock};
+use std::time::SystemTime;
 
 /// Seconds. The kernel sends a keepalive, and so begins a handshake, when one is asked for of a peer that had none
 /// (set_peer, drivers/net/wireguard/netlink.c); how often matters to nobody, for it is taken back at once.
@@ -33,7 +34,64 @@ pub struct Remote {
     pub heard: Tai64n,
 }
 
+/// What can be seen of a peer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct News {
+    pub endpoint: Option<SocketAddr>,
+    /// When the last session was agreed on.
+    pub agreed: Option<SystemTime>,
+}
+
 impl Tunnels {
+    /// Whether an interface speaks. Of the kernel's the fence sees to it.
+    pub fn set_sending(&self, interface: &IfName, sending: bool) -> anyhow::Result<()> {
+        match self {
+            Self::Userspace(device) => Ok(read(device).set_sending(interface, sending)?),
+            Self::Kernel(_) => Ok(()),
+        }
+    }
+
+    /// The latest of our own stamps; the kernel keeps its own.
+    pub fn stamp(&self, interface: &IfName) -> Option<Tai64n> {
+        match self {
+            Self::Userspace(device) => read(device).stamp(interface).ok(),
+            Self::Kernel(_) => None,
+        }
+    }
+
+    /// All further stamps are later than this one. The kernel's are by its clock.
+    pub fn stamps_after(&self, interface: &IfName, stamp: Tai64n) {
+        if let Self::Userspace(device) = self {
+            // An interface that is not there yet has none.
+            let _ = read(device).stamps_after(interface, stamp);
+        }
+    }
+
+    /// Peers of the kernel as they are. A device tells by itself.
+    pub async fn look(&self, interface: &IfName) -> anyhow::Result<Vec<(PublicKey, News)>> {
+        match self {
+            Self::Userspace(_) => Ok(Vec::new()),
+            Self::Kernel(kernel) => {
+                let seen = kernel.wireguard_peers(interface)?.into_iter();
+                Ok(seen.map(|seen| (seen.key, News { endpoint: seen.endpoint, agreed: seen.agreed })).collect())
+            }
+        }
+    }
+
+    /// Adds peers or changes them; those that are there keep their sessions. Each by itself: what fails keeps no other from it.
+    pub async fn set_peers(&self, interface: &IfName, peers: &[(PublicKey, Remote)]) -> anyhow::Result<()> {
+        match self {
+            Self::Userspace(_) => {
+                let mut result = Ok(());
+                for (key, peer) in peers {
+                    result = result.and(self.set_peer(interface, key, peer).await);
+                }
+                result
+            }
+            Self::Kernel(kernel) => apply(kernel, &peers.iter().map(|(key, peer)| set(interface, key, peer, 0)).collect::<Vec<_>>()).await,
+        }
+    }
+
     /// Adds a peer or changes it; one that is there keeps its sessions.
     pub async fn set_peer(&self, interface: &IfName, key: &PublicKey, peer: &Remote) -> anyhow::Result<()> {
         match self {
@@ -53,11 +111,18 @@ impl Tunnels {
         }
     }
 
-    /// Begins a handshake at once, with a peer that is set.
-    pub async fn initiate(&self, interface: &IfName, key: &PublicKey, peer: &Remote) -> anyhow::Result<()> {
+    /// Begins a handshake at once, with a peer that is set. `again`: it has not answered.
+    pub async fn initiate(&self, interface: &IfName, key: &PublicKey, peer: &Remote, again: bool) -> anyhow::Result<()> {
         match self {
             Self::Userspace(device) => Ok(read(device).initiate(interface, key)?),
-            Self::Kernel(kernel) => apply(kernel, &[set(interface, key, peer, WAKING), set(interface, key, peer, 0)]).await,
+            Self::Kernel(kernel) => {
+                let mut steps = vec![set(interface, key, peer, WAKING), set(interface, key, peer, 0)];
+                if again {
+                    // To one that it has initiated to the kernel does so again after 5 s only (REKEY_TIMEOUT, drivers/net/wireguard/messages.h).
+                    steps.insert(0, Step::RemovePeer(interface.clone(), *key));
+                }
+                apply(kernel, &steps).await
+            }
         }
     }
 

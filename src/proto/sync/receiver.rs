@@ -1,9 +1,11 @@
 //! The side that keeps the copies.
 
 use super::ledger::Ledger;
+use super::peers::Peers;
 use super::{Deadline, Lags, Refusals, Tuning, datagram, earliest, micros, opened};
 use crate::model::{Flow, FlowKey, FlowStep, Mark};
 use crate::wire::seal::Seal;
+use crate::wire::sync::peer::PeerRecord;
 use crate::wire::sync::{self as wire, Gap, Header, Kind, Record};
 use bytes::Bytes;
 use std::collections::{BTreeMap, VecDeque};
@@ -81,6 +83,7 @@ pub struct Receiver {
     /// The last hello that is not answered.
     asked: Option<Header>,
     copies: Ledger,
+    peers: Peers,
     effects: VecDeque<ReceiverEffect>,
     pub counters: ReceiverCounters,
 }
@@ -121,6 +124,7 @@ impl Receiver {
             held: false,
             asked: None,
             copies: Ledger::default(),
+            peers: Peers::default(),
             effects: VecDeque::new(),
             counters: ReceiverCounters::default(),
         }
@@ -167,9 +171,19 @@ impl Receiver {
         self.copies.adopt_from(known);
     }
 
+    /// The same of peers.
+    pub fn adopt_peers(&mut self, known: &Peers) {
+        self.peers.adopt_from(known);
+    }
+
+    /// What has been told of peers.
+    pub fn peers(&self) -> &Peers {
+        &self.peers
+    }
+
     /// For a node that becomes the Active itself.
-    pub fn into_ledger(self) -> Ledger {
-        self.copies
+    pub fn into_known(self) -> (Ledger, Peers) {
+        (self.copies, self.peers)
     }
 
     /// The other's sender is silent and this one's list is complete: what only the other knows is gone, and it begins anew.
@@ -327,6 +341,7 @@ impl Receiver {
         self.counters.sessions += 1;
         self.offered = self.offered.wrapping_add(1);
         self.copies.interrupt();
+        self.peers.break_off();
         self.session = Some(Session {
             number: header.session,
             nonce: header.nonce,
@@ -343,7 +358,7 @@ impl Receiver {
     }
 
     fn records(&mut self, now: Instant, body: &[u8]) {
-        let Self { config, copies, effects, counters, .. } = self;
+        let Self { config, copies, peers, effects, counters, .. } = self;
         let own_key = |key| FlowKey { zone: config.zone, ..key };
         let own = |flow: Flow| Flow { key: own_key(flow.key), mark: config.mark, ..flow };
         let mut apply = |step| effects.push_back(ReceiverEffect::Apply(step));
@@ -361,13 +376,31 @@ impl Receiver {
                     counters.changes += 1;
                     copies.destroyed(own_key(key), &mut apply);
                 }
-                Ok(Record::Begin { lossy }) => copies.begin(lossy),
+                Ok(Record::Begin { lossy }) => {
+                    copies.begin(lossy);
+                    peers.begin();
+                }
                 Ok(Record::End) => {
+                    peers.end();
                     if let Some(swept) = copies.end(&mut apply) {
                         counters.lists += 1;
                         counters.swept += swept;
                     }
                 }
+                Ok(Record::Peer(record)) => match *record {
+                    PeerRecord::Told(state) => {
+                        counters.changes += 1;
+                        peers.told(now, state);
+                    }
+                    PeerRecord::Listed(state) => {
+                        counters.listed += 1;
+                        peers.told(now, state);
+                    }
+                    PeerRecord::Gone(key) => {
+                        counters.changes += 1;
+                        peers.gone(&key);
+                    }
+                },
                 Err(_) => {
                     counters.unreadable += 1;
                     copies.complete = false;

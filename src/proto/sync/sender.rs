@@ -4,6 +4,7 @@ use super::stream::{List, Sent, Stream, Synced};
 use super::{Deadline, Lags, ListId, Refusals, Tuning, datagram, earliest, micros, opened};
 use crate::model::{Flow, FlowChange};
 use crate::wire::seal::Seal;
+use crate::wire::sync::peer::{PeerRecord, PeerState};
 use crate::wire::sync::{self as wire, Header, Kind, MAX, Record};
 use bytes::Bytes;
 use std::collections::VecDeque;
@@ -36,9 +37,9 @@ pub struct SenderCounters {
     pub unheard: u64,
     /// TCP connections that nobody had answered yet, in changes and lists: not sent ([`Flow::is_tentative`]).
     pub tentative: u64,
-    /// Flows sent in lists.
+    /// Flows and peers sent in lists.
     pub listed: u64,
-    /// Flows between addresses of two families.
+    /// Flows between addresses of two families; peers with too many prefixes.
     pub unsendable: u64,
     pub lists: u64,
     /// Lists that could not be read to the end.
@@ -181,6 +182,16 @@ impl Sender {
         );
     }
 
+    /// A WireGuard peer has become something else, or is nobody's affair any more.
+    pub fn peer(&mut self, now: Instant, record: PeerRecord) {
+        if self.stream().is_none() {
+            self.counters.unheard += 1;
+            return;
+        }
+        self.counters.changes += 1;
+        self.put(now, &Record::Peer(Box::new(record)));
+    }
+
     /// The kernel lost notices: what it told is not all that happened.
     pub fn overflow(&mut self, now: Instant) {
         self.counters.overflows += 1;
@@ -229,7 +240,15 @@ impl Sender {
         self.put(now, &Record::Listed(*flow));
     }
 
-    /// All flows have been listed.
+    /// A peer of a list, as [`Sender::listed`].
+    pub fn listed_peer(&mut self, now: Instant, list: ListId, state: PeerState) {
+        let Some(stream) = self.stream().filter(|stream| matches!(stream.list, List::Running { id, .. } if id == list)) else { return };
+        stream.tokens -= 1;
+        self.counters.listed += 1;
+        self.put(now, &Record::Peer(Box::new(PeerRecord::Listed(state))));
+    }
+
+    /// All flows have been listed, and all peers.
     pub fn list_ended(&mut self, now: Instant, list: ListId) {
         let relist = self.config.tuning.relist;
         let Some(stream) = self.stream() else { return };
@@ -375,7 +394,7 @@ impl Sender {
 
     /// Puts a record into the batch, which goes when it is full. False: the receiver was lost over it.
     fn put(&mut self, now: Instant, record: &Record) -> bool {
-        if self.stream().is_some_and(|stream| !wire::has_room(&stream.batch)) {
+        if self.stream().is_some_and(|stream| !wire::has_room(&stream.batch, record)) {
             self.flush(now);
         }
         let Self { link: Link::Up(stream), config, session, epoch, .. } = self else { return false };

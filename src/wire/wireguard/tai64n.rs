@@ -48,6 +48,12 @@ impl Tai64n {
         }
     }
 
+    /// The label of a moment so much later. One that is no time of ours stays as it is.
+    #[must_use]
+    pub fn plus(self, time: Duration) -> Self {
+        self.since_1970().map_or(self, |since| Self::at(since.saturating_add(time)))
+    }
+
     /// Time since 1970 (UTC), if it is after that and its nanoseconds are some.
     pub fn since_1970(self) -> Option<Duration> {
         let (seconds, nanos) = self.parts();

@@ -2,8 +2,9 @@
 
 use super::super::board::{Board, Flows, Told};
 use super::send;
-use crate::model::{Flow, FlowChange, FlowKey};
-use crate::proto::sync::{Ledger, ListId, Sender, SenderEffect};
+use crate::model::{Flow, FlowChange, FlowKey, PublicKey};
+use crate::proto::sync::{Ledger, ListId, Peers, Sender, SenderEffect};
+use crate::wire::sync::peer::PeerRecord;
 use std::net::{IpAddr, UdpSocket};
 use std::time::Instant;
 
@@ -11,6 +12,8 @@ pub struct Active {
     pub all: Vec<Telling>,
     /// What stands in this kernel. While it is complete nobody needs to read the kernel to begin a stream, or to end this role.
     pub known: Ledger,
+    /// WireGuard peers.
+    pub peers: Peers,
 }
 
 pub struct Telling {
@@ -25,6 +28,8 @@ pub struct Telling {
 enum Listing {
     /// None runs.
     Idle,
+    /// First the peers: these are left.
+    Peers(ListId, std::vec::IntoIter<PublicKey>),
     /// From the kernel, when it is read next.
     Waiting(ListId),
     /// From the kernel, which is being read.
@@ -35,7 +40,16 @@ enum Listing {
 
 impl Active {
     pub fn turn(&mut self, now: Instant, socket: &UdpSocket, port: u16, board: &Board) {
-        self.all.iter_mut().for_each(|telling| telling.turn(now, &self.known, socket, port, board));
+        self.all.iter_mut().for_each(|telling| telling.turn(now, (&self.known, &self.peers), socket, port, board));
+    }
+
+    /// What has become of a WireGuard peer.
+    pub fn peer(&mut self, now: Instant, record: &PeerRecord) {
+        match record {
+            PeerRecord::Told(state) | PeerRecord::Listed(state) => self.peers.told(now, state.clone()),
+            PeerRecord::Gone(key) => self.peers.gone(key),
+        }
+        self.all.iter_mut().for_each(|telling| telling.sender.peer(now, record.clone()));
     }
 
     pub fn change(&mut self, now: Instant, change: &FlowChange) {
@@ -127,18 +141,21 @@ impl Telling {
         Self { to, sender, list: Listing::Idle, began: 0 }
     }
 
-    fn turn(&mut self, now: Instant, known: &Ledger, socket: &UdpSocket, port: u16, board: &Board) {
+    fn turn(&mut self, now: Instant, known: (&Ledger, &Peers), socket: &UdpSocket, port: u16, board: &Board) {
         self.recall(now, known);
         self.sender.handle_timeout(now);
         while let Some(effect) = self.sender.next_effect() {
             match effect {
                 SenderEffect::Send(datagram) => send(socket, self.to, port, &datagram, board),
-                SenderEffect::List(list) => self.list = self.begin(list, known),
+                SenderEffect::List(list) => {
+                    self.list = Listing::Peers(list, known.1.keys().collect::<Vec<_>>().into_iter());
+                    self.recall(now, known);
+                }
             }
         }
     }
 
-    /// A list that begins a session has what is known, if that is all. The later ones are there to tell what nobody is told of: how
+    /// A list of flows that begins a session has what is known, if that is all. The later ones are there to tell what nobody is told of: how
     /// long connections will be kept.
     fn begin(&mut self, list: ListId, known: &Ledger) -> Listing {
         let session = self.sender.counters.sessions;
@@ -150,7 +167,18 @@ impl Telling {
         }
     }
 
-    fn recall(&mut self, now: Instant, known: &Ledger) {
+    fn recall(&mut self, now: Instant, (known, peers): (&Ledger, &Peers)) {
+        if let Listing::Peers(list, left) = &mut self.list {
+            let list = *list;
+            while let room @ 1.. = self.sender.list_room(now).min(left.len()) {
+                for state in left.by_ref().take(room).filter_map(|key| peers.get(now, &key)) {
+                    self.sender.listed_peer(now, list, state);
+                }
+            }
+            if left.len() == 0 {
+                self.list = self.begin(list, known);
+            }
+        }
         let Listing::Recalling(list, left) = &mut self.list else { return };
         let list = *list;
         while let room @ 1.. = self.sender.list_room(now).min(left.len()) {

@@ -3,7 +3,7 @@
 use super::super::board::{Board, Flows, Kept};
 use super::send;
 use crate::model::{Flow, FlowKey, FlowStep};
-use crate::proto::sync::{Ledger, Receiver, ReceiverEffect};
+use crate::proto::sync::{Ledger, Peers, Receiver, ReceiverEffect};
 use std::net::{IpAddr, UdpSocket};
 use std::time::Instant;
 
@@ -33,8 +33,11 @@ pub struct Keeping {
 
 impl Backup {
     /// `known`: what stands in the kernel, if that is known; otherwise it is read. It stays until the first list says otherwise.
-    pub fn new(mut all: Vec<Keeping>, known: Option<&Ledger>) -> Self {
+    pub fn new(mut all: Vec<Keeping>, known: Option<&Ledger>, peers: &Peers) -> Self {
         let read = all.is_empty() || known.is_some();
+        if let Some(first) = all.first_mut() {
+            first.receiver.adopt_peers(peers);
+        }
         // The first receiver takes what stands; the others have it from there when they are asked.
         if let (Some(known), Some(first)) = (known, all.first_mut()) {
             first.receiver.adopt_all(known);
@@ -42,19 +45,29 @@ impl Backup {
         Self { all, standing: if read { Standing::Read } else { Standing::Unread }, whole: true }
     }
 
+    /// What all have told of peers.
+    pub fn peers(&self) -> Peers {
+        let mut peers = Peers::default();
+        self.all.iter().for_each(|keeping| peers.adopt_from(keeping.receiver.peers()));
+        peers
+    }
+
     /// All that is known of what stands here, for a node that becomes the Active.
-    pub fn into_ledger(self) -> Ledger {
+    pub fn into_known(self) -> (Ledger, Peers) {
         let mut all = self.all;
         // Of what two have told differently, the later holds.
         all.sort_by_key(|keeping| std::cmp::Reverse(keeping.receiver.heard()));
-        let mut all = all.into_iter().map(|keeping| keeping.receiver.into_ledger());
-        let mut known = all.next().unwrap_or_default();
+        let mut all = all.into_iter().map(|keeping| keeping.receiver.into_known());
+        let (mut known, mut peers) = all.next().unwrap_or_default();
         let told = known.len();
-        all.for_each(|other| known.adopt_from(&other));
+        for (other, their_peers) in all {
+            known.adopt_from(&other);
+            peers.adopt_from(&their_peers);
+        }
         known.break_off();
         // What only others know may have ended since.
         known.complete = self.whole && self.standing == Standing::Read && known.len() == told;
-        known
+        (known, peers)
     }
 
     pub fn turn(&mut self, now: Instant, steps: &mut Vec<FlowStep>, socket: &UdpSocket, port: u16, board: &Board) {

@@ -5,8 +5,9 @@ use super::active::{Active, Telling};
 use super::backup::{Backup, Keeping};
 use super::role::{Clearing, Role};
 use super::{Copier, Entry, Shared};
+use crate::gateway::sessions;
 use crate::model::{NodeName, TenantShard};
-use crate::proto::sync::{Ledger, Receiver, ReceiverConfig, Sender, SenderConfig, Tuning};
+use crate::proto::sync::{Ledger, Peers, Receiver, ReceiverConfig, Sender, SenderConfig, Tuning};
 use crate::wire::seal::Seal;
 use sha2::{Digest, Sha256};
 use std::sync::Arc;
@@ -36,13 +37,13 @@ impl Copier {
                     let role = match former.map(|entry| entry.role) {
                         Some(Role::Active(mut active)) if same_zone => {
                             active.known.break_off();
-                            self.telling(&what, now, active.known)
+                            self.telling(&what, now, active.known, active.peers)
                         }
-                        Some(Role::Active(_)) => self.telling(&what, now, Ledger::default()),
+                        Some(Role::Active(Active { peers, .. })) => self.telling(&what, now, Ledger::default(), peers),
                         Some(role @ Role::Clearing(_)) => role,
-                        Some(Role::Backup(_)) => self.keeping(&what, now, None),
-                        None if active(&of) => self.telling(&what, now, Ledger::default()),
-                        None => self.keeping(&what, now, None),
+                        Some(Role::Backup(backup)) => self.keeping(&what, now, None, &backup.peers()),
+                        None if active(&of) => self.telling(&what, now, Ledger::default(), Peers::default()),
+                        None => self.keeping(&what, now, None, &Peers::default()),
                     };
                     Entry { what, role, since: now, told_in_sync }
                 }
@@ -59,17 +60,17 @@ impl Copier {
     }
 
     /// `known`: what stands in the kernel, as far as that is known.
-    fn telling(&self, what: &Shared, now: Instant, known: Ledger) -> Role {
+    fn telling(&self, what: &Shared, now: Instant, known: Ledger, peers: Peers) -> Role {
         let telling = what.to.iter().map(|(node, to)| {
             let (stream, seal) = (stream(&what.of, &self.node, node), self.seal.clone());
             let config = SenderConfig { stream, seal, session: number(), tuning: Tuning::default() };
             Telling::new(*to, Sender::new(config, now))
         });
-        Role::Active(Active { all: telling.collect(), known })
+        Role::Active(Active { all: telling.collect(), known, peers })
     }
 
     /// `known`: what stands in the kernel, if all of it is known.
-    fn keeping(&self, what: &Shared, now: Instant, known: Option<&Ledger>) -> Role {
+    fn keeping(&self, what: &Shared, now: Instant, known: Option<&Ledger>, peers: &Peers) -> Role {
         let keeping = what.from.iter().map(|(node, from)| {
             let (stream, seal) = (stream(&what.of, node, &self.node), self.seal.clone());
             let (zone, mark, tuning) = (what.zone, what.mark, Tuning::default());
@@ -77,7 +78,7 @@ impl Copier {
             receiver.hold();
             Keeping { from: *from, receiver, fed: None }
         });
-        Role::Backup(Backup::new(keeping.collect(), known))
+        Role::Backup(Backup::new(keeping.collect(), known, peers))
     }
 
     pub fn promote(&mut self, of: &TenantShard, by: Instant) {
@@ -87,15 +88,16 @@ impl Copier {
             return;
         }
         let (now, Some(Entry { what, role, .. })) = (Instant::now(), self.shards.remove(of)) else { return };
-        let known = match role {
-            Role::Active(active) => active.known,
-            Role::Clearing(Clearing { stop, .. }) => {
+        let (known, peers) = match role {
+            Role::Active(active) => (active.known, active.peers),
+            Role::Clearing(Clearing { stop, peers, .. }) => {
                 stop.store(true, Relaxed);
-                Ledger::default()
+                (Ledger::default(), peers)
             }
-            Role::Backup(backup) => backup.into_ledger(),
+            Role::Backup(backup) => backup.into_known(),
         };
-        let role = self.telling(&what, now, known);
+        self.sessions.send(sessions::Order::Known { of: of.clone(), peers: peers.states(now).collect() });
+        let role = self.telling(&what, now, known, peers);
         self.turn_to(of, what, role, now);
     }
 
@@ -115,14 +117,14 @@ impl Copier {
         if !self.is_active(of) {
             return;
         }
-        let Some(Entry { what, role: Role::Active(Active { known, .. }), .. }) = self.shards.remove(of) else { return };
+        let Some(Entry { what, role: Role::Active(Active { known, peers, .. }), .. }) = self.shards.remove(of) else { return };
         let known = Some(known).filter(Ledger::is_complete);
-        let role = if taken { self.clearing(&what, known) } else { self.keeping(&what, now, known.as_ref()) };
+        let role = if taken { self.clearing(&what, known, peers) } else { self.keeping(&what, now, known.as_ref(), &peers) };
         self.turn_to(of, what, role, now);
     }
 
     /// Hundreds of thousands take seconds, and other shards go on meanwhile.
-    fn clearing(&self, what: &Shared, known: Option<Ledger>) -> Role {
+    fn clearing(&self, what: &Shared, known: Option<Ledger>, peers: Peers) -> Role {
         let (of, zone, kernel, runtime) = (what.of.clone(), what.zone, self.kernel.clone(), self.runtime.clone());
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = stop.clone();
@@ -144,7 +146,7 @@ impl Copier {
             }
             ended.is_ok()
         });
-        Role::Clearing(Clearing { task, stop })
+        Role::Clearing(Clearing { task, stop, peers })
     }
 
     /// Shards that are cleared are Backups.
@@ -156,7 +158,8 @@ impl Copier {
         for of in done {
             let Some(Entry { what, role: Role::Clearing(clearing), told_in_sync, .. }) = self.shards.remove(&of) else { continue };
             let nothing = Ledger::default();
-            let role = self.keeping(&what, now, self.runtime.block_on(clearing.task).unwrap_or(false).then_some(&nothing));
+            let known = self.runtime.block_on(clearing.task).unwrap_or(false).then_some(&nothing);
+            let role = self.keeping(&what, now, known, &clearing.peers);
             self.shards.insert(of, Entry { what, role, since: now, told_in_sync });
         }
     }

@@ -4,7 +4,9 @@ use super::super::board::Flows;
 use super::active::Active;
 use super::backup::Backup;
 use crate::model::{Flow, FlowChange};
+use crate::proto::sync::Peers;
 use crate::wire::seal::Seal;
+use crate::wire::sync::peer::PeerRecord;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Instant;
@@ -21,6 +23,8 @@ pub struct Clearing {
     /// Whether all of it is gone.
     pub task: JoinHandle<bool>,
     pub stop: Arc<AtomicBool>,
+    /// Kept meanwhile.
+    pub peers: Peers,
 }
 
 impl Role {
@@ -52,6 +56,13 @@ impl Role {
             (Role::Clearing(_), _) => {}
             (Role::Backup(backup), FlowChange::Destroy(key)) => backup.vanished(now, *key),
             (Role::Backup(backup), FlowChange::Upsert(flow)) => backup.stands(now, *flow),
+        }
+    }
+
+    /// What has become of this node's WireGuard peers. Only the Active's are everybody's affair.
+    pub fn peers(&mut self, now: Instant, records: &[PeerRecord]) {
+        if let Role::Active(active) = self {
+            records.iter().for_each(|record| active.peer(now, record));
         }
     }
 

@@ -2,7 +2,7 @@ use super::super::board::Board;
 use super::active::{Active, Telling};
 use super::backup::{Backup, Keeping};
 use crate::model::{Flow, FlowChange, FlowKey, FlowProtocol, FlowStatus, Mark};
-use crate::proto::sync::{Ledger, Receiver, ReceiverConfig, ReceiverEffect, Sender, SenderConfig, Tuning};
+use crate::proto::sync::{Ledger, Peers, Receiver, ReceiverConfig, ReceiverEffect, Sender, SenderConfig, Tuning};
 use crate::wire::seal::Seal;
 use std::net::{IpAddr, Ipv4Addr, UdpSocket};
 use std::time::{Duration, Instant};
@@ -46,7 +46,7 @@ impl Pair {
         let [socket, far] = [0; 2].map(|_| UdpSocket::bind((PEER, 0)).unwrap());
         far.set_nonblocking(true).unwrap();
         let sender = Sender::new(SenderConfig { stream: 1, seal: Seal::new(b"a key"), session: 9, tuning }, now);
-        let active = Active { all: vec![Telling::new(PEER, sender)], known };
+        let active = Active { all: vec![Telling::new(PEER, sender)], known, peers: Peers::default() };
         let mut pair = Self { now, board: Board::default(), socket, active, far, backup: keeping(now, tuning), answers: true };
         pair.run(Duration::from_millis(100));
         pair
@@ -143,35 +143,35 @@ fn a_list_that_cannot_go_on_is_given_up_and_begins_anew() {
 fn a_backup_that_becomes_the_active_knows_what_stands_or_that_it_does_not() {
     let now = Instant::now();
     let read = |whole| {
-        let mut backup = Backup::new(vec![keeping(now, Tuning::default())], None);
+        let mut backup = Backup::new(vec![keeping(now, Tuning::default())], None, &Peers::default());
         assert!(backup.waits());
         backup.begin();
         backup.read(now, flow(1));
         backup.end(whole);
         backup
     };
-    let known = read(true).into_ledger();
+    let known = read(true).into_known().0;
     assert!(known.is_complete() && known.get(&flow(1).key).is_some());
-    assert!(!read(false).into_ledger().is_complete(), "the reading broke off");
+    assert!(!read(false).into_known().0.is_complete(), "the reading broke off");
 
     let mut late = read(true);
     late.stands(now, flow(2));
-    let known = late.into_ledger();
+    let known = late.into_known().0;
     assert!(known.is_complete() && known.get(&flow(2).key).is_some(), "begun before the promotion was known here");
 
     let mut lost = read(true);
     lost.overflow(now);
-    assert!(!lost.into_ledger().is_complete());
+    assert!(!lost.into_known().0.is_complete());
 
     let mut refused = read(true);
     refused.unwritten(flow(1).key, true);
-    let known = refused.into_ledger();
+    let known = refused.into_known().0;
     assert!(!known.is_complete() && known.keys().eq([flow(1).key]), "it may stand");
 
     let mut undeleted = read(true);
     undeleted.unwritten(flow(3).key, false);
-    assert!(undeleted.into_ledger().keys().any(|key| key == flow(3).key), "it goes with all others");
+    assert!(undeleted.into_known().0.keys().any(|key| key == flow(3).key), "it goes with all others");
 
     let told = complete(&[flow(4)]);
-    assert!(!Backup::new(vec![keeping(now, Tuning::default())], Some(&told)).waits());
+    assert!(!Backup::new(vec![keeping(now, Tuning::default())], Some(&told), &Peers::default()).waits());
 }
