@@ -192,6 +192,7 @@ impl<R: Role> Server<R> {
 
 impl Report {
     fn log(&self) {
+        tracing::debug!(took = ?self.took, steps = self.steps.len(), "looked at the kernel");
         for step in &self.steps {
             tracing::info!("{step}");
         }

@@ -40,6 +40,7 @@ mod report;
 pub mod rights;
 pub mod scenario;
 mod serve;
+pub mod swarm;
 mod table;
 pub mod topology;
 mod transfer;

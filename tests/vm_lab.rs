@@ -49,3 +49,9 @@ fn connections_through_kernel_gre_outlive_their_gateway() {
     let figures = scenario("gre-failover --interval 1s --flows 100");
     assert_eq!((&figures["flows"], &figures["survived"]), (&100.into(), &100.into()), "{figures}");
 }
+
+#[test]
+fn connections_through_kernel_wireguard_outlive_their_gateway() {
+    let figures = scenario("wireguard-failover --interval 1s --flows 100");
+    assert_eq!((&figures["flows"], &figures["survived"]), (&100.into(), &100.into()), "{figures}");
+}

@@ -2,7 +2,7 @@
 
 use crate::config::{Backend, TunnelKind};
 use crate::lab::scenario::{Options, Scenario};
-use crate::lab::{Kill, Netns, Paint, Servers, Topology, on_interrupt, picture, pinned, rights};
+use crate::lab::{Kill, Netns, Paint, Servers, Topology, on_interrupt, picture, pinned, rights, swarm};
 use anyhow::Context;
 use serde_json::json;
 use std::io::IsTerminal;
@@ -116,6 +116,9 @@ struct OptionArgs {
     nodes: u8,
     #[arg(long, default_value_t = 6, value_parser = clap::value_parser!(u8).range(1..=10))]
     shards: u8,
+    /// Of wireguard-failover: peers of the shard that fails over
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=i64::from(swarm::MOST)))]
+    peers: u16,
 }
 
 impl From<OptionArgs> for Options {
@@ -128,6 +131,7 @@ impl From<OptionArgs> for Options {
             idle: args.idle,
             nodes: args.nodes.into(),
             shards: args.shards.into(),
+            peers: args.peers,
         }
     }
 }

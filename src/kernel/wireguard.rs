@@ -42,6 +42,8 @@ pub struct PeerSeen {
     pub endpoint: Option<SocketAddr>,
     /// When the last session was agreed on, by the machine's clock.
     pub agreed: Option<SystemTime>,
+    /// Bytes that came from it, as they came.
+    pub received: u64,
 }
 
 #[derive(Debug)]
@@ -178,11 +180,12 @@ impl Device {
 
 /// The later pieces of one with many prefixes say nothing of this.
 fn seen(PeerMessage(attributes): &PeerMessage) -> Option<PeerSeen> {
-    let (mut key, mut endpoint, mut agreed) = (None, None, None);
+    let (mut key, mut endpoint, mut agreed, mut received) = (None, None, None, 0);
     for attribute in attributes {
         match attribute {
             WireguardPeerAttribute::PublicKey(bytes) => key = PublicKey::try_from(*bytes).ok(),
             WireguardPeerAttribute::Endpoint(at) => endpoint = Some(*at),
+            WireguardPeerAttribute::RxBytes(bytes) => received = *bytes,
             WireguardPeerAttribute::LastHandshake(at) if at.seconds > 0 => {
                 let since = Duration::new(at.seconds.cast_unsigned(), u32::try_from(at.nano_seconds).unwrap_or(0));
                 agreed = SystemTime::UNIX_EPOCH.checked_add(since);
@@ -190,7 +193,7 @@ fn seen(PeerMessage(attributes): &PeerMessage) -> Option<PeerSeen> {
             _ => {}
         }
     }
-    Some(PeerSeen { key: key?, endpoint, agreed }).filter(|seen| seen.endpoint.is_some() || seen.agreed.is_some())
+    Some(PeerSeen { key: key?, endpoint, agreed, received }).filter(|seen| seen.endpoint.is_some() || seen.agreed.is_some())
 }
 
 fn peer_message(key: &PublicKey, peer: &WireguardPeer) -> PeerMessage {

@@ -1,6 +1,7 @@
 //! The daemons' configuration files for a topology, as text.
 
 use super::keys;
+use super::swarm;
 use super::topology::{Eni, Gateway, Group, Host, PLATFORM_IF, Tenant, Topology, port};
 use crate::config::{Backend, TunnelKind};
 use std::fmt::Write;
@@ -55,6 +56,11 @@ pub fn gateway(lab: &Topology, gateway: &Gateway, backend: Backend, runtime_dir:
             TunnelKind::Wireguard => format!("public_key: {}", keys::of_host(&host.node).public()),
         };
         line(out, 4, format_args!("- {{ host: {}, {end}, inner: {{ {} }} }}", host.node, inner.join(", ")));
+    }
+    for member in 0..lab.swarm {
+        let (host, tenant) = (swarm::name(member), &lab.tenants[0]);
+        let (key, inner) = (keys::of_host(&host).public(), swarm::inner(tenant, member));
+        line(out, 4, format_args!("- {{ host: {host}, public_key: {key}, inner: {{ {}: [{inner}] }} }}", tenant.name));
     }
     yaml
 }

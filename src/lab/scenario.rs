@@ -69,6 +69,8 @@ pub struct Options {
     /// Of [`Scenario::Shards`]: gateways, 2 to 6, and shards, 1 to 10.
     pub nodes: usize,
     pub shards: usize,
+    /// Of [`Scenario::WireguardFailover`]: peers of the shard, the function host among them.
+    pub peers: u16,
 }
 
 impl Default for Options {
@@ -81,6 +83,7 @@ impl Default for Options {
             idle: Duration::from_secs(2),
             nodes: 3,
             shards: 6,
+            peers: 1,
         }
     }
 }

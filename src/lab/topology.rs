@@ -55,6 +55,9 @@ pub struct Topology {
     pub group: Option<Group>,
     #[serde(default)]
     pub tunnel: TunnelKind,
+    /// Further peers of the first tenant's first shard, at the first host: [`super::swarm`].
+    #[serde(default)]
+    pub swarm: u16,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -184,6 +187,7 @@ impl Topology {
             rp_filter: 1,
             group: None,
             tunnel: TunnelKind::default(),
+            swarm: 0,
         }
     }
 

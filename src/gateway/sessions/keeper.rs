@@ -19,8 +19,10 @@ use tokio::time::sleep_until;
 
 /// Between looks at what nobody tells of: our own stamp, and all of the kernel's peers.
 const LOOK: Duration = Duration::from_secs(1);
-/// The same while peers are called.
+/// The same while answers of those who are called must be looked for.
 const LOOK_FOR_ANSWERS: Duration = Duration::from_millis(50);
+/// Between two words about a peer that is merely active: whoever is called first after a failover should be in the midst of something.
+const ACTIVE: Duration = Duration::from_secs(5);
 /// By how much our own stamps may be ahead of the last that was told: of two looks, and clocks of a node that are adjusted.
 const STAMPS_AHEAD: Duration = Duration::from_secs(3);
 /// Events that are told of together.
@@ -48,8 +50,8 @@ struct Shard {
     served: Served,
     /// What those who are called are to be set to.
     called: HashMap<PublicKey, Remote>,
-    /// Of those who have a session, where they were heard and when they agreed on it, as far as that is looked at here.
-    heard: HashMap<PublicKey, News>,
+    /// Of those who have a session what was last told, and when.
+    heard: HashMap<PublicKey, (News, Instant)>,
     /// The last of our own stamps that was told.
     told: Tai64n,
 }
@@ -88,7 +90,7 @@ impl Keeper {
             self.call(now).await;
             if now >= self.look {
                 self.look().await;
-                let wait = if self.wake.is_empty() { LOOK } else { LOOK_FOR_ANSWERS };
+                let wait = if self.wake.is_empty() || self.tunnels.tells() { LOOK } else { LOOK_FOR_ANSWERS };
                 self.look = Instant::now() + wait;
             }
             self.status.set_asleep(self.wake.len());
@@ -96,6 +98,7 @@ impl Keeper {
     }
 
     async fn obey(&mut self, order: Order) {
+        tracing::debug!(?order, "sessions");
         match order {
             Order::Serve { shards, here } => self.serve(shards, &here).await,
             Order::Tell(orders) => self.tell = Some(orders),
@@ -159,7 +162,11 @@ impl Keeper {
             let allowed = shard.served.allowed(state)?;
             Some((state.key, Remote { allowed, endpoint: state.endpoint, heard: state.stamp }))
         };
-        let remotes: Vec<(PublicKey, Remote)> = states.iter().filter_map(remote).collect();
+        let mut remotes: BTreeMap<PublicKey, Remote> = states.iter().filter_map(remote).collect();
+        for (key, allowed) in &shard.served.peers {
+            remotes.entry(*key).or_insert_with(|| Remote { allowed: allowed.clone(), ..Remote::default() });
+        }
+        let remotes: Vec<(PublicKey, Remote)> = remotes.into_iter().collect();
         if let Err(error) = self.tunnels.set_peers(&interface, &remotes).await {
             tracing::error!("{of}: not all peers could be set: {error:#}");
         }
@@ -181,8 +188,9 @@ impl Keeper {
             if let Err(error) = self.tunnels.initiate(&shard.served.interface, &key, remote, again).await {
                 tracing::debug!("{of}: peer {key} cannot be called: {error:#}");
             }
-            // The kernel tells of no answer: it is looked for.
-            self.look = self.look.min(now + LOOK_FOR_ANSWERS);
+            if !self.tunnels.tells() {
+                self.look = self.look.min(now + LOOK_FOR_ANSWERS);
+            }
         }
     }
 
@@ -225,6 +233,7 @@ impl Keeper {
 
     /// What nobody tells of.
     async fn look(&mut self) {
+        let now = Instant::now();
         for of in self.here.clone() {
             let Some(shard) = self.shards.get_mut(&of) else { continue };
             let mut records = Vec::new();
@@ -237,10 +246,15 @@ impl Keeper {
             match self.tunnels.look(&shard.served.interface).await {
                 Ok(peers) => {
                     for (key, news) in peers {
-                        if news.agreed.is_some() && shard.heard.get(&key) != Some(&news) {
+                        let told = shard.heard.get(&key);
+                        let agreed = told.is_none_or(|(told, _)| (told.endpoint, told.agreed) != (news.endpoint, news.agreed));
+                        let active = told.is_some_and(|(told, at)| told.received != news.received && now >= *at + ACTIVE);
+                        if agreed || active {
                             records.extend(news.endpoint.map(|at| PeerRecord::Told(state(key, Some(at), Tai64n::NEVER))));
+                            shard.heard.insert(key, (news, now));
+                        }
+                        if agreed && !self.tunnels.tells() {
                             heard.push(key);
-                            shard.heard.insert(key, news);
                         }
                     }
                 }

@@ -5,7 +5,7 @@ use crate::kernel::Kernel;
 use crate::model::{IfName, PublicKey};
 use crate::plan::{Endpoint, Step, WireguardPeer};
 use crate::userspace::wireguard::message::Initiation;
-use crate::userspace::wireguard::{Device, PeerConfig};
+use crate::userspace::wireguard::{Device, PeerConfig, PeerStatus};
 use crate::wire::wireguard::Tai64n;
 use ipnet::IpNet;
 use std::net::SocketAddr;
@@ -38,8 +38,10 @@ pub struct Remote {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct News {
     pub endpoint: Option<SocketAddr>,
-    /// When the last session was agreed on.
+    /// When the last session was agreed on; a device tells of it by itself.
     pub agreed: Option<SystemTime>,
+    /// Bytes that came from it.
+    pub received: u64,
 }
 
 impl Tunnels {
@@ -67,13 +69,22 @@ impl Tunnels {
         }
     }
 
-    /// Peers of the kernel as they are. A device tells by itself.
+    /// Whether it tells by itself who has answered.
+    pub fn tells(&self) -> bool {
+        matches!(self, Self::Userspace(_))
+    }
+
+    /// Peers that have been heard, as they are.
     pub async fn look(&self, interface: &IfName) -> anyhow::Result<Vec<(PublicKey, News)>> {
         match self {
-            Self::Userspace(_) => Ok(Vec::new()),
+            Self::Userspace(device) => {
+                let peers = read(device).peers(interface)?.into_iter().filter(|peer| peer.last_handshake.is_some());
+                let news = |peer: PeerStatus| (peer.key, News { endpoint: peer.endpoint, agreed: None, received: peer.received_bytes });
+                Ok(peers.map(news).collect())
+            }
             Self::Kernel(kernel) => {
-                let seen = kernel.wireguard_peers(interface)?.into_iter();
-                Ok(seen.map(|seen| (seen.key, News { endpoint: seen.endpoint, agreed: seen.agreed })).collect())
+                let peers = kernel.wireguard_peers(interface)?.into_iter().filter(|seen| seen.agreed.is_some());
+                Ok(peers.map(|seen| (seen.key, News { endpoint: seen.endpoint, agreed: seen.agreed, received: seen.received })).collect())
             }
         }
     }

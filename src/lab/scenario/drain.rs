@@ -24,7 +24,7 @@ const LOOK: Duration = Duration::from_millis(2);
 const WARM: u64 = PACE / 4;
 
 pub(super) fn run(portway: &Path, way: Way, options: &Options) -> Result<Outcome> {
-    let Pair { lab, backend, flows, container } = stand_pair(portway, way, options)?;
+    let Pair { lab, backend, flows, container, .. } = stand_pair(portway, way, options)?;
     let server = lab.topology.tenants[0].server;
     let transfer = Transfer::start(lab.node(&container.node)?, SocketAddr::from((server, port::ECHO)), Some(PACE))?;
     let moves = |more: u64| {

@@ -9,24 +9,34 @@ use crate::lab::Result;
 use crate::lab::checks::Check;
 use serde_json::json;
 use std::path::Path;
+use std::time::Instant;
 
 /// Of the Backup, as [`Topology::priority`] has it.
 ///
 /// [`Topology::priority`]: crate::lab::Topology::priority
 const PRIORITY: u8 = 100;
 
+/// For all peers, from when the failure is noticed.
+const ALL_BACK_MS: f64 = 1000.0;
+
 pub(super) fn run(scenario: Scenario, portway: &Path, way: Way, options: &Options) -> Result<Outcome> {
-    let Pair { mut lab, backend, flows, container } = stand_pair(portway, way, options)?;
+    let Pair { mut lab, backend, flows, container, swarm } = stand_pair(portway, way, options)?;
     let probe = probe(&lab, &container, OFTEN)?;
 
     mark(std::slice::from_ref(&probe))?;
+    if let Some(swarm) = &swarm {
+        swarm.mark();
+    }
     lab.fail(ACTIVE, options.kill)?;
+    let failed = Instant::now();
     let taken = lab.await_active(BACKUP, TENANT, 0);
     let went_on = goes_on(&probe);
     let probed = probe.stop();
+    let back = swarm.as_ref().map(|swarm| swarm.back(failed));
     let report = flows.verify(proof(options));
     let healed = lab.heal(ACTIVE).and_then(|()| lab.await_in_sync());
 
+    drop(swarm);
     let bound = if options.kill.planned() { PLANNED_MS } else { bound_ms(options.interval, PRIORITY) };
     let (of_flows, more) = of_flows(&report);
     let figures = json!({
@@ -43,6 +53,19 @@ pub(super) fn run(scenario: Scenario, portway: &Path, way: Way, options: &Option
         checks.push(lost_nothing("a planned handover loses nothing", &container.node, &probed));
     }
     checks.extend(more);
+    let mut peers = json!({});
+    match &back {
+        None => {}
+        Some(Err(error)) => checks.push(Check::new("every peer is back", "", false, error.to_string())),
+        Some(Ok(back)) => {
+            let at = |n: usize| back[n.min(back.len() - 1)].as_secs_f64() * 1e3;
+            let (median, last) = (at(back.len() / 2), at(back.len()));
+            peers = json!({ "peers": options.peers, "peers_back_p50_ms": median, "peers_back_ms": last });
+            let most = bound + ALL_BACK_MS;
+            let seen = format!("{last:.0} ms after the failure, half of them within {median:.0} ms; at most {most:.0} ms");
+            checks.push(Check::new(format!("all {} peers are back within a second", options.peers), "", last <= most, seen));
+        }
+    }
     checks.push(came_about("the node comes back, and every shard has one Active and a Backup in sync", ACTIVE, &healed));
-    Ok(Outcome::new(scenario, backend, merged([figures, json!(probed), of_flows]), checks))
+    Ok(Outcome::new(scenario, backend, merged([figures, json!(probed), of_flows, peers]), checks))
 }

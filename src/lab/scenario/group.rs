@@ -2,9 +2,12 @@
 
 use super::{Options, Way, backend_seen, stand};
 use crate::lab::checks::Check;
+use crate::lab::keys;
+use crate::lab::swarm::Swarm;
 use crate::lab::topology::{Container, Tenant, Topology, Wiring};
 use crate::lab::{Counts, FlowReport, Flows, Lab, Probe, Probed, Result, poll_until};
 use serde_json::{Value, json};
+use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
@@ -46,15 +49,31 @@ pub struct Pair {
     pub flows: Flows,
     /// Where the flows come from.
     pub container: Container,
+    /// Further peers, if there are any.
+    pub swarm: Option<Swarm>,
 }
 
 pub fn stand_pair(portway: &Path, way: Way, options: &Options) -> Result<Pair> {
-    let lab = stand_group(Topology::group(&[TENANT], 2, 1, &[Wiring::Veth]), portway, way, options)?;
+    let topology = Topology::group(&[TENANT], 2, 1, &[Wiring::Veth]).with_swarm(options.peers.saturating_sub(1));
+    let lab = stand_group(topology, portway, way, options)?;
     let backend = backend_seen(&lab, way.backend)?;
     lab.await_active(ACTIVE, TENANT, 0)?;
     let flows = open_flows(&lab, options)?;
     let container = lab.topology.containers[0].clone();
-    Ok(Pair { lab, backend, flows, container })
+    let swarm = swarm(&lab)?;
+    Ok(Pair { lab, backend, flows, container, swarm })
+}
+
+/// The further peers of a lab, each with its session.
+fn swarm(lab: &Lab) -> Result<Option<Swarm>> {
+    let (topology, host, tenant) = (&lab.topology, &lab.topology.hosts[0], &lab.topology.tenants[0]);
+    let shards = topology.shards_of(&tenant.name);
+    let Some(shard) = shards.first().filter(|_| topology.swarm > 0) else { return Ok(None) };
+    let gateway = SocketAddr::new(shard.gateway.into(), topology.port(&tenant.name, shard.shard));
+    let key = keys::of_shard(&tenant.name, shard.shard).public();
+    let swarm = Swarm::start(lab.node(&host.node)?, host.outer.into(), gateway, key, topology.swarm)?;
+    lab.await_in_sync()?;
+    Ok(Some(swarm))
 }
 
 /// Flows of the first tenant; they are in sync when this returns.

@@ -21,7 +21,7 @@ const AFTER: u32 = 10;
 const GRACE_MS: f64 = 20.0;
 
 pub(super) fn run(portway: &Path, way: Way, options: &Options) -> Result<Outcome> {
-    let Pair { lab, backend, flows, container } = stand_pair(portway, way, options)?;
+    let Pair { lab, backend, flows, container, .. } = stand_pair(portway, way, options)?;
     let probe = probe(&lab, &container, OFTEN)?;
 
     probe.mark();

@@ -85,6 +85,13 @@ impl Topology {
         self
     }
 
+    /// With WireGuard: so many more peers.
+    #[must_use]
+    pub fn with_swarm(mut self, members: u16) -> Self {
+        self.swarm = members;
+        self
+    }
+
     /// A group whose shards go home this long after their node is back.
     #[must_use]
     pub fn with_preempt(mut self, wait: Duration) -> Self {

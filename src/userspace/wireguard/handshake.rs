@@ -14,8 +14,8 @@ use super::timers::{Action, JITTER, REKEY_TIMEOUT, Trying, due};
 use crate::model::{Invalid, PrivateKey, PublicKey};
 use crate::wire::wireguard::Tai64n;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, PoisonError};
 
 /// When to look again at a peer about which something is due that could not be done.
 const LATER: u64 = 1_000;
@@ -120,6 +120,7 @@ fn respond(shared: &Shared, interface: &Arc<Interface>, peer: &Arc<Peer>, source
         return Err(DropReason::BadHandshake);
     };
     handshake.heard = stamp;
+    shared.buckets.lock().unwrap_or_else(PoisonError::into_inner).give_back(source.ip());
     let session = Arc::new(session);
     interface.hold(peer, &session);
     interface.release_sessions(&peer.answered(session));

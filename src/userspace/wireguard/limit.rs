@@ -57,6 +57,13 @@ impl Buckets {
         *bucket = (have - if passes { 1_000 } else { 0 }, now);
         passes
     }
+
+    /// What was taken has proved to be a peer's: those behind one address do not keep each other out.
+    pub fn give_back(&mut self, source: IpAddr) {
+        if let Some((tokens, _)) = self.buckets.get_mut(&source) {
+            *tokens += 1_000;
+        }
+    }
 }
 
 #[cfg(test)]
@@ -72,6 +79,19 @@ mod tests {
         // From now on one every 50 ms.
         let passed = (0..1_000).filter(|ms| buckets.take(a, 1_001 + ms)).count();
         assert_eq!(passed, 20);
+    }
+
+    #[test]
+    fn what_is_given_back_can_be_taken_again_and_no_more() {
+        let mut buckets = Buckets::new(Limit { rate: 20, burst: 5 });
+        let source = IpAddr::from([192, 0, 2, 1]);
+        for _ in 0..100 {
+            assert!(buckets.take(source, 1_000));
+            buckets.give_back(source);
+        }
+        assert_eq!((0..100).filter(|_| buckets.take(source, 1_000)).count(), 5);
+        buckets.give_back(IpAddr::from([192, 0, 2, 2]));
+        assert_eq!(buckets.buckets.len(), 1);
     }
 
     #[test]
