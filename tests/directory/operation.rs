@@ -2,6 +2,7 @@
 
 use super::postgres::Server;
 use super::support::*;
+use portway::config::Database;
 use portway::directory::Running;
 use portway::directory::api::OPENAPI;
 use portway::directory::client::{Client, ClientError};
@@ -54,7 +55,7 @@ async fn a_start_that_cannot_be_says_why() {
     config.runtime_dir = bed.dir.path().join("run-2");
     let shared = error(Running::start(&config, clock()).await);
     assert!(shared.contains("directory.lock: end it, or use PostgreSQL"), "{shared}");
-    config.database = portway::config::Database::Sqlite(bed.dir.path().join("two.db"));
+    config.database = Database::Sqlite(bed.dir.path().join("two.db"));
     let key = config.tls.as_ref().unwrap().key.clone();
     std::fs::set_permissions(&key, PermissionsExt::from_mode(0o644)).unwrap();
     let open = error(Running::start(&config, clock()).await);
@@ -63,10 +64,17 @@ async fn a_start_that_cannot_be_says_why() {
     config.listen = bed.running.listen;
     let busy = error(Running::start(&config, clock()).await);
     assert!(busy.contains("set `listen:` to a free address and port"), "{busy}");
-    std::fs::write(bed.dir.path().join("three.db"), "this is no database, whatever it is called").unwrap();
-    config.database = portway::config::Database::Sqlite(bed.dir.path().join("three.db"));
+    secret(&bed.dir.path().join("three.db"), "this is no database, whatever it is called");
+    config.database = Database::Sqlite(bed.dir.path().join("three.db"));
     let garbage = error(Running::start(&config, clock()).await);
     assert!(garbage.contains("cannot use the database (SQLite, "), "{garbage}");
+    // The database holds what challenges are derived from.
+    for file in ["directory.db", "directory.db-wal"] {
+        assert_eq!(std::fs::metadata(bed.dir.path().join(file)).unwrap().permissions().mode() & 0o777, 0o600, "{file}");
+    }
+    std::fs::set_permissions(bed.dir.path().join("three.db"), PermissionsExt::from_mode(0o604)).unwrap();
+    let open = error(Running::start(&config, clock()).await);
+    assert!(open.contains("everybody may read or change the database"), "{open}");
     // Nobody but its owner may open the operator's socket.
     assert_eq!(std::fs::metadata(&bed.running.socket).unwrap().permissions().mode() & 0o777, 0o600);
 }
