@@ -280,10 +280,19 @@ async fn looking(directory: Arc<Directory>) {
     }
 }
 
+/// As many as this process may have: thousands watch.
+fn raise_descriptors() -> nix::Result<()> {
+    let (_, most) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    setrlimit(Resource::RLIMIT_NOFILE, most, most)
+}
+
 /// Serves until a signal ends it. SIGHUP: the certificate is read anew.
 pub async fn run(file: &Path, config: config::Directory) -> anyhow::Result<ExitCode> {
     let (mut term, mut int) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     let mut hup = signal(SignalKind::hangup())?;
+    if let Err(error) = raise_descriptors() {
+        tracing::warn!("cannot raise the limit of open files, and every connection takes one: {error}");
+    }
     let running = Running::start(&config, Arc::new(SystemTime::now)).await?;
     tracing::info!("directory at {}, {}", running.listen, config.database);
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);

@@ -281,7 +281,10 @@ fn the_daemon_serves_until_it_is_told_to_end() {
     let program = || Command::new(env!("CARGO_BIN_EXE_portway"));
     let check = program().arg("check").arg(&file).output().unwrap();
     assert!(String::from_utf8_lossy(&check.stdout).contains("a directory at 127.0.0.1:"), "{check:?}");
-    let mut daemon = program().args(["directory", "--config"]).arg(&file).stderr(Stdio::piped()).spawn().unwrap();
+    // A shell's usual limit of open files would be few for those who watch.
+    let mut limited = Command::new("prlimit");
+    limited.args(["--nofile=1000:2000", env!("CARGO_BIN_EXE_portway"), "directory", "--config"]);
+    let mut daemon = limited.arg(&file).stderr(Stdio::piped()).spawn().unwrap();
     let deadline = Instant::now() + Duration::from_secs(20);
     let list = || program().args(["directory", "tenant", "list", "--runtime-dir"]).arg(dir.path().join("run")).output().unwrap();
     while !list().status.success() {
@@ -289,6 +292,9 @@ fn the_daemon_serves_until_it_is_told_to_end() {
         std::thread::sleep(Duration::from_millis(50));
     }
     assert_eq!(String::from_utf8(list().stdout).unwrap(), "none that you may see\n");
+    let limits = std::fs::read_to_string(format!("/proc/{}/limits", daemon.id())).unwrap();
+    let files = limits.lines().find(|line| line.starts_with("Max open files")).unwrap();
+    assert_eq!(files.split_whitespace().skip(3).collect::<Vec<_>>(), ["2000", "2000", "files"]);
     nix::sys::signal::kill(nix::unistd::Pid::from_raw(i32::try_from(daemon.id()).unwrap()), nix::sys::signal::Signal::SIGTERM).unwrap();
     assert!(daemon.wait().unwrap().success());
 }
