@@ -9,7 +9,8 @@ use reqwest::Method;
 use serde_json::json;
 use std::time::Duration;
 
-const PATIENCE: Duration = Duration::from_secs(5);
+/// Longer than a directory waits for an issuer.
+const PATIENCE: Duration = Duration::from_secs(15);
 
 pub async fn a_host_enrols_and_comes_again(bed: Bed) {
     bed.tenant("acme", "10.64.0.0/16", &[0]).await;

@@ -74,5 +74,6 @@ on_both! {
     oidc:
         a_machine_of_the_issuer_enrols
         bad_identity_tokens_are_refused
+        a_slow_issuer_keeps_nobody_waiting
         keys_rotate;
 }
