@@ -109,12 +109,22 @@ impl Store {
     }
 
     fn migrator(&self) -> Migrator {
-        let registry = if self.postgres {
-            include_str!("../../migrations/postgres/0001_registry.sql")
-        } else {
-            include_str!("../../migrations/sqlite/0001_registry.sql")
+        macro_rules! step {
+            ($file:literal) => {
+                if self.postgres {
+                    include_str!(concat!("../../migrations/postgres/", $file, ".sql"))
+                } else {
+                    include_str!(concat!("../../migrations/sqlite/", $file, ".sql"))
+                }
+            };
+        }
+        let migration = |number, what: &'static str, sql: &'static str| {
+            Migration::new(number, what.into(), MigrationType::Simple, sql.into_sql_str(), false)
         };
-        Migrator::with_migrations(vec![Migration::new(1, "registry".into(), MigrationType::Simple, registry.into_sql_str(), false)])
+        Migrator::with_migrations(vec![
+            migration(1, "registry", step!("0001_registry")),
+            migration(2, "nonces", step!("0002_nonces")),
+        ])
     }
 
     /// What challenges are derived from: the same for all that share the database.

@@ -58,6 +58,8 @@ on_both! {
         nobody_takes_what_is_anothers
         a_claim_to_more_than_the_token_allows_is_refused
         without_the_private_key_nobody_enrols
+        an_answer_counts_once
+        a_host_of_no_tenant_is_not_for_whoever_names_it
         a_host_with_a_new_key_takes_a_token_of_its_own
         a_removed_host_does_not_come_back_by_itself
         two_keys_are_valid_while_one_is_changed;
