@@ -124,6 +124,7 @@ impl Store {
         Migrator::with_migrations(vec![
             migration(1, "registry", step!("0001_registry")),
             migration(2, "nonces", step!("0002_nonces")),
+            migration(3, "gateway tokens", step!("0003_gateway_tokens")),
         ])
     }
 

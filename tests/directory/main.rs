@@ -50,6 +50,7 @@ on_both! {
         nobody_sees_another_tenant
         what_is_not_there_and_what_is_not_ones_own_look_the_same
         a_removed_token_is_refused_at_once
+        a_gateways_token_is_good_for_no_more_than_its_makers
         tokens_expire
         a_caller_that_hangs_up_has_asked;
     enrolling:
