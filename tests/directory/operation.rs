@@ -8,6 +8,7 @@ use portway::directory::api::OPENAPI;
 use portway::directory::client::{Client, ClientError};
 use portway::directory::types::*;
 use serde_json::Value;
+use sqlx::Connection;
 use std::collections::BTreeSet;
 use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
@@ -122,6 +123,38 @@ async fn several_share_a_postgresql() {
     assert_eq!(message, "the directory cannot reach its database");
     let ready = reqwest::get(format!("http://{}/readyz", one.running.admin)).await.unwrap();
     assert_eq!(ready.status(), 503);
+}
+
+/// Changes wait for each other; who asks does not wait for them.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn look_ups_go_on_while_changes_wait() {
+    let server = Server::start();
+    let database = server.database("waiting");
+    let Some(Database::Postgres(url)) = &database else { panic!("{database:?}") };
+    let bed = Bed::new(database.clone(), |_| {}).await;
+    bed.tenant("acme", "10.64.0.0/16", &[0]).await;
+    let gateway = bed.gateway("gw-1", &["acme/0"]).await;
+    bed.host("host-1", &key(1), &["acme"]).await;
+    // Another directory is in the middle of a change.
+    let mut other = sqlx::AnyConnection::connect(url.as_str()).await.unwrap();
+    let mut change = other.begin().await.unwrap();
+    sqlx::query("UPDATE state SET revision = revision").execute(&mut *change).await.unwrap();
+    let mut waiting = tokio::task::JoinSet::new();
+    for number in 2..22 {
+        let operator = bed.operator();
+        waiting.spawn(async move { operator.put_host(&node(&format!("host-{number}")), &host_spec(&["acme"], Some(number))).await });
+    }
+    let begun = Instant::now();
+    while begun.elapsed() < Duration::from_secs(2) {
+        let asked = Instant::now();
+        assert!(gateway.peer(&key(1).public()).await.unwrap().is_some());
+        assert!(asked.elapsed() < Duration::from_secs(1), "{:?}", asked.elapsed());
+    }
+    assert_eq!(waiting.try_join_next().map(drop), None, "nothing was to change meanwhile");
+    change.rollback().await.unwrap();
+    while let Some(done) = waiting.join_next().await {
+        done.unwrap().unwrap();
+    }
 }
 
 #[test]
