@@ -25,14 +25,16 @@ use crate::daemon::sockets;
 use crate::daemon::succession::Sole;
 use crate::metrics::Page;
 use crate::model::Secret;
-use anyhow::{Context, bail};
+use anyhow::{Context, bail, ensure};
 use door::Door;
 use feed::Feed;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use oidc::Issuers;
 use refusal::{Code, Refusal};
 use serve::Listener;
 use std::collections::HashMap;
 use std::net::SocketAddr;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -227,6 +229,7 @@ fn lock(database: &config::Database) -> anyhow::Result<Option<std::fs::File>> {
     if let Some(folder) = path.parent() {
         std::fs::create_dir_all(folder).with_context(|| format!("cannot make the directory of `database`, {}", folder.display()))?;
     }
+    private(path)?;
     let lock = path.with_extension("lock");
     let file = std::fs::File::options().create(true).truncate(false).write(true).open(&lock);
     let file = file.with_context(|| format!("cannot open {}: may this user write there?", lock.display()))?;
@@ -234,6 +237,16 @@ fn lock(database: &config::Database) -> anyhow::Result<Option<std::fs::File>> {
         bail!("another `portway directory` holds {}: end it, or use PostgreSQL, which several can share", lock.display());
     }
     Ok(Some(file))
+}
+
+/// In the file is what challenges are derived from: whoever reads it can prove to have any key.
+fn private(path: &Path) -> anyhow::Result<()> {
+    let file = std::fs::File::options().create(true).truncate(false).write(true).mode(0o600).open(path);
+    let shown = path.display();
+    let file = file.with_context(|| format!("cannot open `database` {shown}: may this user write there?"))?;
+    let mode = file.metadata().with_context(|| format!("cannot look at {shown}"))?.mode();
+    ensure!(mode & 0o007 == 0, "everybody may read or change the database {shown}, which holds a secret: chmod o= {shown}*");
+    Ok(())
 }
 
 async fn bind(what: &str, address: SocketAddr) -> anyhow::Result<TcpListener> {
@@ -267,10 +280,19 @@ async fn looking(directory: Arc<Directory>) {
     }
 }
 
+/// As many as this process may have: thousands watch.
+fn raise_descriptors() -> nix::Result<()> {
+    let (_, most) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    setrlimit(Resource::RLIMIT_NOFILE, most, most)
+}
+
 /// Serves until a signal ends it. SIGHUP: the certificate is read anew.
 pub async fn run(file: &Path, config: config::Directory) -> anyhow::Result<ExitCode> {
     let (mut term, mut int) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     let mut hup = signal(SignalKind::hangup())?;
+    if let Err(error) = raise_descriptors() {
+        tracing::warn!("cannot raise the limit of open files, and every connection takes one: {error}");
+    }
     let running = Running::start(&config, Arc::new(SystemTime::now)).await?;
     tracing::info!("directory at {}, {}", running.listen, config.database);
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);

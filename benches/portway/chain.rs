@@ -8,7 +8,12 @@
 use super::nodes::{Daemon, Node, directory};
 use super::sender::{Flow, Sender};
 use anyhow::{Context, ensure};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use portway::model::PrivateKey;
+use std::io::Write;
 use std::net::{Ipv4Addr, TcpStream};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
@@ -23,8 +28,12 @@ pub enum Joint {
     /// A GRE tunnel of the kernel with a neighbour at the gateway, set up by hand; a `masquerade` at either end, as a
     /// function's address means nothing to the gateway.
     Gre,
-    /// Portway's daemons with the kernel's tunnels.
+    /// A WireGuard tunnel of the kernel set up by ip(8) and wg(8), with as much room for packets as ours; a `masquerade` at either end.
+    Wireguard,
+    /// Portway's daemons with the kernel's GRE.
     Kernel,
+    /// Portway's daemons with the kernel's WireGuard.
+    KernelWireguard,
     /// Portway's daemons, which carry the tunnels themselves.
     Userspace,
 }
@@ -40,6 +49,8 @@ pub enum Offloads {
 }
 
 const SERVER: &str = "172.16.101.20";
+/// Of WireGuard's interfaces: 1500 less IPv4's 20 bytes, UDP's 8 and WireGuard's 32, as Portway has it.
+const WIREGUARD_MTU: u32 = 1440;
 const HOST_MAC: [u8; 6] = [2, 0, 0, 0, 0, 1];
 
 pub struct Chain {
@@ -105,9 +116,27 @@ impl Chain {
                 ))?;
                 gateway.sh(&translate("eni0", "masquerade"))?;
             }
-            Joint::Kernel | Joint::Userspace => {
-                let backend = if joint == Joint::Kernel { "kernel" } else { "userspace" };
-                let (yaml_host, yaml_gateway) = (host_yaml(directory.path(), backend), gateway_yaml(directory.path(), backend));
+            Joint::Wireguard => {
+                let ([ours, theirs], dir) = (keys(directory.path())?, directory.path().display());
+                let tunnel = |end: &str, peer: &str, allowed: &str| {
+                    format!(
+                        "{forward}; ip link add tunnel type wireguard
+                         wg set tunnel listen-port 51820 private-key {dir}/{end}.key peer {peer} allowed-ips {allowed}
+                         ip link set tunnel mtu {WIREGUARD_MTU} up; ip route add {allowed_route} dev tunnel",
+                        allowed_route = allowed.split(' ').next().unwrap_or(allowed),
+                    )
+                };
+                host.sh(&tunnel("host", &theirs, "172.16.0.0/16 endpoint 10.9.0.1:51820"))?;
+                host.sh("ip addr add 10.64.0.9/32 dev tunnel")?;
+                host.sh(&translate("tunnel", "masquerade"))?;
+                gateway.sh(&tunnel("gateway", &ours, "10.64.0.9/32"))?;
+                gateway.sh(&translate("eni0", "masquerade"))?;
+            }
+            Joint::Kernel | Joint::KernelWireguard | Joint::Userspace => {
+                let backend = if joint == Joint::Userspace { "userspace" } else { "kernel" };
+                let keys = if joint == Joint::KernelWireguard { Some(keys(directory.path())?) } else { None };
+                let yaml_host = host_yaml(directory.path(), backend, keys.as_ref().map(|[_, gateway]| gateway.as_str()));
+                let yaml_gateway = gateway_yaml(directory.path(), backend, keys.as_ref().map(|[host, _]| host.as_str()));
                 daemons.push(Daemon::start(&gateway, "gateway", directory.path(), &yaml_gateway)?.0);
                 let (daemon, _) = Daemon::start(&host, "host", directory.path(), &yaml_host)?;
                 daemon.connect()?.expect("PUT", "/v1/attachments/function", r#"{"tenant":"acme","interface":"c0"}"#, 201)?;
@@ -189,7 +218,9 @@ fn name(joint: Joint, offloads: Offloads) -> String {
         Joint::Plain => "plain forwarding",
         Joint::Vxlan => "vxlan + nft snat",
         Joint::Gre => "ip_gre by hand",
+        Joint::Wireguard => "wireguard by hand",
         Joint::Kernel => "portway, kernel",
+        Joint::KernelWireguard => "portway, kernel WireGuard",
         Joint::Userspace => "portway, userspace",
     };
     let offloads = match offloads {
@@ -200,42 +231,67 @@ fn name(joint: Joint, offloads: Offloads) -> String {
     format!("{joint}; {offloads}")
 }
 
-fn host_yaml(directory: &Path, backend: &str) -> String {
+/// Private keys of the host and the gateway, in files; their public ones.
+fn keys(directory: &Path) -> anyhow::Result<[String; 2]> {
+    let key = |end: &str, fill: u8| -> anyhow::Result<String> {
+        let mut file = std::fs::File::options().create_new(true).write(true).mode(0o600).open(directory.join(format!("{end}.key")))?;
+        writeln!(file, "{}", STANDARD.encode([fill; 32]))?;
+        Ok(PrivateKey::new([fill; 32]).public().to_string())
+    };
+    Ok([key("host", 1)?, key("gateway", 2)?])
+}
+
+/// `gateway`: its public key, where the tunnel is WireGuard.
+fn host_yaml(directory: &Path, backend: &str, gateway: Option<&str>) -> String {
     let directory = directory.display();
+    let (tunnel, key, shard) = match gateway {
+        None => (String::new(), "\n      key: 7", String::new()),
+        Some(gateway) => (
+            format!("\n  tunnel: wireguard\n  wireguard: {{ private_key: {directory}/host.key }}"),
+            "",
+            format!(", wireguard: {{ public_key: {gateway} }}"),
+        ),
+    };
     format!(
         "host:
   node: host
-  platform: {{ interface: plat0, address: 10.9.0.11 }}
+  platform: {{ interface: plat0, address: 10.9.0.11 }}{tunnel}
   backend: {backend}
   runtime_dir: {directory}
   admin: 127.0.0.1:9471
   tenants:
-    - name: acme
-      key: 7
+    - name: acme{key}
       cidrs: [172.16.0.0/16]
-      shards: [{{ shard: 0, gateway: 10.9.0.1, inner: 10.64.0.9 }}]
+      shards: [{{ shard: 0, gateway: 10.9.0.1, inner: 10.64.0.9{shard} }}]
 "
     )
 }
 
-fn gateway_yaml(directory: &Path, backend: &str) -> String {
+/// `host`: its public key, where the tunnel is WireGuard.
+fn gateway_yaml(directory: &Path, backend: &str, host: Option<&str>) -> String {
     let directory = directory.display();
+    let (tunnel, key, peer) = match host {
+        None => ("", "key: 7".to_owned(), "outer: 10.9.0.11".to_owned()),
+        Some(host) => {
+            ("\n  tunnel: wireguard", format!("wireguard: {{ private_key: {directory}/gateway.key }}"), format!("public_key: {host}"))
+        }
+    };
     format!(
         "gateway:
   node: gateway
-  platform: {{ interface: plat0, address: 10.9.0.1 }}
+  platform: {{ interface: plat0, address: 10.9.0.1 }}{tunnel}
   backend: {backend}
   runtime_dir: {directory}
   admin: 127.0.0.1:9470
   tenants:
     - name: acme
-      key: 7
+      {key}
       interface: eni0
       allow: [{{ to: 172.16.0.0/16, tcp: all, udp: all, icmp: true }}]
       snat: {{ address: 172.16.101.10, ports: 1024-65535 }}
       inner: 10.64.0.0/16
 peers:
-  static: [{{ host: host, outer: 10.9.0.11, inner: {{ acme: [10.64.0.9] }} }}]
+  static: [{{ host: host, {peer}, inner: {{ acme: [10.64.0.9] }} }}]
 "
     )
 }

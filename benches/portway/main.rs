@@ -11,7 +11,6 @@ mod failover_peer;
 mod figures;
 mod group;
 mod handover;
-
 mod host_cost;
 mod http;
 mod lateness;
@@ -23,7 +22,7 @@ mod redundant;
 mod sender;
 mod sync_rate;
 mod throughput;
-mod vm_gre;
+mod vm_tunnels;
 mod wireguard;
 
 use anyhow::{Context, bail};
@@ -52,7 +51,7 @@ struct Bench {
     gre: bool,
 }
 
-const BENCHES: [Bench; 14] = [
+const BENCHES: [Bench; 15] = [
     Bench { name: "attach", run: attach::run, gre: false },
     Bench { name: "peers", run: peers::run, gre: false },
     Bench { name: "host-cost", run: host_cost::run, gre: false },
@@ -66,7 +65,8 @@ const BENCHES: [Bench; 14] = [
     Bench { name: "lateness", run: lateness::run, gre: false },
     Bench { name: "directory", run: directory::run, gre: false },
     Bench { name: "vm-peers", run: peers::run_kernel, gre: true },
-    Bench { name: "vm-gre", run: vm_gre::run, gre: true },
+    Bench { name: "vm-gre", run: vm_tunnels::gre, gre: true },
+    Bench { name: "vm-wireguard", run: vm_tunnels::wireguard, gre: true },
 ];
 
 fn main() -> ExitCode {

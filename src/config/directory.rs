@@ -204,7 +204,10 @@ impl Decoder {
             self.fault(node.span, "`database` holds a password, which whoever sees the configuration would know", remedy);
             return None;
         }
-        if !local(&url) && !url.query_pairs().any(|(key, value)| key == "sslmode" && value == "verify-full") {
+        // Both names are good, and the last one counts.
+        let mut modes = url.query_pairs().filter(|(key, _)| matches!(&**key, "sslmode" | "ssl-mode")).peekable();
+        let verified = modes.peek().is_some() && modes.all(|(_, value)| value == "verify-full");
+        if !local(&url) && !verified {
             let remedy = "add `?sslmode=verify-full` (and `&sslrootcert=FILE` for a CA of your own)";
             self.fault(node.span, "`database` is on another machine, and its certificate would not be verified", remedy);
             return None;

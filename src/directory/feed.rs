@@ -5,18 +5,24 @@ use super::store::{Access, Scope, Store, StoreError};
 use super::types::{Change, ChangeKind, Role};
 use std::collections::VecDeque;
 use std::sync::{PoisonError, RwLock, RwLockReadGuard};
+use std::time::Duration;
 use tokio::sync::{Mutex, watch};
+use tokio::time::Instant;
 
 /// Changes that are kept in memory; who comes back after more is served from the database.
 const KEPT: usize = 10_000;
+/// Everybody who watches looks up at a ring, so under many changes one is for all within this time; the last ring comes with the next look
+/// (`directory::LOOK`).
+const PACE: Duration = Duration::from_millis(100);
 /// Changes read, or told, at once; somewhat more if one revision has them.
 pub const AT_ONCE: u32 = 1_000;
 
 #[derive(Debug)]
 pub struct Feed {
     recent: RwLock<Recent>,
-    /// Up to which revision all is known. Rings when that moves.
+    /// Up to which revision all was known at the last ring, and when that was.
     bell: watch::Sender<u64>,
+    rung: std::sync::Mutex<Option<Instant>>,
     /// One reads at a time; the others would read the same.
     reading: Mutex<()>,
 }
@@ -41,7 +47,7 @@ impl Feed {
     /// From the present revision on.
     pub fn new(revision: u64) -> Self {
         let recent = Recent { from: revision, to: revision, news: VecDeque::new() };
-        Self { recent: RwLock::new(recent), bell: watch::Sender::new(revision), reading: Mutex::new(()) }
+        Self { recent: RwLock::new(recent), bell: watch::Sender::new(revision), rung: std::sync::Mutex::default(), reading: Mutex::new(()) }
     }
 
     pub fn revision(&self) -> u64 {
@@ -72,15 +78,25 @@ impl Feed {
                 let revision = store.ping().await?;
                 *self.recent.write().unwrap_or_else(PoisonError::into_inner) =
                     Recent { from: revision, to: revision, news: VecDeque::new() };
-                self.bell.send_replace(revision);
+                self.ring(Instant::now());
                 return Ok(());
             };
             if reached == to {
+                self.ring(Instant::now());
                 return Ok(());
             }
             news.iter().for_each(|one| heed(Some(one)));
             self.recent.write().unwrap_or_else(PoisonError::into_inner).push(news, reached);
-            self.bell.send_replace(reached);
+        }
+    }
+
+    /// Wakes whoever watches, if there is something new and the last time is not just now.
+    fn ring(&self, now: Instant) {
+        let revision = self.revision();
+        let mut rung = self.rung.lock().unwrap_or_else(PoisonError::into_inner);
+        if *self.bell.borrow() != revision && rung.is_none_or(|last| now.saturating_duration_since(last) >= PACE) {
+            *rung = Some(now);
+            self.bell.send_replace(revision);
         }
     }
 
@@ -114,8 +130,18 @@ impl Recent {
             return None;
         }
         let first = self.news.partition_point(|one| one.change.revision <= since);
-        let concerning = self.news.range(first..).filter(|one| concerns(who, one)).map(|one| one.change.clone());
-        Some(Since::Told(concerning.collect(), self.to))
+        let mut told: Vec<Change> = Vec::new();
+        for one in self.news.range(first..).filter(|one| concerns(who, one)) {
+            // A revision is told as a whole; the rest is for the next call.
+            if told.len() >= AT_ONCE as usize
+                && let Some(last) = told.last().map(|change| change.revision)
+                && last < one.change.revision
+            {
+                return Some(Since::Told(told, last));
+            }
+            told.push(one.change.clone());
+        }
+        Some(Since::Told(told, self.to))
     }
 }
 
@@ -173,6 +199,37 @@ mod tests {
         assert_eq!(revisions(recent.told(&all, 11)), (vec![12, 13, 14], 14));
         assert_eq!(revisions(recent.told(&all, 14)), (vec![], 14));
         assert_eq!((recent.told(&all, 9), recent.told(&all, 15)), (None, None));
+    }
+
+    #[test]
+    fn who_is_far_behind_is_told_in_pieces() {
+        let (mut recent, most) = (Recent::default(), u64::from(AT_ONCE));
+        for revision in 1..=most + 1 {
+            recent.push(vec![news(revision, ChangeKind::Tenant, Some(1), None); 2], revision);
+        }
+        let all = Access { scope: Scope::All, ..access(Role::Operator, &[], None) };
+        let (told, reached) = revisions(recent.told(&all, 0));
+        assert_eq!((told.len(), told.last().copied(), reached), (AT_ONCE as usize, Some(most / 2), most / 2));
+        let (told, reached) = revisions(recent.told(&all, reached + 1));
+        assert_eq!((told[0], told.len(), reached), (most / 2 + 2, AT_ONCE as usize, most + 1));
+    }
+
+    #[test]
+    fn many_changes_wake_everybody_seldom() {
+        let feed = Feed::new(0);
+        let (mut bell, begun, mut woken) = (feed.subscribe(), Instant::now(), 0);
+        for revision in 1..=1_000 {
+            feed.recent.write().unwrap().push(vec![], revision);
+            feed.ring(begun + Duration::from_millis(revision));
+            woken += u32::from(bell.has_changed().unwrap());
+            bell.mark_unchanged();
+        }
+        assert_eq!(woken, 10);
+        // The last one is not forgotten, and nothing new is no reason.
+        feed.ring(begun + Duration::from_secs(2));
+        assert_eq!((bell.has_changed().unwrap(), *bell.borrow_and_update()), (true, 1_000));
+        feed.ring(begun + Duration::from_secs(3));
+        assert!(!bell.has_changed().unwrap());
     }
 
     #[test]

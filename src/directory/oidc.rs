@@ -44,13 +44,20 @@ impl Issuers {
         if !ALGORITHMS.contains(&header.alg) {
             return Err(bad(format!("identity tokens signed with {:?} are not accepted", header.alg), remedy));
         }
+        // RFC 7515 section 4.1.11: who does not understand what is critical must not accept it.
+        if let Some(critical) = header.crit {
+            return Err(bad(format!("this identity token demands what is not supported here: {}", critical.join(", ")), remedy));
+        }
         // Not believed: it only says with whose keys to look.
         let said = unverified(token).ok_or_else(|| bad("this identity token has no claims", remedy))?;
         let issuers = self.0.iter().filter(|issuer| said.get("iss").and_then(Value::as_str) == Some(&issuer.oidc.issuer));
         let mut refusal = bad("this identity token is of an issuer that is not known here", remedy);
         for issuer in issuers {
-            let key = issuer.keys.find(header.kid.as_deref(), header.alg).await?;
-            match issuer.oidc.check(token, &key, header.alg, now) {
+            let checked = match issuer.keys.find(header.kid.as_deref(), header.alg).await {
+                Ok(key) => issuer.oidc.check(token, &key, header.alg, now),
+                Err(why) => Err(why),
+            };
+            match checked {
                 Ok(grant) => return Ok(grant),
                 Err(why) => refusal = why,
             }

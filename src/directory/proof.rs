@@ -6,8 +6,9 @@
 //!   | <------------------------------- nonce, server key S -- |  s = HMAC(secret, "...challenge" | P | nonce), S = s*G
 //!   | -- HMAC(X25519(p, S), "..." | nonce | H(token) | name)->|  s again from P and nonce; X25519(s, P); compares
 //! ```
-//! The directory remembers nothing: a nonce that it did not make, or made for another key or with another expiry, belongs to a server key that
-//! nobody was told, so that nobody can answer it. What is proved is bound to the token and the name that come with it.
+//! The directory keeps nothing of a challenge: a nonce that it did not make, or made for another key or with another expiry, belongs to a server key
+//! that nobody was told, so that nobody can answer it. What is proved is bound to the token and the name that come with it. An answer that was good
+//! is remembered until the nonce expires, so that whoever overhears it cannot repeat it.
 
 use crate::model::{PrivateKey, PublicKey, Secret};
 use base64::Engine;
@@ -41,7 +42,12 @@ impl Nonce {
         STANDARD.decode(text).ok()?.try_into().ok().map(Self)
     }
 
-    fn expires(&self) -> i64 {
+    pub fn bytes(&self) -> &[u8; NONCE_LEN] {
+        &self.0
+    }
+
+    /// Seconds since 1970.
+    pub fn expires(&self) -> i64 {
         i64::from_be_bytes(std::array::from_fn(|i| self.0[i]))
     }
 }
@@ -92,6 +98,8 @@ fn mac(shared: &[u8], nonce: &Nonce, token: &str, name: &str) -> Hmac<Sha256> {
 pub enum NoProof {
     #[error("the nonce has expired")]
     Expired,
+    #[error("the nonce was answered before")]
+    Used,
     #[error("this public key is one that proves nothing: every secret shared with it is zero")]
     WeakKey,
     #[error("the proof does not fit the key, the nonce, the token and the name")]

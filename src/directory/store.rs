@@ -9,6 +9,7 @@ mod gateways;
 mod hosts;
 mod peers;
 pub mod places;
+mod readers;
 mod shards;
 mod tenants;
 mod tokens;
@@ -19,6 +20,7 @@ pub use tokens::{Access, Found};
 use super::refusal::{Code, Refusal};
 use crate::config::Database;
 use crate::model::{PublicKey, Secret, TenantName};
+use readers::Readers;
 use sqlx::any::AnyPoolOptions;
 use sqlx::migrate::{Migration, MigrationType, Migrator};
 use sqlx::pool::PoolConnection;
@@ -30,9 +32,13 @@ use std::time::Duration;
 /// Each statement waits at most this long for a connection.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// SQLite's readers, each a thread.
-const READERS: u32 = 4;
-/// PostgreSQL's connections.
-const CONNECTIONS: u32 = 16;
+const READERS: u32 = 8;
+/// PostgreSQL's connections for reading.
+const CONNECTIONS: u32 = 12;
+/// Of either, those that are for look-ups alone.
+const LOOK_UPS: usize = 4;
+/// PostgreSQL's for changing something: one changes, those behind it wait. Others' look-ups have connections all the same.
+const WRITERS: u32 = 4;
 
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
@@ -78,6 +84,8 @@ impl Scope {
 #[derive(Debug, Clone)]
 pub struct Store {
     read: AnyPool,
+    /// Some of those.
+    look_ups: Readers,
     write: AnyPool,
     postgres: bool,
 }
@@ -87,19 +95,20 @@ impl Store {
     pub async fn open(database: &Database, random: [u8; 32]) -> anyhow::Result<Self> {
         sqlx::any::install_default_drivers();
         let options = || AnyPoolOptions::new().acquire_timeout(PATIENCE);
-        let store = match database {
+        let (read, write, postgres) = match database {
             Database::Sqlite(path) => {
                 let url = format!("sqlite://{}?mode=rwc", path.display());
-                let write = options().max_connections(1).after_connect(|connection, _| Box::pin(pragmas(connection))).connect(&url).await?;
-                let readers = options().max_connections(READERS).after_connect(|connection, _| Box::pin(pragmas(connection)));
-                Self { read: readers.connect(&url).await?, write, postgres: false }
+                let tuned = |most| options().max_connections(most).after_connect(|connection, _| Box::pin(pragmas(connection)));
+                let write = tuned(1).connect(&url).await?;
+                (tuned(READERS).connect(&url).await?, write, false)
             }
             Database::Postgres(url) => {
-                let options = options().max_connections(CONNECTIONS);
-                let pool = options.after_connect(|connection, _| Box::pin(limits(connection))).connect(url.as_str()).await?;
-                Self { read: pool.clone(), write: pool, postgres: true }
+                let limited = |most| options().max_connections(most).after_connect(|connection, _| Box::pin(limits(connection)));
+                let write = limited(WRITERS).connect(url.as_str()).await?;
+                (limited(CONNECTIONS).connect(url.as_str()).await?, write, true)
             }
         };
+        let store = Self { look_ups: Readers::new(read.clone(), LOOK_UPS), read, write, postgres };
         store.migrator().run(&store.write).await?;
         sqlx::query("INSERT INTO state (one, revision, compacted, secret) VALUES (1, 0, 0, $1) ON CONFLICT DO NOTHING")
             .bind(random.to_vec())
@@ -109,12 +118,23 @@ impl Store {
     }
 
     fn migrator(&self) -> Migrator {
-        let registry = if self.postgres {
-            include_str!("../../migrations/postgres/0001_registry.sql")
-        } else {
-            include_str!("../../migrations/sqlite/0001_registry.sql")
+        macro_rules! step {
+            ($file:literal) => {
+                if self.postgres {
+                    include_str!(concat!("../../migrations/postgres/", $file, ".sql"))
+                } else {
+                    include_str!(concat!("../../migrations/sqlite/", $file, ".sql"))
+                }
+            };
+        }
+        let migration = |number, what: &'static str, sql: &'static str| {
+            Migration::new(number, what.into(), MigrationType::Simple, sql.into_sql_str(), false)
         };
-        Migrator::with_migrations(vec![Migration::new(1, "registry".into(), MigrationType::Simple, registry.into_sql_str(), false)])
+        Migrator::with_migrations(vec![
+            migration(1, "registry", step!("0001_registry")),
+            migration(2, "nonces", step!("0002_nonces")),
+            migration(3, "gateway tokens", step!("0003_gateway_tokens")),
+        ])
     }
 
     /// What challenges are derived from: the same for all that share the database.
@@ -155,6 +175,7 @@ impl Store {
     }
 
     pub async fn close(&self) {
+        self.look_ups.close();
         self.write.close().await;
         self.read.close().await;
     }

@@ -9,7 +9,8 @@ use reqwest::Method;
 use serde_json::json;
 use std::time::Duration;
 
-const PATIENCE: Duration = Duration::from_secs(5);
+/// Longer than a directory waits for an issuer.
+const PATIENCE: Duration = Duration::from_secs(15);
 
 pub async fn a_host_enrols_and_comes_again(bed: Bed) {
     bed.tenant("acme", "10.64.0.0/16", &[0]).await;
@@ -139,6 +140,37 @@ pub async fn without_the_private_key_nobody_enrols(bed: Bed) {
     assert_eq!(code(result), "bad_proof");
     assert_eq!(bed.operator().hosts(None).await.unwrap().hosts, []);
     wrong(1, &token, &|_| {}).await.unwrap();
+}
+
+/// Who overhears everything, the token included, and repeats it, gets nothing.
+pub async fn an_answer_counts_once(bed: Bed) {
+    bed.tenant("acme", "10.64.0.0/16", &[0]).await;
+    let token = bed.operator().add_token(&enroll(&["acme"])).await.unwrap().token;
+    let mut overheard = None;
+    let first = attempt(&bed.stranger(), &key(1), &key(1), &token, |spec| overheard = Some(spec.clone())).await.unwrap();
+    let again = bed.with(token.as_str()).call(Method::POST, "/v1/enroll", overheard.as_ref(), PATIENCE).await;
+    assert_eq!(code(again), "bad_proof");
+    // The host's own token is what it was; and what was refused for another reason was not counted.
+    let host = bed.with(first.credential.token);
+    host.whoami().await.unwrap();
+    let wanting = |spec: &mut EnrollSpec| {
+        spec.tenants = Some([tenant("globex")].into());
+        overheard = Some(EnrollSpec { tenants: None, ..spec.clone() });
+    };
+    assert_eq!(attempt(&bed.stranger(), &key(1), &key(1), &token, wanting).await.unwrap_err(), "tenant_refused");
+    bed.with(token.as_str()).call(Method::POST, "/v1/enroll", overheard.as_ref(), PATIENCE).await.unwrap();
+}
+
+/// A token for acme, made for a host that serves nobody at the moment, would be one for all that the host serves later.
+pub async fn a_host_of_no_tenant_is_not_for_whoever_names_it(bed: Bed) {
+    bed.tenant("acme", "10.64.0.0/16", &[0]).await;
+    bed.tenant("globex", "10.64.0.0/16", &[0]).await;
+    bed.host("host-1", &key(1), &["globex"]).await;
+    let none = HostSpec { tenants: [].into(), public_key: None };
+    bed.operator().put_host(&node("host-1"), &none).await.unwrap();
+    let some = bed.operator_of(&["acme"]).await;
+    let minted = some.add_token(&TokenSpec { host: Some(node("host-1")), ..enroll(&["acme"]) }).await.unwrap();
+    assert_eq!(code(bed.with(minted.token).enroll(&key(2), &node("host-1")).await), "name_taken");
 }
 
 pub async fn a_host_with_a_new_key_takes_a_token_of_its_own(bed: Bed) {

@@ -10,7 +10,7 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
@@ -50,7 +50,12 @@ impl Key {
     }
 
     pub fn sign(&self, claims: &Value) -> String {
-        let header = Header { kid: Some(self.id.clone()), ..Header::new(self.algorithm) };
+        self.sign_with(Header::new(self.algorithm), claims)
+    }
+
+    /// With more in its header.
+    pub fn sign_with(&self, header: Header, claims: &Value) -> String {
+        let header = Header { kid: Some(self.id.clone()), alg: self.algorithm, ..header };
         encode(&header, claims, &self.private).unwrap()
     }
 
@@ -65,6 +70,7 @@ impl Key {
 pub struct Issuer {
     listed: Arc<Mutex<Value>>,
     asked: Arc<AtomicUsize>,
+    silent: Arc<AtomicBool>,
     pub jwks: String,
     pub ca: PathBuf,
 }
@@ -84,12 +90,14 @@ impl Issuer {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let jwks = format!("https://localhost:{}/keys", listener.local_addr().unwrap().port());
         let (listed, asked) = (Arc::new(Mutex::new(json!({ "keys": [] }))), Arc::new(AtomicUsize::new(0)));
-        let issuer = Self { listed: listed.clone(), asked: asked.clone(), jwks, ca };
+        let silent = Arc::new(AtomicBool::new(false));
+        let issuer = Self { listed: listed.clone(), asked: asked.clone(), silent: silent.clone(), jwks, ca };
         let acceptor = TlsAcceptor::from(Arc::new(config));
         tokio::spawn(async move {
             loop {
                 let (stream, _) = listener.accept().await.unwrap();
                 let (acceptor, body, asked) = (acceptor.clone(), listed.lock().unwrap().to_string(), asked.clone());
+                let silent = silent.clone();
                 tokio::spawn(async move {
                     let Ok(mut stream) = acceptor.accept(stream).await else { return };
                     let mut request = vec![];
@@ -98,6 +106,11 @@ impl Issuer {
                         request.push(byte);
                     }
                     asked.fetch_add(1, Relaxed);
+                    if silent.load(Relaxed) {
+                        // Until the caller has enough.
+                        let _ = stream.read_u8().await;
+                        return;
+                    }
                     let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\nconnection: close\r\n\r\n", body.len());
                     let _ = stream.write_all((head + &body).as_bytes()).await;
                     let _ = stream.shutdown().await;
@@ -110,6 +123,11 @@ impl Issuer {
     /// What it lists from now on.
     pub fn list(&self, keys: &[&Key]) {
         *self.listed.lock().unwrap() = json!({ "keys": keys.iter().map(|key| key.jwk()).collect::<Vec<_>>() });
+    }
+
+    /// From now on it takes what is asked and says nothing.
+    pub fn fall_silent(&self) {
+        self.silent.store(true, Relaxed);
     }
 
     /// How often it was asked.

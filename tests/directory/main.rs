@@ -50,6 +50,7 @@ on_both! {
         nobody_sees_another_tenant
         what_is_not_there_and_what_is_not_ones_own_look_the_same
         a_removed_token_is_refused_at_once
+        a_gateways_token_is_good_for_no_more_than_its_makers
         tokens_expire
         a_caller_that_hangs_up_has_asked;
     enrolling:
@@ -58,6 +59,8 @@ on_both! {
         nobody_takes_what_is_anothers
         a_claim_to_more_than_the_token_allows_is_refused
         without_the_private_key_nobody_enrols
+        an_answer_counts_once
+        a_host_of_no_tenant_is_not_for_whoever_names_it
         a_host_with_a_new_key_takes_a_token_of_its_own
         a_removed_host_does_not_come_back_by_itself
         two_keys_are_valid_while_one_is_changed;
@@ -74,5 +77,6 @@ on_both! {
     oidc:
         a_machine_of_the_issuer_enrols
         bad_identity_tokens_are_refused
+        a_slow_issuer_keeps_nobody_waiting
         keys_rotate;
 }

@@ -8,6 +8,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
 use portway::directory::types::*;
 use serde_json::{Value, json};
+use std::time::{Duration, Instant};
 
 /// A directory that knows an issuer, which lists these keys.
 async fn with_issuer(bed: Bed, keys: &[&Key], host_claim: Option<&str>) -> (Bed, Issuer) {
@@ -70,6 +71,7 @@ pub async fn bad_identity_tokens_are_refused(bed: Bed) {
     // The public key, which everybody knows, as if it were a secret.
     let public = key.jwk()["x"].as_str().unwrap().to_owned();
     let hmac = Header { kid: Some("one".into()), ..Header::new(Algorithm::HS256) };
+    let critical = Header { crit: Some(vec!["b64".into()]), ..Header::default() };
     let mallory = Key::new("one", Algorithm::ES256);
     let unknown = Key::new("two", Algorithm::ES256);
     let bad = [
@@ -91,6 +93,7 @@ pub async fn bad_identity_tokens_are_refused(bed: Bed) {
         ("with another key", mallory.sign(&claims(&bed))),
         ("with an unknown key", unknown.sign(&claims(&bed))),
         ("another algorithm", format!("{}.{}.{}", header("RS256"), parts[1], parts[2])),
+        ("what is critical", key.sign_with(critical, &claims(&bed))),
         ("no token", "eyJ.x.y".into()),
         ("nothing", "x".into()),
     ];
@@ -113,6 +116,26 @@ fn with_claim(claims: &Value) -> Value {
     let mut claims = claims.clone();
     claims["sub"] = json!("host-9");
     claims
+}
+
+/// Anybody can send a token that names a key that nobody has. The issuer is asked, and is slow: who has a key that is known does not wait for that.
+pub async fn a_slow_issuer_keeps_nobody_waiting(bed: Bed) {
+    let key = Key::new("one", Algorithm::ES256);
+    let (bed, issuer) = with_issuer(bed, &[&key], None).await;
+    enrol(&bed, &key.sign(&claims(&bed)), 1).await.unwrap();
+    issuer.fall_silent();
+    let garbage = Key::new("two", Algorithm::ES256).sign(&claims(&bed));
+    let good = key.sign(&claims(&bed));
+    let refused = async { (enrol(&bed, &garbage, 2).await, Instant::now()) };
+    let enrolled = async {
+        while issuer.asked() < 2 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        (enrol(&bed, &good, 1).await, Instant::now())
+    };
+    let ((refused, then), (enrolled, first)) = tokio::join!(refused, enrolled);
+    assert_eq!((refused, enrolled), (Err("bad_identity".into()), Ok("acme/0=10.64.0.1/32".into())));
+    assert!(first < then, "who has a good key waited for the issuer");
 }
 
 pub async fn keys_rotate(bed: Bed) {

@@ -2,11 +2,13 @@
 
 use super::postgres::Server;
 use super::support::*;
+use portway::config::Database;
 use portway::directory::Running;
 use portway::directory::api::OPENAPI;
 use portway::directory::client::{Client, ClientError};
 use portway::directory::types::*;
 use serde_json::Value;
+use sqlx::Connection;
 use std::collections::BTreeSet;
 use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
@@ -54,7 +56,7 @@ async fn a_start_that_cannot_be_says_why() {
     config.runtime_dir = bed.dir.path().join("run-2");
     let shared = error(Running::start(&config, clock()).await);
     assert!(shared.contains("directory.lock: end it, or use PostgreSQL"), "{shared}");
-    config.database = portway::config::Database::Sqlite(bed.dir.path().join("two.db"));
+    config.database = Database::Sqlite(bed.dir.path().join("two.db"));
     let key = config.tls.as_ref().unwrap().key.clone();
     std::fs::set_permissions(&key, PermissionsExt::from_mode(0o644)).unwrap();
     let open = error(Running::start(&config, clock()).await);
@@ -63,10 +65,17 @@ async fn a_start_that_cannot_be_says_why() {
     config.listen = bed.running.listen;
     let busy = error(Running::start(&config, clock()).await);
     assert!(busy.contains("set `listen:` to a free address and port"), "{busy}");
-    std::fs::write(bed.dir.path().join("three.db"), "this is no database, whatever it is called").unwrap();
-    config.database = portway::config::Database::Sqlite(bed.dir.path().join("three.db"));
+    secret(&bed.dir.path().join("three.db"), "this is no database, whatever it is called");
+    config.database = Database::Sqlite(bed.dir.path().join("three.db"));
     let garbage = error(Running::start(&config, clock()).await);
     assert!(garbage.contains("cannot use the database (SQLite, "), "{garbage}");
+    // The database holds what challenges are derived from.
+    for file in ["directory.db", "directory.db-wal"] {
+        assert_eq!(std::fs::metadata(bed.dir.path().join(file)).unwrap().permissions().mode() & 0o777, 0o600, "{file}");
+    }
+    std::fs::set_permissions(bed.dir.path().join("three.db"), PermissionsExt::from_mode(0o604)).unwrap();
+    let open = error(Running::start(&config, clock()).await);
+    assert!(open.contains("everybody may read or change the database"), "{open}");
     // Nobody but its owner may open the operator's socket.
     assert_eq!(std::fs::metadata(&bed.running.socket).unwrap().permissions().mode() & 0o777, 0o600);
 }
@@ -114,6 +123,38 @@ async fn several_share_a_postgresql() {
     assert_eq!(message, "the directory cannot reach its database");
     let ready = reqwest::get(format!("http://{}/readyz", one.running.admin)).await.unwrap();
     assert_eq!(ready.status(), 503);
+}
+
+/// Changes wait for each other; who asks does not wait for them.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn look_ups_go_on_while_changes_wait() {
+    let server = Server::start();
+    let database = server.database("waiting");
+    let Some(Database::Postgres(url)) = &database else { panic!("{database:?}") };
+    let bed = Bed::new(database.clone(), |_| {}).await;
+    bed.tenant("acme", "10.64.0.0/16", &[0]).await;
+    let gateway = bed.gateway("gw-1", &["acme/0"]).await;
+    bed.host("host-1", &key(1), &["acme"]).await;
+    // Another directory is in the middle of a change.
+    let mut other = sqlx::AnyConnection::connect(url.as_str()).await.unwrap();
+    let mut change = other.begin().await.unwrap();
+    sqlx::query("UPDATE state SET revision = revision").execute(&mut *change).await.unwrap();
+    let mut waiting = tokio::task::JoinSet::new();
+    for number in 2..22 {
+        let operator = bed.operator();
+        waiting.spawn(async move { operator.put_host(&node(&format!("host-{number}")), &host_spec(&["acme"], Some(number))).await });
+    }
+    let begun = Instant::now();
+    while begun.elapsed() < Duration::from_secs(2) {
+        let asked = Instant::now();
+        assert!(gateway.peer(&key(1).public()).await.unwrap().is_some());
+        assert!(asked.elapsed() < Duration::from_secs(1), "{:?}", asked.elapsed());
+    }
+    assert_eq!(waiting.try_join_next().map(drop), None, "nothing was to change meanwhile");
+    change.rollback().await.unwrap();
+    while let Some(done) = waiting.join_next().await {
+        done.unwrap().unwrap();
+    }
 }
 
 #[test]
@@ -273,7 +314,10 @@ fn the_daemon_serves_until_it_is_told_to_end() {
     let program = || Command::new(env!("CARGO_BIN_EXE_portway"));
     let check = program().arg("check").arg(&file).output().unwrap();
     assert!(String::from_utf8_lossy(&check.stdout).contains("a directory at 127.0.0.1:"), "{check:?}");
-    let mut daemon = program().args(["directory", "--config"]).arg(&file).stderr(Stdio::piped()).spawn().unwrap();
+    // A shell's usual limit of open files would be few for those who watch.
+    let mut limited = Command::new("prlimit");
+    limited.args(["--nofile=1000:2000", env!("CARGO_BIN_EXE_portway"), "directory", "--config"]);
+    let mut daemon = limited.arg(&file).stderr(Stdio::piped()).spawn().unwrap();
     let deadline = Instant::now() + Duration::from_secs(20);
     let list = || program().args(["directory", "tenant", "list", "--runtime-dir"]).arg(dir.path().join("run")).output().unwrap();
     while !list().status.success() {
@@ -281,6 +325,9 @@ fn the_daemon_serves_until_it_is_told_to_end() {
         std::thread::sleep(Duration::from_millis(50));
     }
     assert_eq!(String::from_utf8(list().stdout).unwrap(), "none that you may see\n");
+    let limits = std::fs::read_to_string(format!("/proc/{}/limits", daemon.id())).unwrap();
+    let files = limits.lines().find(|line| line.starts_with("Max open files")).unwrap();
+    assert_eq!(files.split_whitespace().skip(3).collect::<Vec<_>>(), ["2000", "2000", "files"]);
     nix::sys::signal::kill(nix::unistd::Pid::from_raw(i32::try_from(daemon.id()).unwrap()), nix::sys::signal::Signal::SIGTERM).unwrap();
     assert!(daemon.wait().unwrap().success());
 }

@@ -166,6 +166,35 @@ pub async fn a_removed_token_is_refused_at_once(bed: Bed) {
     assert_eq!(inner(&host.membership().await.unwrap().host), "globex/0=10.64.0.1/32");
 }
 
+pub async fn a_gateways_token_is_good_for_no_more_than_its_makers(bed: Bed) {
+    bed.tenant("acme", "10.64.0.0/16", &[0]).await;
+    bed.tenant("globex", "10.64.0.0/16", &[0]).await;
+    bed.host("theirs", &key(2), &["globex"]).await;
+    let some = bed.operator_of(&["acme"]).await;
+    let acme = GatewaySpec { shards: [shard("acme/0")].into() };
+    some.put_gateway(&node("gw-1"), &acme).await.unwrap();
+    let minted = some.add_token(&TokenSpec { gateway: Some(node("gw-1")), ..token(Role::Gateway) }).await.unwrap();
+    let (limited, whole) = (bed.with(minted.token), bed.gateway("gw-1", &["acme/0", "globex/0"]).await);
+    let tenants = async |client: &Client| client.tenants().await.unwrap().into_iter().map(|tenant| tenant.name).collect::<Vec<_>>();
+    assert_eq!(tenants(&limited).await, [tenant("acme")]);
+    assert_eq!(tenants(&whole).await, [tenant("acme"), tenant("globex")]);
+    let assignment = limited.assignment().await.unwrap();
+    assert_eq!((assignment.gateway.shards, assignment.shards.len()), (acme.shards.clone(), 1));
+    assert_eq!(whole.assignment().await.unwrap().shards.len(), 2);
+    assert_eq!(limited.peer(&key(2).public()).await.unwrap(), None);
+    assert_eq!(code(limited.put_shard(&shard("globex/0"), &shard_spec("10.9.0.60:51820", 100, None)).await), "unknown");
+    // Its maker sees it, and not the other, which is good for more.
+    let seen = some.tokens().await.unwrap();
+    let gateways: Vec<_> = seen.iter().filter(|token| token.role == Role::Gateway).map(|token| token.id.as_str()).collect();
+    assert_eq!(gateways, [minted.id.as_str()]);
+    some.remove_token(&minted.id).await.unwrap();
+    assert_eq!(code(limited.whoami().await), "unauthenticated");
+    // Nor does an operator of some tenants get hold of a gateway that serves nothing for a while, whose tokens are others'.
+    bed.operator().put_gateway(&node("gw-1"), &GatewaySpec::default()).await.unwrap();
+    assert_eq!(code(some.put_gateway(&node("gw-1"), &acme).await), "name_taken");
+    assert_eq!(code(some.put_gateway(&node("gw-2"), &GatewaySpec::default()).await), "invalid");
+}
+
 pub async fn tokens_expire(bed: Bed) {
     bed.tenant("acme", "10.64.0.0/16", &[0]).await;
     let hour = bed.role(TokenSpec { expires_s: Some(3600), ..token(Role::Operator) }).await;

@@ -38,6 +38,8 @@ fn what_is_wrong_is_said_with_its_place() {
         ("sqlite:///var/lib/portway/directory.db", "postgres://portway@localhost/portway?password=hunter2"),
         ("sqlite:///var/lib/portway/directory.db", "postgres://portway@db.example/portway"),
         ("sqlite:///var/lib/portway/directory.db", "postgres://portway@localhost/portway?host=db.example"),
+        ("sqlite:///var/lib/portway/directory.db", "postgres://portway@db.example/portway?sslmode=verify-full&sslmode=disable"),
+        ("sqlite:///var/lib/portway/directory.db", "postgres://portway@db.example/portway?sslmode=verify-full&ssl-mode=prefer"),
         ("key_grace: 1h", "key_grace: 0s"),
         ("key_grace: 1h", "key_grace: 721h"),
         ("keep_changes: 100000", "keep_changes: 99"),
@@ -59,6 +61,8 @@ fn what_is_wrong_is_said_with_its_place() {
     f:4:13: `database` is neither a file for SQLite nor the URL of a PostgreSQL server; write sqlite:///var/lib/portway/directory.db, or postgres://portway@db.example/portway?sslmode=verify-full
     f:4:13: `database` holds a password, which whoever sees the configuration would know; remove it, and put it into PGPASSWORD or the file that PGPASSFILE names
     f:4:13: `database` holds a password, which whoever sees the configuration would know; remove it, and put it into PGPASSWORD or the file that PGPASSFILE names
+    f:4:13: `database` is on another machine, and its certificate would not be verified; add `?sslmode=verify-full` (and `&sslrootcert=FILE` for a CA of your own)
+    f:4:13: `database` is on another machine, and its certificate would not be verified; add `?sslmode=verify-full` (and `&sslrootcert=FILE` for a CA of your own)
     f:4:13: `database` is on another machine, and its certificate would not be verified; add `?sslmode=verify-full` (and `&sslrootcert=FILE` for a CA of your own)
     f:4:13: `database` is on another machine, and its certificate would not be verified; add `?sslmode=verify-full` (and `&sslrootcert=FILE` for a CA of your own)
     f:5:14: `key_grace` is out of range; write 1s to 720h

@@ -18,6 +18,7 @@ impl From<NoProof> for Refusal {
     fn from(why: NoProof) -> Self {
         let remedy = match why {
             NoProof::Expired => "ask for a new challenge, and answer it within a minute",
+            NoProof::Used => "ask for a new challenge",
             NoProof::WeakKey => "make a new key pair: `wg genkey | tee key | wg pubkey`",
             NoProof::Wrong => "answer the challenge with the private key of the public key that you name",
         };
@@ -36,9 +37,11 @@ pub async fn challenge(State(directory): Shared, Body(spec): Body<ChallengeSpec>
     Ok(Json(Challenge { nonce: question.nonce.to_string(), server_key: question.server_key, expires_s }))
 }
 
-fn proved(directory: &Directory, key: &PublicKey, nonce: &str, proof: &str, token: &str, name: &str) -> Result<(), Refusal> {
+/// The nonce that was answered; the store takes it once.
+fn proved(directory: &Directory, key: &PublicKey, nonce: &str, proof: &str, token: &str, name: &str) -> Result<Nonce, Refusal> {
     let nonce = Nonce::parse(nonce).ok_or_else(|| Refusal::invalid("`nonce` is none", "send the one of the challenge as it came"))?;
-    Ok(proof::verify(&directory.secret, key, &nonce, proof, token, name, directory.now())?)
+    proof::verify(&directory.secret, key, &nonce, proof, token, name, directory.now())?;
+    Ok(nonce)
 }
 
 pub async fn enroll(
@@ -56,12 +59,13 @@ pub async fn enroll(
     } else {
         directory.issuers.verify(&token, now).await?
     };
-    proved(&directory, &spec.public_key, &spec.nonce, &spec.proof, &token, spec.name.as_str())?;
+    let nonce = proved(&directory, &spec.public_key, &spec.nonce, &spec.proof, &token, spec.name.as_str())?;
     let credential = mint()?;
     let enrollment = Enrollment {
         grant,
         name: &spec.name,
         public_key: spec.public_key,
+        nonce,
         tenants: spec.tenants.as_ref(),
         inner: spec.inner.as_ref(),
         credential: (&credential.id, credential.hash()),
@@ -75,9 +79,10 @@ pub async fn enroll(
 
 pub async fn rotate(State(directory): Shared, caller: Caller, Body(spec): Body<KeySpec>) -> Result<StatusCode, Refusal> {
     caller.must_be(&[Role::Host])?;
-    let (Some(name), Some(token)) = (&caller.access.name, &caller.token) else { return Err(Refusal::unauthenticated()) };
-    proved(&directory, &spec.public_key, &spec.nonce, &spec.proof, token, name.as_str())?;
-    directory.store.rotate(directory.now(), name, spec.public_key, directory.key_grace).await?;
+    let access = &caller.access;
+    let (Some(host), Some(name), Some(token)) = (access.host, &access.name, &caller.token) else { return Err(Refusal::unauthenticated()) };
+    let nonce = proved(&directory, &spec.public_key, &spec.nonce, &spec.proof, token, name.as_str())?;
+    directory.store.rotate(directory.now(), (host, name), spec.public_key, &nonce, directory.key_grace).await?;
     tracing::info!("host {name} has a new key");
     Ok(StatusCode::NO_CONTENT)
 }

@@ -4,6 +4,7 @@ use super::{LONGEST_BODY, Local};
 use crate::directory::Directory;
 use crate::directory::door::local_operator;
 use crate::directory::refusal::{Code, Refusal};
+use crate::directory::serve::Known;
 use crate::directory::store::Access;
 use axum::body::Bytes;
 use axum::extract::rejection::{BytesRejection, FailedToBufferBody};
@@ -39,6 +40,9 @@ impl FromRequestParts<Arc<Directory>> for Caller {
             None => Err(Refusal::unauthenticated()),
             Some(token) => {
                 let (_, access) = directory.door.open(&directory.store, &token, directory.now()).await?;
+                if let Some(known) = parts.extensions.get::<Known>() {
+                    known.trust();
+                }
                 Ok(Self { access, token: Some(token) })
             }
         }

@@ -8,6 +8,7 @@
 //! | another's | any | refused |
 //! | any | another's | refused |
 
+use super::super::proof::{self, NoProof, Nonce};
 use super::super::refusal::{Code, Refusal};
 use super::super::token::TokenHash;
 use super::super::types::{HostKey, Membership, Role};
@@ -34,6 +35,8 @@ pub struct Enrollment<'a> {
     pub grant: Grant,
     pub name: &'a NodeName,
     pub public_key: PublicKey,
+    /// What it has answered for that.
+    pub nonce: Nonce,
     pub tenants: Option<&'a BTreeSet<TenantName>>,
     pub inner: Option<&'a BTreeMap<TenantShard, Vec<IpNet>>>,
     /// What will be the host's own token.
@@ -54,6 +57,7 @@ fn for_another(name: &NodeName) -> Refusal {
 impl Store {
     pub async fn enroll(&self, now: i64, wanted: &Enrollment<'_>) -> Done<Membership> {
         let mut writer = self.writer("enrol a host", now).await?;
+        writer.answered(&wanted.nonce).await?;
         let allowed = writer.allowed(wanted).await?;
         if allowed.pinned.as_ref().is_some_and(|pinned| pinned != wanted.name) {
             return Err(for_another(wanted.name).into());
@@ -64,7 +68,8 @@ impl Store {
             Some(row) => row,
         };
         if row.present_key() != Some(wanted.public_key) {
-            let may = row.keys.is_empty() || allowed.pinned.is_some();
+            // Who a host without tenants was made by, or for, is not known any more.
+            let may = row.keys.is_empty() || allowed.pinned.is_some() && !row.tenants.is_empty();
             if !may || row.tenants.keys().any(|tenant| !allowed.tenants.contains_key(tenant)) {
                 return Err(name_taken(wanted.name).into());
             }
@@ -93,13 +98,15 @@ impl Store {
         Ok(membership)
     }
 
-    /// A host's new key beside its present one, which stays valid for `grace`.
-    pub async fn rotate(&self, now: i64, name: &NodeName, key: PublicKey, grace: Duration) -> Done<()> {
+    /// A host's new key beside its present one, which stays valid for `grace`. The host by its number, too: another may have its name by now.
+    pub async fn rotate(&self, now: i64, (host, name): (i64, &NodeName), key: PublicKey, nonce: &Nonce, grace: Duration) -> Done<()> {
         let mut writer = self.writer("change a host's key", now).await?;
-        let mut row = hosts::find(writer.connection(), name).await?.ok_or_else(|| Refusal::unknown("host", name))?;
+        let row = hosts::find(writer.connection(), name).await?.filter(|row| row.id == host);
+        let mut row = row.ok_or_else(Refusal::unauthenticated)?;
         if row.present_key() == Some(key) {
             return Ok(());
         }
+        writer.answered(nonce).await?;
         if let Some(HostKey { expires: Some(expires), .. }) = row.keys.iter().find(|key| key.expires.is_some_and(|at| at > now)) {
             let message = format!("the key before the present one is still valid for {} s", expires - now);
             return Err(Refusal::new(Code::Rotating, message, "change it again when that is over").into());
@@ -137,6 +144,19 @@ fn asked(allowed: &Allowed, wanted: Option<&BTreeSet<TenantName>>) -> Done<BTree
 }
 
 impl Writer {
+    /// This answer counts once.
+    async fn answered(&mut self, nonce: &Nonce) -> Done<()> {
+        // A while longer than it is good for: the clocks of those that share the database may differ.
+        let over = self.now.saturating_sub(i64::try_from(proof::LIFE.as_secs()).unwrap_or(i64::MAX));
+        sqlx::query("DELETE FROM nonces WHERE expires < $1").bind(over).execute(self.connection()).await?;
+        let new = sqlx::query("INSERT INTO nonces (nonce, expires) VALUES ($1, $2) ON CONFLICT DO NOTHING")
+            .bind(nonce.bytes().to_vec())
+            .bind(nonce.expires())
+            .execute(self.connection())
+            .await?;
+        if new.rows_affected() == 1 { Ok(()) } else { Err(Refusal::from(NoProof::Used).into()) }
+    }
+
     async fn allowed(&mut self, wanted: &Enrollment<'_>) -> Done<Allowed> {
         let id = match &wanted.grant {
             Grant::Token { id } => id,

@@ -33,6 +33,10 @@ fn seen(scope: &Scope, name: NodeName, epoch: i64, members: &BTreeMap<TenantShar
 impl Store {
     /// Adds a gateway, or says what an existing one serves; true if it is new.
     pub async fn put_gateway(&self, now: i64, scope: &Scope, name: &NodeName, spec: &GatewaySpec) -> Done<(bool, Gateway)> {
+        if spec.shards.is_empty() && !scope.is_all() {
+            let remedy = "name at least one shard of your tenants, or remove the gateway";
+            return Err(Refusal::invalid("a gateway of no shard", remedy).into());
+        }
         let mut writer = self.writer("add or change a gateway", now).await?;
         let mut wanted = BTreeMap::new();
         for of in &spec.shards {
@@ -54,8 +58,8 @@ impl Store {
                 (id, BTreeMap::new())
             }
         };
-        // Not by who may not see all of it.
-        if present.values().any(|tenant| !scope.has(*tenant)) {
+        // Not by who may not see all of it, nor one that serves nothing now: its tokens are somebody's.
+        if found.is_some() && !scope.is_all() && (present.is_empty() || present.values().any(|tenant| !scope.has(*tenant))) {
             return Err(Refusal::new(super::Code::NameTaken, format!("the name {name} is taken"), "choose another one").into());
         }
         if found.is_some() && present == wanted {
@@ -97,7 +101,8 @@ impl Store {
     pub async fn assignment(&self, name: &NodeName, scope: &Scope) -> Done<Assignment> {
         let mut view = self.view("read a gateway's shards").await?;
         let (id, epoch) = find(&mut view, name).await?.ok_or_else(|| Refusal::unknown("gateway", name))?;
-        let members = members_of(&mut view, id).await?;
+        let mut members = members_of(&mut view, id).await?;
+        members.retain(|_, tenant| scope.has(*tenant));
         let mut shards = shards::visible(&mut view, scope).await?;
         shards.retain(|shard| members.contains_key(&shard.of));
         let gateway = Gateway { name: name.clone(), epoch: unsigned(epoch), shards: members.into_keys().collect() };

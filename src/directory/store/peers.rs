@@ -20,10 +20,24 @@ const PEER: &str = "
 type Row = (String, i64, Vec<u8>, Option<i64>, i64, String, String, i64, i64, i64);
 
 impl Store {
+    async fn rows(&self, now: i64, key: &PublicKey) -> Done<Vec<Row>> {
+        loop {
+            let mut reader = self.look_ups.take("look up a peer").await?;
+            match sqlx::query_as(PEER).bind(key.bytes().to_vec()).bind(now).fetch_all(&mut *reader).await {
+                Ok(rows) => {
+                    reader.keep();
+                    return Ok(rows);
+                }
+                // The database may have been away since it was used: once more, until one is new.
+                Err(error) if reader.old => tracing::debug!("a connection is given up: {error}"),
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
     /// The host that has this key, as far as it may be seen. None is the answer for a key that is unknown, expired, or of a host with none of these tenants.
     pub async fn peer(&self, now: i64, scope: &Scope, key: &PublicKey) -> Done<Option<Host>> {
-        let mut reader = self.reader("look up a peer").await?;
-        let rows: Vec<Row> = sqlx::query_as(PEER).bind(key.bytes().to_vec()).bind(now).fetch_all(&mut *reader).await?;
+        let rows = self.rows(now, key).await?;
         let mut keys: BTreeMap<Vec<u8>, Option<i64>> = BTreeMap::new();
         let mut inner: BTreeMap<TenantShard, BTreeSet<_>> = BTreeMap::new();
         let mut found = None;

@@ -47,6 +47,8 @@ fn named(rows: Vec<(i64, String)>) -> Done<BTreeMap<i64, TenantName>> {
     rows.into_iter().map(|(id, name)| Ok((id, stored(name.parse())?))).collect()
 }
 
+type Tenants = BTreeMap<i64, TenantName>;
+
 type Row = (String, Vec<u8>, String, i64, Option<i64>, Option<i64>, Option<i64>);
 
 impl Store {
@@ -64,7 +66,12 @@ impl Store {
             let (text,): (String,) = sqlx::query_as("SELECT name FROM gateways WHERE id = $1").bind(gateway).fetch_one(&mut *view).await?;
             name = Some(stored(text.parse())?);
             let rows = sqlx::query_as("SELECT DISTINCT id, name FROM members JOIN tenants ON id = tenant WHERE gateway = $1");
-            scope = Scope::Only(Arc::new(named(rows.bind(gateway).fetch_all(&mut *view).await?)?));
+            let mut served = named(rows.bind(gateway).fetch_all(&mut *view).await?)?;
+            if everywhere == 0 {
+                let may = tenants_of_token(&mut view, id).await?;
+                served.retain(|tenant, _| may.contains_key(tenant));
+            }
+            scope = Scope::Only(Arc::new(served));
         } else if let Some(host) = host {
             let (text,): (String,) = sqlx::query_as("SELECT name FROM hosts WHERE id = $1").bind(host).fetch_one(&mut *view).await?;
             name = Some(stored(text.parse())?);
@@ -105,6 +112,10 @@ impl Store {
                     return Err(Refusal::unknown("gateway", name).into());
                 }
                 gateway = Some(id);
+                // Whatever the gateway will serve later: who makes a token cannot give more than it has.
+                if let Scope::Only(own) = scope {
+                    tenant_ids.extend(own.keys());
+                }
             }
             Role::Operator | Role::Enroll if spec.gateway.is_some() => {
                 return wrong("`gateway` goes with the role `gateway` only", "leave it out");
@@ -129,7 +140,10 @@ impl Store {
         .bind(id.to_owned())
         .bind(hash.bytes().to_vec())
         .bind(spec.role.as_str().to_owned())
-        .bind(i64::from(spec.role == Role::Operator && spec.tenants.is_none()))
+        .bind(i64::from(match spec.role {
+            Role::Gateway => scope.is_all(),
+            role => role == Role::Operator && spec.tenants.is_none(),
+        }))
         .bind(gateway)
         .bind(spec.host.as_ref().map(|host| host.as_str().to_owned()))
         .bind(now)
@@ -149,54 +163,75 @@ impl Store {
 
     /// All but those of hosts, which are as many as there are hosts.
     pub async fn tokens(&self, scope: &Scope) -> Done<Vec<Token>> {
-        type Row = (String, String, i64, Option<i64>, Option<String>, i64, Option<i64>, Option<String>);
         let mut view = self.view("list tokens").await?;
-        let rows: Vec<Row> = sqlx::query_as(
-            "SELECT id, role, everywhere, gateway, pinned, created, expires, used_by FROM tokens WHERE host IS NULL ORDER BY created, id",
-        )
-        .fetch_all(&mut *view)
-        .await?;
-        let mut tokens = Vec::new();
-        for (id, role_text, everywhere, gateway, host, created, expires, used_by) in rows {
-            let (mut name, mut tenants) = (None, tenants_of_token(&mut view, &id).await?);
-            if let Some(gateway) = gateway {
-                let (text,): (String,) =
-                    sqlx::query_as("SELECT name FROM gateways WHERE id = $1").bind(gateway).fetch_one(&mut *view).await?;
-                name = Some(stored(text.parse())?);
-                let members = super::gateways::members_of(&mut view, gateway).await?;
-                tenants = members.into_iter().map(|(of, id)| (id, of.tenant)).collect();
-            }
-            if !within(scope, everywhere, &tenants) {
-                continue;
-            }
-            tokens.push(Token {
-                id,
-                role: role(&role_text)?,
-                tenants: (everywhere == 0).then(|| tenants.into_values().collect()),
-                gateway: name,
-                host: host.map(|host| stored(host.parse())).transpose()?,
-                created,
-                expires,
-                used_by: used_by.map(|host| stored(host.parse())).transpose()?,
-            });
-        }
-        Ok(tokens)
+        listed(&mut view, scope, None).await
     }
 
     pub async fn remove_token(&self, now: i64, scope: &Scope, id: &str) -> Done<()> {
-        if !self.tokens(scope).await?.iter().any(|token| token.id == id) {
+        let mut writer = self.writer("remove a token", now).await?;
+        if listed(writer.connection(), scope, Some(id)).await?.is_empty() {
             return Err(Refusal::unknown("token", id).into());
         }
-        let mut writer = self.writer("remove a token", now).await?;
         writer.revoke(id).await?;
         writer.commit().await?;
         Ok(())
     }
 }
 
-/// Who may not see all that a token is good for may not see it.
-fn within(scope: &Scope, everywhere: i64, tenants: &BTreeMap<i64, TenantName>) -> bool {
-    scope.is_all() || everywhere == 0 && !tenants.is_empty() && tenants.keys().all(|tenant| scope.has(*tenant))
+/// The tokens, or the one with this id, that an operator of this scope may see: those of whom it may see all that they are good for.
+async fn listed(connection: &mut AnyConnection, scope: &Scope, id: Option<&str>) -> Done<Vec<Token>> {
+    type Row = (String, String, i64, Option<i64>, Option<String>, Option<String>, i64, Option<i64>, Option<String>);
+    // As many statements for one as for all.
+    let rows: Vec<Row> = sqlx::query_as(
+        "SELECT tokens.id, role, everywhere, gateway, gateways.name, pinned, created, expires, used_by
+         FROM tokens LEFT JOIN gateways ON gateways.id = gateway WHERE host IS NULL AND ($1 IS NULL OR tokens.id = $1) ORDER BY created, tokens.id",
+    )
+    .bind(id.map(str::to_owned))
+    .fetch_all(&mut *connection)
+    .await?;
+    let limits: Vec<(String, i64, String)> = sqlx::query_as(
+        "SELECT token, tenants.id, tenants.name FROM token_tenants JOIN tenants ON tenants.id = tenant WHERE $1 IS NULL OR token = $1",
+    )
+    .bind(id.map(str::to_owned))
+    .fetch_all(&mut *connection)
+    .await?;
+    let members: Vec<(i64, i64, String)> =
+        sqlx::query_as("SELECT DISTINCT gateway, tenants.id, name FROM members JOIN tenants ON id = tenant")
+            .fetch_all(&mut *connection)
+            .await?;
+    let (mut limit, mut served): (BTreeMap<String, Tenants>, BTreeMap<i64, Tenants>) = (BTreeMap::new(), BTreeMap::new());
+    for (token, tenant, name) in limits {
+        limit.entry(token).or_default().insert(tenant, stored(name.parse())?);
+    }
+    for (gateway, tenant, name) in members {
+        served.entry(gateway).or_default().insert(tenant, stored(name.parse())?);
+    }
+    let mut tokens = Vec::new();
+    for (id, role_text, everywhere, gateway, gateway_name, host, created, expires, used_by) in rows {
+        let may = limit.remove(&id).unwrap_or_default();
+        let tenants = match gateway {
+            None => (everywhere == 0).then_some(may),
+            Some(gateway) => {
+                let mut tenants = served.get(&gateway).cloned().unwrap_or_default();
+                tenants.retain(|tenant, _| everywhere != 0 || may.contains_key(tenant));
+                Some(tenants)
+            }
+        };
+        let all_seen = tenants.as_ref().is_some_and(|some| !some.is_empty() && some.keys().all(|tenant| scope.has(*tenant)));
+        if scope.is_all() || all_seen {
+            tokens.push(Token {
+                id,
+                role: role(&role_text)?,
+                tenants: tenants.map(|some| some.into_values().collect()),
+                gateway: gateway_name.map(|name| stored(name.parse())).transpose()?,
+                host: host.map(|host| stored(host.parse())).transpose()?,
+                created,
+                expires,
+                used_by: used_by.map(|host| stored(host.parse())).transpose()?,
+            });
+        }
+    }
+    Ok(tokens)
 }
 
 impl Writer {

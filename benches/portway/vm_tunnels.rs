@@ -1,4 +1,4 @@
-//! Portway over the kernel's GRE tunnels beside the same by hand. On a kernel without ip_gre: in a virtual machine that has it.
+//! Portway over the kernel's GRE and WireGuard beside the same by hand. On a kernel without ip_gre: in a virtual machine that has both.
 
 use super::Options;
 use super::chain::{Chain, Joint, Offloads};
@@ -10,9 +10,17 @@ const STREAM: u32 = 3;
 /// Times that the pairs are drawn anew, with replacement, for the interval of their median.
 const DRAWS: usize = 10_000;
 
-pub fn run(options: &Options, report: &mut Report) -> anyhow::Result<()> {
+pub fn gre(options: &Options, report: &mut Report) -> anyhow::Result<()> {
+    pairs(Joint::Gre, Joint::Kernel, options, report)
+}
+
+pub fn wireguard(options: &Options, report: &mut Report) -> anyhow::Result<()> {
+    pairs(Joint::Wireguard, Joint::KernelWireguard, options, report)
+}
+
+fn pairs(by_hand: Joint, by_us: Joint, options: &Options, report: &mut Report) -> anyhow::Result<()> {
     for offloads in [Offloads::On, Offloads::Off] {
-        let (hand, ours) = (Chain::new(Joint::Gre, offloads)?, Chain::new(Joint::Kernel, offloads)?);
+        let (hand, ours) = (Chain::new(by_hand, offloads)?, Chain::new(by_us, offloads)?);
         let (mut by_hand, mut by_us) = (Vec::new(), Vec::new());
         for pair in 0..options.rounds.unwrap_or(PAIRS) {
             // Who goes first alternates: the machine may be faster at one half of a pair.
