@@ -114,7 +114,7 @@ fn respond(shared: &Shared, interface: &Arc<Interface>, peer: &Arc<Peer>, source
     let (stamp, remote) = (opened.stamp, opened.remote);
     let local = interface.reserve(peer).map_err(|_| DropReason::NoSession)?;
     let made =
-        opened.respond(local).ok().and_then(|(response, keys)| Some((response, Session::new(&keys, local, remote, false, now).ok()?)));
+        opened.respond(local).ok().and_then(|(response, keys)| Some((response, Session::new(keys, local, remote, false, now).ok()?)));
     let Some((mut response, session)) = made else {
         interface.release([local]);
         return Err(DropReason::BadHandshake);
@@ -149,7 +149,7 @@ pub fn conclude(
     let mut handshake = peer.handshake();
     let attempt = handshake.attempt.as_mut().filter(|attempt| attempt.local == word(message, 8)).ok_or(DropReason::UnknownSession)?;
     let keys = attempt.initiating.finish(message).map_err(|_| DropReason::BadHandshake)?;
-    let session = Session::new(&keys, attempt.local, word(message, 4), true, now).map_err(|_| DropReason::BadHandshake)?;
+    let session = Session::new(keys, attempt.local, word(message, 4), true, now).map_err(|_| DropReason::BadHandshake)?;
     handshake.attempt = None;
     let session = Arc::new(session);
     interface.hold(&peer, &session);

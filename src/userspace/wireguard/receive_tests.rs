@@ -42,10 +42,10 @@ fn bench() -> Bench {
     interface.table_mut().set(key(3), &allowed("10.64.1.0/24")).unwrap();
     let keys = |a: u8, b: u8| Keys { seal: Zeroizing::new([a; 32]), open: Zeroizing::new([b; 32]) };
     let local = interface.reserve(&peer).unwrap();
-    let ours = Arc::new(Session::new(&keys(8, 9), local, 77, false, shared.now()).unwrap());
+    let ours = Arc::new(Session::new(keys(8, 9), local, 77, false, shared.now()).unwrap());
     interface.hold(&peer, &ours);
     peer.answered(ours);
-    let theirs = Session::new(&keys(9, 8), 77, local, true, shared.now()).unwrap();
+    let theirs = Session::new(keys(9, 8), 77, local, true, shared.now()).unwrap();
     Bench { shared, interface, receiver: Receiver::new(0), theirs }
 }
 
