@@ -60,12 +60,11 @@ fn try_begin(shared: &Shared, interface: &Arc<Interface>, peer: &Arc<Peer>, urge
         interface.release([local]);
         return Err(DropReason::BadHandshake);
     };
-    let cookie = handshake.cookie.filter(|(_, since)| now < since + mac::COOKIE_LIFE.as_millis() as u64);
-    let mac1 = Marker::of(&peer.key).seal(&mut message, cookie.map(|(cookie, _)| cookie).as_ref());
+    handshake.seal(&Marker::of(&peer.key), &mut message, now);
     let since = former.map_or(now, |(_, _, trying)| trying.since);
     let trying = Trying { since: if urgent { now } else { since }, next: now + REKEY_TIMEOUT + u64::from(random) % JITTER };
     interface.release(former.map(|(local, ..)| local));
-    handshake.attempt = Some(Box::new(Attempt { initiating, local, mac1, trying, sent: now }));
+    handshake.attempt = Some(Box::new(Attempt { initiating, local, trying, sent: now }));
     drop(handshake);
     peer.asked.store(true, Relaxed);
     send_one(interface, to, &message);
@@ -123,9 +122,8 @@ fn respond(shared: &Shared, interface: &Arc<Interface>, peer: &Arc<Peer>, source
     let session = Arc::new(session);
     interface.hold(peer, &session);
     interface.release_sessions(&peer.answered(session));
-    let cookie = handshake.cookie.filter(|(_, since)| now < since + mac::COOKIE_LIFE.as_millis() as u64);
+    handshake.seal(&Marker::of(&peer.key), &mut response, now);
     drop(handshake);
-    Marker::of(&peer.key).seal(&mut response, cookie.map(|(cookie, _)| cookie).as_ref());
     agreed(shared, interface, peer, source, now);
     if let Some(to) = peer.endpoint() {
         send_one(interface, to, &response);
@@ -165,13 +163,15 @@ pub fn conclude(
     Ok(())
 }
 
-/// Takes a cookie, for the next initiation: it comes when the last has had its time.
+/// Takes a cookie, for the next handshake message to whom it is from: an initiation comes when the last has had its time, an answer when they try again.
 pub fn take_cookie(shared: &Shared, interface: &Interface, message: &CookieReply) -> Result<(), DropReason> {
-    let Some(Held { peer, session: None }) = interface.held(mac::receiver(message)) else { return Err(DropReason::UnknownSession) };
+    let Held { peer, .. } = interface.held(mac::receiver(message)).ok_or(DropReason::UnknownSession)?;
     let mut handshake = peer.handshake();
-    let attempt = handshake.attempt.as_ref().filter(|a| a.local == mac::receiver(message)).ok_or(DropReason::UnknownSession)?;
-    let cookie = Marker::of(&peer.key).cookie(message, &attempt.mac1).ok_or(DropReason::BadHandshake)?;
+    let mac1 = handshake.sent_mac1.ok_or(DropReason::UnknownSession)?;
+    let cookie = Marker::of(&peer.key).cookie(message, &mac1).ok_or(DropReason::BadHandshake)?;
     handshake.cookie = Some((cookie, shared.now()));
+    // A copy of it would only make it last longer.
+    handshake.sent_mac1 = None;
     Ok(())
 }
 
@@ -249,3 +249,7 @@ fn watch(shared: &Shared, interface: &Arc<Interface>, peer: &Arc<Peer>, by: u64)
         shared.inbox.look(by, interface, peer);
     }
 }
+
+#[cfg(test)]
+#[path = "handshake_tests.rs"]
+mod tests;

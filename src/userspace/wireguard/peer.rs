@@ -2,7 +2,7 @@
 //! lock that only handshakes and the owner take.
 
 use super::left::{Ages, LeftPeer};
-use super::mac::Cookie;
+use super::mac::{COOKIE_LIFE, Cookie, Marker};
 use super::noise::Initiating;
 use super::session::Session;
 use super::timers::{Marks, Trying, View};
@@ -93,8 +93,19 @@ pub struct Handshake {
     pub attempt: Option<Box<Attempt>>,
     pub heard: Tai64n,
     pub allowed: Vec<IpNet>,
+    /// Of the last handshake message to them: what a cookie is about. None once one has come.
+    pub sent_mac1: Option<[u8; 16]>,
     /// What they want to see, and since when we have it, milliseconds.
     pub cookie: Option<(Cookie, u64)>,
+}
+
+impl Handshake {
+    /// Marks a handshake message to them, with their cookie if we have one.
+    pub fn seal(&mut self, marker: &Marker, message: &mut [u8], now: u64) {
+        let life = COOKIE_LIFE.as_millis() as u64;
+        let cookie = self.cookie.filter(|(_, since)| now < since + life).map(|(cookie, _)| cookie);
+        self.sent_mac1 = Some(marker.seal(message, cookie.as_ref()));
+    }
 }
 
 #[derive(Debug)]
@@ -102,8 +113,6 @@ pub struct Attempt {
     pub initiating: Initiating,
     /// What we call the session to be.
     pub local: u32,
-    /// Of the message that was sent: what a cookie is about.
-    pub mac1: [u8; 16],
     pub trying: Trying,
     pub sent: u64,
 }
