@@ -68,10 +68,17 @@ pub async fn run<R: Role>(mut role: R, place: Place, routes: impl Fn(Arc<Shared<
     let watch = kernel.watch().await?;
     role.start(&kernel, &mut inherited).await?;
     let succeeds = estate.is_some();
+    let stopped = estate.as_mut().map_or(Ok(false), Estate::carrying)?;
+    if stopped {
+        role.carry()?;
+    }
     if let Some(estate) = estate {
-        estate.carrying()?;
+        estate.gone()?;
     }
     let _sole = Sole::claim(&place.runtime_dir, R::NAME)?;
+    if !stopped {
+        role.carry()?;
+    }
     if succeeds {
         role.succeed().await?;
     }
@@ -89,6 +96,7 @@ pub async fn run<R: Role>(mut role: R, place: Place, routes: impl Fn(Arc<Shared<
             let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
         }
         let heir = server.until_end(&mut signals, &mut heirs).await?;
+        let mut successor = None;
         // Calls in hand are answered first; whoever connects from now on is the next process's to answer.
         serving.finish().await;
         let mut role = shared.role.lock().await;
@@ -102,7 +110,10 @@ pub async fn run<R: Role>(mut role: R, place: Place, routes: impl Fn(Arc<Shared<
                 }
             }
             Some(heir) => match heir.hand_over(server.descriptors(&*role)?).await {
-                Ok(()) => tracing::info!("handed over to a successor"),
+                Ok(waiting) => {
+                    tracing::info!("handed over to a successor");
+                    successor = Some(waiting);
+                }
                 Err(error) => {
                     tracing::error!("the takeover failed, going on: {error:#}");
                     continue;
@@ -111,6 +122,9 @@ pub async fn run<R: Role>(mut role: R, place: Place, routes: impl Fn(Arc<Shared<
         }
         let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
         role.stop().await;
+        if let Some(successor) = successor {
+            successor.stopped();
+        }
         return Ok(ExitCode::SUCCESS);
     }
 }

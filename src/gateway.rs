@@ -182,6 +182,10 @@ impl Role for Node {
         Ok(())
     }
 
+    fn carry(&mut self) -> anyhow::Result<()> {
+        self.path.begin()
+    }
+
     async fn succeed(&mut self) -> anyhow::Result<()> {
         // The predecessor's rules stand. It is gone: what fails now is tried again by the passes.
         if let Err(error) = self.regroup() {

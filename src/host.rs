@@ -201,6 +201,10 @@ impl Role for Node {
         Ok(())
     }
 
+    fn carry(&mut self) -> anyhow::Result<()> {
+        self.path.begin()
+    }
+
     async fn succeed(&mut self) -> anyhow::Result<()> {
         Ok(())
     }

@@ -75,13 +75,21 @@ pub enum Path {
 }
 
 impl Path {
-    /// Nothing for kernel tunnels. In userspace: carries at once what a predecessor carried.
+    /// Nothing for kernel tunnels. In userspace: carries at once what a predecessor carried, or makes ready to.
     pub fn start(carrier: Carrier, inherited: &mut BTreeMap<String, OwnedFd>, tunnels: &Tunnels) -> anyhow::Result<Self> {
         Ok(match (carrier, tunnels) {
             (Carrier::Kernel, _) => Self::Kernel,
             (Carrier::Userspace, Tunnels::Gre(tunnels)) => Self::Gre(Box::new(gre::Path::start(inherited, tunnels)?)),
             (Carrier::Userspace, Tunnels::Wireguard(tunnels)) => Self::Wireguard(Box::new(wireguard::Path::start(inherited, tunnels)?)),
         })
+    }
+
+    /// A predecessor carries nothing any more: goes on with what only one process may have. Called once.
+    pub fn begin(&mut self) -> anyhow::Result<()> {
+        match self {
+            Self::Kernel | Self::Gre(_) => Ok(()),
+            Self::Wireguard(path) => path.begin(),
+        }
     }
 
     /// Carries exactly these tunnels from now on; what is carried already is not disturbed. Returns when all of them send.

@@ -23,9 +23,12 @@ pub trait Role: Send + 'static {
     fn choose_carrier(&mut self, kernel: &Kernel) -> impl Future<Output = anyhow::Result<()>> + Send;
 
     /// Begin, with what a predecessor left; what is used of it is taken out. From its return on, traffic that the
-    /// predecessor carried is carried by us.
+    /// predecessor carried is carried by us, or waits until it has stopped.
     fn start(&mut self, kernel: &Arc<Kernel>, inherited: &mut BTreeMap<String, OwnedFd>)
     -> impl Future<Output = anyhow::Result<()>> + Send;
+
+    /// Nobody else carries the traffic: go on with what only one process may, as a predecessor has left it. Called once.
+    fn carry(&mut self) -> anyhow::Result<()>;
 
     /// The predecessor is gone: what only one process may do is ours from now on, and must not wait for a pass.
     fn succeed(&mut self) -> impl Future<Output = anyhow::Result<()>> + Send;

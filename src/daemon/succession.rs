@@ -7,9 +7,13 @@
 //!    | <--- descriptors (SCM_RIGHTS) --- |
 //!    |  starts its data path             |
 //!    | ---- "carrying\n" --------------> |  stops its data path, having sent on what it had read
+//!    | <--- "stopped\n" ---------------- |  has left its sessions where a successor finds them
+//!    |  goes on with the sessions        |
 //!    | <--- end of stream -------------- |  gone
 //!    |  reconciles, serves               x
 //! ```
+//! What has sessions (WireGuard) reads nothing before "stopped": packets wait in the queues of sockets and devices. If the stream ends without it, the
+//! successor waits until it is the only one.
 //! A lock file sees to it that there are never two who reconcile.
 
 use super::sockets::takeover_path;
@@ -19,7 +23,7 @@ use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
 use std::collections::BTreeMap;
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
@@ -32,6 +36,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 const REMAINS: Duration = Duration::from_secs(1);
 const LOOK_AGAIN: Duration = Duration::from_millis(5);
 const CARRYING: &[u8] = b"carrying\n";
+const STOPPED: &[u8] = b"stopped\n";
 
 /// The right to be the one process of this role in this directory, as long as it is held.
 #[derive(Debug)]
@@ -94,11 +99,21 @@ impl Estate {
         Ok(Self { descriptors, stream })
     }
 
-    /// We carry the traffic now: waits until the other is gone.
-    pub fn carrying(mut self) -> anyhow::Result<()> {
+    /// We are ready to carry the traffic: waits until the other carries it no more. Whether it has said so; if not, it may have ended otherwise.
+    pub fn carrying(&mut self) -> anyhow::Result<bool> {
         self.stream
             .write_all(CARRYING)
             .context("the running process gave up waiting for this one and goes on; start again when the machine is less busy")?;
+        let mut word = [0; STOPPED.len()];
+        match self.stream.read_exact(&mut word) {
+            Ok(()) => Ok(word == STOPPED),
+            Err(error) if error.kind() == ErrorKind::UnexpectedEof => Ok(false),
+            Err(error) => Err(error).context("the running process did not stop after handing over"),
+        }
+    }
+
+    /// Waits until the other is gone.
+    pub fn gone(mut self) -> anyhow::Result<()> {
         let mut rest = Vec::new();
         self.stream.read_to_end(&mut rest).context("the running process did not end after handing over")?;
         Ok(())
@@ -112,9 +127,8 @@ pub struct Heir {
 }
 
 impl Heir {
-    /// Gives it everything and waits for its word. The stream must stay open until our data path has stopped: the
-    /// end of it tells the successor, so it is leaked to the end of the process.
-    pub async fn hand_over(self, descriptors: BTreeMap<String, OwnedFd>) -> anyhow::Result<()> {
+    /// Gives it everything and waits for its word.
+    pub async fn hand_over(self, descriptors: BTreeMap<String, OwnedFd>) -> anyhow::Result<Successor> {
         tokio::task::spawn_blocking(move || {
             let mut stream = self.stream;
             stream.set_nonblocking(false)?;
@@ -123,10 +137,25 @@ impl Heir {
             handover::send(&stream, &descriptors)?;
             let mut word = [0; CARRYING.len()];
             stream.read_exact(&mut word).context("the successor took the descriptors and said nothing")?;
-            std::mem::forget(stream);
-            Ok(())
+            Ok(Successor { stream })
         })
         .await?
+    }
+}
+
+/// A successor that has everything and waits for our end.
+#[derive(Debug)]
+pub struct Successor {
+    stream: UnixStream,
+}
+
+impl Successor {
+    /// Our data path has stopped. The end of the stream tells that we are gone, so it is leaked to the end of the process.
+    pub fn stopped(mut self) {
+        if let Err(error) = self.stream.write_all(STOPPED) {
+            tracing::warn!("the successor was not told that it may go on ({error}): it will notice");
+        }
+        std::mem::forget(self.stream);
     }
 }
 

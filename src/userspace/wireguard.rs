@@ -8,8 +8,9 @@
 //! control:   handshakes, timers; asked by the others through the inbox, never waited for
 //! ```
 //!
-//! Pure: `message`, `replay`, `mac`, `limit`, `timers`, `table`, `inbox`. With a cipher: `noise` (handshakes), `session` (data). With system calls:
-//! `socket`, `sealer`, `receive`, `transmit`, `handshake`, `control`, `device`.
+//! Pure: `message`, `replay`, `mac`, `limit`, `timers`, `table`, `inbox`, `left` (sessions as bytes). With a cipher: `noise` (handshakes), `session`
+//! (data). With system calls: `socket`, `sealer`, `receive`, `transmit`, `handshake`, `control`, `device`; `will` and `succession`, by which another
+//! process goes on with the sessions.
 //!
 //! # Whose protocol core
 //!
@@ -42,6 +43,7 @@ mod device;
 mod event;
 mod handshake;
 mod inbox;
+mod left;
 mod limit;
 mod mac;
 pub mod message;
@@ -54,9 +56,11 @@ mod sealer;
 mod session;
 mod shared;
 mod socket;
+mod succession;
 mod table;
 mod timers;
 mod transmit;
+mod will;
 
 pub use counters::{DropReason, InterfaceCount};
 pub use device::{Device, DeviceConfig, Error};
@@ -66,3 +70,5 @@ pub use limit::Limit;
 pub use peer::{PeerConfig, PeerStatus};
 pub use role::{Descriptors, Role};
 pub use shared::{Clocks, InterfaceConfig};
+pub use succession::LeftBehind;
+pub use will::{Error as WillError, Will};

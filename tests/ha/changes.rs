@@ -1,14 +1,17 @@
 //! What an operator does to a group that runs: nobody is to notice.
 
 use super::support::*;
-use portway::config::Backend;
+use portway::config::{Backend, TunnelKind};
 use portway::lab::topology::Wiring;
 use portway::lab::{Kill, Lab, Topology, poll_until, unix_ok};
+use rstest::rstest;
 use std::collections::BTreeMap;
 
-#[test]
-fn serial_a_restart_of_the_active_is_noticed_by_nobody() {
-    let mut lab = group(2, 1);
+#[rstest]
+#[case::gre(TunnelKind::Gre)]
+#[case::wireguard(TunnelKind::Wireguard)]
+fn serial_a_restart_of_the_active_is_noticed_by_nobody(#[case] tunnel: TunnelKind) {
+    let mut lab = group_with(2, 1, tunnel);
     let (flows, probe) = (flows(&lab, 40), probe(&lab));
     let before = shard(&lab, "gw-2")["transitions"].clone();
     for _ in 0..3 {

@@ -1,7 +1,7 @@
 //! A standing group, and what is asked of it.
 
 use nix::sys::signal::Signal;
-use portway::config::Backend;
+use portway::config::{Backend, TunnelKind};
 use portway::lab::topology::Wiring;
 use portway::lab::{Counts, FlowReport, Flows, Lab, Netns, Probe, Topology, poll_until, unix};
 use serde_json::Value;
@@ -18,7 +18,12 @@ pub fn program() -> &'static Path {
 
 /// `gateways` nodes with `shards` of one tenant, one host with a container for each, all in sync.
 pub fn group(gateways: usize, shards: usize) -> Lab {
-    let mut lab = Lab::build(Topology::group(&["acme"], gateways, shards, &[Wiring::Veth]).with_containers(shards)).unwrap();
+    group_with(gateways, shards, TunnelKind::Gre)
+}
+
+pub fn group_with(gateways: usize, shards: usize, tunnel: TunnelKind) -> Lab {
+    let topology = Topology::group(&["acme"], gateways, shards, &[Wiring::Veth]).with_containers(shards);
+    let mut lab = Lab::build(topology.with_tunnel(tunnel)).unwrap();
     lab.serve().unwrap();
     lab.start_daemons(program(), Backend::Auto).unwrap();
     lab.attach_all().unwrap();

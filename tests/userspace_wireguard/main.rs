@@ -4,6 +4,7 @@ mod changes;
 mod handshakes;
 mod refusals;
 mod scale;
+mod succession;
 mod support;
 mod traffic;
 #[path = "../userspace_support/mod.rs"]

@@ -81,6 +81,13 @@ impl Default for Setup {
 
 impl Ours {
     pub fn start(namespace: &Namespace, listen: &str, setup: Setup) -> Ours {
+        let mut ours = Self::prepare(namespace, listen, setup);
+        ours.device.carry().unwrap();
+        ours
+    }
+
+    /// Ready, and carries nothing yet.
+    pub fn prepare(namespace: &Namespace, listen: &str, setup: Setup) -> Ours {
         let config = DeviceConfig {
             threads: NonZeroUsize::new(setup.threads).unwrap(),
             clocks: setup.clocks,
@@ -90,8 +97,16 @@ impl Ours {
         let interface = InterfaceConfig { name: pw(), key: key(setup.key), listen: at(listen), mark: setup.mark, roaming: setup.roaming };
         let (mut device, events) = Device::prepare(config, setup.adopt).unwrap();
         assert!(namespace.run(|| device.add_interface(interface)).unwrap());
-        device.carry().unwrap();
         Ours { device, events }
+    }
+
+    /// Sessions agreed on that were not taken notice of.
+    pub fn handshakes(&mut self) -> usize {
+        std::iter::from_fn(|| self.events.try_recv().ok()).filter(|event| matches!(event, Event::Handshake { .. })).count()
+    }
+
+    pub fn received(&self) -> u64 {
+        self.device.counters()[&pw()].traffic.received_packets
     }
 
     pub fn peer(&self, n: u8, config: &PeerConfig) {

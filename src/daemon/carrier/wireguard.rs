@@ -4,7 +4,7 @@ use super::{Carry, take};
 use crate::config::PeerEnd;
 use crate::metrics::Page;
 use crate::model::{IfName, PublicKey};
-use crate::userspace::wireguard::{Clocks, Device, DeviceConfig, DropReason, Event, InterfaceConfig, PeerConfig, Role};
+use crate::userspace::wireguard::{Clocks, Device, DeviceConfig, DropReason, Event, InterfaceConfig, PeerConfig, Role, Will};
 use anyhow::Context;
 use ipnet::IpNet;
 use serde_json::json;
@@ -30,20 +30,38 @@ pub struct Path {
     /// What happens to peers, until somebody wants to know.
     events: Option<mpsc::Receiver<Event>>,
     told: BTreeMap<IfName, Carried>,
+    /// Where a predecessor has left its sessions, or has yet to.
+    inherited: Option<Will>,
+    /// Where ours will be left.
+    will: Will,
 }
 
 impl Path {
-    /// Goes on with a predecessor's sockets and devices at once. Sessions are not handed over: peers agree on new ones.
+    /// Makes ready to go on with a predecessor's sockets and devices, which it may still use: packets are left to it until [`Path::begin`].
     pub fn start(inherited: &mut BTreeMap<String, OwnedFd>, tunnels: &[Carried]) -> anyhow::Result<Self> {
-        let adopted = take(inherited);
+        let (adopted, will) = (take(inherited), inherited.remove(Will::NAME).map(Will::from));
         let at_once = |carried: &&Carried| adopted.contains_key(&Role::Tun(carried.interface.name.clone(), 0));
         let at_once: Vec<Carried> = tunnels.iter().filter(at_once).cloned().collect();
         let clocks = Clocks { now: Instant::now, wall: SystemTime::now };
         let (device, events) = Device::prepare(DeviceConfig::new(clocks), adopted)?;
-        let mut path = Self { device: Arc::new(RwLock::new(device)), events: Some(events), told: BTreeMap::new() };
+        let (device, told) = (Arc::new(RwLock::new(device)), BTreeMap::new());
+        let mut path = Self { device, events: Some(events), told, inherited: will, will: Will::new()? };
         path.carry(&at_once)?;
-        path.device_mut().carry()?;
         Ok(path)
+    }
+
+    /// The predecessor has stopped: goes on with its sessions, and with its packets.
+    pub fn begin(&mut self) -> anyhow::Result<()> {
+        let will = self.inherited.take();
+        let mut device = self.device.write().unwrap_or_else(PoisonError::into_inner);
+        if let Some(Err(error)) = will.map(|will| device.inherit(will)) {
+            tracing::warn!("{:#}", anyhow::Error::from(error));
+        }
+        for (name, told) in &mut self.told {
+            // An address that was the predecessor's is this node's until somebody says otherwise.
+            told.speaks = device.is_sending(name)?;
+        }
+        Ok(device.carry()?)
     }
 
     /// The device, for whoever follows its peers as they come and go, and what happens to them: told once.
@@ -133,12 +151,15 @@ impl Carry for Path {
     }
 
     fn descriptors(&self) -> anyhow::Result<BTreeMap<String, OwnedFd>> {
-        Ok(super::named(read(&self.device).descriptors()?))
+        let mut all = super::named(read(&self.device).descriptors()?);
+        all.insert(Will::NAME.into(), self.will.descriptor()?);
+        Ok(all)
     }
 
     fn stop(self: Box<Self>) {
-        // Whoever watched has ended by now, or this does nothing until then.
-        drop(self.device);
+        if let Err(error) = self.device_mut().leave(&self.will) {
+            tracing::warn!("{:#}", anyhow::Error::from(error));
+        }
     }
 }
 

@@ -8,6 +8,7 @@ use super::message::Initiation;
 use super::peer::{PeerConfig, PeerStatus};
 use super::role::{Descriptors, Role};
 use super::shared::{Clocks, Interface, InterfaceConfig, Shared};
+use super::succession::Legacy;
 use super::transmit::WAKE;
 use super::{control, handshake, receive, socket, transmit};
 use crate::model::{IfName, Invalid, PublicKey};
@@ -77,7 +78,7 @@ pub enum Error {
 /// The running device. Dropping it stops it.
 #[derive(Debug)]
 pub struct Device {
-    shared: Arc<Shared>,
+    pub(super) shared: Arc<Shared>,
     names: BTreeMap<IfName, Arc<Interface>>,
     /// For each thread: sockets to receive from.
     receiving: Vec<Arc<Epoll>>,
@@ -87,6 +88,7 @@ pub struct Device {
     threads: Vec<thread::JoinHandle<()>>,
     /// Descriptors taken over whose interfaces were not added yet.
     adopted: Descriptors,
+    pub(super) legacy: Legacy,
     next: u64,
 }
 
@@ -118,6 +120,7 @@ impl Device {
             wake: wake.clone(),
             threads: Vec::new(),
             adopted: adopt,
+            legacy: Legacy::default(),
             next: WAKE + 1,
         };
         Ok((device, receiver))
@@ -160,6 +163,7 @@ impl Device {
         let name = name.clone();
         let interface = Arc::new(Interface::new(id, config, sockets, queues));
         interface.refresh_mtu();
+        self.legacy.interface(&interface);
         self.shared.interfaces_mut().insert(id, interface.clone());
         self.names.insert(name, interface.clone());
         let watch = |epolls: &[Arc<Epoll>], fds: &[OwnedFd]| {
@@ -173,6 +177,7 @@ impl Device {
     /// Ends an interface and its sessions, without a word to its peers. Its TUN device stays (it is persistent) until its link is removed.
     pub fn remove_interface(&mut self, name: &IfName) -> bool {
         self.adopted.retain(|role, _| role.interface() != name);
+        self.legacy.forget(name, None);
         let Some(interface) = self.names.remove(name) else { return false };
         self.shared.interfaces_mut().remove(&interface.id);
         for (epoll, fd) in self.receiving.iter().zip(&interface.sockets).chain(self.transmitting.iter().zip(&interface.queues)) {
@@ -196,6 +201,7 @@ impl Device {
             return Err(Invalid(format!("peer {key} at {endpoint} cannot be reached from {listen}: one is IPv6")).into());
         }
         let known = interface.table_mut().set(key, peer)?;
+        self.legacy.peer(&self.shared, interface, &known);
         if peer.keepalive.is_some() {
             let now = self.shared.now();
             self.shared.look(known.marks.claim(now).then_some(now), interface, &known);
@@ -206,6 +212,7 @@ impl Device {
     /// Whether there was such a peer.
     pub fn remove_peer(&self, interface: &IfName, key: &PublicKey) -> Result<bool, Error> {
         let interface = self.interface(interface)?;
+        self.legacy.forget(&interface.config.name, Some(key));
         let peer = interface.table_mut().remove(key);
         if let Some(peer) = &peer {
             interface.forget(peer, true);
@@ -240,6 +247,9 @@ impl Device {
     /// and nothing of ours may reach a peer: when this returns, nothing is on its way. When it speaks again, it has peers and no sessions: [`Device::initiate`] them.
     pub fn set_sending(&self, interface: &IfName, sending: bool) -> Result<(), Error> {
         let interface = self.interface(interface)?;
+        if !sending {
+            self.legacy.forget(&interface.config.name, None);
+        }
         interface.set_sending(sending);
         let now = self.shared.now();
         for peer in interface.table().peers() {
@@ -293,7 +303,12 @@ impl Device {
         self.shared.events.lost()
     }
 
-    /// Duplicates of all descriptors, for a successor. Both may read until this one is stopped; but only this one has the sessions.
+    /// Whether an interface is not to be silent.
+    pub fn is_sending(&self, interface: &IfName) -> Result<bool, Error> {
+        Ok(self.interface(interface)?.is_sending())
+    }
+
+    /// Duplicates of all descriptors, for a successor: to be read when this one has stopped and has left it the sessions, [`Device::leave`].
     pub fn descriptors(&self) -> io::Result<Descriptors> {
         let mut all = Descriptors::new();
         for (name, interface) in self.names.iter().filter(|(_, interface)| !interface.lost.load(Relaxed)) {
@@ -309,6 +324,26 @@ impl Device {
 
     /// Stops all threads after they have passed on what they had read. TUN devices and routes stay.
     pub fn stop(self) {}
+
+    /// The same; whether all have ended.
+    pub(super) fn halt(&mut self) -> bool {
+        self.shared.stop.store(true, Relaxed);
+        if let Err(fault) = self.wake.write(1) {
+            tracing::error!(%fault, "the WireGuard device's threads could not be woken to stop");
+            return false;
+        }
+        // The one that does handshakes is the first: what the others have given it by now, it works off.
+        let mut threads = self.threads.drain(..);
+        let control = threads.next();
+        threads.for_each(end);
+        self.shared.inbox.stop();
+        control.into_iter().for_each(end);
+        true
+    }
+
+    pub(super) fn all_interfaces(&self) -> impl Iterator<Item = &Arc<Interface>> {
+        self.names.values()
+    }
 
     fn interface(&self, name: &IfName) -> Result<&Arc<Interface>, Error> {
         self.names.get(name).ok_or_else(|| Invalid(format!("{name} is no interface here: add it first")).into())
@@ -345,16 +380,12 @@ impl Device {
 
 impl Drop for Device {
     fn drop(&mut self) {
-        self.shared.stop.store(true, Relaxed);
-        self.shared.inbox.stop();
-        if let Err(fault) = self.wake.write(1) {
-            tracing::error!(%fault, "the WireGuard device's threads could not be woken to stop");
-            return;
-        }
-        for thread in self.threads.drain(..) {
-            if thread.join().is_err() {
-                tracing::error!("a thread of the WireGuard device had panicked");
-            }
-        }
+        self.halt();
+    }
+}
+
+fn end(thread: thread::JoinHandle<()>) {
+    if thread.join().is_err() {
+        tracing::error!("a thread of the WireGuard device had panicked");
     }
 }

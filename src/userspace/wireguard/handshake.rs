@@ -60,12 +60,11 @@ fn try_begin(shared: &Shared, interface: &Arc<Interface>, peer: &Arc<Peer>, urge
         interface.release([local]);
         return Err(DropReason::BadHandshake);
     };
-    let cookie = handshake.cookie.filter(|(_, since)| now < since + mac::COOKIE_LIFE.as_millis() as u64);
-    let mac1 = Marker::of(&peer.key).seal(&mut message, cookie.map(|(cookie, _)| cookie).as_ref());
+    handshake.seal(&Marker::of(&peer.key), &mut message, now);
     let since = former.map_or(now, |(_, _, trying)| trying.since);
     let trying = Trying { since: if urgent { now } else { since }, next: now + REKEY_TIMEOUT + u64::from(random) % JITTER };
     interface.release(former.map(|(local, ..)| local));
-    handshake.attempt = Some(Box::new(Attempt { initiating, local, mac1, trying, sent: now }));
+    handshake.attempt = Some(Box::new(Attempt { initiating, local, trying, sent: now }));
     drop(handshake);
     peer.asked.store(true, Relaxed);
     send_one(interface, to, &message);
@@ -114,7 +113,7 @@ fn respond(shared: &Shared, interface: &Arc<Interface>, peer: &Arc<Peer>, source
     let (stamp, remote) = (opened.stamp, opened.remote);
     let local = interface.reserve(peer).map_err(|_| DropReason::NoSession)?;
     let made =
-        opened.respond(local).ok().and_then(|(response, keys)| Some((response, Session::new(&keys, local, remote, false, now).ok()?)));
+        opened.respond(local).ok().and_then(|(response, keys)| Some((response, Session::new(keys, local, remote, false, now).ok()?)));
     let Some((mut response, session)) = made else {
         interface.release([local]);
         return Err(DropReason::BadHandshake);
@@ -124,9 +123,8 @@ fn respond(shared: &Shared, interface: &Arc<Interface>, peer: &Arc<Peer>, source
     let session = Arc::new(session);
     interface.hold(peer, &session);
     interface.release_sessions(&peer.answered(session));
-    let cookie = handshake.cookie.filter(|(_, since)| now < since + mac::COOKIE_LIFE.as_millis() as u64);
+    handshake.seal(&Marker::of(&peer.key), &mut response, now);
     drop(handshake);
-    Marker::of(&peer.key).seal(&mut response, cookie.map(|(cookie, _)| cookie).as_ref());
     agreed(shared, interface, peer, source, now);
     if let Some(to) = peer.endpoint() {
         send_one(interface, to, &response);
@@ -150,7 +148,7 @@ pub fn conclude(
     let mut handshake = peer.handshake();
     let attempt = handshake.attempt.as_mut().filter(|attempt| attempt.local == word(message, 8)).ok_or(DropReason::UnknownSession)?;
     let keys = attempt.initiating.finish(message).map_err(|_| DropReason::BadHandshake)?;
-    let session = Session::new(&keys, attempt.local, word(message, 4), true, now).map_err(|_| DropReason::BadHandshake)?;
+    let session = Session::new(keys, attempt.local, word(message, 4), true, now).map_err(|_| DropReason::BadHandshake)?;
     handshake.attempt = None;
     let session = Arc::new(session);
     interface.hold(&peer, &session);
@@ -166,13 +164,15 @@ pub fn conclude(
     Ok(())
 }
 
-/// Takes a cookie, for the next initiation: it comes when the last has had its time.
+/// Takes a cookie, for the next handshake message to whom it is from: an initiation comes when the last has had its time, an answer when they try again.
 pub fn take_cookie(shared: &Shared, interface: &Interface, message: &CookieReply) -> Result<(), DropReason> {
-    let Some(Held { peer, session: None }) = interface.held(mac::receiver(message)) else { return Err(DropReason::UnknownSession) };
+    let Held { peer, .. } = interface.held(mac::receiver(message)).ok_or(DropReason::UnknownSession)?;
     let mut handshake = peer.handshake();
-    let attempt = handshake.attempt.as_ref().filter(|a| a.local == mac::receiver(message)).ok_or(DropReason::UnknownSession)?;
-    let cookie = Marker::of(&peer.key).cookie(message, &attempt.mac1).ok_or(DropReason::BadHandshake)?;
+    let mac1 = handshake.sent_mac1.ok_or(DropReason::UnknownSession)?;
+    let cookie = Marker::of(&peer.key).cookie(message, &mac1).ok_or(DropReason::BadHandshake)?;
     handshake.cookie = Some((cookie, shared.now()));
+    // A copy of it would only make it last longer.
+    handshake.sent_mac1 = None;
     Ok(())
 }
 
@@ -250,3 +250,7 @@ fn watch(shared: &Shared, interface: &Arc<Interface>, peer: &Arc<Peer>, by: u64)
         shared.inbox.look(by, interface, peer);
     }
 }
+
+#[cfg(test)]
+#[path = "handshake_tests.rs"]
+mod tests;

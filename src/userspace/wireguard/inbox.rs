@@ -98,7 +98,9 @@ impl Inbox {
         let mut waiting = self.lock();
         loop {
             if waiting.stop {
-                return Work::Stop;
+                // Of a flood the rest is lost.
+                let last = if waiting.messages.len() < self.load.min(LOAD) { waiting.messages.pop_front() } else { None };
+                return last.map_or(Work::Stop, Work::Message);
             }
             let time = now();
             while let Some(Reverse(look)) = waiting.looks.peek()
@@ -198,8 +200,11 @@ mod tests {
         };
         assert_eq!([20, 20, 20, 20, 30].map(next), ["look by 10", "look by 20", "begin", "message", "look by 30"]);
         inbox.begin(&interface, &peer);
+        assert!(inbox.message(message(&interface)));
         inbox.stop();
-        assert_eq!(next(0), "stop");
+        assert_eq!([0, 0].map(next), ["message", "stop"], "what has come is worked off, and nothing is begun");
+        (0..LOAD).for_each(|_| assert!(inbox.message(message(&interface))));
+        assert_eq!(next(0), "stop", "a flood is not");
     }
 
     #[test]

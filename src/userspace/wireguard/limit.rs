@@ -1,12 +1,14 @@
 //! How many initiations one source may send: a bucket of tokens for each address, for no more addresses than there is room for.
 
 use std::collections::HashMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 
 /// Addresses that are remembered; 48 bytes each.
 const ROOM: usize = 16_384;
-/// Milliseconds between two looks for buckets that are full again.
-const SWEEP: u64 = 1_000;
+/// Milliseconds between two looks for buckets that are full again; each takes a tenth of one.
+const SWEEP: u64 = 100;
+/// Tokens are counted in thousandths: what a rate of one a second brings in a millisecond.
+const TOKEN: u64 = 1_000;
 
 /// Initiations that one address may send.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,30 +41,59 @@ impl Buckets {
 
     /// Whether one more may pass; `now` in milliseconds. While there is no room to remember a new address, it may not.
     pub fn take(&mut self, source: IpAddr, now: u64) -> bool {
-        let (rate, full) = (u64::from(self.limit.rate.max(1)), u64::from(self.limit.burst.max(1)) * 1_000);
-        let tokens = |(tokens, counted): (u64, u64)| full.min(tokens + now.saturating_sub(counted).saturating_mul(rate));
-        if self.buckets.len() >= ROOM && !self.buckets.contains_key(&source) {
-            if now < self.swept + SWEEP {
-                return false;
-            }
-            self.swept = now;
-            self.buckets.retain(|_, bucket| tokens(*bucket) < full);
-            if self.buckets.len() >= ROOM {
-                return false;
-            }
+        if !self.has_room_for(source, now) {
+            return false;
         }
-        let bucket = self.buckets.entry(source).or_insert((full, now));
-        let have = tokens(*bucket);
-        let passes = have >= 1_000;
-        *bucket = (have - if passes { 1_000 } else { 0 }, now);
+        let full = self.full();
+        let bucket = self.buckets.entry(network(source)).or_insert((full, now));
+        let have = self.limit.tokens(*bucket, now);
+        let passes = have >= TOKEN;
+        *bucket = (have - if passes { TOKEN } else { 0 }, now);
         passes
     }
 
     /// What was taken has proved to be a peer's: those behind one address do not keep each other out.
     pub fn give_back(&mut self, source: IpAddr) {
-        if let Some((tokens, _)) = self.buckets.get_mut(&source) {
-            *tokens += 1_000;
+        if let Some((tokens, _)) = self.buckets.get_mut(&network(source)) {
+            *tokens += TOKEN;
         }
+    }
+
+    /// Whether it has sent so many that no more may pass; nothing is remembered of who has not.
+    pub fn is_empty_for(&self, source: IpAddr, now: u64) -> bool {
+        self.buckets.get(&network(source)).is_some_and(|bucket| self.limit.tokens(*bucket, now) < TOKEN)
+    }
+
+    /// Whether this address is remembered or can be; those whose buckets are full again need not be.
+    pub fn has_room_for(&mut self, source: IpAddr, now: u64) -> bool {
+        if self.buckets.len() < ROOM || self.buckets.contains_key(&network(source)) {
+            return true;
+        }
+        if now >= self.swept + SWEEP {
+            self.swept = now;
+            let (limit, full) = (self.limit, self.full());
+            self.buckets.retain(|_, bucket| limit.tokens(*bucket, now) < full);
+        }
+        self.buckets.len() < ROOM
+    }
+
+    fn full(&self) -> u64 {
+        u64::from(self.limit.burst.max(1)) * TOKEN
+    }
+}
+
+impl Limit {
+    fn tokens(self, (tokens, counted): (u64, u64), now: u64) -> u64 {
+        let more = now.saturating_sub(counted).saturating_mul(self.rate.max(1).into());
+        tokens.saturating_add(more).min(u64::from(self.burst.max(1)) * TOKEN)
+    }
+}
+
+/// Whose addresses are one's: of IPv6, everybody has at least so many (RFC 6177).
+fn network(source: IpAddr) -> IpAddr {
+    match source {
+        IpAddr::V4(_) => source,
+        IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() >> 64 << 64).into(),
     }
 }
 
@@ -99,8 +130,24 @@ mod tests {
         let mut buckets = Buckets::new(Limit { rate: 1, burst: 1 });
         let source = |n: usize| IpAddr::from((n as u32).to_be_bytes());
         assert_eq!((0..ROOM + 100).filter(|n| buckets.take(source(*n), 5_000)).count(), ROOM);
-        assert!(!buckets.take(source(ROOM + 1), 5_500), "nobody is forgotten yet");
+        assert!(!buckets.take(source(ROOM + 1), 5_500) && !buckets.has_room_for(source(ROOM + 1), 5_500), "nobody is forgotten yet");
         assert!(buckets.take(source(ROOM + 1), 6_600));
         assert_eq!(buckets.buckets.len(), 1);
+    }
+
+    #[test]
+    fn to_be_asked_costs_nobody_room() {
+        let mut buckets = Buckets::new(Limit { rate: 1, burst: 1 });
+        let source = IpAddr::from([192, 0, 2, 1]);
+        assert!(!buckets.is_empty_for(source, 5_000) && buckets.has_room_for(source, 5_000) && buckets.buckets.is_empty());
+        assert!(buckets.take(source, 5_000) && buckets.is_empty_for(source, 5_500) && !buckets.is_empty_for(source, 6_000));
+    }
+
+    #[test]
+    fn a_network_of_ipv6_is_one_source() {
+        let mut buckets = Buckets::new(Limit { rate: 20, burst: 5 });
+        let address = |text: &str| text.parse::<IpAddr>().unwrap();
+        let passed = (0..100).filter(|n| buckets.take(address(&format!("2001:db8::{n:x}")), 1_000)).count();
+        assert_eq!((passed, buckets.take(address("2001:db8:0:1::"), 1_000)), (5, true));
     }
 }

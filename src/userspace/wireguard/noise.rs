@@ -42,6 +42,8 @@ pub struct Identity {
 }
 
 /// What the two sides of a session seal and open with.
+#[derive(Clone)]
+#[cfg_attr(test, derive(PartialEq))]
 pub struct Keys {
     pub seal: Zeroizing<[u8; 32]>,
     pub open: Zeroizing<[u8; 32]>,
@@ -110,6 +112,12 @@ impl Identity {
 
     pub fn public(&self) -> &PublicKey {
         &self.public
+    }
+}
+
+impl fmt::Debug for Keys {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Keys(..)")
     }
 }
 

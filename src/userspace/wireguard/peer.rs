@@ -1,7 +1,8 @@
 //! One peer of an interface. The threads that carry packets read its sessions and its endpoint and note times; everything else is behind one
 //! lock that only handshakes and the owner take.
 
-use super::mac::Cookie;
+use super::left::{Ages, LeftPeer};
+use super::mac::{COOKIE_LIFE, Cookie, Marker};
 use super::noise::Initiating;
 use super::session::Session;
 use super::timers::{Marks, Trying, View};
@@ -92,8 +93,19 @@ pub struct Handshake {
     pub attempt: Option<Box<Attempt>>,
     pub heard: Tai64n,
     pub allowed: Vec<IpNet>,
+    /// Of the last handshake message to them: what a cookie is about. None once one has come.
+    pub sent_mac1: Option<[u8; 16]>,
     /// What they want to see, and since when we have it, milliseconds.
     pub cookie: Option<(Cookie, u64)>,
+}
+
+impl Handshake {
+    /// Marks a handshake message to them, with their cookie if we have one.
+    pub fn seal(&mut self, marker: &Marker, message: &mut [u8], now: u64) {
+        let life = COOKIE_LIFE.as_millis() as u64;
+        let cookie = self.cookie.filter(|(_, since)| now < since + life).map(|(cookie, _)| cookie);
+        self.sent_mac1 = Some(marker.seal(message, cookie.as_ref()));
+    }
 }
 
 #[derive(Debug)]
@@ -101,8 +113,6 @@ pub struct Attempt {
     pub initiating: Initiating,
     /// What we call the session to be.
     pub local: u32,
-    /// Of the message that was sent: what a cookie is about.
-    pub mac1: [u8; 16],
     pub trying: Trying,
     pub sent: u64,
 }
@@ -237,6 +247,63 @@ impl Peer {
     pub fn waited(&self) -> VecDeque<Vec<u8>> {
         let waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner).take();
         waiting.map(|waiting| waiting.packets).unwrap_or_default()
+    }
+
+    /// For a successor. From then on the sessions are another's: there are none here any more.
+    pub fn leave(&self, now: u64) -> LeftPeer {
+        let handshake = self.handshake();
+        let Sessions { current, previous, next } = std::mem::take(&mut *self.sessions_mut());
+        let Endpoint { now: endpoint, given } = *self.endpoint.lock().unwrap_or_else(PoisonError::into_inner);
+        let (unanswered, unreplied, passed) = self.marks.view();
+        let age = |time: u64| (time > 0).then(|| now.saturating_sub(time));
+        LeftPeer {
+            key: self.key,
+            endpoint,
+            given,
+            heard: handshake.heard,
+            received_bytes: self.received_bytes.load(Relaxed),
+            sent_bytes: self.sent_bytes.load(Relaxed),
+            ages: Ages {
+                agreed: age(self.agreed.load(Relaxed)),
+                unanswered: age(unanswered),
+                unreplied: age(unreplied),
+                passed: age(passed),
+            },
+            wanting: handshake.attempt.is_some(),
+            sessions: [current, previous, next].map(|session| session.map(|session| session.leave(now))),
+        }
+    }
+
+    /// Goes on with what a predecessor has left, if nothing was agreed on with the peer since. Answers the sessions that are in use from now on.
+    pub fn resume(&self, left: LeftPeer, now: u64) -> Vec<Arc<Session>> {
+        let time = |age: Option<u64>| age.map_or(0, |age| now.saturating_sub(age).max(1));
+        let mut endpoint = self.endpoint.lock().unwrap_or_else(PoisonError::into_inner);
+        // What was learned counts, unless the owner says otherwise since.
+        if endpoint.given.is_none() || endpoint.given == left.given {
+            *endpoint = Endpoint { now: left.endpoint, given: left.given };
+        }
+        drop(endpoint);
+        let mut handshake = self.handshake();
+        handshake.heard = handshake.heard.max(left.heard);
+        let mut sessions = self.sessions_mut();
+        if handshake.removed || [&sessions.current, &sessions.previous, &sessions.next].into_iter().any(Option::is_some) {
+            return Vec::new();
+        }
+        self.received_bytes.fetch_add(left.received_bytes, Relaxed);
+        self.sent_bytes.fetch_add(left.sent_bytes, Relaxed);
+        self.agreed.store(time(left.ages.agreed), Relaxed);
+        self.marks.resume(time(left.ages.unanswered), time(left.ages.unreplied), time(left.ages.passed));
+        let [current, previous, next] =
+            left.sessions.map(|left| Session::resume(left?, now).ok().filter(|session| session.is_alive(now)).map(Arc::new));
+        *sessions = Sessions { current, previous, next };
+        [&sessions.current, &sessions.previous, &sessions.next].into_iter().flatten().cloned().collect()
+    }
+
+    /// Takes a session out, wherever it is.
+    pub fn give_up(&self, session: &Arc<Session>) {
+        let mut sessions = self.sessions_mut();
+        let Sessions { current, previous, next } = &mut *sessions;
+        [current, previous, next].into_iter().for_each(|slot| _ = slot.take_if(|known| Arc::ptr_eq(known, session)));
     }
 
     pub fn status(&self, now: u64) -> PeerStatus {

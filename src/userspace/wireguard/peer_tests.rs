@@ -11,7 +11,7 @@ fn peer() -> Peer {
 
 fn session(local: u32, initiator: bool, created: u64) -> Arc<Session> {
     let keys = Keys { seal: Zeroizing::new([1; 32]), open: Zeroizing::new([2; 32]) };
-    Arc::new(Session::new(&keys, local, 0, initiator, created).unwrap())
+    Arc::new(Session::new(keys, local, 0, initiator, created).unwrap())
 }
 
 fn locals(sessions: Vec<Arc<Session>>) -> Vec<u32> {

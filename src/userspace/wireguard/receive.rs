@@ -5,8 +5,8 @@ use super::super::coalesce::{Candidate, Coalescer, lead};
 use super::counters::DropReason;
 use super::handshake;
 use super::inbox::Received;
-use super::mac::Marker;
-use super::message::{Message, parse};
+use super::mac::{self, Marker};
+use super::message::{Message, parse, word};
 use super::peer::Peer;
 use super::sealer::{Sealer, send_one};
 use super::session::{REKEY_LATE, Session};
@@ -254,32 +254,53 @@ fn admit(
     bytes: &[u8],
     now: u64,
 ) -> Result<(), DropReason> {
+    let awaited = |local| interface.held(local).ok_or(DropReason::UnknownSession);
     match message {
         Message::Initiation(_) => {
             if !interface.marker.is_sealed(bytes) {
                 return Err(DropReason::BadMac);
             }
-            if !shared.buckets.lock().unwrap_or_else(PoisonError::into_inner).take(source.ip(), now) {
-                return Err(DropReason::RateLimited);
+            knock(shared, interface, source, bytes, now)?;
+        }
+        // Whoever does not know one of our numbers, which are at random, has no business with that thread.
+        Message::Response(response) => {
+            if !interface.marker.is_sealed(bytes) {
+                return Err(DropReason::BadMac);
             }
-            if shared.inbox.is_loaded() {
-                let random = |room: &mut [u8]| getrandom::fill(room).is_ok();
-                let cookie = interface.baker.lock().unwrap_or_else(PoisonError::into_inner).cookie(source, now, random);
-                let cookie = cookie.ok_or(DropReason::Overload)?;
-                if !Marker::proves(bytes, &cookie) {
-                    let mut nonce = [0; 24];
-                    if random(&mut nonce) {
-                        send_one(interface, source, &interface.marker.cookie_reply(bytes, &cookie, nonce));
-                    }
-                    return Err(DropReason::Overload);
-                }
+            if awaited(word(*response, 8))?.session.is_some() {
+                return Err(DropReason::UnknownSession);
             }
         }
-        Message::Response(_) if !interface.marker.is_sealed(bytes) => return Err(DropReason::BadMac),
-        Message::Response(_) | Message::Cookie(_) | Message::Data { .. } => {}
+        Message::Cookie(reply) => drop(awaited(mac::receiver(reply))?),
+        Message::Data { .. } => {}
     }
     let received = Received { interface: interface.clone(), source, bytes: bytes.into() };
     if shared.inbox.message(received) { Ok(()) } else { Err(DropReason::Overload) }
+}
+
+/// Whether an initiation may be looked into, which is dear. Under load its sender must first show that it is where it says, and only then counts as
+/// one of those whose initiations are counted: there is no room for all the addresses that a flood may claim.
+fn knock(shared: &Shared, interface: &Interface, source: SocketAddr, bytes: &[u8], now: u64) -> Result<(), DropReason> {
+    let mut buckets = shared.buckets.lock().unwrap_or_else(PoisonError::into_inner);
+    if buckets.is_empty_for(source.ip(), now) {
+        return Err(DropReason::RateLimited);
+    }
+    if !shared.inbox.is_loaded() && buckets.has_room_for(source.ip(), now) {
+        return if buckets.take(source.ip(), now) { Ok(()) } else { Err(DropReason::RateLimited) };
+    }
+    drop(buckets);
+    let random = |room: &mut [u8]| getrandom::fill(room).is_ok();
+    let cookie = interface.baker.lock().unwrap_or_else(PoisonError::into_inner).cookie(source, now, random);
+    let cookie = cookie.ok_or(DropReason::Overload)?;
+    if Marker::proves(bytes, &cookie) {
+        let passes = shared.buckets.lock().unwrap_or_else(PoisonError::into_inner).take(source.ip(), now);
+        return if passes { Ok(()) } else { Err(DropReason::RateLimited) };
+    }
+    let mut nonce = [0; 24];
+    if random(&mut nonce) {
+        send_one(interface, source, &interface.marker.cookie_reply(bytes, &cookie, nonce));
+    }
+    Err(DropReason::Overload)
 }
 
 /// Notes that something authentic came from a peer.

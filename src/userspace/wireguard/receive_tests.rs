@@ -1,6 +1,7 @@
 use super::*;
 use crate::model::{PrivateKey, PublicKey};
 use crate::userspace::wireguard::event::Events;
+use crate::userspace::wireguard::inbox::Work;
 use crate::userspace::wireguard::limit::Limit;
 use crate::userspace::wireguard::message::{DATA_HEADER_LEN, DATA_OVERHEAD, TAG_LEN};
 use crate::userspace::wireguard::noise::Keys;
@@ -42,10 +43,10 @@ fn bench() -> Bench {
     interface.table_mut().set(key(3), &allowed("10.64.1.0/24")).unwrap();
     let keys = |a: u8, b: u8| Keys { seal: Zeroizing::new([a; 32]), open: Zeroizing::new([b; 32]) };
     let local = interface.reserve(&peer).unwrap();
-    let ours = Arc::new(Session::new(&keys(8, 9), local, 77, false, shared.now()).unwrap());
+    let ours = Arc::new(Session::new(keys(8, 9), local, 77, false, shared.now()).unwrap());
     interface.hold(&peer, &ours);
     peer.answered(ours);
-    let theirs = Session::new(&keys(9, 8), 77, local, true, shared.now()).unwrap();
+    let theirs = Session::new(keys(9, 8), 77, local, true, shared.now()).unwrap();
     Bench { shared, interface, receiver: Receiver::new(0), theirs }
 }
 
@@ -136,16 +137,80 @@ fn a_silent_interface_hears_nothing() {
 #[test]
 fn one_source_may_not_send_as_many_initiations_as_it_likes() {
     let mut bench = bench();
-    let mut message = [0; 148];
-    message[0] = 1;
-    bench.interface.marker.seal(&mut message, None);
+    let message = bench.forged(0);
     bench.receive(&[(message.repeat(9), 148, false)]);
     assert_eq!(bench.dropped(), [(DropReason::RateLimited, 4)]);
-    let waiting = std::iter::from_fn(|| match bench.shared.inbox.next(|| u64::MAX) {
-        crate::userspace::wireguard::inbox::Work::Message(received) => Some(received),
-        _ => None,
-    });
-    assert_eq!(waiting.take(5).map(|received| received.bytes.len()).sum::<usize>(), 5 * 148);
+    assert_eq!(bench.waiting().iter().map(|received| received.bytes.len()).sum::<usize>(), 5 * 148);
+}
+
+impl Bench {
+    /// The handshake messages that wait for the control thread.
+    fn waiting(&self) -> Vec<Received> {
+        let inbox = &self.shared.inbox;
+        (0..inbox.waiting()).map(|_| if let Work::Message(received) = inbox.next(|| 0) { received } else { panic!("no message") }).collect()
+    }
+
+    /// An initiation of which nothing is right but its first mac.
+    fn forged(&self, seed: u8) -> [u8; 148] {
+        let mut message = [seed; 148];
+        message[..4].copy_from_slice(&[1, 0, 0, 0]);
+        self.interface.marker.seal(&mut message, None);
+        message
+    }
+}
+
+/// Otherwise whoever knows our public key could fill the queue of those who wait for the control thread.
+#[test]
+fn answers_that_nobody_waits_for_do_not_wait_for_the_control_thread() {
+    let mut bench = bench();
+    let peer = bench.interface.table().peer(&key(2)).unwrap().clone();
+    let awaited = bench.interface.reserve(&peer).unwrap();
+    let message = |kind: u8, len: usize, at: usize, number: u32| {
+        let mut bytes = vec![0; len];
+        bytes[0] = kind;
+        bytes[at..at + 4].copy_from_slice(&number.to_le_bytes());
+        if kind == 2 {
+            bench.interface.marker.seal(&mut bytes, None);
+        }
+        (bytes, len, false)
+    };
+    let session = word(&bench.seal(b""), 4);
+    let slots = [
+        message(2, 92, 8, awaited.wrapping_add(1)),
+        // That one has been answered.
+        message(2, 92, 8, session),
+        message(2, 92, 8, awaited),
+        message(3, 64, 4, awaited.wrapping_add(1)),
+        message(3, 64, 4, awaited),
+        // About our answer to their initiation.
+        message(3, 64, 4, session),
+    ];
+    bench.receive(&slots);
+    assert_eq!(bench.waiting().iter().map(|received| received.bytes[0]).collect::<Vec<_>>(), [2, 3, 3]);
+    assert_eq!(bench.dropped(), [(DropReason::UnknownSession, 3)]);
+}
+
+/// A flood from addresses that are not its own takes nobody's room among those whose initiations are counted.
+#[test]
+fn under_load_only_who_is_where_it_says_is_counted() {
+    let mut bench = bench();
+    for n in 0..128 {
+        let received = Received { interface: bench.interface.clone(), source: SOURCE.parse().unwrap(), bytes: Box::new([n]) };
+        assert!(bench.shared.inbox.message(received));
+    }
+    let message = bench.forged(7);
+    bench.receive(&[(message.repeat(9), 148, false)]);
+    let source: SocketAddr = SOURCE.parse().unwrap();
+    assert_eq!(bench.dropped(), [(DropReason::Overload, 9)], "sent cookies");
+    // All of the five that it may send are left.
+    let cookie = bench.interface.baker.lock().unwrap().cookie(source, bench.shared.now(), |_| false).unwrap();
+    let mut proven = message;
+    bench.interface.marker.seal(&mut proven, Some(&cookie));
+    bench.receive(&[(proven.repeat(9), 148, false)]);
+    assert_eq!(bench.dropped(), [(DropReason::RateLimited, 4), (DropReason::Overload, 9)]);
+    // Who has none left is not even sent a cookie.
+    bench.receive(&[(message.repeat(3), 148, false)]);
+    assert_eq!(bench.dropped(), [(DropReason::RateLimited, 7), (DropReason::Overload, 9)]);
 }
 
 fn datagram() -> impl Strategy<Value = (u8, Vec<u8>, prop::sample::Index, u8)> {

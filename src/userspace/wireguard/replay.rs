@@ -3,9 +3,10 @@
 /// Counters that may come late: as many as other implementations allow.
 pub const WINDOW: u64 = (WORDS as u64 - 1) * 64;
 
-const WORDS: usize = 128;
+/// Words of the bitmap.
+pub const WORDS: usize = 128;
 
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Replay {
     /// One more than the greatest counter seen.
     next: u64,
@@ -19,6 +20,18 @@ impl Default for Replay {
 }
 
 impl Replay {
+    /// One more than the greatest counter seen, and the bitmap as far as it has been in use.
+    pub fn parts(&self) -> (u64, &[u64]) {
+        (self.next, &self.seen[..used(self.next)])
+    }
+
+    /// What [`Replay::parts`] gave; none for what it never gives.
+    pub fn from_parts(next: u64, words: &[u64]) -> Option<Self> {
+        let mut seen = [0; WORDS];
+        seen.get_mut(..used(next)).filter(|used| used.len() == words.len())?.copy_from_slice(words);
+        Some(Self { next, seen })
+    }
+
     /// Whether this counter is new and not too old; it is seen from now on.
     pub fn accept(&mut self, counter: u64) -> bool {
         if counter.saturating_add(WINDOW) < self.next {
@@ -38,6 +51,11 @@ impl Replay {
         *word |= bit;
         new
     }
+}
+
+/// Words that have been in use, if this counter is next.
+fn used(next: u64) -> usize {
+    next.div_ceil(64).min(WORDS as u64) as usize
 }
 
 fn slot(word: u64) -> usize {
@@ -72,6 +90,9 @@ mod tests {
                 let fresh = counter + WINDOW >= next && seen.insert(counter);
                 prop_assert_eq!(replay.accept(counter), fresh, "counter {} when {} was next", counter, next);
                 next = next.max(counter + 1);
+                let (parts, words) = replay.parts();
+                let copy = Replay::from_parts(parts, words);
+                prop_assert_eq!(copy.as_ref(), Some(&replay));
             }
         }
     }

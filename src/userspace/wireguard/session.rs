@@ -2,6 +2,7 @@
 //! as long as a bit is looked at; neither holds one over the cipher.
 
 use super::counters::DropReason;
+use super::left::LeftSession;
 use super::message::{DATA_HEADER_LEN, DATA_OVERHEAD, TAG_LEN, data_header};
 use super::noise::Keys;
 use super::replay::Replay;
@@ -32,6 +33,8 @@ pub struct Session {
     pub initiator: bool,
     /// Milliseconds.
     pub created: u64,
+    /// For whoever goes on with it when this process has ended.
+    keys: Keys,
     seal: LessSafeKey,
     open: LessSafeKey,
     counter: AtomicU64,
@@ -41,19 +44,41 @@ pub struct Session {
 }
 
 impl Session {
-    pub fn new(keys: &Keys, local: u32, remote: u32, initiator: bool, now: u64) -> Result<Session, Unspecified> {
+    pub fn new(keys: Keys, local: u32, remote: u32, initiator: bool, now: u64) -> Result<Session, Unspecified> {
+        let (age, counter, replay, confirmed) = (0, 0, Replay::default(), initiator);
+        Self::resume(LeftSession { keys, local, remote, initiator, confirmed, age, counter, replay }, now)
+    }
+
+    /// Goes on with what a predecessor has left, as old as it says.
+    pub fn resume(left: LeftSession, now: u64) -> Result<Session, Unspecified> {
+        let LeftSession { keys, local, remote, initiator, confirmed, age, counter, replay } = left;
         let key = |bytes: &[u8; 32]| UnboundKey::new(&CHACHA20_POLY1305, bytes).map(LessSafeKey::new);
         Ok(Session {
             local,
             remote,
             initiator,
-            created: now,
+            created: now.saturating_sub(age),
             seal: key(&keys.seal)?,
             open: key(&keys.open)?,
-            counter: AtomicU64::new(0),
-            replay: Mutex::default(),
-            confirmed: AtomicBool::new(initiator),
+            keys,
+            counter: AtomicU64::new(counter),
+            replay: Mutex::new(replay),
+            confirmed: AtomicBool::new(confirmed),
         })
+    }
+
+    /// For a successor. It has to be the last that is done with this session: from then on its counters are another's.
+    pub fn leave(&self, now: u64) -> LeftSession {
+        LeftSession {
+            keys: self.keys.clone(),
+            local: self.local,
+            remote: self.remote,
+            initiator: self.initiator,
+            confirmed: self.confirmed.load(Relaxed),
+            age: self.age(now),
+            counter: self.counter.load(Relaxed),
+            replay: self.replay.lock().unwrap_or_else(PoisonError::into_inner).clone(),
+        }
     }
 
     pub fn age(&self, now: u64) -> u64 {
@@ -131,7 +156,7 @@ mod tests {
 
     fn pair() -> [Session; 2] {
         let keys = |a: u8, b: u8| Keys { seal: Zeroizing::new([a; 32]), open: Zeroizing::new([b; 32]) };
-        [Session::new(&keys(1, 2), 5, 6, true, 1_000).unwrap(), Session::new(&keys(2, 1), 6, 5, false, 1_000).unwrap()]
+        [Session::new(keys(1, 2), 5, 6, true, 1_000).unwrap(), Session::new(keys(2, 1), 6, 5, false, 1_000).unwrap()]
     }
 
     fn sealed(session: &Session, inner: &[u8]) -> Vec<u8> {
@@ -175,6 +200,20 @@ mod tests {
         assert_eq!(a.keepalive(), Err(DropReason::Expired));
         assert_eq!(a.keepalive(), Err(DropReason::Expired));
         assert!(!a.is_alive(1_000));
+    }
+
+    #[test]
+    fn a_successor_goes_on_where_the_session_was_left() {
+        let [a, b] = pair();
+        let (first, mut late) = (sealed(&a, b"first"), sealed(&a, b"late"));
+        assert!(open(&b, &mut first.clone()).is_ok());
+        // Left at 2,000 by one clock, resumed at 50,000 by another.
+        let [a, b] = [a, b].map(|session| Session::resume(session.leave(2_000), 50_000).unwrap());
+        assert_eq!((a.age(50_000), a.initiator, b.initiator), (1_000, true, false));
+        assert_eq!((a.confirmed.load(Relaxed), b.confirmed.load(Relaxed)), (true, false));
+        assert_eq!(open(&b, &mut first.clone()), Err(DropReason::Replayed));
+        assert_eq!(open(&b, &mut late), Ok(b"late".to_vec()));
+        assert_eq!(parse(&sealed(&a, b"x")), Ok(Message::Data { receiver: b.local, counter: 2 }));
     }
 
     #[test]

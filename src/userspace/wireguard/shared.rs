@@ -129,6 +129,14 @@ impl Interface {
         }
     }
 
+    /// Goes on with a number of a predecessor's; whether it stood for nothing yet.
+    pub fn hold_anew(&self, peer: &Arc<Peer>, session: &Arc<Session>) -> bool {
+        let mut held = self.held.write().unwrap_or_else(PoisonError::into_inner);
+        let std::collections::hash_map::Entry::Vacant(place) = held.entry(session.local) else { return false };
+        place.insert(Held { peer: peer.clone(), session: Some(session.clone()) });
+        true
+    }
+
     pub fn hold(&self, peer: &Arc<Peer>, session: &Arc<Session>) {
         let held = Held { peer: peer.clone(), session: Some(session.clone()) };
         self.held.write().unwrap_or_else(PoisonError::into_inner).insert(session.local, held);
@@ -204,6 +212,9 @@ impl Interface {
     }
 }
 
+/// Milliseconds before a device was made that it can tell of: sessions of a predecessor are older than it.
+const BEFORE: u64 = 1 << 40;
+
 #[derive(Debug)]
 pub struct Shared {
     clocks: Clocks,
@@ -228,9 +239,9 @@ impl Shared {
         }
     }
 
-    /// Milliseconds since the device was made, and one: 0 is never.
+    /// Milliseconds since [`BEFORE`] the device was made: 0 is never.
     pub fn now(&self) -> u64 {
-        (self.clocks.now)().saturating_duration_since(self.started).as_millis() as u64 + 1
+        (self.clocks.now)().saturating_duration_since(self.started).as_millis() as u64 + BEFORE
     }
 
     /// Since 1970.

@@ -83,6 +83,13 @@ impl Marks {
         self.unreplied.store(0, Relaxed);
     }
 
+    /// What a predecessor had noted, as times of this device's.
+    pub fn resume(&self, unanswered: u64, unreplied: u64, passed: u64) {
+        self.unanswered.store(unanswered, Relaxed);
+        self.unreplied.store(unreplied, Relaxed);
+        self.passed.store(passed, Relaxed);
+    }
+
     pub fn view(&self) -> (u64, u64, u64) {
         (self.unanswered.load(Relaxed), self.unreplied.load(Relaxed), self.passed.load(Relaxed))
     }
