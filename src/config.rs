@@ -15,6 +15,7 @@ mod ha;
 mod host;
 mod node;
 mod peers;
+mod registry;
 mod space;
 #[cfg(test)]
 mod tests;
@@ -25,6 +26,7 @@ mod values;
 
 pub use directory::{Database, Directory, Oidc, PostgresUrl, Tls};
 pub use fault::{Fault, Faults};
+pub use registry::{DirectoryAt, HostDirectory, STATE_DIR};
 pub use space::{NEVER_ALLOWED, UNUSABLE};
 pub use tunnel::{GatewayTunnel, HostKey, HostTunnel, Identity, PeerEnd, TunnelKind};
 pub use types::*;

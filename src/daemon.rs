@@ -18,6 +18,7 @@ pub mod reconcile;
 pub mod rights;
 pub mod serve;
 pub mod sockets;
+pub mod state_file;
 pub mod store;
 pub mod succession;
 

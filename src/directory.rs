@@ -15,6 +15,7 @@ pub mod oidc;
 pub mod proof;
 pub mod refusal;
 mod serve;
+pub mod session;
 pub mod store;
 mod tls;
 pub mod token;

@@ -33,6 +33,7 @@ mod flows;
 pub mod ha;
 mod peering;
 pub mod peers;
+pub mod registry;
 pub mod sessions;
 mod tunnels;
 
@@ -337,6 +338,7 @@ fn differs(old: &Gateway, new: &Gateway) -> Vec<&'static str> {
         ("whether there is `ha`", old.ha.is_some() != new.ha.is_some()),
         ("`ha.cast`", cast),
         ("`ha.sync_port`", port),
+        ("`directory`", old.directory != new.directory),
     ];
     all.into_iter().filter_map(|(name, differs)| differs.then_some(name)).collect()
 }

@@ -139,6 +139,8 @@ async fn gateway(world: &World, way: Way) -> gateway::Node {
             admin: "127.0.0.1:0".parse().unwrap(),
             ha: None,
             tenants: vec![tenant(0, Snat::To { address: [172, 16, 101, 10].into(), ports }), tenant(1, Snat::Masquerade { ports })],
+            directory: None,
+            idle: std::time::Duration::from_secs(300),
             peers: vec![StaticPeer { host: name("h"), end, inner: inner(9).into() }],
         },
     )
@@ -171,6 +173,7 @@ async fn host(world: &World, way: Way) -> host::Node {
             runtime_dir: dir.into(),
             admin: "127.0.0.1:0".parse().unwrap(),
             wireguard: (way.tunnel == TunnelKind::Wireguard).then(|| HostKey { private_key: key_file(world, 9), port: 51820 }),
+            directory: None,
             tenants: vec![tenant(1), tenant(2)],
         },
     )

@@ -279,7 +279,7 @@ impl Decoder {
 }
 
 /// Whether a URL leads to this machine and nowhere else: loopback, or (PostgreSQL's) a socket's directory.
-fn local(url: &Url) -> bool {
+pub(super) fn local(url: &Url) -> bool {
     let name = url.host_str().unwrap_or_default().trim_matches(['[', ']']);
     let loopback = name == "localhost" || name.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback());
     let mut named = url.query_pairs().filter(|(key, _)| matches!(&**key, "host" | "hostaddr")).peekable();

@@ -5,6 +5,7 @@ use super::decode::{At, Decoder, Field, Shape, Table};
 use super::ha::{Group, Local, SHARDS, TenantParts};
 use super::node::Node;
 use super::peers::Known;
+use super::registry;
 use super::space::{never_allowed, overlap};
 use super::track::{self, Place};
 use super::tunnel::WIREGUARD;
@@ -23,6 +24,8 @@ pub(super) const GATEWAY: Shape = Shape {
         Field::optional("runtime_dir", "runtime_dir: /run/portway"),
         Field::optional("admin", "admin: 127.0.0.1:9470"),
         Field::optional("ha", "ha: { nodes: { gw-a1: 10.9.0.1, gw-a2: 10.9.0.2 }, keys: [{ id: 1, file: /etc/portway/ha.key }] }"),
+        Field::optional("directory", registry::OF_GATEWAY),
+        Field::optional("idle", "idle: 5m"),
         Field::required("tenants", "tenants: [{ name: acme, ... }]"),
     ],
 };
@@ -84,6 +87,7 @@ impl Decoder {
         known.locals.extend(platform.address.map(|address| (address, Local::Own)));
         let (place, own) = (table.place("ha"), name.as_ref().map(|name| &name.value));
         let ha = self.field_or(&table, "ha", None, |d, node| d.ha(node, place, own, &platform, &mut known.locals).map(Some));
+        let directory = self.gateway_directory(&table, platform.tunnel);
         let group = Group::new(table.written("ha"), ha.as_ref().and_then(Option::as_ref));
         let tenants_place = table.place("tenants");
         let tenants = self.field(&table, "tenants", |d, node| d.gateway_tenants(node, &platform, group, &mut known));
@@ -91,6 +95,7 @@ impl Decoder {
             Some(peers) => self.peers(peers, platform.tunnel, &known),
             None => Some(Vec::new()),
         };
+        let directory = directory?;
         let gateway = Gateway {
             node: name?.value,
             platform: platform.whole()?,
@@ -100,6 +105,8 @@ impl Decoder {
             ha: ha?,
             tenants: tenants?,
             peers: peers?,
+            directory: directory.0,
+            idle: directory.1,
         };
         let shards = gateway.served().count();
         if shards > usize::from(Slot::MAX.get()) {

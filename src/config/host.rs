@@ -3,11 +3,13 @@
 use super::common::{PlatformParts, Seen};
 use super::decode::{At, Decoder, Field, Shape, Table};
 use super::node::Node;
+use super::registry::{OF_HOST, STATE_DIR};
 use super::space::never_allowed;
 use super::{Host, HostShard, HostTenant};
 use crate::model::{GreKey, ShardId, Slot, TenantName};
 use ipnet::IpNet;
 use std::net::IpAddr;
+use std::path::Path;
 
 const HOST: Shape = Shape {
     what: "`host`",
@@ -19,7 +21,8 @@ const HOST: Shape = Shape {
         Field::optional("backend", "backend: auto"),
         Field::optional("runtime_dir", "runtime_dir: /run/portway"),
         Field::optional("admin", "admin: 127.0.0.1:9471"),
-        Field::required("tenants", "tenants: [{ name: acme, ... }]"),
+        Field::optional("directory", OF_HOST),
+        Field::optional("tenants", "tenants: [{ name: acme, ... }]"),
     ],
 };
 
@@ -29,7 +32,7 @@ const TENANT: Shape = Shape {
         Field::required("name", "name: acme"),
         Field::optional("key", "key: 7"),
         Field::required("cidrs", "cidrs: [172.16.0.0/16]"),
-        Field::required("shards", "shards: [{ shard: 0, gateway: 10.9.0.1, inner: 10.64.0.9 }]"),
+        Field::optional("shards", SHARDS),
     ],
 };
 
@@ -42,6 +45,8 @@ const SHARD: Shape = Shape {
         Field::optional("wireguard", "wireguard: { public_key: KEY }"),
     ],
 };
+
+const SHARDS: &str = "shards: [{ shard: 0, gateway: 10.9.0.1, inner: 10.64.0.9 }]";
 
 /// What of a tenant its shards are made of, as far as it could be decoded.
 struct TenantParts<'a> {
@@ -69,11 +74,21 @@ impl Decoder {
         let table = self.table(node, &HOST, place)?;
         let name = self.field(&table, "node", |d, node| d.parsed(node, "`node`", "node: host-1"));
         let platform = self.platform(&table);
-        let wireguard = self.host_key(&table, platform.tunnel);
+        let directory = self.host_directory(&table, platform.tunnel, |d, node| d.tunnelled(node, &platform));
+        let state_dir = match &directory {
+            Some(directory) => directory.as_ref().map(|directory| directory.at.state_dir.as_path()),
+            // What is wrong with it was told.
+            None => Some(Path::new(STATE_DIR)),
+        };
+        let wireguard = self.host_key(&table, platform.tunnel, state_dir);
         let backend = self.backend(&table);
         let runtime_dir = self.runtime_dir(&table);
         let admin = self.admin(&table, 9471);
-        let tenants = self.field(&table, "tenants", |d, node| d.host_tenants(node, &platform));
+        let asks = table.written("directory");
+        if !asks && !table.written("tenants") {
+            self.fault(place, "`host` lacks `tenants`", "add `tenants: [{ name: acme, ... }]`, or a `directory` that knows them");
+        }
+        let tenants = self.field_or(&table, "tenants", Vec::new(), |d, node| d.host_tenants(node, &platform, asks));
         Some(Host {
             node: name?.value,
             platform: platform.whole()?,
@@ -81,13 +96,15 @@ impl Decoder {
             runtime_dir: runtime_dir?,
             admin: admin?,
             wireguard: wireguard?,
+            directory: directory?,
             tenants: tenants?,
         })
     }
 
-    fn host_tenants(&mut self, node: &Node, platform: &PlatformParts) -> Option<Vec<HostTenant>> {
+    fn host_tenants(&mut self, node: &Node, platform: &PlatformParts, directory: bool) -> Option<Vec<HostTenant>> {
         let mut seen = SeenTenants { names: Seen::new("the tenant name"), keys: Seen::new("key") };
-        let tenants = self.items(node, "`tenants`", "- { name: acme, ... }", |d, item| d.host_tenant(item, platform, &mut seen))?;
+        let tenants =
+            self.items(node, "`tenants`", "- { name: acme, ... }", |d, item| d.host_tenant(item, platform, directory, &mut seen))?;
         let tunnels: usize = tenants.iter().map(|tenant| tenant.shards.len()).sum();
         if tunnels > usize::from(Slot::MAX.get()) {
             let what = format!("{tunnels} shards of all tenants are more than a node can serve");
@@ -96,7 +113,7 @@ impl Decoder {
         Some(tenants)
     }
 
-    fn host_tenant(&mut self, node: &Node, platform: &PlatformParts, seen: &mut SeenTenants) -> Option<HostTenant> {
+    fn host_tenant(&mut self, node: &Node, platform: &PlatformParts, directory: bool, seen: &mut SeenTenants) -> Option<HostTenant> {
         let table = self.table(node, &TENANT, node.span)?;
         let name = self.field(&table, "name", |d, node| d.parsed(node, "`name`", "name: acme"));
         self.unique(&mut seen.names, name.as_ref(), "write all shards of a tenant in one entry");
@@ -111,7 +128,10 @@ impl Decoder {
             gateways: Seen::new(format!("{of}gateway")),
             inner: Seen::new(format!("{of}inner address")),
         };
-        let shards = self.field(&table, "shards", |d, node| {
+        if !directory && !table.written("shards") {
+            self.fault(table.span, "this tenant lacks `shards`", format!("add `{SHARDS}`"));
+        }
+        let shards = self.field_or(&table, "shards", Vec::new(), |d, node| {
             d.items(node, "`shards`", "- { shard: 0, gateway: 10.9.0.1, inner: 10.64.0.9 }", |d, item| {
                 d.host_shard(item, &own, &mut shards_seen)
             })

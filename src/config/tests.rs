@@ -4,6 +4,7 @@ mod directory;
 mod gateway;
 mod ha;
 mod host;
+mod registry;
 mod track;
 mod tunnel;
 mod yaml;

@@ -7,7 +7,7 @@ use crate::model::{GreKey, PublicKey, ShardId, Slot};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::net::IpAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// The kind of all tunnels of a node.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -117,7 +117,11 @@ impl fmt::Display for Identity {
     }
 }
 
-const FIRST_PORT: u16 = 51820;
+/// Of the first tunnel.
+pub const FIRST_PORT: u16 = 51820;
+
+/// In the state directory of a host that has enrolled.
+pub const ENROLLED_KEY: &str = "host.key";
 
 const GATEWAY_KEY: Shape = Shape {
     what: "`wireguard`",
@@ -126,7 +130,7 @@ const GATEWAY_KEY: Shape = Shape {
 
 const HOST_KEY: Shape = Shape {
     what: "`wireguard`",
-    fields: &[Field::required("private_key", "private_key: /etc/portway/host.key"), Field::optional("port", "port: 51820")],
+    fields: &[Field::optional("private_key", "private_key: /etc/portway/host.key"), Field::optional("port", "port: 51820")],
 };
 
 const HOST_TUNNEL: Shape = Shape {
@@ -197,21 +201,31 @@ impl Decoder {
         }
     }
 
-    pub fn host_key(&mut self, role: &Table<'_>, kind: Option<TunnelKind>) -> Option<Option<HostKey>> {
+    /// `state_dir`: where `portway enroll` left the key, if a directory is asked.
+    pub fn host_key(&mut self, role: &Table<'_>, kind: Option<TunnelKind>, state_dir: Option<&Path>) -> Option<Option<HostKey>> {
         if kind? == TunnelKind::Gre {
             self.without_wireguard(role);
             return Some(None);
         }
         let place = role.place("wireguard");
+        let enrolled = state_dir.map(|dir| dir.join(ENROLLED_KEY));
+        if let (Some(private_key), false) = (&enrolled, role.written("wireguard")) {
+            return Some(Some(HostKey { private_key: private_key.clone(), port: FIRST_PORT }));
+        }
         let node = self.wireguard(role, "`host`", "wireguard: { private_key: /etc/portway/host.key }")?;
         let table = self.table(node, &HOST_KEY, place)?;
-        let private_key = self.field(&table, "private_key", |d, node| d.absolute(node, "private_key", "/etc/portway/host.key"));
+        if enrolled.is_none() && !table.written("private_key") {
+            self.fault(place, "`wireguard` lacks `private_key`", "add `private_key: /etc/portway/host.key`");
+        }
+        let private_key = self.field_or(&table, "private_key", enrolled, |d, node| {
+            d.absolute(node, "private_key", "/etc/portway/host.key").map(|at| Some(at.value))
+        });
         // Room for those of all slots.
         let last = u16::MAX - (Slot::MAX.get() - Slot::MIN.get());
         let port = self.field_or(&table, "port", FIRST_PORT, |d, node| {
             u16::try_from(d.number(node, "port", 1..=u64::from(last), ": tunnels' ports follow it")?.value).ok()
         });
-        Some(Some(HostKey { private_key: private_key?.value, port: port? }))
+        Some(Some(HostKey { private_key: private_key??, port: port? }))
     }
 
     pub fn host_tunnel(

@@ -1,5 +1,6 @@
 //! The configuration as validated values. `load` makes them from YAML; nothing else does.
 
+use super::registry::{DirectoryAt, HostDirectory};
 use super::tunnel::{GatewayTunnel, HostKey, HostTunnel, PeerEnd, TunnelKind};
 use crate::model::{
     AdvertInterval, ChecksumForm, Cost, IfName, KeyId, NodeName, PortRange, Priority, ShardId, TenantName, TenantShard, Vrid, VrrpVersion,
@@ -39,6 +40,10 @@ pub struct Gateway {
     pub tenants: Vec<GatewayTenant>,
     /// The function hosts that may send, when there is no directory (`peers: {static: [...]}`).
     pub peers: Vec<StaticPeer>,
+    /// Who knows the other function hosts. With WireGuard tunnels only.
+    pub directory: Option<DirectoryAt>,
+    /// How long a peer that came by the directory may be silent until it is taken from the tunnel; it comes back as easily. 1 s to 24 h, default 5 min.
+    pub idle: Duration,
 }
 
 /// The side toward the other end of the tunnels.
@@ -339,6 +344,9 @@ pub struct Host {
     pub admin: SocketAddr,
     /// With WireGuard tunnels.
     pub wireguard: Option<HostKey>,
+    /// Who knows the gateways. With WireGuard tunnels only.
+    pub directory: Option<HostDirectory>,
+    /// Those without shards have the directory's.
     pub tenants: Vec<HostTenant>,
 }
 

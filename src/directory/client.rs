@@ -18,6 +18,8 @@ use zeroize::Zeroizing;
 
 const CONNECT: Duration = Duration::from_secs(5);
 const PATIENCE: Duration = Duration::from_secs(10);
+/// A connection whose other end is gone without a word is noticed after four times this long.
+const ALIVE: Duration = Duration::from_secs(3);
 /// Bytes of an answer; the longest true one is a page of hosts.
 const LONGEST_ANSWER: usize = 256 * LONGEST_BODY;
 
@@ -87,7 +89,14 @@ impl fmt::Debug for Client {
 }
 
 fn builder() -> reqwest::ClientBuilder {
-    reqwest::Client::builder().connect_timeout(CONNECT).timeout(PATIENCE).redirect(reqwest::redirect::Policy::none()).no_proxy()
+    reqwest::Client::builder()
+        .connect_timeout(CONNECT)
+        .timeout(PATIENCE)
+        .tcp_keepalive(ALIVE)
+        .tcp_keepalive_interval(ALIVE)
+        .tcp_keepalive_retries(3)
+        .redirect(reqwest::redirect::Policy::none())
+        .no_proxy()
 }
 
 impl Client {
@@ -161,8 +170,9 @@ impl Client {
         }
     }
 
-    fn garbage(&self, why: String) -> ClientError {
-        ClientError::Garbage { at: self.base.clone(), why }
+    /// It answers, and not as it should.
+    pub fn garbage(&self, why: impl Into<String>) -> ClientError {
+        ClientError::Garbage { at: self.base.clone(), why: why.into() }
     }
 
     fn read<T: DeserializeOwned>(&self, (_, bytes): (u16, Vec<u8>)) -> Result<T, ClientError> {
@@ -284,9 +294,9 @@ impl Client {
     async fn prove(&self, key: &PrivateKey, name: &NodeName) -> Result<(String, String), ClientError> {
         let token = self.token.as_ref().ok_or_else(|| ClientError::Setup("enrolling takes a token".into()))?;
         let challenge: Challenge = self.send(Method::POST, "/v1/enroll/challenge", &ChallengeSpec { public_key: key.public() }).await?;
-        let nonce = Nonce::parse(&challenge.nonce).ok_or_else(|| self.garbage("no nonce".into()))?;
+        let nonce = Nonce::parse(&challenge.nonce).ok_or_else(|| self.garbage("no nonce"))?;
         let question = Question { nonce, server_key: challenge.server_key };
-        let proof = proof::answer(key, &question, token, name.as_str()).ok_or_else(|| self.garbage("a key of small order".into()))?;
+        let proof = proof::answer(key, &question, token, name.as_str()).ok_or_else(|| self.garbage("a key of small order"))?;
         Ok((challenge.nonce, proof))
     }
 

@@ -1,6 +1,7 @@
 //! The directory as its callers see it: over TLS and its socket, on SQLite and on PostgreSQL.
 
 mod enrolling;
+mod gateways;
 mod hostile;
 mod issuer;
 mod oidc;

@@ -78,6 +78,14 @@ impl Bed {
         Self { running: start(&config, &ahead).await, config, ca, ahead, dir }
     }
 
+    /// Ends it; its address is nobody's until it is up again.
+    pub async fn down(self) -> Down {
+        let Self { running, mut config, ca, ahead, dir } = self;
+        config.listen = running.listen;
+        running.stop().await;
+        Down { config, ca, ahead, dir }
+    }
+
     /// Puts the directory's clock forward.
     pub fn advance(&self, seconds: u64) {
         self.ahead.fetch_add(seconds, Ordering::Relaxed);
@@ -151,6 +159,22 @@ impl Bed {
 
     pub async fn metrics(&self) -> String {
         reqwest::get(format!("http://{}/metrics", self.running.admin)).await.unwrap().text().await.unwrap()
+    }
+}
+
+/// A directory that is down.
+pub struct Down {
+    config: config::Directory,
+    ca: PathBuf,
+    ahead: Arc<AtomicU64>,
+    dir: TempDir,
+}
+
+impl Down {
+    /// At the same address as before.
+    pub async fn up(self) -> Bed {
+        let Self { config, ca, ahead, dir } = self;
+        Bed { running: start(&config, &ahead).await, config, ca, ahead, dir }
     }
 }
 

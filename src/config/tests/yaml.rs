@@ -51,7 +51,7 @@ fn what_is_no_configuration_at_all_is_refused_clearly() {
     f:1:11: this alias stands inside its own anchor; write the value out here
     f:1:1: `host` lacks `node`; add `node: host-1`
     f:1:1: `host` lacks `platform`; add `platform: { interface: eth0, address: 10.9.0.11 }`
-    f:1:1: `host` lacks `tenants`; add `tenants: [{ name: acme, ... }]`
+    f:1:1: `host` lacks `tenants`; add `tenants: [{ name: acme, ... }]`, or a `directory` that knows them
     f:1:9: merge keys (`<<`) are not understood; use an alias for a whole value, or write the keys out
     f:1:3: a key cannot be a list; write a name such as `node:`; a value with brackets needs quotes
     f:23:11: aliases unfold this to more than 10000000 values; use fewer aliases in each other

@@ -28,6 +28,8 @@ fn config() -> Gateway {
         ha: None,
         tenants: vec![tenant(1), tenant(2)],
         peers: vec![peer("file", "10.9.0.11", "t1", &["10.64.0.0/28"])],
+        directory: None,
+        idle: std::time::Duration::from_secs(300),
     }
 }
 

@@ -21,6 +21,7 @@ fn host(shards: u16) -> Host {
         runtime_dir: "/run/portway".into(),
         admin: "127.0.0.1:9471".parse().unwrap(),
         wireguard: None,
+        directory: None,
         tenants: vec![acme],
     }
 }

@@ -43,6 +43,8 @@ pub fn gateway(tenants: &[&str], peers: u8) -> Gateway {
         ha: None,
         tenants: tenants.iter().enumerate().map(tenant).collect(),
         peers: (11..11 + peers).map(peer).collect(),
+        directory: None,
+        idle: std::time::Duration::from_secs(300),
     }
 }
 
