@@ -25,6 +25,7 @@ use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
+use strangers::Strangers;
 use tokio::sync::Notify;
 
 pub mod api;
@@ -36,6 +37,7 @@ mod peering;
 pub mod peers;
 pub mod registry;
 pub mod sessions;
+mod strangers;
 mod tunnels;
 
 /// A gateway's part of the daemon.
@@ -66,6 +68,8 @@ pub struct Node {
     group: Group,
     /// With WireGuard peers.
     sessions: Sessions,
+    /// Peers that nobody has configured.
+    strangers: Strangers,
     /// The fence that should stand, without its text.
     fence: Option<Ruleset>,
     /// It did not stand as it should: leases may be gone with it.
@@ -111,6 +115,7 @@ impl Node {
             revision: 0,
             group: Group::default(),
             sessions: Sessions::default(),
+            strangers: Strangers::default(),
             fence: None,
             fence_was_lost: false,
             regroup: false,
@@ -180,8 +185,7 @@ impl Role for Node {
         let observed = kernel.observe(&self.interest()).await?;
         self.desired(&facts, &observed)?;
         self.path = Path::start(self.carrier, inherited, &self.tunnels())?;
-        self.sessions = self.start_sessions(kernel)?;
-        Ok(())
+        self.start_sessions(kernel)
     }
 
     fn carry(&mut self) -> anyhow::Result<()> {
@@ -220,8 +224,9 @@ impl Role for Node {
         let outers: Vec<IpAddr> = hosts.iter().filter_map(|peer| peer.outer()).collect();
         self.numbers.assign(&outers)?;
         let (config, slots, holds) = (&self.config, &self.slots, self.group.board().holds());
-        let inputs =
-            Inputs { config, carrier: self.carrier, facts, hosts: &hosts, slots, peers: &self.numbers, keys: &self.keys, holds: &holds };
+        let admitted = self.strangers.admitted();
+        let (carrier, peers, keys) = (self.carrier, &self.numbers, &self.keys);
+        let inputs = Inputs { config, carrier, facts, hosts: &hosts, slots, peers, keys, holds: &holds, admitted: &admitted };
         self.mtu = facts.tunnel_mtu(&self.config.platform);
         let desired = desired(&inputs);
         let without_text = |table| desired.tables.get(&table).map(|ruleset: &Ruleset| Ruleset::observed(ruleset.revision()));
@@ -270,6 +275,7 @@ impl Role for Node {
                 self.terms.extend(self.terms_changed(&new, &peers));
                 self.peers = peers;
                 self.config = new;
+                self.strangers.reload(&self.config, &self.keys);
                 self.revision += 1;
                 Ok(())
             }
@@ -294,7 +300,7 @@ impl Role for Node {
             .collect();
         json!({
             "node": self.config.node, "backend": self.carrier.name(), "platform_address": self.config.platform.address,
-            "tunnel_mtu": self.mtu, "tenants": tenants, "peers": self.peers.len(), "userspace": self.path.status(), "wireguard": self.sessions.status().show(), "ha": self.group.status(&self.config),
+            "tunnel_mtu": self.mtu, "tenants": tenants, "peers": self.peers.len(), "userspace": self.path.status(), "wireguard": self.sessions.status().show(), "jit": self.strangers.status(), "ha": self.group.status(&self.config),
         })
     }
 
@@ -304,6 +310,7 @@ impl Role for Node {
         out.gauge("portway_tunnel_mtu_bytes", "Bytes that a packet inside a tunnel may have", &[], f64::from(self.mtu));
         self.path.metrics(out);
         self.sessions.status().metrics(out);
+        self.strangers.metrics(out);
         self.group.metrics(&self.config, out);
     }
 
@@ -319,6 +326,7 @@ impl Role for Node {
 
     async fn stop(&mut self) {
         self.group.stop();
+        self.strangers.stop().await;
         self.sessions.stop();
         self.path.stop();
     }

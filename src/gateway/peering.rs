@@ -11,7 +11,7 @@ use crate::plan::facts::Facts;
 use crate::plan::gateway::Inputs;
 use crate::plan::{State, Step, plan};
 use anyhow::Context;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 impl Node {
     pub fn peers(&self) -> &Peers {
@@ -85,6 +85,7 @@ impl Node {
             peers: &self.numbers,
             keys: &self.keys,
             holds: &holds,
+            admitted: &BTreeMap::new(),
         }
         .peer(peer)
     }

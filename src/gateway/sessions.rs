@@ -11,11 +11,13 @@
 //! some 15 s (WireGuard's paper, section 6.2: Keepalive-Timeout and Rekey-Timeout, to whoever still sends); it is called instead, and back after a round trip.
 
 mod keeper;
+mod shard;
 mod status;
 pub mod tunnels;
 
 use crate::gateway::ha::sync;
-use crate::model::{IfName, PublicKey, TenantShard};
+use crate::gateway::strangers::Way;
+use crate::model::{PrivateKey, PublicKey, Slot, TenantShard};
 use crate::userspace::urgent;
 use crate::userspace::wireguard::Event;
 use crate::wire::sync::peer::PeerState;
@@ -34,9 +36,10 @@ pub use status::Status;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Served {
     pub of: TenantShard,
-    pub interface: IfName,
+    pub slot: Slot,
     /// The shard's own.
-    pub key: PublicKey,
+    pub key: PrivateKey,
+    pub port: u16,
     /// Whether other nodes may have its addresses; if not, they are always here.
     pub shared: bool,
     /// Peers that stand without anybody's asking, and their inner prefixes.
@@ -86,16 +89,17 @@ pub struct Sessions {
 }
 
 impl Sessions {
-    /// `events`: of the device, where this process carries the tunnels.
-    pub fn start(tunnels: Tunnels, events: Option<mpsc::Receiver<Event>>) -> anyhow::Result<Self> {
+    /// `events`: of the device, where this process carries the tunnels. `way`: where peers are let in that nobody has configured.
+    pub fn start(tunnels: Tunnels, events: Option<mpsc::Receiver<Event>>, way: Option<Way>) -> anyhow::Result<Self> {
         let (queue, inbox) = mpsc::unbounded_channel();
         let status = Arc::<Status>::default();
-        let keeper = Keeper::new(tunnels, status.clone());
+        let (door, news) = way.unzip();
+        let keeper = Keeper::new(tunnels, status.clone(), door);
         // A runtime to itself: what it does at a promotion does not wait for callers of the API.
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot make a runtime")?;
         let work = move || {
             let _ = urgent::urgent(urgent::PACKETS);
-            runtime.block_on(keeper.run(inbox, events));
+            runtime.block_on(keeper.run(inbox, events, news));
         };
         let thread = std::thread::Builder::new().name("wg-sessions".into()).spawn(work).context("cannot start the thread wg-sessions")?;
         Ok(Self { orders: Orders(Some(queue)), status, thread: Some(thread) })

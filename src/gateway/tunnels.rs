@@ -2,6 +2,7 @@
 
 use super::Node;
 use super::sessions::{self, Sessions};
+use super::strangers::Strangers;
 use crate::config::{Gateway, GatewayShard, GatewayTenant, GatewayTunnel, StaticPeer, TunnelKind};
 use crate::daemon::carrier::{Path, Tunnels, gre, wireguard};
 use crate::daemon::key_file;
@@ -64,26 +65,30 @@ impl Node {
         Some(wireguard::Carried { interface, speaks: shard.havip.is_none() || holds.contains(&of), peers })
     }
 
-    /// Whoever follows the peers of WireGuard tunnels.
-    pub(super) fn start_sessions(&mut self, kernel: &Arc<Kernel>) -> anyhow::Result<Sessions> {
-        match (&mut self.path, self.config.platform.tunnel) {
-            (_, TunnelKind::Gre) | (Path::Gre(_), _) => Ok(Sessions::default()),
-            (Path::Kernel, TunnelKind::Wireguard) => Sessions::start(sessions::tunnels::Tunnels::Kernel(kernel.clone()), None),
+    /// Whoever follows the peers of WireGuard tunnels, and lets in those that knock.
+    pub(super) fn start_sessions(&mut self, kernel: &Arc<Kernel>) -> anyhow::Result<()> {
+        let (tunnels, events) = match (&mut self.path, self.config.platform.tunnel) {
+            (_, TunnelKind::Gre) | (Path::Gre(_), _) => return Ok(()),
+            (Path::Kernel, TunnelKind::Wireguard) => (sessions::tunnels::Tunnels::Kernel(kernel.clone()), None),
             (Path::Wireguard(path), TunnelKind::Wireguard) => match path.watch() {
-                Some((device, events)) => Sessions::start(sessions::tunnels::Tunnels::Userspace(device), Some(events)),
-                None => Ok(Sessions::default()),
+                Some((device, events)) => (sessions::tunnels::Tunnels::Userspace(device), Some(events)),
+                None => return Ok(()),
             },
-        }
+        };
+        let (strangers, way) = Strangers::start(&self.config, &self.keys, &tunnels)?;
+        (self.strangers, self.sessions) = (strangers, Sessions::start(tunnels, events, way)?);
+        Ok(())
     }
 
     /// The shards whose WireGuard interfaces stand.
     pub(super) fn served(&self) -> sessions::Order {
         let served = |(tenant, shard): (&GatewayTenant, &GatewayShard)| {
             let of = tenant.of(shard.shard);
-            let (interface, key) = (IfName::tunnel(self.slots.get(&of)?), self.keys.get(&of)?.public());
+            let (slot, key) = (self.slots.get(&of)?, self.keys.get(&of)?.clone());
+            let GatewayTunnel::Wireguard { port, .. } = shard.tunnel else { return None };
             let peer = |peer: &StaticPeer| Some((peer.end.public_key()?, peer.inner.get(&of)?.clone()));
             let peers = self.peers.iter().filter_map(|(known, _)| peer(known)).collect();
-            Some(sessions::Served { of, interface, key, shared: shard.havip.is_some(), peers })
+            Some(sessions::Served { of, slot, key, port, shared: shard.havip.is_some(), peers })
         };
         sessions::Order::Serve { shards: self.config.served().filter_map(served).collect(), here: self.group.board().holds() }
     }

@@ -12,10 +12,11 @@ use super::{
     flow_devices_fit, rule_tree,
 };
 use crate::config::{Gateway, GatewayShard, GatewayTenant, GatewayTunnel, PeerEnd, Platform, Snat, StaticPeer};
-use crate::model::{GreKey, IfName, Mark, PrivateKey, Slot, TenantShard, Who};
+use crate::model::{GreKey, IfName, Mark, PrivateKey, PublicKey, Slot, TenantShard, Who};
 use ipnet::{IpNet, Ipv4Net};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::sync::Arc;
 
 /// The metric of `unreachable` routes: behind every other.
 pub const LAST_RESORT: u32 = u32::MAX;
@@ -44,7 +45,12 @@ pub struct Inputs<'a> {
     pub keys: &'a BTreeMap<TenantShard, PrivateKey>,
     /// The shards whose HaVips this node has.
     pub holds: &'a BTreeSet<TenantShard>,
+    /// WireGuard peers that stand because they have knocked.
+    pub admitted: &'a BTreeMap<TenantShard, Arc<Admitted>>,
 }
+
+/// The inner prefixes of peers of a shard.
+pub type Admitted = BTreeMap<PublicKey, Vec<IpNet>>;
 
 /// The (tenant, shard)s that a gateway needs slots for.
 pub fn shards(config: &Gateway) -> Vec<TenantShard> {
@@ -123,11 +129,21 @@ impl<'a> Inputs<'a> {
             }
             Some(_) => BTreeSet::new(),
         };
+        let mut routes = self.tenant_routes(slot, tenant);
+        if self.config.directory.is_some() {
+            // Whoever is let in later needs no route: the tunnel knows whose is what.
+            routes.extend([lead(slot, tenant.inner, None, 0)]);
+        }
+        let mut wireguard = BTreeMap::new();
+        for (key, prefixes) in self.admitted.get(&of).iter().flat_map(|peers| peers.iter()) {
+            wireguard.extend(self.wireguard_peer(&of, slot, *key, prefixes));
+        }
         State {
+            wireguard,
             sysctls: [&tunnel, &tenant.interface].into_iter().flat_map(settings).collect(),
             links: [(tunnel, link)].into(),
             addresses,
-            routes: self.tenant_routes(slot, tenant),
+            routes,
             ..State::default()
         }
     }
@@ -160,20 +176,27 @@ impl<'a> Inputs<'a> {
             match (&peer.end, self.gre_key(of)) {
                 (PeerEnd::Gre { outer }, Some(key)) => state.merge(self.gre_peer(slot, *outer, key, prefixes)),
                 (PeerEnd::Wireguard { public_key }, None) => {
-                    let interface = IfName::tunnel(slot);
                     state.routes.extend(prefixes.iter().map(|prefix| lead(slot, *prefix, None, 0)));
-                    // Elsewhere they would have sessions that are over, and say so from a node that is not asked.
-                    if self.carrier == Carrier::Kernel && self.has(of) {
-                        let allowed = prefixes.iter().copied().collect();
-                        let peer = WireguardPeer { allowed, endpoint: Endpoint::Roams(None), keepalive: 0 };
-                        state.wireguard.insert((interface, *public_key), peer);
-                    }
+                    state.wireguard.extend(self.wireguard_peer(of, slot, *public_key, prefixes));
                 }
                 // A peer of another kind of tunnel than the shard's: there is none, by the configuration's checks.
                 (PeerEnd::Gre { .. }, None) | (PeerEnd::Wireguard { .. }, Some(_)) => {}
             }
         }
         state
+    }
+
+    /// Of the kernel, where the shard is: elsewhere a peer would have sessions that are over, and say so from a node that is not asked.
+    fn wireguard_peer(
+        &self,
+        of: &TenantShard,
+        slot: Slot,
+        key: PublicKey,
+        prefixes: &[IpNet],
+    ) -> Option<((IfName, PublicKey), WireguardPeer)> {
+        let allowed = prefixes.iter().copied().collect();
+        let peer = WireguardPeer { allowed, endpoint: Endpoint::Roams(None), keepalive: 0 };
+        (self.carrier == Carrier::Kernel && self.has(of)).then(|| ((IfName::tunnel(slot), key), peer))
     }
 
     /// Whether the addresses of a shard are here.

@@ -2,12 +2,13 @@
 
 use super::report::{Latencies, Report};
 use crate::model::{PublicKey, TenantShard};
+use crate::plan::gateway::Admitted;
 use ipnet::IpNet;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// The peers of a shard, and the inner addresses of each.
-pub type Peers = BTreeMap<PublicKey, Vec<IpNet>>;
+pub type Peers = Admitted;
 
 /// Locks are held for a copy of a pointer only, or of a page of numbers.
 #[derive(Debug, Default)]
@@ -22,6 +23,11 @@ impl Board {
     /// what should not be there reads the interface first and this afterwards.
     pub fn peers(&self, of: &TenantShard) -> Arc<Peers> {
         lock(&self.peers).get(of).cloned().unwrap_or_default()
+    }
+
+    /// Those of all shards; as [`Board::peers`].
+    pub fn all(&self) -> BTreeMap<TenantShard, Arc<Peers>> {
+        lock(&self.peers).clone()
     }
 
     /// How many there are in each shard.

@@ -1,29 +1,28 @@
 //! The thread that knows where peers are.
 
+use super::shard::{Look, Shard};
 use super::status::Status;
-use super::tunnels::{News, Remote, Tunnels};
+use super::tunnels::{Remote, Tunnels};
 use super::{Order, Served};
 use crate::gateway::ha::sync;
-use crate::model::{IfName, PublicKey, TenantShard};
+use crate::gateway::jit::{self, Adopted, Door, Knock};
+use crate::model::{IfName, PublicKey, Slot, TenantShard};
+use crate::proto::jit::Registered;
 use crate::proto::wake::{Call, Wake};
 use crate::userspace::wireguard::Event;
 use crate::wire::sync::peer::{PeerRecord, PeerState};
 use crate::wire::wireguard::Tai64n;
-use ipnet::IpNet;
-use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::net::SocketAddr;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 use tokio::time::sleep_until;
 
-/// Between looks at what nobody tells of: our own stamp, and all of the kernel's peers.
+/// Between looks at what nobody tells of: our own stamp, what came from whom, and of the kernel's peers everything.
 const LOOK: Duration = Duration::from_secs(1);
 /// The same while answers of those who are called must be looked for.
 const LOOK_FOR_ANSWERS: Duration = Duration::from_millis(50);
-/// Between two words about a peer that is merely active: whoever is called first after a failover should be in the midst of something.
-const ACTIVE: Duration = Duration::from_secs(5);
-/// By how much our own stamps may be ahead of the last that was told: of two looks, and clocks of a node that are adjusted.
+/// By how much our own stamps may be ahead of the last that was told: of two looks, and of a clock that is being adjusted.
 const STAMPS_AHEAD: Duration = Duration::from_secs(3);
 /// Events that are told of together.
 const TOGETHER: usize = 256;
@@ -33,47 +32,45 @@ pub struct Keeper {
     tunnels: Tunnels,
     /// Who passes on what becomes of peers, if anybody.
     tell: Option<sync::Orders>,
+    /// Where those knock that nobody has configured, if they may.
+    door: Option<Door>,
     shards: BTreeMap<TenantShard, Shard>,
     /// Whose addresses are here.
     here: BTreeSet<TenantShard>,
     /// Of shards that come here.
     known: BTreeMap<TenantShard, Vec<PeerState>>,
-    wake: Wake<Peer>,
+    wake: Wake<(TenantShard, PublicKey)>,
     look: Instant,
     status: Arc<Status>,
 }
 
-type Peer = (TenantShard, PublicKey);
-
-#[derive(Debug)]
-struct Shard {
-    served: Served,
-    /// What those who are called are to be set to.
-    called: HashMap<PublicKey, Remote>,
-    /// Of those who have a session what was last told, and when.
-    heard: HashMap<PublicKey, (News, Instant)>,
-    /// The last of our own stamps that was told.
-    told: Tai64n,
-}
+/// What is to be told of the peers of some shards.
+type Records = BTreeMap<TenantShard, Vec<PeerRecord>>;
 
 impl Keeper {
-    pub fn new(tunnels: Tunnels, status: Arc<Status>) -> Self {
+    pub fn new(tunnels: Tunnels, status: Arc<Status>, door: Option<Door>) -> Self {
         let now = Instant::now();
         Self {
             tunnels,
             tell: None,
+            door,
             shards: BTreeMap::new(),
             here: BTreeSet::new(),
             known: BTreeMap::new(),
-            wake: Wake::new(now, Wake::<Peer>::RATE),
+            wake: Wake::new(now, Wake::<(TenantShard, PublicKey)>::RATE),
             look: now + LOOK,
             status,
         }
     }
 
     /// Runs until it is told to stop.
-    pub async fn run(mut self, mut orders: mpsc::UnboundedReceiver<Order>, mut events: Option<mpsc::Receiver<Event>>) {
-        let mut happened = Vec::with_capacity(TOGETHER);
+    pub async fn run(
+        mut self,
+        mut orders: mpsc::UnboundedReceiver<Order>,
+        mut events: Option<mpsc::Receiver<Event>>,
+        mut news: Option<mpsc::UnboundedReceiver<jit::News>>,
+    ) {
+        let (mut happened, mut admitted) = (Vec::with_capacity(TOGETHER), Vec::with_capacity(TOGETHER));
         loop {
             let wake = self.wake.poll_timeout(Instant::now());
             let until = wake.unwrap_or(self.look).min(self.look);
@@ -84,12 +81,13 @@ impl Keeper {
                     Some(order) => self.obey(order).await,
                 },
                 () = next(events.as_mut(), &mut happened) => self.hear(happened.drain(..)),
+                () = next_news(news.as_mut(), &mut admitted) => self.admit(admitted.drain(..)),
                 () = sleep_until(until.into()) => {}
             }
             let now = Instant::now();
             self.call(now).await;
             if now >= self.look {
-                self.look().await;
+                self.look(now).await;
                 let wait = if self.wake.is_empty() || self.tunnels.tells() { LOOK } else { LOOK_FOR_ANSWERS };
                 self.look = Instant::now() + wait;
             }
@@ -98,7 +96,6 @@ impl Keeper {
     }
 
     async fn obey(&mut self, order: Order) {
-        tracing::debug!(?order, "sessions");
         match order {
             Order::Serve { shards, here } => self.serve(shards, &here).await,
             Order::Tell(orders) => self.tell = Some(orders),
@@ -107,59 +104,57 @@ impl Keeper {
                 self.here.insert(of.clone());
                 self.take(&of).await;
             }
-            Order::Released(of) => {
-                self.here.remove(&of);
-                self.wake.retain(|(shard, _)| *shard != of);
-                if let Some(shard) = self.shards.get_mut(&of) {
-                    (shard.called, shard.heard) = Default::default();
-                    if let Err(error) = self.tunnels.set_sending(&shard.served.interface, false) {
-                        tracing::error!("{of}: the tunnel may still speak: {error:#}");
-                    }
-                }
-            }
+            Order::Released(of) => self.release(&of).await,
             Order::Stop => {}
         }
     }
 
     async fn serve(&mut self, shards: Vec<Served>, here: &BTreeSet<TenantShard>) {
         let mut old = std::mem::take(&mut self.shards);
+        let mut taken = Vec::new();
         for served in shards {
             let of = served.of.clone();
-            let former = old.remove(&of);
-            let same = former.as_ref().is_some_and(|shard| shard.served.interface == served.interface && shard.served.key == served.key);
-            let shard = match former.filter(|_| same) {
-                Some(former) => {
+            let shard = match old.remove(&of) {
+                Some(mut former) if former.is_of(&served) => {
                     let gone = former.served.peers.keys().filter(|key| !served.peers.contains_key(key));
-                    self.tell(&of, gone.map(|key| PeerRecord::Gone(*key)).collect());
-                    Shard { served, ..former }
+                    let gone = gone.map(|key| PeerRecord::Gone(*key)).collect();
+                    self.tell(&of, gone);
+                    former.served = served;
+                    former
                 }
-                None => Shard { served, called: HashMap::new(), heard: HashMap::new(), told: Tai64n::NEVER },
+                _ => {
+                    if here.contains(&of) || !served.shared {
+                        self.here.insert(of.clone());
+                    }
+                    taken.extend(self.here.contains(&of).then(|| of.clone()));
+                    Shard::new(served)
+                }
             };
-            if !same && (here.contains(&of) || !shard.served.shared) {
-                self.here.insert(of.clone());
-            }
-            self.shards.insert(of.clone(), shard);
-            if !same && self.here.contains(&of) {
-                self.take(&of).await;
-            }
+            self.shards.insert(of, shard);
         }
-        let Self { here, known, shards, .. } = self;
-        here.retain(|of| shards.contains_key(of));
-        known.retain(|of, _| shards.contains_key(of));
+        for of in taken {
+            self.take(&of).await;
+        }
+        for (of, shard) in old.iter().filter(|(of, _)| !self.shards.contains_key(of)) {
+            self.order(jit::Order::Release { slot: shard.served.slot });
+            self.here.remove(of);
+            self.known.remove(of);
+        }
     }
 
     /// A shard is here: it speaks, its peers are where they were heard last, and are called.
     async fn take(&mut self, of: &TenantShard) {
         let Some(shard) = self.shards.get_mut(of) else { return };
-        let (states, interface) = (self.known.remove(of).unwrap_or_default(), shard.served.interface.clone());
-        if let Some(own) = states.iter().find(|state| state.key == shard.served.key) {
+        let (states, interface) = (self.known.remove(of).unwrap_or_default(), shard.interface.clone());
+        if let Some(own) = states.iter().find(|state| state.key == shard.own) {
             self.tunnels.stamps_after(&interface, own.stamp.plus(own.idle + STAMPS_AHEAD));
         }
         if let Err(error) = self.tunnels.set_sending(&interface, true) {
             tracing::error!("{of}: the tunnel is not there yet: {error:#}");
         }
         let remote = |state: &PeerState| {
-            let allowed = shard.served.allowed(state)?;
+            let wanted = state.endpoint.is_some() || shard.served.peers.contains_key(&state.key);
+            let allowed = shard.allowed(state).filter(|_| wanted)?;
             Some((state.key, Remote { allowed, endpoint: state.endpoint, heard: state.stamp }))
         };
         let mut remotes: BTreeMap<PublicKey, Remote> = states.iter().filter_map(remote).collect();
@@ -167,25 +162,46 @@ impl Keeper {
             remotes.entry(*key).or_insert_with(|| Remote { allowed: allowed.clone(), ..Remote::default() });
         }
         let remotes: Vec<(PublicKey, Remote)> = remotes.into_iter().collect();
+        if let Some(door) = &self.door {
+            introduce(door, &shard.served, &states, shard.own);
+        }
         if let Err(error) = self.tunnels.set_peers(&interface, &remotes).await {
             tracing::error!("{of}: not all peers could be set: {error:#}");
         }
+        states.iter().filter(|state| state.endpoint.is_some() && state.member.is_some()).for_each(|state| shard.adopt(state));
         shard.called = remotes.into_iter().filter(|(_, remote)| remote.endpoint.is_some()).collect();
         let called = states.iter().filter(|state| shard.called.contains_key(&state.key));
         self.wake.add(called.map(|state| ((of.clone(), state.key), state.idle)));
-        let count = shard.called.len();
-        if count > 0 {
-            tracing::info!("{of}: calling {count} peers");
+        if !shard.called.is_empty() {
+            tracing::info!("{of}: calling {} peers", shard.called.len());
+        }
+    }
+
+    /// A shard is another node's: nothing of it speaks here any more.
+    async fn release(&mut self, of: &TenantShard) {
+        self.here.remove(of);
+        self.wake.retain(|(shard, _)| shard != of);
+        let Some(shard) = self.shards.get_mut(of) else { return };
+        if let Err(error) = self.tunnels.set_sending(&shard.interface, false) {
+            tracing::error!("{of}: the tunnel may still speak: {error:#}");
+        }
+        if let Some(door) = &self.door {
+            door.order(jit::Order::Release { slot: shard.served.slot });
+        }
+        for key in shard.release() {
+            if let Err(error) = self.tunnels.remove_peer(&shard.interface, &key).await {
+                tracing::warn!("{of}: peer {key} could not be removed: {error:#}");
+            }
         }
     }
 
     /// Handshakes with those whose turn it is.
     async fn call(&mut self, now: Instant) {
         while let Some(Call { peer: (of, key), again }) = self.wake.next(now) {
-            let Some(shard) = self.shards.get_mut(&of) else { continue };
+            let Some(shard) = self.shards.get(&of) else { continue };
             let Some(remote) = shard.called.get(&key) else { continue };
             self.status.called(again);
-            if let Err(error) = self.tunnels.initiate(&shard.served.interface, &key, remote, again).await {
+            if let Err(error) = self.tunnels.initiate(&shard.interface, &key, remote, again).await {
                 tracing::debug!("{of}: peer {key} cannot be called: {error:#}");
             }
             if !self.tunnels.tells() {
@@ -196,17 +212,108 @@ impl Keeper {
 
     /// What the device tells.
     fn hear(&mut self, events: impl Iterator<Item = Event>) {
-        let mut records: BTreeMap<TenantShard, Vec<PeerRecord>> = BTreeMap::new();
+        let mut records = Records::new();
         for event in events {
             let (interface, key, endpoint, stamp) = match event {
                 Event::Handshake { interface, key, endpoint, heard } => (interface, key, endpoint, heard),
                 Event::Roamed { interface, key, endpoint } => (interface, key, endpoint, Tai64n::NEVER),
-                Event::UnknownInitiation { .. } => continue,
+                Event::UnknownInitiation { interface, source, key, stamp, bytes } => {
+                    if let Some(door) = &self.door {
+                        door.knock(Knock { interface, source, key, stamp, bytes });
+                    }
+                    continue;
+                }
             };
-            let Some(of) = self.shard_of(&interface) else { continue };
+            let Some(of) = self.find(|shard| shard.interface == interface).filter(|of| self.here.contains(of)) else { continue };
             self.awake(&of, key);
-            records.entry(of).or_default().push(PeerRecord::Told(state(key, Some(endpoint), stamp)));
+            if let Some(shard) = self.shards.get_mut(&of) {
+                records.entry(of).or_default().push(shard.heard(key, endpoint, stamp));
+            }
         }
+        self.tell_all(records);
+    }
+
+    /// What becomes of those that nobody has configured.
+    fn admit(&mut self, news: impl Iterator<Item = jit::News>) {
+        let mut records = Records::new();
+        for news in news {
+            let slot = match &news {
+                jit::News::Stamp { slot, .. }
+                | jit::News::Installed { slot, .. }
+                | jit::News::Updated { slot, .. }
+                | jit::News::Reaped { slot, .. } => *slot,
+            };
+            let Some(of) = self.of_slot(slot).filter(|of| self.here.contains(of)) else { continue };
+            let Some(shard) = self.shards.get_mut(&of) else { continue };
+            let record = match news {
+                jit::News::Stamp { key, stamp, .. } => shard.stamped(key, stamp),
+                jit::News::Installed { key, endpoint, registered, .. } => shard.admitted(key, Some(endpoint), &registered),
+                jit::News::Updated { key, registered, .. } => shard.admitted(key, None, &registered),
+                jit::News::Reaped { key, .. } => {
+                    self.wake.awake(&(of.clone(), key));
+                    shard.reaped(key)
+                }
+            };
+            records.entry(of).or_default().push(record);
+        }
+        self.tell_all(records);
+    }
+
+    /// It has a session.
+    fn awake(&mut self, of: &TenantShard, key: PublicKey) {
+        let Some(shard) = self.shards.get_mut(of) else { return };
+        if self.wake.awake(&(of.clone(), key)) {
+            self.status.answered();
+            shard.called.remove(&key);
+        }
+        if shard.is_member(&key) {
+            let (slot, at) = (shard.served.slot, Instant::now());
+            self.order(jit::Order::Seen { slot, key, at });
+        }
+    }
+
+    /// What nobody tells of.
+    async fn look(&mut self, now: Instant) {
+        for of in self.here.clone() {
+            let Some(shard) = self.shards.get_mut(&of) else { continue };
+            let mut records = Vec::new();
+            if let Some(stamp) = self.tunnels.stamp(&shard.interface).filter(|stamp| *stamp > shard.stamp) {
+                shard.stamp = stamp;
+                records.push(shard.stamped(shard.own, stamp));
+            }
+            let mut heard = Vec::new();
+            match self.tunnels.look(&shard.interface).await {
+                Ok(peers) => {
+                    for (key, news) in peers {
+                        let Look { agreed, record } = shard.looked_at(now, key, news);
+                        if record.is_some() && (!agreed || !self.tunnels.tells()) {
+                            heard.push(key);
+                        }
+                        records.extend(record);
+                    }
+                }
+                Err(error) => tracing::debug!("{of}: peers cannot be looked at: {error:#}"),
+            }
+            heard.into_iter().for_each(|key| self.awake(&of, key));
+            self.tell(&of, records);
+        }
+    }
+
+    fn of_slot(&self, slot: Slot) -> Option<TenantShard> {
+        self.find(|shard| shard.served.slot == slot)
+    }
+
+    fn find(&self, is_it: impl Fn(&Shard) -> bool) -> Option<TenantShard> {
+        self.shards.values().find(|shard| is_it(shard)).map(|shard| shard.served.of.clone())
+    }
+
+    fn order(&self, order: jit::Order) {
+        if let Some(door) = &self.door {
+            door.order(order);
+        }
+    }
+
+    fn tell_all(&self, records: Records) {
         for (of, records) in records {
             self.tell(&of, records);
         }
@@ -217,65 +324,21 @@ impl Keeper {
             tell.peers(of, records);
         }
     }
-
-    fn shard_of(&self, interface: &IfName) -> Option<TenantShard> {
-        self.shards.values().find(|shard| shard.served.interface == *interface).map(|shard| shard.served.of.clone())
-    }
-
-    fn awake(&mut self, of: &TenantShard, key: PublicKey) {
-        if self.wake.awake(&(of.clone(), key)) {
-            self.status.answered();
-            if let Some(shard) = self.shards.get_mut(of) {
-                shard.called.remove(&key);
-            }
-        }
-    }
-
-    /// What nobody tells of.
-    async fn look(&mut self) {
-        let now = Instant::now();
-        for of in self.here.clone() {
-            let Some(shard) = self.shards.get_mut(&of) else { continue };
-            let mut records = Vec::new();
-            let stamp = self.tunnels.stamp(&shard.served.interface).filter(|stamp| *stamp > shard.told);
-            if let Some(stamp) = stamp {
-                shard.told = stamp;
-                records.push(PeerRecord::Told(state(shard.served.key, None, stamp)));
-            }
-            let mut heard = Vec::new();
-            match self.tunnels.look(&shard.served.interface).await {
-                Ok(peers) => {
-                    for (key, news) in peers {
-                        let told = shard.heard.get(&key);
-                        let agreed = told.is_none_or(|(told, _)| (told.endpoint, told.agreed) != (news.endpoint, news.agreed));
-                        let active = told.is_some_and(|(told, at)| told.received != news.received && now >= *at + ACTIVE);
-                        if agreed || active {
-                            records.extend(news.endpoint.map(|at| PeerRecord::Told(state(key, Some(at), Tai64n::NEVER))));
-                            shard.heard.insert(key, (news, now));
-                        }
-                        if agreed && !self.tunnels.tells() {
-                            heard.push(key);
-                        }
-                    }
-                }
-                Err(error) => tracing::debug!("{of}: peers cannot be looked at: {error:#}"),
-            }
-            heard.into_iter().for_each(|key| self.awake(&of, key));
-            self.tell(&of, records);
-        }
-    }
 }
 
-impl Served {
-    /// The inner prefixes of a peer; none: nobody knows it here.
-    fn allowed(&self, state: &PeerState) -> Option<Vec<IpNet>> {
-        let member = || state.member.as_ref().map(|member| member.allowed.clone());
-        self.peers.get(&state.key).cloned().or_else(member)
-    }
-}
-
-fn state(key: PublicKey, endpoint: Option<SocketAddr>, stamp: Tai64n) -> PeerState {
-    PeerState { key, stamp, endpoint, idle: Duration::ZERO, member: None }
+/// Whoever knocks at this shard may be let in here from now on; what the node before knew counts.
+fn introduce(door: &Door, served: &Served, states: &[PeerState], own: PublicKey) {
+    let (slot, interface) = (served.slot, IfName::tunnel(served.slot));
+    door.order(jit::Order::Serve { of: served.of.clone(), slot, interface, key: served.key.clone(), port: served.port });
+    let stamps = states.iter().filter(|state| state.key != own).map(|state| (state.key, state.stamp)).collect();
+    door.order(jit::Order::Learn { slot, stamps });
+    let now = Instant::now();
+    let adopted = |state: &PeerState| {
+        let (endpoint, member) = (state.endpoint?, state.member.clone()?);
+        let registered = Arc::new(Registered { host: member.host, allowed: member.allowed });
+        Some((state.key, Adopted { endpoint, registered, heard: now.checked_sub(state.idle).unwrap_or(now) }))
+    };
+    door.order(jit::Order::Adopt { slot, peers: states.iter().filter_map(adopted).collect() });
 }
 
 /// Waits for events, and takes those that are there.
@@ -286,6 +349,17 @@ async fn next(events: Option<&mut mpsc::Receiver<Event>>, happened: &mut Vec<Eve
     };
     if came == 0 {
         // There are none, or the device has ended.
+        std::future::pending::<()>().await;
+    }
+}
+
+/// The same of news.
+async fn next_news(news: Option<&mut mpsc::UnboundedReceiver<jit::News>>, admitted: &mut Vec<jit::News>) {
+    let came = match news {
+        Some(news) => news.recv_many(admitted, TOGETHER).await,
+        None => 0,
+    };
+    if came == 0 {
         std::future::pending::<()>().await;
     }
 }

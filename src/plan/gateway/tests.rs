@@ -71,7 +71,17 @@ fn state_with(config: &Gateway, carrier: Carrier, facts: &Facts) -> State {
     peers.assign(&config.peers.iter().filter_map(StaticPeer::outer).collect::<Vec<_>>()).unwrap();
     let hosts: Vec<_> = config.peers.iter().collect();
     let keys = shards(config).into_iter().map(|of| (of, PrivateKey::new([7; 32]))).collect();
-    desired(&Inputs { config, carrier, facts, hosts: &hosts, slots: &slots, peers: &peers, keys: &keys, holds: &BTreeSet::new() })
+    desired(&Inputs {
+        config,
+        carrier,
+        facts,
+        hosts: &hosts,
+        slots: &slots,
+        peers: &peers,
+        keys: &keys,
+        holds: &BTreeSet::new(),
+        admitted: &BTreeMap::new(),
+    })
 }
 
 #[test]
@@ -342,8 +352,17 @@ fn only_the_node_that_has_a_shard_has_its_peers() {
         let keys = shards(&config).into_iter().map(|of| (of, PrivateKey::new([7; 32]))).collect();
         let hosts: Vec<_> = config.peers.iter().collect();
         let (facts, numbers, carrier) = (facts(), Numbers::new(u16::MAX), Carrier::Kernel);
-        let inputs =
-            Inputs { config: &config, carrier, facts: &facts, hosts: &hosts, slots: &slots, peers: &numbers, keys: &keys, holds: &holds };
+        let inputs = Inputs {
+            config: &config,
+            carrier,
+            facts: &facts,
+            hosts: &hosts,
+            slots: &slots,
+            peers: &numbers,
+            keys: &keys,
+            holds: &holds,
+            admitted: &BTreeMap::new(),
+        };
         let state = desired(&inputs);
         assert!(state.routes.keys().any(|key| key.destination == "10.64.0.11/32".parse().unwrap()), "the way in stands on both");
         state.wireguard.len()

@@ -1,0 +1,122 @@
+//! What is known of a shard's peers while it is here.
+
+use super::Served;
+use super::tunnels::{News, Remote};
+use crate::model::{IfName, PublicKey};
+use crate::proto::jit::Registered;
+use crate::wire::sync::peer::{Member, PeerRecord, PeerState};
+use crate::wire::wireguard::Tai64n;
+use ipnet::IpNet;
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+/// Between two words about a peer that is merely active: whoever is called first after a failover should be in the midst of something.
+const ACTIVE: Duration = Duration::from_secs(5);
+
+#[derive(Debug)]
+pub struct Shard {
+    pub served: Served,
+    pub interface: IfName,
+    /// The public half of the shard's key.
+    pub own: PublicKey,
+    /// What those who are called are to be set to.
+    pub called: HashMap<PublicKey, Remote>,
+    /// The last of our own stamps that was told.
+    pub stamp: Tai64n,
+    peers: HashMap<PublicKey, Peer>,
+}
+
+/// One that was heard here, or let in.
+#[derive(Debug, Default)]
+struct Peer {
+    endpoint: Option<SocketAddr>,
+    /// Of one that nobody has configured.
+    member: Option<Member>,
+    /// What was last told of it, as far as it was looked at, and when.
+    told: Option<(News, Instant)>,
+}
+
+impl Shard {
+    pub fn new(served: Served) -> Self {
+        let (interface, own) = (IfName::tunnel(served.slot), served.key.public());
+        Self { served, interface, own, called: HashMap::new(), stamp: Tai64n::NEVER, peers: HashMap::new() }
+    }
+
+    /// Whether what is known holds for these values too.
+    pub fn is_of(&self, served: &Served) -> bool {
+        (self.served.slot, &self.served.key) == (served.slot, &served.key)
+    }
+
+    /// The inner prefixes of a peer; none: nobody knows it here.
+    pub fn allowed(&self, state: &PeerState) -> Option<Vec<IpNet>> {
+        let member = || state.member.as_ref().map(|member| member.allowed.clone());
+        self.served.peers.get(&state.key).cloned().or_else(member)
+    }
+
+    /// One that was let in on the node before.
+    pub fn adopt(&mut self, state: &PeerState) {
+        self.peers.insert(state.key, Peer { endpoint: state.endpoint, member: state.member.clone(), told: None });
+    }
+
+    /// It was heard there.
+    pub fn heard(&mut self, key: PublicKey, endpoint: SocketAddr, stamp: Tai64n) -> PeerRecord {
+        self.peers.entry(key).or_default().endpoint = Some(endpoint);
+        self.record(key, stamp)
+    }
+
+    /// It has used this stamp.
+    pub fn stamped(&self, key: PublicKey, stamp: Tai64n) -> PeerRecord {
+        self.record(key, stamp)
+    }
+
+    pub fn admitted(&mut self, key: PublicKey, endpoint: Option<SocketAddr>, registered: &Registered) -> PeerRecord {
+        let peer = self.peers.entry(key).or_default();
+        peer.endpoint = endpoint.or(peer.endpoint);
+        peer.member = Some(Member { host: registered.host.clone(), allowed: registered.allowed.clone() });
+        self.record(key, Tai64n::NEVER)
+    }
+
+    /// It stands no more; its stamps are used all the same.
+    pub fn reaped(&mut self, key: PublicKey) -> PeerRecord {
+        self.peers.remove(&key);
+        self.called.remove(&key);
+        self.record(key, Tai64n::NEVER)
+    }
+
+    /// What somebody who looks at a peer finds: whether it is news, and whether it was heard since it was last looked at.
+    pub fn looked_at(&mut self, now: Instant, key: PublicKey, news: News) -> Look {
+        let peer = self.peers.entry(key).or_default();
+        let agreed = peer.told.is_none_or(|(told, _)| (told.endpoint, told.agreed) != (news.endpoint, news.agreed));
+        let active = peer.told.is_some_and(|(told, at)| told.received != news.received && now >= at + ACTIVE);
+        if agreed || active {
+            peer.told = Some((news, now));
+        }
+        let record = news.endpoint.filter(|_| agreed || active).map(|at| self.heard(key, at, Tai64n::NEVER));
+        Look { agreed, record }
+    }
+
+    /// The shard is another node's. Those that are to be taken from the interface, as nobody has configured them.
+    pub fn release(&mut self) -> Vec<PublicKey> {
+        self.called.clear();
+        self.peers.drain().filter(|(_, peer)| peer.member.is_some()).map(|(key, _)| key).collect()
+    }
+
+    pub fn is_member(&self, key: &PublicKey) -> bool {
+        self.peers.get(key).is_some_and(|peer| peer.member.is_some())
+    }
+
+    fn record(&self, key: PublicKey, stamp: Tai64n) -> PeerRecord {
+        let (endpoint, member) = self.peers.get(&key).map(|peer| (peer.endpoint, peer.member.clone())).unwrap_or_default();
+        PeerRecord::Told(PeerState { key, stamp, endpoint, idle: Duration::ZERO, member })
+    }
+}
+
+/// What looking at a peer comes to.
+#[derive(Debug)]
+pub struct Look {
+    /// There is a session that was not there when it was looked at last.
+    pub agreed: bool,
+    /// To be told.
+    pub record: Option<PeerRecord>,
+}
