@@ -32,7 +32,7 @@ use feed::Feed;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use oidc::Issuers;
 use refusal::{Code, Refusal};
-use serve::Listener;
+use serve::{Listener, Places};
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
@@ -196,12 +196,13 @@ impl Running {
         let socket = sockets::api_path(&config.runtime_dir, "directory");
         let unix = sockets::bind_unix(&socket, 0o600)?;
         unix.set_nonblocking(true)?;
+        let places = Places::within(getrlimit(Resource::RLIMIT_NOFILE).map_or(0, |(soft, _)| soft));
         let (api, end) = (api::routes(directory.clone()), directory.end.clone());
         let mut tasks = JoinSet::new();
-        tasks.spawn(serve::serve(Listener::Tcp(listener, certificate.clone()), api.clone(), end.clone()));
+        tasks.spawn(serve::serve(Listener::Tcp(listener, certificate.clone()), places.everybody, api.clone(), end.clone()));
         let local = Listener::Unix(tokio::net::UnixListener::from_std(unix)?);
-        tasks.spawn(serve::serve(local, api::for_local_operator(api).merge(api::measured(directory.clone())), end.clone()));
-        tasks.spawn(serve::serve(Listener::Tcp(admin_listener, None), api::admin(directory.clone()), end.clone()));
+        tasks.spawn(serve::serve(local, places.local, api::for_local_operator(api).merge(api::measured(directory.clone())), end.clone()));
+        tasks.spawn(serve::serve(Listener::Tcp(admin_listener, None), places.local, api::admin(directory.clone()), end.clone()));
         tasks.spawn(until(end.clone(), tidily(directory.clone())));
         tasks.spawn(until(end, looking(directory.clone())));
         Ok(Self { directory, listen, admin, socket, certificate, tasks, _sole: sole })

@@ -60,7 +60,7 @@ pub struct Chain {
     _between: [Node; 2],
     iperf: Child,
     sender: Sender,
-    _daemons: Vec<Daemon>,
+    daemons: Vec<Daemon>,
     _directory: tempfile::TempDir,
 }
 
@@ -161,7 +161,7 @@ impl Chain {
             _between: [host, gateway],
             iperf,
             sender,
-            _daemons: daemons,
+            daemons,
             _directory: directory,
         };
         chain.await_path()?;
@@ -193,6 +193,11 @@ impl Chain {
         let answer: serde_json::Value = serde_json::from_slice(&output.stdout).context("iperf3 did not print JSON")?;
         let rate = answer["end"]["sum_received"]["bits_per_second"].as_f64();
         Ok(rate.with_context(|| format!("{}: iperf3: {}", self.name, answer["error"]))? / 1e9)
+    }
+
+    /// Seconds of a processor that the daemons have had.
+    pub fn daemons(&self) -> anyhow::Result<f64> {
+        self.daemons.iter().map(Daemon::processor).sum()
     }
 
     /// Small UDP packets that reach the server in a second while the function sends more than fit, in thousands.

@@ -3,16 +3,20 @@
 use super::Options;
 use super::figures::{Bar, Report};
 use anyhow::{Context, ensure};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use portway::config::{self, Config, Database};
 use portway::directory::Running;
 use portway::directory::client::Client;
-use portway::directory::types::{GatewaySpec, Role, TenantSpec, TokenSpec};
+use portway::directory::types::{GatewaySpec, HostSpec, Role, TenantSpec, TokenSpec};
 use portway::model::{NodeName, PrivateKey, ShardId, TenantName};
+use reqwest::Method;
 use sqlx::Connection;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
 const HOSTS: usize = 100_000;
@@ -24,15 +28,23 @@ const CALLERS: usize = 8;
 /// One look-up in so many is for a key that nobody has.
 const UNKNOWN: usize = 10;
 const ENROLMENTS: usize = 1_000;
+/// At most so many who watch; fewer where this process may not have the descriptors.
+const WATCHERS: usize = 10_000;
+const PATIENCE: Duration = Duration::from_secs(10);
 
 pub fn run(options: &Options, report: &mut Report) -> anyhow::Result<()> {
     let (hosts, length, enrolments) = if options.short { (2_000, Duration::from_secs(3), 100) } else { (HOSTS, LENGTH, ENROLMENTS) };
+    // Each takes two descriptors, as both ends are here.
+    let (_, most) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    setrlimit(Resource::RLIMIT_NOFILE, most, most)?;
+    let watchers = usize::try_from(most.saturating_sub(1_000) / 2)?.min(if options.short { 500 } else { WATCHERS });
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
         let bed = Bed::start(None).await?;
         bed.enrol("enrolment, SQLite", enrolments, report).await?;
         let bed = bed.fill(hosts).await?;
         bed.look_up(hosts, length, report).await?;
+        bed.watch(watchers, report).await?;
         bed.running.stop().await;
         let server = Server::start()?;
         let bed = Bed::start(Some(server.database()?)).await?;
@@ -162,9 +174,16 @@ impl Bed {
             .collect();
         let mut ticks = tokio::time::interval(Duration::from_secs(1) / RATE);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Burst);
-        let mut calls = JoinSet::new();
-        for (key, known) in keys {
+        let (mut calls, mut others) = (JoinSet::new(), JoinSet::new());
+        for (number, (key, known)) in keys.into_iter().enumerate() {
             let due = ticks.tick().await;
+            if number % UNKNOWN == 0 {
+                let client = client.clone();
+                others.spawn(async move {
+                    client.call(Method::GET, "/healthz", None::<&()>, PATIENCE).await?;
+                    anyhow::Ok(due.elapsed().as_secs_f64() * 1e3)
+                });
+            }
             let client = client.clone();
             calls.spawn(async move {
                 let found = client.peer(&key).await?;
@@ -172,14 +191,69 @@ impl Bed {
                 anyhow::Ok(due.elapsed().as_secs_f64() * 1e3)
             });
         }
-        let mut times = Vec::new();
-        while let Some(done) = calls.join_next().await {
-            times.push(done??);
-        }
         let arm = format!("SQLite, {hosts} hosts, {RATE}/s");
-        report.latency(arm, "look-up", times, Some(Bar::P99AtMost(5.0)));
+        report.latency(&arm, "look-up", all(calls).await?, Some(Bar::P99AtMost(5.0)));
+        report.latency(arm, "a call that looks nothing up", all(others).await?, None);
         Ok(())
     }
+
+    /// Many who wait for changes, over a connection each; and a change that they hear of.
+    #[expect(clippy::cast_precision_loss, reason = "thousands, and kibibytes")]
+    async fn watch(&self, watchers: usize, report: &mut Report) -> anyhow::Result<()> {
+        let spec = TokenSpec { role: Role::Operator, tenants: Some([tenant()?].into()), gateway: None, host: None, expires_s: None };
+        let token = self.operator.add_token(&spec).await?.token;
+        let revision = self.operator.hosts(None).await?.revision;
+        let call = format!("GET /v1/watch?since={revision}&wait_s=60 HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {token}\r\n\r\n");
+        let (before, mut waiting) = (resident()?, Vec::new());
+        for _ in 0..watchers {
+            let mut stream = TcpStream::connect(self.running.listen).await?;
+            stream.write_all(call.as_bytes()).await?;
+            waiting.push(stream);
+        }
+        let begun = Instant::now();
+        let metrics = format!("http://{}/metrics", self.running.admin);
+        loop {
+            let page = reqwest::get(&metrics).await?.text().await?;
+            let present = page.lines().find_map(|line| line.strip_prefix("portway_directory_watchers ")?.parse::<f64>().ok());
+            if present == Some(watchers as f64) {
+                break;
+            }
+            ensure!(begun.elapsed() < Duration::from_secs(30), "{present:?} of {watchers} watch");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        let each = (resident()? - before) as f64 / watchers as f64;
+        let spec = HostSpec { tenants: [tenant()?].into(), public_key: None };
+        self.operator.put_host(&"watched".parse()?, &spec).await?;
+        let done = Instant::now();
+        let mut calls = JoinSet::new();
+        for mut stream in waiting {
+            calls.spawn(async move {
+                let mut answer = [0; 1024];
+                let length = stream.read(&mut answer).await?;
+                ensure!(answer[..length].windows(7).any(|part| part == b"watched"), "{}", String::from_utf8_lossy(&answer[..length]));
+                anyhow::Ok(done.elapsed().as_secs_f64() * 1e3)
+            });
+        }
+        let arm = format!("SQLite, {watchers} watch");
+        report.latency(&arm, "a change is heard of", all(calls).await?, Some(Bar::EachAtMost(1_000.0)));
+        report.add(arm, "memory for each, with the caller's", "KiB", vec![each], None);
+        Ok(())
+    }
+}
+
+async fn all(mut calls: JoinSet<anyhow::Result<f64>>) -> anyhow::Result<Vec<f64>> {
+    let mut times = Vec::new();
+    while let Some(done) = calls.join_next().await {
+        times.push(done??);
+    }
+    Ok(times)
+}
+
+/// This process's memory, in KiB.
+fn resident() -> anyhow::Result<i64> {
+    let status = std::fs::read_to_string("/proc/self/status")?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS")?;
+    Ok(line.split_whitespace().next().context("no VmRSS")?.parse()?)
 }
 
 fn tenant() -> anyhow::Result<TenantName> {

@@ -13,6 +13,9 @@ use std::time::{Duration, Instant};
 /// How long a daemon may take to be ready.
 const PATIENCE: Duration = Duration::from_secs(120);
 
+/// Of the times in /proc, in a second (USER_HZ).
+pub const TICKS: f64 = 100.0;
+
 /// A machine: a network namespace that goes with this process.
 #[derive(Clone)]
 pub struct Node(Netns);
@@ -104,6 +107,14 @@ impl Daemon {
         let line = status.lines().find(|line| line.starts_with("VmRSS:")).context("no VmRSS")?;
         let kib: f64 = line.split_whitespace().nth(1).context("no VmRSS")?.parse()?;
         Ok(kib / 1024.0)
+    }
+
+    /// Seconds of a processor that it has had (proc(5), `/proc/PID/stat`: utime and stime).
+    pub fn processor(&self) -> anyhow::Result<f64> {
+        let text = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id()))?;
+        let (_, fields) = text.rsplit_once(") ").context("no name in /proc/PID/stat")?;
+        let ticks: Vec<f64> = fields.split(' ').skip(11).take(2).map(str::parse).collect::<Result<_, _>>()?;
+        Ok(ticks.iter().sum::<f64>() / TICKS)
     }
 
     /// A figure of its metrics page.

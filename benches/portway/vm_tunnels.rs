@@ -3,6 +3,9 @@
 use super::Options;
 use super::chain::{Chain, Joint, Offloads};
 use super::figures::{Bar, Report, median};
+use super::nodes::TICKS;
+use anyhow::Context;
+use std::time::Instant;
 
 /// Pairs, ours and by hand one after the other. Software emulation scatters by some 12 %, so there are many.
 const PAIRS: usize = 15;
@@ -21,27 +24,41 @@ pub fn wireguard(options: &Options, report: &mut Report) -> anyhow::Result<()> {
 fn pairs(by_hand: Joint, by_us: Joint, options: &Options, report: &mut Report) -> anyhow::Result<()> {
     for offloads in [Offloads::On, Offloads::Off] {
         let (hand, ours) = (Chain::new(by_hand, offloads)?, Chain::new(by_us, offloads)?);
-        let (mut by_hand, mut by_us) = (Vec::new(), Vec::new());
+        let (mut by_hand, mut by_us, mut spent) = (Vec::new(), Vec::new(), [Vec::new(), Vec::new(), Vec::new()]);
         for pair in 0..options.rounds.unwrap_or(PAIRS) {
             // Who goes first alternates: the machine may be faster at one half of a pair.
-            if pair % 2 == 0 {
-                by_hand.push(hand.stream(STREAM)?);
-                by_us.push(ours.stream(STREAM)?);
-            } else {
-                by_us.push(ours.stream(STREAM)?);
-                by_hand.push(hand.stream(STREAM)?);
+            for ours_now in [pair % 2 == 1, pair % 2 == 0] {
+                let (chain, rates) = if ours_now { (&ours, &mut by_us) } else { (&hand, &mut by_hand) };
+                let before = (idle()?, chain.daemons()?, Instant::now());
+                rates.push(chain.stream(STREAM)?);
+                let seconds = before.2.elapsed().as_secs_f64();
+                spent[usize::from(ours_now)].push((idle()? - before.0) / seconds);
+                if ours_now {
+                    spent[2].push((chain.daemons()? - before.1) / seconds);
+                }
             }
         }
         let ratios: Vec<f64> = by_us.iter().zip(&by_hand).map(|(ours, hand)| ours / hand).collect();
         let (low, high) = interval(&ratios);
         report.add(&hand.name, "one TCP stream", "Gbit/s", by_hand, None);
         report.add(&ours.name, "one TCP stream", "Gbit/s", by_us, None);
+        let [idle_by_hand, idle_by_us, daemons] = spent;
+        report.add(&hand.name, "processors left idle", "1", idle_by_hand, None);
+        report.add(&ours.name, "processors left idle", "1", idle_by_us, None);
+        report.add(&ours.name, "processors that the daemons had", "1", daemons, None);
         let arm = if offloads == Offloads::On { "ours to by hand; offloads on" } else { "ours to by hand; offloads off" };
         report.add(arm, "one TCP stream, ratio", "1", ratios, Some(Bar::AtLeast(0.93)));
         report.add(arm, "ratio, 95 % interval from", "1", vec![low], None);
         report.add(arm, "ratio, 95 % interval to", "1", vec![high], Some(Bar::AtLeast(0.97)));
     }
     Ok(())
+}
+
+/// Seconds that this machine's processors had nothing to do, all together, since its start (proc(5), `/proc/stat`).
+fn idle() -> anyhow::Result<f64> {
+    let text = std::fs::read_to_string("/proc/stat")?;
+    let ticks: f64 = text.split_whitespace().nth(4).context("/proc/stat has no time of idleness")?.parse()?;
+    Ok(ticks / TICKS)
 }
 
 /// The bootstrap interval of the median in which 95 % of redrawn samples have theirs.

@@ -30,15 +30,35 @@ const FAREWELL: Duration = Duration::from_secs(2);
 /// When there are no descriptors left, new ones are looked for after this long.
 const PAUSE: Duration = Duration::from_millis(50);
 
-#[derive(Clone, Copy)]
-struct Limits {
-    /// Connections at a time and listener; beyond, the next wait in the kernel.
-    places: u32,
-    /// A connection over which no good token has come yet is not kept for longer, so that strangers cannot take all the places.
-    stranger: Duration,
+/// A connection over which no good token has come yet is not kept for longer, so that strangers cannot take all the places.
+const STRANGER: Duration = Duration::from_secs(10);
+/// At the listener that is for everybody, if there are descriptors for as many.
+const MOST: u32 = 20_000;
+/// At each of the two that are for this machine.
+const LOCAL: u32 = 200;
+/// Descriptors for those, the database and what else there is.
+const RESERVED: u32 = 512;
+
+/// Connections at a time and listener; beyond, the next wait in the kernel.
+#[derive(Debug, Clone, Copy)]
+pub struct Places {
+    pub everybody: u32,
+    pub local: u32,
 }
 
-const LIMITS: Limits = Limits { places: 20_000, stranger: Duration::from_secs(10) };
+impl Places {
+    /// As many as a process can have that may have so many descriptors: those at the door must not take the database's.
+    pub fn within(descriptors: u64) -> Self {
+        let descriptors = u32::try_from(descriptors).unwrap_or(u32::MAX);
+        Self { everybody: descriptors.saturating_sub(RESERVED).clamp(1, MOST), local: LOCAL.min(descriptors / 8).max(1) }
+    }
+}
+
+#[derive(Clone, Copy)]
+struct Limits {
+    places: u32,
+    stranger: Duration,
+}
 
 pub enum Listener {
     Tcp(TcpListener, Option<Arc<Certificate>>),
@@ -55,9 +75,9 @@ impl Known {
     }
 }
 
-/// Serves until `end`, and then what is in hand.
-pub async fn serve(listener: Listener, router: Router, end: CancellationToken) {
-    serve_within(LIMITS, listener, router, end).await;
+/// Serves so many at a time until `end`, and then what is in hand.
+pub async fn serve(listener: Listener, places: u32, router: Router, end: CancellationToken) {
+    serve_within(Limits { places, stranger: STRANGER }, listener, router, end).await;
 }
 
 async fn serve_within(limits: Limits, listener: Listener, router: Router, end: CancellationToken) {

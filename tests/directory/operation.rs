@@ -316,7 +316,7 @@ fn the_daemon_serves_until_it_is_told_to_end() {
     assert!(String::from_utf8_lossy(&check.stdout).contains("a directory at 127.0.0.1:"), "{check:?}");
     // A shell's usual limit of open files would be few for those who watch.
     let mut limited = Command::new("prlimit");
-    limited.args(["--nofile=1000:2000", env!("CARGO_BIN_EXE_portway"), "directory", "--config"]);
+    limited.args(["--nofile=600:700", env!("CARGO_BIN_EXE_portway"), "directory", "--config"]);
     let mut daemon = limited.arg(&file).stderr(Stdio::piped()).spawn().unwrap();
     let deadline = Instant::now() + Duration::from_secs(20);
     let list = || program().args(["directory", "tenant", "list", "--runtime-dir"]).arg(dir.path().join("run")).output().unwrap();
@@ -327,7 +327,12 @@ fn the_daemon_serves_until_it_is_told_to_end() {
     assert_eq!(String::from_utf8(list().stdout).unwrap(), "none that you may see\n");
     let limits = std::fs::read_to_string(format!("/proc/{}/limits", daemon.id())).unwrap();
     let files = limits.lines().find(|line| line.starts_with("Max open files")).unwrap();
-    assert_eq!(files.split_whitespace().skip(3).collect::<Vec<_>>(), ["2000", "2000", "files"]);
+    assert_eq!(files.split_whitespace().skip(3).collect::<Vec<_>>(), ["700", "700", "files"]);
+    // More connections than that leave the operator a way in.
+    let strangers: Vec<_> = (0..750).map(|_| std::net::TcpStream::connect(listen).unwrap()).collect();
+    let listed = list();
+    assert!(listed.status.success(), "{listed:?}");
+    drop(strangers);
     nix::sys::signal::kill(nix::unistd::Pid::from_raw(i32::try_from(daemon.id()).unwrap()), nix::sys::signal::Signal::SIGTERM).unwrap();
     assert!(daemon.wait().unwrap().success());
 }
