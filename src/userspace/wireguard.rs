@@ -60,6 +60,7 @@ mod succession;
 mod table;
 mod timers;
 mod transmit;
+mod waiting;
 mod will;
 
 pub use counters::{DropReason, InterfaceCount};
