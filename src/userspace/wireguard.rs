@@ -62,6 +62,7 @@ mod timers;
 mod transmit;
 mod waiting;
 mod will;
+mod wiped;
 
 pub use counters::{DropReason, InterfaceCount};
 pub use device::{Device, DeviceConfig, Error};
