@@ -60,7 +60,9 @@ mod succession;
 mod table;
 mod timers;
 mod transmit;
+mod waiting;
 mod will;
+mod wiped;
 
 pub use counters::{DropReason, InterfaceCount};
 pub use device::{Device, DeviceConfig, Error};

@@ -69,6 +69,15 @@ fn two_interfaces_of_one_device_are_two() {
 }
 
 #[test]
+fn nobody_is_its_own_peer() {
+    let net = Net::new();
+    let gateway = net.gateway(Setup::default());
+    let error = gateway.device.set_peer(&pw(), public(OURS), &allowed(&[], None)).unwrap_err();
+    assert!(error.to_string().contains("own key"), "{error}");
+    assert_eq!(gateway.device.counters()[&pw()].peers, 0);
+}
+
+#[test]
 fn what_is_sent_carries_the_mark() {
     let net = Net::new();
     let gateway = net.gateway(Setup { mark: Some(0x4000), ..Setup::default() });

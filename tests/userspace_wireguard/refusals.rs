@@ -163,6 +163,21 @@ fn a_demoted_interface_neither_sends_nor_answers() {
     net.await_ping();
 }
 
+/// Who has no endpoint will never answer; what waited for it would only come out of time, or use up memory.
+#[test]
+fn what_is_for_a_peer_that_is_nowhere_does_not_wait() {
+    let net = Net::new();
+    let mut gateway = net.gateway(Setup::default());
+    gateway.peer(THEIRS, &allowed(&["10.64.0.1/32"], None));
+    net.gateway.output("ping -c 3 -i 0.01 -W 1 10.64.0.1");
+    gateway.await_drops(DropReason::NoEndpoint, 3);
+    assert_eq!(gateway.dropped(DropReason::NoEndpoint), 3, "each counts once");
+    let _stranger = net.stranger();
+    net.ping();
+    gateway.await_handshake(THEIRS);
+    assert_eq!(gateway.device.counters()[&pw()].traffic.sent_packets, 1, "the answer, and nothing that had waited");
+}
+
 /// The kernel refuses the source address while it is another machine's, and takes it as soon as it is ours.
 #[test]
 fn nothing_is_sent_from_another_address_while_ours_is_away() {

@@ -165,12 +165,16 @@ impl Device {
         interface.refresh_mtu();
         self.legacy.interface(&interface);
         self.shared.interfaces_mut().insert(id, interface.clone());
-        self.names.insert(name, interface.clone());
+        self.names.insert(name.clone(), interface.clone());
         let watch = |epolls: &[Arc<Epoll>], fds: &[OwnedFd]| {
             epolls.iter().zip(fds).try_for_each(|(epoll, fd)| epoll.add(fd, EpollEvent::new(EpollFlags::EPOLLIN, id)))
         };
         let watched = watch(&self.receiving, &interface.sockets).and_then(|()| watch(&self.transmitting, &interface.queues));
-        watched.map_err(|source| Error::Start { doing: "watching an interface's descriptors", source: source.into() })?;
+        if let Err(source) = watched {
+            // Or it would count as there the next time.
+            self.remove_interface(&name);
+            return Err(Error::Start { doing: "watching an interface's descriptors", source: source.into() });
+        }
         Ok(true)
     }
 
@@ -193,12 +197,16 @@ impl Device {
     /// Adds a peer or changes one, in time that depends on the number of its prefixes alone. One that is there keeps its sessions.
     ///
     /// # Errors
-    /// For a prefix that is another peer's, a keepalive out of range, an endpoint of another family than the interface's, or an interface that is not there.
+    /// For a prefix that is another peer's, a keepalive out of range, an endpoint of another family than the interface's, the interface's own key, or an
+    /// interface that is not there.
     pub fn set_peer(&self, interface: &IfName, key: PublicKey, peer: &PeerConfig) -> Result<(), Error> {
         let interface = self.interface(interface)?;
         let listen = interface.config.listen;
         if let Some(endpoint) = peer.endpoint.filter(|endpoint| endpoint.is_ipv4() != listen.is_ipv4()) {
             return Err(Invalid(format!("peer {key} at {endpoint} cannot be reached from {listen}: one is IPv6")).into());
+        }
+        if key == *interface.identity.public() {
+            return Err(Invalid(format!("{key} is {}'s own key: it cannot be a peer's", interface.config.name)).into());
         }
         let known = interface.table_mut().set(key, peer)?;
         self.legacy.peer(&self.shared, interface, &known);

@@ -26,6 +26,10 @@ pub fn begin(shared: &Shared, interface: &Arc<Interface>, peer: &Arc<Peer>, urge
     if let Err(reason) = result {
         peer.asked.store(false, Relaxed);
         interface.dropped(reason);
+        if peer.handshake().attempt.is_none() {
+            // For nothing.
+            interface.drops.count(DropReason::NoSession, peer.waited().len() as u64);
+        }
     }
     result
 }

@@ -73,3 +73,18 @@ fn a_cookie_about_an_initiation_of_ours_is_taken() {
     take_cookie(&shared, &interface, &reply(local, &mac1, &[9; 16])).unwrap();
     assert_eq!(peer.handshake().cookie.map(|(cookie, _)| cookie), Some([9; 16]));
 }
+
+#[test]
+fn what_waits_for_a_handshake_that_cannot_be_begun_is_dropped() {
+    let (shared, interface, peer) = bench();
+    let waiting = || interface.drops.snapshot()[&DropReason::NoSession];
+    assert!(peer.wait(&[1], &shared.pool));
+    begin(&shared, &interface, &peer, false).unwrap();
+    assert_eq!(waiting(), 0, "its answer may come");
+    // It is asked for again when the interface is silent, which ends what there is.
+    interface.set_sending(false);
+    interface.forget(&peer, false);
+    assert!(peer.wait(&[1], &shared.pool) && peer.wait(&[2], &shared.pool));
+    assert_eq!(begin(&shared, &interface, &peer, false), Err(DropReason::Silent));
+    assert_eq!((waiting(), peer.waited().len()), (2, 0));
+}

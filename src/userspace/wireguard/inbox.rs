@@ -43,6 +43,8 @@ struct Waiting {
     messages: VecDeque<Received>,
     begin: VecDeque<(Weak<Interface>, Weak<Peer>)>,
     looks: BinaryHeap<Reverse<Look>>,
+    /// Of messages, before anything else.
+    turn: bool,
     stop: bool,
 }
 
@@ -93,7 +95,8 @@ impl Inbox {
         self.ready.notify_one();
     }
 
-    /// The next thing to do; waits until there is one. What was promised for a time goes before what just came.
+    /// The next thing to do; waits until there is one. Messages take turns with the rest, so that neither many peers who are sent to and do not answer
+    /// nor many who knock delay the others; of the rest, what was promised for a time goes first.
     pub fn next(&self, now: impl Fn() -> u64) -> Work {
         let mut waiting = self.lock();
         loop {
@@ -102,6 +105,12 @@ impl Inbox {
                 let last = if waiting.messages.len() < self.load.min(LOAD) { waiting.messages.pop_front() } else { None };
                 return last.map_or(Work::Stop, Work::Message);
             }
+            if std::mem::take(&mut waiting.turn)
+                && let Some(received) = waiting.messages.pop_front()
+            {
+                return Work::Message(received);
+            }
+            waiting.turn = true;
             let time = now();
             while let Some(Reverse(look)) = waiting.looks.peek()
                 && look.by <= time
@@ -187,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_due_goes_before_what_just_came_and_is_done_in_its_order() {
+    fn what_is_due_is_done_in_its_order_and_takes_turns_with_what_came() {
         let (inbox, interface, peer) = (Inbox::new(LOAD), interface(), peer());
         assert!(inbox.message(message(&interface)));
         inbox.begin(&interface, &peer);
@@ -198,7 +207,9 @@ mod tests {
             Work::Message(_) => "message".into(),
             Work::Stop => "stop".into(),
         };
-        assert_eq!([20, 20, 20, 20, 30].map(next), ["look by 10", "look by 20", "begin", "message", "look by 30"]);
+        assert!(inbox.message(message(&interface)));
+        let all = ["look by 10", "message", "look by 20", "message", "begin", "look by 30"];
+        assert_eq!([20, 20, 20, 20, 20, 30].map(next), all);
         inbox.begin(&interface, &peer);
         assert!(inbox.message(message(&interface)));
         inbox.stop();

@@ -1,10 +1,13 @@
 //! The handshake: Noise_IKpsk2_25519_ChaChaPoly_BLAKE2s, by the crate `snow`, in WireGuard's messages (whitepaper section 5.4). Without a
 //! pre-shared key, which then is 32 zeros.
 
-use super::message::{INITIATION, Initiation, RESPONSE, Response, word};
+use super::message::{INITIATION, Initiation, RESPONSE, Response, TAG_LEN, word};
+use super::wiped::Wiped;
 use crate::model::{PrivateKey, PublicKey};
 use crate::wire::wireguard::Tai64n;
 use aws_lc_rs::agreement::{self, UnparsedPublicKey, X25519};
+use blake2::{Blake2s256, Digest};
+use chacha20poly1305::{AeadInPlace, ChaCha20Poly1305, KeyInit, Nonce};
 use snow::params::{CipherChoice, DHChoice, HashChoice, NoiseParams};
 use snow::resolvers::{CryptoResolver, DefaultResolver};
 use snow::types::{Cipher, Dh, Hash, Random};
@@ -50,11 +53,11 @@ pub struct Keys {
 }
 
 /// Our initiation, waiting for its answer.
-pub struct Initiating(HandshakeState);
+pub struct Initiating(Wiped<HandshakeState>);
 
 /// An initiation that was opened: it is from the owner of `key`, and was made at `stamp` or is a copy of one that was.
 pub struct Opened {
-    state: HandshakeState,
+    state: Wiped<HandshakeState>,
     pub key: PublicKey,
     pub stamp: Tai64n,
     /// What they call the session.
@@ -63,7 +66,8 @@ pub struct Opened {
 
 /// Writes an initiation for `peer`, its macs left zero; `local` is what we call the session.
 pub fn initiate(us: &Identity, peer: &PublicKey, local: u32, stamp: Tai64n) -> Result<(Initiating, Initiation), Fault> {
-    let mut state = builder(us).and_then(|b| b.remote_public_key(peer.bytes())?.build_initiator()).map_err(Fault::Refused)?;
+    let state = builder(us).and_then(|b| b.remote_public_key(peer.bytes())?.build_initiator());
+    let mut state = state.map(Wiped::new).map_err(Fault::Refused)?;
     let mut message = [0; size_of::<Initiation>()];
     message[0] = INITIATION;
     message[4..8].copy_from_slice(&local.to_le_bytes());
@@ -73,7 +77,7 @@ pub fn initiate(us: &Identity, peer: &PublicKey, local: u32, stamp: Tai64n) -> R
 
 /// Opens an initiation to us, whoever it is from: two agreements on a secret.
 pub fn open(us: &Identity, message: &Initiation) -> Result<Opened, Fault> {
-    let mut state = builder(us).and_then(Builder::build_responder).map_err(Fault::Refused)?;
+    let mut state = builder(us).and_then(Builder::build_responder).map(Wiped::new).map_err(Fault::Refused)?;
     let mut stamp = [0; INITIATION_NOISE.end - INITIATION_NOISE.start];
     state.read_message(&message[INITIATION_NOISE], &mut stamp).map_err(Fault::Refused)?;
     let key = state.get_remote_static().and_then(|key| <[u8; 32]>::try_from(key).ok()).ok_or(Fault::Nobody)?;
@@ -140,8 +144,8 @@ fn builder(us: &Identity) -> Result<Builder<'_>, snow::Error> {
         .local_private_key(us.key.expose())
 }
 
-/// The crate's own primitives, but the curve's: those of aws-lc take half the time, refuse a key with which every secret is zero, and are wiped
-/// when they go.
+/// The pattern's primitives, all of which leave nothing behind when they go. The curve is aws-lc's: its agreements take half the time of the crate's own, and
+/// refuse a key with which every secret is zero.
 struct Curves(Identity);
 
 impl CryptoResolver for Curves {
@@ -157,11 +161,88 @@ impl CryptoResolver for Curves {
     }
 
     fn resolve_hash(&self, choice: &HashChoice) -> Option<Box<dyn Hash>> {
-        DefaultResolver.resolve_hash(choice)
+        match choice {
+            HashChoice::Blake2s => Some(Box::new(Blake(Wiped::new(Blake2s256::new())))),
+            _ => None,
+        }
     }
 
     fn resolve_cipher(&self, choice: &CipherChoice) -> Option<Box<dyn Cipher>> {
-        DefaultResolver.resolve_cipher(choice)
+        match choice {
+            CipherChoice::ChaChaPoly => Some(Box::new(ChaCha(Zeroizing::default()))),
+            _ => None,
+        }
+    }
+}
+
+/// BLAKE2s-256 (RFC 7693).
+struct Blake(Wiped<Blake2s256>);
+
+impl Hash for Blake {
+    fn name(&self) -> &'static str {
+        "BLAKE2s"
+    }
+
+    fn block_len(&self) -> usize {
+        64
+    }
+
+    fn hash_len(&self) -> usize {
+        32
+    }
+
+    fn reset(&mut self) {
+        *self.0 = Blake2s256::new();
+    }
+
+    fn input(&mut self, data: &[u8]) {
+        self.0.update(data);
+    }
+
+    fn result(&mut self, out: &mut [u8]) {
+        out[..32].copy_from_slice(&self.0.finalize_reset());
+    }
+}
+
+/// ChaCha20-Poly1305 (RFC 8439).
+struct ChaCha(Zeroizing<[u8; 32]>);
+
+impl ChaCha {
+    fn cipher(&self) -> ChaCha20Poly1305 {
+        ChaCha20Poly1305::new((&*self.0).into())
+    }
+
+    /// The pattern's nonces are numbers (whitepaper section 5.4: four bytes of zeros before).
+    fn nonce(number: u64) -> Nonce {
+        let mut nonce = Nonce::default();
+        nonce[4..].copy_from_slice(&number.to_le_bytes());
+        nonce
+    }
+}
+
+impl Cipher for ChaCha {
+    fn name(&self) -> &'static str {
+        "ChaChaPoly"
+    }
+
+    fn set(&mut self, key: &[u8; 32]) {
+        self.0.copy_from_slice(key);
+    }
+
+    fn encrypt(&self, nonce: u64, with: &[u8], plain: &[u8], out: &mut [u8]) -> usize {
+        let (text, rest) = out.split_at_mut(plain.len());
+        text.copy_from_slice(plain);
+        let tag = self.cipher().encrypt_in_place_detached(&Self::nonce(nonce), with, text);
+        rest[..TAG_LEN].copy_from_slice(&tag.expect("ChaCha20-Poly1305 takes texts up to 256 GB"));
+        plain.len() + TAG_LEN
+    }
+
+    fn decrypt(&self, nonce: u64, with: &[u8], sealed: &[u8], out: &mut [u8]) -> Result<usize, snow::Error> {
+        let (text, tag) = sealed.split_last_chunk::<TAG_LEN>().ok_or(snow::Error::Decrypt)?;
+        let out = out.get_mut(..text.len()).ok_or(snow::Error::Decrypt)?;
+        out.copy_from_slice(text);
+        let opened = self.cipher().decrypt_in_place_detached(&Self::nonce(nonce), with, out, tag.into());
+        opened.map(|()| text.len()).map_err(|_| snow::Error::Decrypt)
     }
 }
 

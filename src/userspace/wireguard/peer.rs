@@ -6,6 +6,7 @@ use super::mac::{COOKIE_LIFE, Cookie, Marker};
 use super::noise::Initiating;
 use super::session::Session;
 use super::timers::{Marks, Trying, View};
+use super::waiting::{Pool, Waiting};
 use crate::model::PublicKey;
 use crate::wire::wireguard::Tai64n;
 use ipnet::IpNet;
@@ -14,11 +15,6 @@ use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
-
-/// Packets that wait for a session; as read from the TUN device, up to 64 KiB each.
-const WAITING_MAX: usize = 64;
-/// Bytes of them.
-const WAITING_BYTES: usize = 256 << 10;
 
 /// What an interface is to know of a peer.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -115,12 +111,6 @@ pub struct Attempt {
     pub local: u32,
     pub trying: Trying,
     pub sent: u64,
-}
-
-#[derive(Debug, Default)]
-pub struct Waiting {
-    packets: VecDeque<Vec<u8>>,
-    bytes: usize,
 }
 
 impl Peer {
@@ -232,21 +222,14 @@ impl Peer {
     }
 
     /// Keeps a packet until there is a session; whether there was room.
-    pub fn wait(&self, packet: &[u8]) -> bool {
-        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        let waiting = waiting.get_or_insert_default();
-        if waiting.packets.len() >= WAITING_MAX || waiting.bytes + packet.len() > WAITING_BYTES {
-            return false;
-        }
-        waiting.bytes += packet.len();
-        waiting.packets.push_back(packet.to_vec());
-        true
+    pub fn wait(&self, packet: &[u8], pool: &Arc<Pool>) -> bool {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert_default().push(packet, pool)
     }
 
     /// The packets that were kept, in their order.
     pub fn waited(&self) -> VecDeque<Vec<u8>> {
         let waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner).take();
-        waiting.map(|waiting| waiting.packets).unwrap_or_default()
+        waiting.map(|waiting| waiting.take()).unwrap_or_default()
     }
 
     /// For a successor. From then on the sessions are another's: there are none here any more.

@@ -57,13 +57,3 @@ fn of_two_sessions_begun_at_once_none_is_lost() {
     assert_eq!(locals(peer.expire(180_000, 180_010)), [1]);
     assert_eq!(locals(peer.expire(0, 0)), [2]);
 }
-
-#[test]
-fn what_waits_is_bounded_and_stays_in_order() {
-    let peer = peer();
-    assert!((0..WAITING_MAX).all(|n| peer.wait(&[n as u8])) && !peer.wait(&[0]));
-    assert_eq!(peer.waited().into_iter().map(|packet| packet[0]).collect::<Vec<_>>(), (0..WAITING_MAX as u8).collect::<Vec<_>>());
-    let big = vec![0; 60_000];
-    assert_eq!((0..9).filter(|_| peer.wait(&big)).count(), 4);
-    assert_eq!((peer.waited().len(), peer.waited().len()), (4, 0));
-}

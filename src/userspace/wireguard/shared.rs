@@ -10,6 +10,7 @@ use super::noise::Identity;
 use super::peer::Peer;
 use super::session::Session;
 use super::table::Table;
+use super::waiting::Pool;
 use crate::model::{IfName, PrivateKey};
 use crate::userspace::tun;
 use crate::wire::wireguard::Tai64n;
@@ -223,6 +224,7 @@ pub struct Shared {
     pub inbox: Inbox,
     pub events: Events,
     pub buckets: Mutex<Buckets>,
+    pub pool: Arc<Pool>,
     pub stop: AtomicBool,
 }
 
@@ -235,6 +237,7 @@ impl Shared {
             inbox: Inbox::new(load),
             events,
             buckets: Mutex::new(Buckets::new(limit)),
+            pool: Arc::default(),
             stop: AtomicBool::new(false),
         }
     }

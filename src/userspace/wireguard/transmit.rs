@@ -141,7 +141,10 @@ impl Transmitter {
             let Some(way) = &mut way else { continue };
             let bytes = &mut self.buffers.slot_mut(slot + at)[..r.len];
             let Some((session, to)) = &way.to else {
-                if !way.peer.wait(bytes) {
+                // A handshake cannot be begun with one who is nowhere, and what waited for it would come out of time.
+                if way.peer.endpoint().is_none() {
+                    interface.dropped(DropReason::NoEndpoint);
+                } else if !way.peer.wait(bytes, &shared.pool) {
                     interface.dropped(DropReason::NoSession);
                 }
                 continue;
@@ -161,7 +164,7 @@ impl Transmitter {
     /// Notes what went to a peer, and that it needs a session, if it has none or an old one.
     fn done(&mut self, shared: &Shared, interface: &Arc<Interface>, way: Option<Way>, now: u64) {
         let Some(Way { peer, to, packets, bytes }) = way else { return };
-        if to.as_ref().is_none_or(|(session, _)| session.is_stale(now)) {
+        if to.as_ref().map_or_else(|| peer.endpoint().is_some(), |(session, _)| session.is_stale(now)) {
             shared.ask(interface, &peer);
         }
         if to.is_none() && peer.session(now).is_some() {

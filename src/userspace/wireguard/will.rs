@@ -194,6 +194,7 @@ mod tests {
         let will = Will::new().unwrap();
         seal(will.0.as_fd(), SealFlag::F_SEAL_GROW).unwrap();
         assert!(will.take().is_err(), "no room even for its time");
-        assert!(Will::from(OwnedFd::from(File::open("/dev/null").unwrap())).take().is_err(), "no such file at all");
+        let null = File::options().write(true).open("/dev/null").unwrap();
+        assert!(Will::from(OwnedFd::from(null)).take().is_err(), "no such file at all");
     }
 }
