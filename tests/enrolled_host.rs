@@ -5,7 +5,7 @@ use portway::config::{Backend, TunnelKind};
 use portway::directory::client::Client;
 use portway::directory::types::*;
 use portway::lab::topology::Wiring;
-use portway::lab::{Lab, Life, Netns, Probe, Process, Topology, keys, poll_until, unix, whoami};
+use portway::lab::{Lab, Life, Netns, Probe, Process, Topology, configs, keys, poll_until, unix, whoami};
 use portway::model::{NodeName, TenantName, TenantShard};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
@@ -46,6 +46,14 @@ fn host_of(names: &[&str]) -> HostSpec {
 
 impl Stage {
     fn set() -> Self {
+        let stage = Self::directory_alone();
+        let said = stage.portway(&["enroll", "--token-file", stage.file("enroll.token").to_str().unwrap(), "--name", "host-1"]);
+        assert!(said.contains("acme/0 as 10.64.0.1/32 through 10.9.0.1:51820"), "{said}");
+        stage
+    }
+
+    /// Nobody has enrolled, and no daemon but the directory runs.
+    fn directory_alone() -> Self {
         let topology = Topology::of(&["acme", "blue"], &[Wiring::Veth]).with_tunnel(TunnelKind::Wireguard);
         let mut lab = Lab::build(topology).unwrap();
         lab.serve().unwrap();
@@ -73,8 +81,6 @@ impl Stage {
             let spec = TokenSpec { role: Role::Enroll, tenants: Some(tenants(&["acme"])), gateway: None, host: None, expires_s: None };
             std::fs::write(stage.file("enroll.token"), operator.add_token(&spec).await.unwrap().token).unwrap();
         });
-        let said = stage.portway(&["enroll", "--token-file", stage.file("enroll.token").to_str().unwrap(), "--name", "host-1"]);
-        assert!(said.contains("acme/0 as 10.64.0.1/32 through 10.9.0.1:51820"), "{said}");
         stage
     }
 
@@ -134,6 +140,21 @@ impl Stage {
         self.lab.start_daemons_edited(Path::new(env!("CARGO_BIN_EXE_portway")), Backend::Auto, edit).unwrap();
     }
 
+    /// acme's, which knows the host by its key, without any other daemon.
+    fn gateway_alone(&self) -> Process {
+        let (lab, node) = (&self.lab, "gw-acme");
+        let runtime_dir = lab.dir().runtime(node);
+        keys::write(&lab.topology, &runtime_dir).unwrap();
+        let yaml = configs::gateway(&lab.topology, &lab.topology.gateways[0], Backend::Auto, &runtime_dir);
+        std::fs::write(lab.dir().config(node), edited(node, &yaml, &self.public_key(), &self.file("state"))).unwrap();
+        let mut command = lab.node(node).unwrap().command(env!("CARGO_BIN_EXE_portway"));
+        command.args(["gateway", "--config"]).arg(lab.dir().config(node));
+        let gateway = Process::spawn(node, command, &lab.dir().log(node), Life::WithLab).unwrap();
+        let ready = || unix(&runtime_dir.join("gateway.sock"), "GET", "/readyz", None).is_ok_and(|answer| answer.status == 200);
+        poll_until("the gateway", SOON, || Ok(ready())).unwrap();
+        gateway
+    }
+
     /// Of the private key on the disk.
     fn public_key(&self) -> String {
         portway::daemon::key_file::private_key(&self.file("state/host.key")).unwrap().public().to_string()
@@ -187,6 +208,13 @@ fn edited(node: &str, yaml: &str, key: &str, state: &Path) -> String {
     format!("{head}  directory: {{ url: {URL}, state_dir: {}, cidrs: [172.16.0.0/16] }}\n", state.display())
 }
 
+/// The first block of a language behind a heading of docs/directory.md.
+fn block<'d>(document: &'d str, heading: &str, language: &str) -> &'d str {
+    let section = document.split(&format!("\n## {heading}\n")).nth(1).expect("the heading");
+    let section = section.split("\n## ").next().unwrap();
+    section.split(&format!("```{language}\n")).nth(1).expect("a block").split("```").next().unwrap()
+}
+
 fn mode(path: &Path) -> u32 {
     std::fs::metadata(path).unwrap().permissions().mode() & 0o777
 }
@@ -206,7 +234,10 @@ fn a_host_that_enrolled_serves_and_does_so_without_the_directory() {
     stage.attach("fn-1a");
     stage.is_served("fn-1a");
     let status = stage.status();
-    assert_eq!((status["public_key"].as_str(), status["directory"]["reachable"].as_bool()), (Some(stage.public_key().as_str()), Some(true)));
+    assert_eq!(
+        (status["public_key"].as_str(), status["directory"]["reachable"].as_bool()),
+        (Some(stage.public_key().as_str()), Some(true))
+    );
     // Away: what stands goes on, in the next process and in one after a while, too.
     stage.directory_down();
     poll_until("a word about it", SOON, || Ok(stage.status()["directory"]["reachable"] == false)).unwrap();
@@ -268,7 +299,8 @@ fn what_changes_is_taken_up_within_a_second_and_disturbs_nothing_else() {
     assert_eq!(done.lost, 0, "{done:?}");
     // The host itself is gone from the directory: gateways will know; it keeps what it has.
     stage.runtime.block_on(stage.operator.remove_host(&name("host-1"))).unwrap();
-    poll_until("a word about it", SOON, || Ok(stage.status()["directory"]["failed"].as_str().is_some_and(|why| why.contains("token")))).unwrap();
+    poll_until("a word about it", SOON, || Ok(stage.status()["directory"]["failed"].as_str().is_some_and(|why| why.contains("token"))))
+        .unwrap();
     assert_eq!(stage.tunnels(), ["acme=10.9.0.1"]);
     assert!(stage.fetches("fn-1a"));
 }
@@ -303,4 +335,60 @@ fn a_host_changes_its_key() {
     stage.lab.daemon("host-1").unwrap().restart().unwrap();
     assert_eq!(stage.status()["public_key"], present.as_str());
     stage.is_served("fn-1a");
+}
+
+/// The very commands of docs/directory.md, each where it belongs.
+#[test]
+fn the_five_commands_of_the_documentation_serve_a_function() {
+    let document = include_str!("../docs/directory.md");
+    let heading = "A function served, in five commands";
+    let commands: Vec<&str> = block(document, heading, "sh").lines().filter(|line| !line.starts_with('#')).collect();
+    assert_eq!(commands.len(), 5, "{commands:?}");
+    let stage = Stage::directory_alone();
+    // Of the file, what is this lab's: its addresses, and where things are.
+    let runtime_dir = stage.lab.dir().runtime("host-1");
+    let yaml = [
+        ("eth0, address: 10.9.0.11", "plat0, address: 10.9.0.101".to_owned()),
+        (
+            "https://directory.example:9473, ca: /etc/portway/directory-ca.pem",
+            format!("{URL}, state_dir: {}", stage.file("state").display()),
+        ),
+        ("  tunnel: wireguard", format!("  tunnel: wireguard\n  runtime_dir: {}", runtime_dir.display())),
+    ];
+    let yaml = yaml.iter().fold(block(document, heading, "yaml").to_owned(), |text, (from, to)| {
+        assert!(text.contains(from), "{from} is not in\n{text}");
+        text.replacen(from, to, 1)
+    });
+    std::fs::write(stage.file("host.yaml"), yaml).unwrap();
+    let shell = |node: &str, command: &str, runtime_dir: &Path| {
+        let mut shell = stage.lab.node(node).unwrap().command("sh");
+        let programs = Path::new(env!("CARGO_BIN_EXE_portway")).parent().unwrap();
+        shell.args(["-e", "-c", command]).current_dir(stage.lab.dir().path());
+        shell.env("PATH", format!("{}:{}", programs.display(), std::env::var("PATH").unwrap()));
+        shell.env("PORTWAY_RUNTIME_DIR", runtime_dir).env("PORTWAY_STATE_DIR", stage.file("state")).env("PORTWAY_DIRECTORY", URL);
+        shell
+    };
+    let run = |mut command: std::process::Command| {
+        let output = command.output().unwrap();
+        assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    };
+    // On the directory's machine there is no directory to name: it has a socket.
+    let mut mint = shell("host-1", commands[0], &stage.file("directory"));
+    mint.env_remove("PORTWAY_DIRECTORY");
+    run(mint);
+    let said = run(shell("host-1", commands[1], &runtime_dir));
+    assert!(said.contains("host host-1 has enrolled"), "{said}");
+    let serve = commands[2].strip_suffix(" &").expect("in the background");
+    let daemon = shell("host-1", &format!("exec {serve}"), &runtime_dir);
+    let (attach, curl) = (shell("host-1", commands[3], &runtime_dir), shell("fn-1a", commands[4], &runtime_dir));
+    let _gateway = stage.gateway_alone();
+    let _daemon = Process::spawn("the host", daemon, &stage.lab.dir().log("host-1"), Life::WithLab).unwrap();
+    poll_until("the host", SOON, || {
+        Ok(unix(&runtime_dir.join("host.sock"), "GET", "/readyz", None).is_ok_and(|answer| answer.status == 200))
+    })
+    .unwrap();
+    run(attach);
+    let seen = run(curl);
+    assert!(seen.contains("acme"), "{seen}");
 }

@@ -31,7 +31,7 @@ pub struct Args {
     #[arg(long)]
     name: Option<NodeName>,
     /// As `state_dir` of `directory` in the host's configuration.
-    #[arg(long, default_value = STATE_DIR)]
+    #[arg(long, env = "PORTWAY_STATE_DIR", default_value = STATE_DIR)]
     state: PathBuf,
     /// Give the host a new key. The daemon changes to it by itself, and gateways accept the former one for a while.
     #[arg(long, conflicts_with_all = ["token_file", "name"])]
