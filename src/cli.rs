@@ -8,6 +8,7 @@ mod demo;
 mod directory;
 mod doctor;
 mod drain;
+mod enroll;
 mod lab;
 mod plan;
 mod status;
@@ -38,6 +39,7 @@ enum Command {
     /// Run a function host: tunnels to gateways, attachments of containers.
     Host(daemon::Args),
     Directory(directory::Args),
+    Enroll(enroll::Args),
     /// Check a configuration file: every fault with line and column.
     Check {
         /// The YAML file.
@@ -67,6 +69,7 @@ pub fn main() -> ExitCode {
         Command::Gateway(args) => args.gateway(),
         Command::Host(args) => args.host(),
         Command::Directory(args) => args.run(),
+        Command::Enroll(args) => args.run(),
         Command::Check { file } => Ok(check::run(&file)),
         Command::Plan(args) => args.run(),
         Command::Doctor(args) => args.run(),

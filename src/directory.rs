@@ -10,6 +10,7 @@
 pub mod api;
 pub mod client;
 mod door;
+pub mod enrolled;
 mod feed;
 pub mod oidc;
 pub mod proof;

@@ -1,6 +1,7 @@
 //! What on a machine would stop Portway from working, and the command that mends it. [`gather`] looks, [`examine`] judges:
 //! the judgement is pure, and nothing is changed by either.
 
+mod directory;
 mod firewall;
 pub mod gather;
 mod group;
@@ -10,6 +11,7 @@ mod network;
 mod tests;
 
 use crate::config::{Backend, Config, Gateway, Host, Platform};
+use crate::directory::types::Whoami;
 use crate::model::{IfName, NodeName};
 use serde::Serialize;
 use serde_json::Value;
@@ -64,6 +66,10 @@ pub struct Facts {
     pub running: Vec<String>,
     /// Keys of the group that cannot be used, with the reason.
     pub keys: Vec<(u8, String)>,
+    /// Whom the directory that this node asks takes it for, or why it cannot be asked. None: it asks none.
+    pub directory: Option<Result<Whoami, String>>,
+    /// Why the key of a host that asks a directory cannot be used, if so.
+    pub host_key: Option<String>,
     /// What a thread whose timers must not be late would need besides.
     pub missing_for_realtime: Vec<String>,
 }
@@ -73,6 +79,7 @@ pub fn examine(facts: &Facts, config: Option<&Config>) -> Vec<Finding> {
     let mut findings = machine::findings(facts, config);
     findings.extend(network::findings(facts, config));
     findings.extend(group::findings(facts, config));
+    findings.extend(directory::findings(facts, config));
     match &facts.ruleset {
         Ok(ruleset) => {
             let blocked = firewall::findings(ruleset, &network::packets(config));

@@ -2,7 +2,9 @@
 
 pub mod api;
 pub mod attachments;
+mod completed;
 mod local;
+mod members;
 mod resolve;
 mod tunnels;
 
@@ -12,6 +14,7 @@ use crate::daemon::over::Over;
 use crate::daemon::reconcile::Role;
 use crate::daemon::store::Store;
 use crate::daemon::{self, Place};
+use crate::directory::enrolled;
 use crate::kernel::Kernel;
 use crate::metrics::Page;
 use crate::model::{AttachmentName, IfName, PrivateKey};
@@ -22,18 +25,30 @@ use crate::plan::slots::Slots;
 use crate::plan::{RouteKey, State, Step, Sysctl, flow_devices_fit};
 use anyhow::Context;
 use attachments::{Attach, Attachment, Attachments, Refusal, Spec};
+use completed::{LeftOut, completed};
+use members::Members;
 use serde_json::json;
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
+use tokio::sync::Notify;
 
 /// A function host's part of the daemon.
 #[derive(Debug)]
 pub struct Node {
     file: PathBuf,
+    /// As the file says; what the directory says of it is not in there.
+    written: Host,
+    /// What is served.
     config: Host,
+    /// With a directory.
+    members: Option<Members>,
+    /// What of it is in `config`, by its changes.
+    completed: Option<u64>,
+    left_out: Vec<LeftOut>,
+    again: Arc<Notify>,
     /// With WireGuard.
     key: Option<PrivateKey>,
     carrier: Carrier,
@@ -69,10 +84,17 @@ impl Node {
         for (path, reason) in unreadable {
             tracing::error!("{} is not an attachment ({reason}): attach anew and remove the file", path.display());
         }
+        let again = Arc::<Notify>::default();
+        let members = config.directory.as_ref().map(|directory| Members::new(config.node.clone(), directory.at.clone(), again.clone()));
         let key = tunnels::read_key(&config)?;
         Ok(Self {
             file,
+            written: config.clone(),
             config,
+            members,
+            completed: None,
+            left_out: Vec::new(),
+            again,
             key,
             carrier: Carrier::Userspace,
             slots: Slots::default(),
@@ -176,6 +198,30 @@ impl Node {
         Ok(())
     }
 
+    /// Takes up what the directory says, if that is new.
+    fn complete(&mut self) {
+        let Some(members) = &self.members else { return };
+        let changes = members.changes();
+        if self.completed == Some(changes) {
+            return;
+        }
+        let Some(membership) = members.latest() else { return };
+        let (config, left_out) = completed(&self.written, &membership);
+        for one in left_out.iter().filter(|one| !self.left_out.contains(one)) {
+            tracing::warn!("{one}");
+        }
+        (self.config, self.left_out, self.completed) = (config, left_out, Some(changes));
+        match self.written.wireguard.as_ref().map(|own| enrolled::present_key(&own.private_key, &membership)) {
+            Some(Ok(key)) => {
+                if let Some(former) = self.key.replace(key.clone()).filter(|former| *former != key) {
+                    tracing::info!("the key of this host is {} now, and no longer {}", key.public(), former.public());
+                }
+            }
+            Some(Err(error)) => tracing::error!("gateways may refuse this host: {error:#}"),
+            None => {}
+        }
+    }
+
     /// Attachments whose interface has gone are over: a new interface of the same name may be anybody's.
     fn find_lost(&self, facts: &Facts) -> Vec<AttachmentName> {
         let stands = |a: &Attachment| facts.links.get(&a.attached.interface).is_some_and(|link| link.index == a.attached.index);
@@ -194,6 +240,9 @@ impl Role for Node {
 
     async fn start(&mut self, kernel: &Arc<Kernel>, inherited: &mut BTreeMap<String, OwnedFd>) -> anyhow::Result<()> {
         self.choose_carrier(kernel).await?;
+        if let Some(members) = &mut self.members {
+            members.start().await;
+        }
         let facts = kernel.facts().await?;
         let observed = kernel.observe(&self.interest()).await?;
         self.desired(&facts, &observed)?;
@@ -209,8 +258,12 @@ impl Role for Node {
         Ok(())
     }
 
+    fn again(&self) -> Arc<Notify> {
+        self.again.clone()
+    }
+
     fn revision(&self) -> u64 {
-        self.revision
+        self.revision + self.members.as_ref().map_or(0, Members::changes)
     }
 
     fn interest(&self) -> BTreeSet<Sysctl> {
@@ -218,6 +271,7 @@ impl Role for Node {
     }
 
     fn desired(&mut self, facts: &Facts, observed: &State) -> anyhow::Result<State> {
+        self.complete();
         if self.slots == Slots::default() {
             self.slots = Slots::recover(observed.links.iter().map(|(name, link)| (name, link.alias.as_str())));
         }
@@ -253,8 +307,19 @@ impl Role for Node {
                 if keep(&new) != keep(&self.config) {
                     return Err("`platform`, `tunnel`, `backend`, `runtime_dir` and `admin` are taken up at a start: start the daemon again, which loses nothing".into());
                 }
+                let at = |config: &config::Host| config.directory.as_ref().map(|directory| directory.at.clone());
+                if (at(&new), &new.node) != (at(&self.written), &self.written.node) && (at(&new).is_some() || at(&self.written).is_some()) {
+                    return Err("`directory` and who asks it are taken up at a start: start the daemon again, which loses nothing".into());
+                }
                 self.key = tunnels::read_key(&new).map_err(|error| format!("{error:#}"))?;
-                self.config = new;
+                self.config = new.clone();
+                self.written = new;
+                self.completed = None;
+                if let Some(members) = &self.members {
+                    members.renew();
+                }
+                // What is asked for before the next pass finds what the directory says.
+                self.complete();
                 self.revision += 1;
                 Ok(())
             }
@@ -282,6 +347,8 @@ impl Role for Node {
         json!({
             "node": self.config.node, "backend": self.carrier.name(), "platform_address": self.config.platform.address,
             "tunnel_mtu": self.mtu, "tenants": tenants, "attachments": self.attachments.len(), "userspace": self.path.status(),
+            "public_key": self.key.as_ref().map(PrivateKey::public), "directory": self.members.as_ref().map(Members::status),
+            "left_out": self.left_out.iter().map(ToString::to_string).collect::<Vec<_>>(),
         })
     }
 
@@ -290,6 +357,11 @@ impl Role for Node {
         out.gauge("portway_attachments", "Attachments that stand", &[], self.attachments.len() as f64);
         out.gauge("portway_tunnel_mtu_bytes", "Bytes that a packet inside a tunnel may have", &[], f64::from(self.mtu));
         self.path.metrics(out);
+        if let Some(members) = &self.members {
+            members.metrics(out);
+            #[expect(clippy::cast_precision_loss, reason = "a count of shards is small")]
+            out.gauge("portway_left_out", "Tenants and shards of the directory that are not served", &[], self.left_out.len() as f64);
+        }
     }
 
     fn descriptors(&self) -> anyhow::Result<BTreeMap<String, OwnedFd>> {
@@ -299,6 +371,9 @@ impl Role for Node {
     async fn retire(&mut self) {}
 
     async fn stop(&mut self) {
+        if let Some(members) = &mut self.members {
+            members.stop();
+        }
         self.path.stop();
     }
 }

@@ -27,7 +27,7 @@ mod faults;
 mod flows;
 mod ha;
 mod http;
-mod keys;
+pub mod keys;
 mod measure;
 mod netns;
 mod packet;

@@ -1,6 +1,6 @@
 //! `portway check FILE`.
 
-use crate::config::{self, Config};
+use crate::config::{self, Config, DirectoryAt};
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -20,9 +20,17 @@ pub fn run(file: &Path) -> ExitCode {
 fn describe(config: &Config) -> String {
     match config {
         Config::Gateway(gateway) => {
-            format!("a gateway, {} tenants, {} function hosts, no faults", gateway.tenants.len(), gateway.peers.len())
+            let asked = of_directory(gateway.directory.as_ref());
+            format!("a gateway, {} tenants, {} function hosts{asked}, no faults", gateway.tenants.len(), gateway.peers.len())
         }
-        Config::Host(host) => format!("a function host, {} tenants, no faults", host.tenants.len()),
+        Config::Host(host) => {
+            let asked = of_directory(host.directory.as_ref().map(|directory| &directory.at));
+            format!("a function host, {} tenants{asked}, no faults", host.tenants.len())
+        }
         Config::Directory(directory) => format!("a directory at {}, {}, no faults", directory.listen, directory.database),
     }
+}
+
+fn of_directory(at: Option<&DirectoryAt>) -> String {
+    at.map_or_else(String::new, |at| format!(" and those of the directory at {}", at.url))
 }

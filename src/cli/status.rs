@@ -60,6 +60,10 @@ fn table(status: &Value) -> String {
     for failure in status["failures"].as_array().into_iter().flatten() {
         out += &format!("  ! {}\n", text(failure));
     }
+    out += &directory(&status["directory"]);
+    for left_out in status["left_out"].as_array().into_iter().flatten() {
+        out += &format!("  ! {}\n", text(left_out));
+    }
     let columns: &[&str] = if status["role"] == "gateway" {
         &["name", "shard", "tunnel", "key", "interface", "peers", "snat"]
     } else {
@@ -67,6 +71,23 @@ fn table(status: &Value) -> String {
     };
     let tenants = status["tenants"].as_array().map_or(&[][..], Vec::as_slice);
     out + &rows(columns, tenants.iter().map(|tenant| columns.iter().map(|column| text(&tenant[*column])).collect()).collect())
+}
+
+/// What is known of the directory, where one is asked.
+fn directory(status: &Value) -> String {
+    if status.is_null() {
+        return String::new();
+    }
+    let why = [&status["failed"], &status["error"]].into_iter().find(|why| why.is_string());
+    let state = match (why, &status["reachable"]) {
+        (Some(why), _) => text(why),
+        (None, Value::Bool(true)) => format!("answers, revision {}", status["revision"]),
+        (None, _) => "was not asked yet".into(),
+    };
+    let mark = if why.is_some() { "!" } else { "-" };
+    let untold = status["shards"].as_object().into_iter().flatten().filter(|(_, state)| *state != "told");
+    let untold: String = untold.map(|(of, state)| format!("  ! the directory does not know {of} as it is: {}\n", text(state))).collect();
+    format!("  {mark} directory {}: {state}\n{untold}", text(&status["url"]))
 }
 
 /// A table for people: as wide as it needs to be.

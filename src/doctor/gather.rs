@@ -1,6 +1,6 @@
 //! What the machine says. Nothing is changed; a module may be loaded by asking for it.
 
-use super::Facts;
+use super::{Facts, directory};
 use crate::config::{Config, Ha};
 use crate::daemon::{rights, sockets};
 use crate::kernel::{KernelError, Survey};
@@ -58,6 +58,11 @@ pub async fn gather(config: Option<&Config>) -> anyhow::Result<Facts> {
             Some(Config::Gateway(gateway)) => gateway.ha.as_ref().map(Ha::refused_keys).unwrap_or_default(),
             Some(Config::Host(_) | Config::Directory(_)) | None => Vec::new(),
         },
+        directory: match config.and_then(Config::asked_directory) {
+            Some(at) => Some(directory::ask(at).await),
+            None => None,
+        },
+        host_key: directory::unusable_key(config),
         missing_for_realtime: rights::missing_for_realtime().map(|capability| capability.to_string()).collect(),
         running: ["gateway", "host"].into_iter().filter(answers).map(str::to_owned).collect(),
     })

@@ -6,6 +6,7 @@ use rstest::rstest;
 use serde_json::json;
 
 mod chains;
+mod directory;
 
 const GATEWAY: &str = "
 gateway:
@@ -50,6 +51,8 @@ fn well() -> Facts {
         read_only: None,
         running: vec![],
         keys: vec![],
+        directory: None,
+        host_key: None,
         missing_for_realtime: vec![],
     }
 }

@@ -59,9 +59,9 @@ pub struct Attachment {
 pub enum Refusal {
     #[error("{0}")]
     Invalid(String),
-    #[error("tenant {0} is not served here: add it to `tenants` in this host's configuration")]
+    #[error("tenant {0} is not served here: add it to `tenants` in this host's configuration, or to this host in the directory")]
     UnknownTenant(TenantName),
-    #[error("shard {0} is not served here: add it to the tenant's `shards` in this host's configuration")]
+    #[error("shard {0} is not served here: add it to the tenant's `shards` in this host's configuration, or in the directory")]
     UnknownShard(TenantShard),
     #[error("{0}")]
     NoInterface(String),

@@ -8,13 +8,20 @@ use crate::model::{IfName, PrivateKey, Slot};
 use crate::plan::host::{KEEPALIVE, listen_port};
 use crate::userspace::wireguard::{InterfaceConfig, PeerConfig};
 use crate::userspace::{End, Tunnel};
+use anyhow::Context;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
 /// The private key of WireGuard tunnels, from its file.
 pub fn read_key(config: &Host) -> anyhow::Result<Option<PrivateKey>> {
-    config.wireguard.as_ref().map(|own| key_file::private_key(&own.private_key)).transpose()
+    let Some(own) = &config.wireguard else { return Ok(None) };
+    let key = key_file::private_key(&own.private_key);
+    match &config.directory {
+        Some(_) if !own.private_key.exists() => key.context("this host has no key yet: enrol it first, by `portway enroll`"),
+        _ => key,
+    }
+    .map(Some)
 }
 
 impl Node {

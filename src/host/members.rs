@@ -1,0 +1,178 @@
+//! What the directory says of this host, as it changes: a task that watches it, and what it has learned, for the passes.
+
+use crate::config::DirectoryAt;
+use crate::directory::client::{ClientError, Watched};
+use crate::directory::enrolled;
+use crate::directory::session::{Backoff, Session, told};
+use crate::directory::types::Membership;
+use crate::metrics::Page;
+use crate::model::NodeName;
+use serde_json::json;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use tokio::sync::Notify;
+use tokio::task::JoinHandle;
+use tokio::time::{sleep, timeout};
+
+/// How long a call waits for changes; also how long a directory that went away without a word may go unnoticed.
+const WAIT: Duration = Duration::from_secs(10);
+/// A host that knows nothing from before waits this long for the directory before it begins without.
+const FIRST: Duration = Duration::from_secs(5);
+
+#[derive(Debug)]
+pub struct Members {
+    shared: Arc<Shared>,
+    task: Option<JoinHandle<()>>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    node: NodeName,
+    session: Session,
+    latest: Mutex<Option<Arc<Membership>>>,
+    /// How often that became different.
+    changes: AtomicU64,
+    /// Why the watch does not go on, if so.
+    failed: Mutex<Option<String>>,
+    /// A pass is wanted.
+    again: Arc<Notify>,
+}
+
+impl Members {
+    /// As the directory said before. Asks nobody yet.
+    pub fn new(node: NodeName, at: DirectoryAt, again: Arc<Notify>) -> Self {
+        let known = enrolled::load(&at.state_dir, at.url.as_str()).unwrap_or_else(|error| {
+            tracing::warn!("what the directory said before the start is not known any more: {error:#}");
+            None
+        });
+        let shared = Shared {
+            node,
+            session: Session::new(at),
+            latest: Mutex::new(known.map(Arc::new)),
+            changes: AtomicU64::new(0),
+            failed: Mutex::default(),
+            again,
+        };
+        Self { shared: Arc::new(shared), task: None }
+    }
+
+    /// Watches the directory from now on. Returns when something is known, or nothing can be for now.
+    pub async fn start(&mut self) {
+        if self.latest().is_none() {
+            match timeout(FIRST, self.shared.fetch()).await {
+                Ok(Ok(_)) => {}
+                Ok(Err(error)) => tracing::error!("the directory says nothing, no tenant of it is served until it does: {}", told(&error)),
+                Err(_) => tracing::error!("the directory has said nothing for {FIRST:?}, no tenant of it is served until it does"),
+            }
+        }
+        self.task = Some(tokio::spawn(self.shared.clone().follow()));
+    }
+
+    pub fn stop(&mut self) {
+        if let Some(task) = self.task.take() {
+            task.abort();
+        }
+    }
+
+    /// What it says now. None: nothing, ever.
+    pub fn latest(&self) -> Option<Arc<Membership>> {
+        lock(&self.shared.latest).clone()
+    }
+
+    pub fn changes(&self) -> u64 {
+        self.shared.changes.load(Relaxed)
+    }
+
+    pub fn at(&self) -> &DirectoryAt {
+        self.shared.session.at()
+    }
+
+    /// The files of token and CA may be others.
+    pub fn renew(&self) {
+        self.shared.session.renew();
+    }
+
+    pub fn status(&self) -> serde_json::Value {
+        let standing = self.shared.session.standing();
+        json!({
+            "url": self.at().url.as_str(), "reachable": standing.reachable, "error": standing.error, "failed": *lock(&self.shared.failed),
+            "heard_s": standing.heard.map(|at| at.elapsed().as_secs_f64()), "revision": self.latest().map(|latest| latest.host.revision),
+        })
+    }
+
+    pub fn metrics(&self, out: &mut Page) {
+        let standing = self.shared.session.standing();
+        let reachable = f64::from(u8::from(standing.reachable == Some(true)));
+        out.gauge("portway_directory_reachable", "1 when the last call to the directory was answered", &[], reachable);
+        if let Some(heard) = standing.heard {
+            out.gauge("portway_directory_heard_seconds", "Since the directory last answered", &[], heard.elapsed().as_secs_f64());
+        }
+    }
+}
+
+impl Drop for Members {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+impl Shared {
+    /// To the end: whoever is cut off begins again.
+    async fn follow(self: Arc<Self>) {
+        let mut backoff = Backoff::default();
+        loop {
+            let Err(error) = self.watch(&mut backoff).await else { continue };
+            let error = told(&error);
+            let complained = lock(&self.failed).replace(error.clone());
+            if complained.as_ref() != Some(&error) {
+                tracing::error!("the directory is of no help, what stands goes on: {error}");
+            }
+            sleep(backoff.failed()).await;
+        }
+    }
+
+    /// Asks, and waits until it is worth asking again. Only changes that concern this host are told.
+    async fn watch(&self, backoff: &mut Backoff) -> Result<(), ClientError> {
+        let mut since = self.fetch().await?;
+        backoff.succeeded();
+        if lock(&self.failed).take().is_some() {
+            tracing::info!("the directory answers again");
+        }
+        loop {
+            match self.session.ask(|client| async move { client.watch(Some(since), WAIT).await }).await? {
+                Watched::Changes(changes) if changes.changes.is_empty() => since = changes.revision,
+                Watched::Changes(_) | Watched::StartAgain => return Ok(()),
+            }
+        }
+    }
+
+    /// What the directory says now; from which revision to watch.
+    async fn fetch(&self) -> Result<u64, ClientError> {
+        let membership = self.session.ask(|client| async move { client.membership().await }).await?;
+        if membership.host.name != self.node {
+            let (other, file) = (&membership.host.name, self.session.at().token_file.display());
+            let remedy = "write its name as `node`, or enrol this one";
+            return Err(ClientError::Setup(format!("{file} holds the token of host {other}, and this is {}: {remedy}", self.node)));
+        }
+        let revision = membership.host.revision;
+        let known = lock(&self.latest).clone();
+        let differs = |known: &Membership| {
+            (&known.shards, &known.host.keys, &known.host.inner) != (&membership.shards, &membership.host.keys, &membership.host.inner)
+        };
+        if known.is_none_or(|known| differs(&known)) {
+            let at = self.session.at();
+            if let Err(error) = enrolled::save(&at.state_dir, at.url.as_str(), &membership) {
+                tracing::error!("what the directory says is not known after a restart: {error:#}");
+            }
+            *lock(&self.latest) = Some(Arc::new(membership));
+            self.changes.fetch_add(1, Relaxed);
+            self.again.notify_one();
+        }
+        Ok(revision)
+    }
+}
+
+fn lock<T>(what: &Mutex<T>) -> MutexGuard<'_, T> {
+    what.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,394 @@
+//! A function host that has enrolled: it learns its gateways from a directory, follows what changes, and does without the directory.
+
+use nix::sys::signal::Signal;
+use portway::config::{Backend, TunnelKind};
+use portway::directory::client::Client;
+use portway::directory::types::*;
+use portway::lab::topology::Wiring;
+use portway::lab::{Lab, Life, Netns, Probe, Process, Topology, configs, keys, poll_until, unix, whoami};
+use portway::model::{NodeName, TenantName, TenantShard};
+use serde_json::{Value, json};
+use std::collections::BTreeSet;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::Output;
+use std::time::{Duration, Instant};
+
+const SERVER: Ipv4Addr = Ipv4Addr::new(172, 16, 101, 20);
+const URL: &str = "http://127.0.0.1:9473";
+const SOON: Duration = Duration::from_secs(15);
+const SECOND: Duration = Duration::from_secs(1);
+
+/// Two tenants with a gateway each, `gw-acme` and `gw-blue`; one host, beside it on its loopback a directory. The host has enrolled for acme.
+struct Stage {
+    lab: Lab,
+    directory: Option<Process>,
+    operator: Client,
+    runtime: tokio::runtime::Runtime,
+}
+
+fn name(text: &str) -> NodeName {
+    text.parse().unwrap()
+}
+
+fn of(text: &str) -> TenantShard {
+    text.parse().unwrap()
+}
+
+fn tenants(names: &[&str]) -> BTreeSet<TenantName> {
+    names.iter().map(|name| name.parse().unwrap()).collect()
+}
+
+fn host_of(names: &[&str]) -> HostSpec {
+    HostSpec { tenants: tenants(names), public_key: None }
+}
+
+impl Stage {
+    fn set() -> Self {
+        let stage = Self::directory_alone();
+        let said = stage.portway(&["enroll", "--token-file", stage.file("enroll.token").to_str().unwrap(), "--name", "host-1"]);
+        assert!(said.contains("acme/0 as 10.64.0.1/32 through 10.9.0.1:51820"), "{said}");
+        stage
+    }
+
+    /// Nobody has enrolled, and no daemon but the directory runs.
+    fn directory_alone() -> Self {
+        let topology = Topology::of(&["acme", "blue"], &[Wiring::Veth]).with_tunnel(TunnelKind::Wireguard);
+        let mut lab = Lab::build(topology).unwrap();
+        lab.serve().unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let operator = Client::local(&lab.dir().path().join("directory/directory.sock")).unwrap();
+        let mut stage = Self { lab, directory: None, operator, runtime };
+        std::fs::write(
+            stage.file("directory.yaml"),
+            format!(
+                "directory:\n  listen: 127.0.0.1:9473\n  database: sqlite://{}\n  runtime_dir: {}\n",
+                stage.file("directory.db").display(),
+                stage.file("directory").display()
+            ),
+        )
+        .unwrap();
+        stage.directory_up();
+        let (runtime, operator) = (&stage.runtime, &stage.operator);
+        runtime.block_on(async {
+            for tenant in &stage.lab.topology.tenants {
+                let spec = TenantSpec { inner: tenant.inner.into(), host_prefix: 32, shards: [Default::default()].into() };
+                operator.put_tenant(&tenant.name.parse().unwrap(), &spec).await.unwrap();
+            }
+            operator.put_shard(&of("acme"), &stage.shard("acme")).await.unwrap();
+            operator.put_shard(&of("blue"), &stage.shard("blue")).await.unwrap();
+            let spec = TokenSpec { role: Role::Enroll, tenants: Some(tenants(&["acme"])), gateway: None, host: None, expires_s: None };
+            std::fs::write(stage.file("enroll.token"), operator.add_token(&spec).await.unwrap().token).unwrap();
+        });
+        stage
+    }
+
+    fn file(&self, name: &str) -> PathBuf {
+        self.lab.dir().path().join(name)
+    }
+
+    fn node(&self) -> &Netns {
+        self.lab.node("host-1").unwrap()
+    }
+
+    /// What a tenant's gateway would tell.
+    fn shard(&self, tenant: &str) -> ShardSpec {
+        let outer = self.lab.topology.gateways_of(tenant).next().unwrap().0.outer;
+        let endpoint = SocketAddr::from((outer, self.lab.topology.port(tenant, 0)));
+        ShardSpec { endpoint, public_key: keys::of_shard(tenant, 0).public(), next_key: None }
+    }
+
+    fn directory_up(&mut self) {
+        let mut command = self.node().command(env!("CARGO_BIN_EXE_portway"));
+        command.args(["directory", "--config"]).arg(self.file("directory.yaml"));
+        self.directory = Some(Process::spawn("the directory", command, &self.lab.dir().log("directory"), Life::WithLab).unwrap());
+        poll_until("the directory", SOON, || Ok(self.runtime.block_on(self.operator.tenants()).is_ok())).unwrap();
+    }
+
+    fn directory_down(&mut self) {
+        self.directory.take().unwrap().stop(SOON).unwrap();
+    }
+
+    fn run(&self, arguments: &[&str]) -> Output {
+        let mut command = self.node().command(env!("CARGO_BIN_EXE_portway"));
+        command.args(arguments).env("PORTWAY_RUNTIME_DIR", self.lab.dir().runtime("host-1"));
+        if arguments[0] == "enroll" {
+            command.args(["--url", URL, "--state"]).arg(self.file("state"));
+        }
+        command.output().unwrap()
+    }
+
+    /// `portway` on the host: what it says.
+    fn portway(&self, arguments: &[&str]) -> String {
+        let output = self.run(arguments);
+        assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    fn refused(&self, arguments: &[&str]) -> String {
+        let output = self.run(arguments);
+        assert_eq!(output.status.code(), Some(1), "{arguments:?}");
+        String::from_utf8(output.stderr).unwrap()
+    }
+
+    /// The gateways know the host by these keys; the host's file knows only the directory.
+    fn start(&mut self) {
+        let key = self.public_key();
+        let state = self.file("state");
+        let edit = |node: &str, yaml: String| self::edited(node, &yaml, &key, &state);
+        self.lab.start_daemons_edited(Path::new(env!("CARGO_BIN_EXE_portway")), Backend::Auto, edit).unwrap();
+    }
+
+    /// acme's, which knows the host by its key, without any other daemon.
+    fn gateway_alone(&self) -> Process {
+        let (lab, node) = (&self.lab, "gw-acme");
+        let runtime_dir = lab.dir().runtime(node);
+        keys::write(&lab.topology, &runtime_dir).unwrap();
+        let yaml = configs::gateway(&lab.topology, &lab.topology.gateways[0], Backend::Auto, &runtime_dir);
+        std::fs::write(lab.dir().config(node), edited(node, &yaml, &self.public_key(), &self.file("state"))).unwrap();
+        let mut command = lab.node(node).unwrap().command(env!("CARGO_BIN_EXE_portway"));
+        command.args(["gateway", "--config"]).arg(lab.dir().config(node));
+        let gateway = Process::spawn(node, command, &lab.dir().log(node), Life::WithLab).unwrap();
+        let ready = || unix(&runtime_dir.join("gateway.sock"), "GET", "/readyz", None).is_ok_and(|answer| answer.status == 200);
+        poll_until("the gateway", SOON, || Ok(ready())).unwrap();
+        gateway
+    }
+
+    /// Of the private key on the disk.
+    fn public_key(&self) -> String {
+        portway::daemon::key_file::private_key(&self.file("state/host.key")).unwrap().public().to_string()
+    }
+
+    fn status(&self) -> Value {
+        let answer = unix(&self.lab.socket("host-1").unwrap(), "GET", "/v1/status", None).unwrap();
+        serde_json::from_str(&answer.body).unwrap()
+    }
+
+    /// `acme=10.9.0.1`, of all tunnels.
+    fn tunnels(&self) -> Vec<String> {
+        let status = self.status();
+        let tunnels = status["tenants"].as_array().unwrap().iter();
+        tunnels.map(|one| format!("{}={}", one["name"].as_str().unwrap(), one["gateway"].as_str().unwrap())).collect()
+    }
+
+    /// Waits until these are the tunnels: for a second, from when the directory knew it.
+    fn becomes(&self, tunnels: &[&str]) {
+        let begun = Instant::now();
+        poll_until(&format!("tunnels {tunnels:?}"), SOON, || Ok(self.tunnels() == tunnels)).unwrap();
+        assert!(begun.elapsed() < SECOND, "{tunnels:?} after {:?}", begun.elapsed());
+    }
+
+    fn attach(&self, container: &str) {
+        let container = self.lab.topology.container(container).unwrap();
+        let spec = json!({"tenant": container.tenant, "interface": container.port}).to_string();
+        let answer = unix(&self.lab.socket("host-1").unwrap(), "PUT", &format!("/v1/attachments/{}", container.node), Some(&spec)).unwrap();
+        assert_eq!(answer.status, 201, "{}", answer.body);
+    }
+
+    fn fetches(&self, container: &str) -> bool {
+        let tenant = &self.lab.topology.container(container).unwrap().tenant;
+        let seen = whoami(self.lab.node(container).unwrap(), SERVER, SECOND);
+        seen.as_ref().is_ok_and(|seen| seen.tenant == *tenant)
+    }
+
+    fn is_served(&self, container: &str) {
+        poll_until(&format!("an answer to {container}"), SOON, || Ok(self.fetches(container))).unwrap();
+    }
+}
+
+fn edited(node: &str, yaml: &str, key: &str, state: &Path) -> String {
+    if node != "host-1" {
+        let number = if node == "gw-acme" { 64 } else { 65 };
+        let text = yaml.replace(&keys::of_host("host-1").public().to_string(), key);
+        assert!(text != yaml && text.contains(&format!("10.{number}.0.101")), "{yaml}");
+        return text.replace(&format!("10.{number}.0.101"), &format!("10.{number}.0.1"));
+    }
+    let head = yaml.split("  wireguard:").next().unwrap();
+    format!("{head}  directory: {{ url: {URL}, state_dir: {}, cidrs: [172.16.0.0/16] }}\n", state.display())
+}
+
+/// The first block of a language behind a heading of docs/directory.md.
+fn block<'d>(document: &'d str, heading: &str, language: &str) -> &'d str {
+    let section = document.split(&format!("\n## {heading}\n")).nth(1).expect("the heading");
+    let section = section.split("\n## ").next().unwrap();
+    section.split(&format!("```{language}\n")).nth(1).expect("a block").split("```").next().unwrap()
+}
+
+fn mode(path: &Path) -> u32 {
+    std::fs::metadata(path).unwrap().permissions().mode() & 0o777
+}
+
+#[test]
+fn a_host_that_enrolled_serves_and_does_so_without_the_directory() {
+    let mut stage = Stage::set();
+    for file in ["host.key", "host.token", "membership.json"] {
+        assert_eq!(mode(&stage.file("state").join(file)), 0o600, "{file}");
+    }
+    let token = std::fs::read_to_string(stage.file("state/host.token")).unwrap();
+    assert!(!std::fs::read_to_string(stage.file("state/membership.json")).unwrap().contains(token.trim()));
+    let again = stage.refused(&["enroll", "--token-file", stage.file("enroll.token").to_str().unwrap(), "--name", "host-2"]);
+    assert!(again.contains("this call needs a token"), "{again}");
+    stage.start();
+    assert_eq!(stage.tunnels(), ["acme=10.9.0.1"]);
+    stage.attach("fn-1a");
+    stage.is_served("fn-1a");
+    let status = stage.status();
+    assert_eq!(
+        (status["public_key"].as_str(), status["directory"]["reachable"].as_bool()),
+        (Some(stage.public_key().as_str()), Some(true))
+    );
+    // Away: what stands goes on, in the next process and in one after a while, too.
+    stage.directory_down();
+    poll_until("a word about it", SOON, || Ok(stage.status()["directory"]["reachable"] == false)).unwrap();
+    assert!(stage.fetches("fn-1a"));
+    stage.lab.daemon("host-1").unwrap().restart().unwrap();
+    stage.is_served("fn-1a");
+    stage.lab.daemon("host-1").unwrap().kill().unwrap();
+    stage.lab.daemon("host-1").unwrap().start_again().unwrap();
+    stage.is_served("fn-1a");
+    let status = stage.status();
+    assert!(status["directory"]["failed"].as_str().is_some_and(|why| why.contains("does not answer")), "{status:#}");
+    let config = stage.lab.dir().config("host-1");
+    assert_eq!(stage.portway(&["plan", "--config", config.to_str().unwrap()]), "nothing to do\n");
+    // Back.
+    stage.directory_up();
+    poll_until("a word about it", SOON, || Ok(stage.status()["directory"]["reachable"] == true)).unwrap();
+    assert!(stage.fetches("fn-1a"));
+}
+
+#[test]
+fn what_changes_is_taken_up_within_a_second_and_disturbs_nothing_else() {
+    let mut stage = Stage::set();
+    stage.start();
+    stage.attach("fn-1a");
+    stage.is_served("fn-1a");
+    let probe = Probe::start(stage.lab.node("fn-1a").unwrap(), SERVER, Duration::from_millis(5)).unwrap();
+    poll_until("traffic", SOON, || Ok(probe.answered() > 20)).unwrap();
+    let put = |tenants: &[&str]| {
+        stage.runtime.block_on(stage.operator.put_host(&name("host-1"), &host_of(tenants))).unwrap();
+    };
+    // A tenant more.
+    put(&["acme", "blue"]);
+    stage.becomes(&["acme=10.9.0.1", "blue=10.9.0.2"]);
+    stage.attach("fn-1b");
+    stage.is_served("fn-1b");
+    // Its gateway is elsewhere, and comes back.
+    let moved = ShardSpec { endpoint: "10.9.0.77:51999".parse().unwrap(), ..stage.shard("blue") };
+    stage.runtime.block_on(stage.operator.put_shard(&of("blue"), &moved)).unwrap();
+    stage.becomes(&["acme=10.9.0.1", "blue=10.9.0.77"]);
+    assert!(!stage.fetches("fn-1b"));
+    stage.runtime.block_on(stage.operator.put_shard(&of("blue"), &stage.shard("blue"))).unwrap();
+    stage.becomes(&["acme=10.9.0.1", "blue=10.9.0.2"]);
+    stage.is_served("fn-1b");
+    // What cannot be is left out, and said.
+    let inside = ShardSpec { endpoint: "172.16.0.1:51820".parse().unwrap(), ..stage.shard("blue") };
+    stage.runtime.block_on(stage.operator.put_shard(&of("blue"), &inside)).unwrap();
+    stage.becomes(&["acme=10.9.0.1"]);
+    let status = stage.status();
+    assert!(status["left_out"][0].as_str().is_some_and(|why| why.contains("would run inside itself")), "{status:#}");
+    stage.runtime.block_on(stage.operator.put_shard(&of("blue"), &stage.shard("blue"))).unwrap();
+    stage.becomes(&["acme=10.9.0.1", "blue=10.9.0.2"]);
+    // And gone, with all that was its.
+    put(&["acme"]);
+    stage.becomes(&["acme=10.9.0.1"]);
+    let links = String::from_utf8(stage.node().command("ip").args(["-o", "link"]).output().unwrap().stdout).unwrap();
+    assert!(links.contains("pw-1") && !links.contains("pw-2"), "{links}");
+    assert!(!stage.fetches("fn-1b"));
+    let done = probe.stop();
+    assert_eq!(done.lost, 0, "{done:?}");
+    // The host itself is gone from the directory: gateways will know; it keeps what it has.
+    stage.runtime.block_on(stage.operator.remove_host(&name("host-1"))).unwrap();
+    poll_until("a word about it", SOON, || Ok(stage.status()["directory"]["failed"].as_str().is_some_and(|why| why.contains("token"))))
+        .unwrap();
+    assert_eq!(stage.tunnels(), ["acme=10.9.0.1"]);
+    assert!(stage.fetches("fn-1a"));
+}
+
+#[test]
+fn a_host_changes_its_key() {
+    let mut stage = Stage::set();
+    stage.start();
+    stage.attach("fn-1a");
+    stage.is_served("fn-1a");
+    let former = stage.public_key();
+    let said = stage.portway(&["enroll", "--rotate"]);
+    let present = stage.public_key();
+    assert!(former != present && said.contains(&format!("is {present} now, and was {former}")), "{said}");
+    assert!(!stage.file("state/host.key.next").exists());
+    let begun = Instant::now();
+    poll_until("the new key", SOON, || Ok(stage.status()["public_key"] == present.as_str())).unwrap();
+    assert!(begun.elapsed() < SECOND, "{:?}", begun.elapsed());
+    // Both are the host's for a while, and gateways are told both; a third has to wait.
+    let host = stage.runtime.block_on(stage.operator.host(&name("host-1"))).unwrap();
+    let known: Vec<_> = host.keys.iter().map(|key| (key.public_key.to_string(), key.expires.is_some())).collect();
+    assert_eq!(known, [(former.clone(), true), (present.clone(), false)]);
+    assert!(stage.refused(&["enroll", "--rotate"]).contains("still"), "a third key");
+    assert_eq!(stage.public_key(), present);
+    // A gateway that knows it by the new one serves it.
+    let daemon = stage.lab.daemon("gw-acme").unwrap();
+    let yaml = std::fs::read_to_string(daemon.config()).unwrap();
+    std::fs::write(daemon.config(), yaml.replace(&former, &present)).unwrap();
+    daemon.process().signal(Signal::SIGHUP).unwrap();
+    stage.is_served("fn-1a");
+    // The key is the same in the next process.
+    stage.lab.daemon("host-1").unwrap().restart().unwrap();
+    assert_eq!(stage.status()["public_key"], present.as_str());
+    stage.is_served("fn-1a");
+}
+
+/// The very commands of docs/directory.md, each where it belongs.
+#[test]
+fn the_five_commands_of_the_documentation_serve_a_function() {
+    let document = include_str!("../docs/directory.md");
+    let heading = "A function served, in five commands";
+    let commands: Vec<&str> = block(document, heading, "sh").lines().filter(|line| !line.starts_with('#')).collect();
+    assert_eq!(commands.len(), 5, "{commands:?}");
+    let stage = Stage::directory_alone();
+    // Of the file, what is this lab's: its addresses, and where things are.
+    let runtime_dir = stage.lab.dir().runtime("host-1");
+    let yaml = [
+        ("eth0, address: 10.9.0.11", "plat0, address: 10.9.0.101".to_owned()),
+        (
+            "https://directory.example:9473, ca: /etc/portway/directory-ca.pem",
+            format!("{URL}, state_dir: {}", stage.file("state").display()),
+        ),
+        ("  tunnel: wireguard", format!("  tunnel: wireguard\n  runtime_dir: {}", runtime_dir.display())),
+    ];
+    let yaml = yaml.iter().fold(block(document, heading, "yaml").to_owned(), |text, (from, to)| {
+        assert!(text.contains(from), "{from} is not in\n{text}");
+        text.replacen(from, to, 1)
+    });
+    std::fs::write(stage.file("host.yaml"), yaml).unwrap();
+    let shell = |node: &str, command: &str, runtime_dir: &Path| {
+        let mut shell = stage.lab.node(node).unwrap().command("sh");
+        let programs = Path::new(env!("CARGO_BIN_EXE_portway")).parent().unwrap();
+        shell.args(["-e", "-c", command]).current_dir(stage.lab.dir().path());
+        shell.env("PATH", format!("{}:{}", programs.display(), std::env::var("PATH").unwrap()));
+        shell.env("PORTWAY_RUNTIME_DIR", runtime_dir).env("PORTWAY_STATE_DIR", stage.file("state")).env("PORTWAY_DIRECTORY", URL);
+        shell
+    };
+    let run = |mut command: std::process::Command| {
+        let output = command.output().unwrap();
+        assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    };
+    // On the directory's machine there is no directory to name: it has a socket.
+    let mut mint = shell("host-1", commands[0], &stage.file("directory"));
+    mint.env_remove("PORTWAY_DIRECTORY");
+    run(mint);
+    let said = run(shell("host-1", commands[1], &runtime_dir));
+    assert!(said.contains("host host-1 has enrolled"), "{said}");
+    let serve = commands[2].strip_suffix(" &").expect("in the background");
+    let daemon = shell("host-1", &format!("exec {serve}"), &runtime_dir);
+    let (attach, curl) = (shell("host-1", commands[3], &runtime_dir), shell("fn-1a", commands[4], &runtime_dir));
+    let _gateway = stage.gateway_alone();
+    let _daemon = Process::spawn("the host", daemon, &stage.lab.dir().log("host-1"), Life::WithLab).unwrap();
+    poll_until("the host", SOON, || {
+        Ok(unix(&runtime_dir.join("host.sock"), "GET", "/readyz", None).is_ok_and(|answer| answer.status == 200))
+    })
+    .unwrap();
+    run(attach);
+    let seen = run(curl);
+    assert!(seen.contains("acme"), "{seen}");
+}
