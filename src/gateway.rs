@@ -31,6 +31,7 @@ pub mod api;
 mod ending;
 mod flows;
 pub mod ha;
+pub mod jit;
 mod peering;
 pub mod peers;
 pub mod registry;

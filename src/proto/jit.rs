@@ -15,6 +15,7 @@ mod steps;
 pub use config::Config;
 pub use counters::{Counters, Sizes};
 pub use effect::{Answer, Effect, Input, Peer, Reaped, Registered, Ticket};
+pub use generations::Generations;
 pub use live::Standing;
 pub use refusal::Refusal;
 pub use source::Source;
@@ -23,7 +24,6 @@ use crate::model::{PublicKey, Slot};
 use crate::proto::rate::Bucket;
 use crate::wire::wireguard::{Initiation, Mac1, Tai64n};
 use fair::{Fair, Shares};
-use generations::Generations;
 use live::Live;
 use look_ups::LookUps;
 use source::Buckets;
@@ -101,6 +101,8 @@ pub struct Machine<C> {
     unknown: Generations<Peer, (Instant, Refusal)>,
     /// The last look-up failed.
     away: bool,
+    /// Answers up to then are not fresh.
+    distrusted: Option<Instant>,
     live: Live,
     stamps: Generations<Peer, Tai64n>,
     effects: VecDeque<Effect<C>>,
@@ -171,6 +173,7 @@ impl<C> Machine<C> {
             known: Generations::new(config.known),
             unknown: Generations::new(config.unknowns),
             away: false,
+            distrusted: None,
             live: Live::new(config.idle),
             stamps: Generations::new(config.stamps),
             effects: VecDeque::new(),
@@ -205,6 +208,18 @@ impl<C> Machine<C> {
         }
     }
 
+    /// The latest initiation of a peer, as far as it is remembered.
+    pub fn last(&self, peer: &Peer) -> Option<Tai64n> {
+        self.stamps.get(peer).copied()
+    }
+
+    /// Anything may have changed in the directory: what it has said until now serves only while it says nothing, and whom it did not know may ask
+    /// again. Feed [`Input::Changed`] for those of [`Machine::peers`] too, as fast as look-ups allow.
+    pub fn distrust(&mut self, now: Instant) {
+        self.distrusted = Some(now);
+        self.unknown = Generations::new(self.config.unknowns);
+    }
+
     /// The replay memory of an interface: what [`Machine::learn`] takes, for a node that was not told each [`Effect::Stamp`].
     pub fn stamps(&self, slot: Slot) -> impl Iterator<Item = (PublicKey, Tai64n)> {
         self.stamps.iter().filter(move |(peer, _)| peer.slot == slot).map(|(peer, stamp)| (peer.key, *stamp))
@@ -213,6 +228,10 @@ impl<C> Machine<C> {
     /// The peers that stand, or are about to.
     pub fn peers(&self) -> impl Iterator<Item = (&Peer, &Standing)> {
         self.live.iter()
+    }
+
+    pub fn peer(&self, peer: &Peer) -> Option<&Standing> {
+        self.live.get(peer)
     }
 
     pub fn sizes(&self) -> Sizes {

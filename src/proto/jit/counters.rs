@@ -33,7 +33,7 @@ impl Counters {
         Refusal::ALL.into_iter().zip(self.refused)
     }
 
-    pub(super) fn refuse(&mut self, why: Refusal) {
+    pub fn refuse(&mut self, why: Refusal) {
         self.refused[why as usize] += 1;
     }
 }

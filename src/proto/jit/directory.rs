@@ -66,7 +66,8 @@ impl<C> Machine<C> {
     pub(super) fn recall(&self, now: Instant, peer: &Peer) -> Option<(Known, bool)> {
         let known = self.known.get(peer)?;
         let age = now.saturating_duration_since(known.fetched);
-        (age < self.config.stale).then(|| (known.clone(), age < self.config.fresh && !known.outdated))
+        let trusted = !known.outdated && self.distrusted.is_none_or(|at| known.fetched > at);
+        (age < self.config.stale).then(|| (known.clone(), age < self.config.fresh && trusted))
     }
 
     /// It is no peer any more; its answer may serve again.

@@ -88,6 +88,10 @@ impl<K: Copy + Eq + Hash, V> Generations<K, V> {
         self.young.len() + self.old.len()
     }
 
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
     fn make_room(&mut self) {
         self.crowded_out += self.old.len() as u64;
         self.turn();

@@ -54,6 +54,16 @@ impl Tai64n {
         self.since_1970().map_or(self, |since| Self::at(since.saturating_add(time)))
     }
 
+    /// One that is less, with nothing of ours between; [`Tai64n::NEVER`] has none, and stays.
+    #[must_use]
+    pub fn before(self) -> Self {
+        let (seconds, nanos) = self.parts();
+        match nanos.checked_sub(1) {
+            Some(nanos) => Self::from_parts(seconds, nanos),
+            None => seconds.checked_sub(1).map_or(Self::NEVER, |seconds| Self::from_parts(seconds, u32::MAX)),
+        }
+    }
+
     /// Time since 1970 (UTC), if it is after that and its nanoseconds are some.
     pub fn since_1970(self) -> Option<Duration> {
         let (seconds, nanos) = self.parts();
@@ -127,6 +137,8 @@ mod tests {
             prop_assert_eq!(Tai64n::at(earlier).since_1970(), Some(earlier));
             let odd = Tai64n(odd);
             prop_assert!(odd.next() > odd || odd.0[..8] == [0xff; 8]);
+            prop_assert!(odd.before() < odd || odd == Tai64n::NEVER);
+            prop_assert!(Tai64n::at(later).before() < Tai64n::at(later));
         }
     }
 }

@@ -236,3 +236,19 @@ fn nobody_waits_for_the_turn_of_one_who_claims_his_key() {
     }
     assert_eq!(bench.machine.counters.look_ups, 21);
 }
+
+#[test]
+fn when_anything_may_have_changed_everything_is_asked_for_again() {
+    let mut bench = Bench::new(Config::default());
+    bench.claim(7, 5);
+    bench.answer(5, Answer::Unknown);
+    bench.admit(7, 6, stamp(1));
+    bench.handle(Input::Gone { peer: peer(6) });
+    bench.wait(MS);
+    bench.machine.distrust(bench.now);
+    assert_eq!(bench.claim(7, 5), [Effect::LookUp { peer: peer(5) }]);
+    assert_eq!(bench.claim(8, 6), [Effect::LookUp { peer: peer(6) }]);
+    // What was said before serves while nothing is.
+    assert_eq!(proofs(&bench.answer(6, Answer::Failed)).len(), 1);
+    assert_eq!(bench.machine.counters.served_stale, 1);
+}

@@ -1,0 +1,404 @@
+//! The loop: what comes goes into the machine, and what it decides is carried out.
+
+use super::board::Board;
+use super::hands::{self, Hands, Install, Job};
+use super::report::{Greeted, Report};
+use super::{Knock, News, Order, Setup, WhoIs};
+use crate::model::{IfName, PublicKey, Slot, TenantShard};
+use crate::proto::jit::{Answer, Effect, Generations, Input, Machine, Peer, Reaped, Registered, Standing, Ticket};
+use crate::wire::wireguard::{Claim, Initiation, Responder, Tai64n};
+use std::collections::{HashMap, VecDeque};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::runtime::Handle;
+use tokio::sync::mpsc;
+
+/// Peers that are being installed, beyond which no further initiations are taken: they wait where they come from, and are lost there.
+const MOST: usize = 4096;
+/// Messages of each kind in one turn.
+const TURN: usize = 64;
+/// Initiations whose circumstances are remembered until they lead to a peer or to nothing. More than the machine keeps.
+const STRANGERS: usize = 65_536;
+/// Questions to the directory about peers that stand, as long as so few are asked for others.
+const RECHECKS: usize = 32;
+/// Between two warnings of one kind.
+const QUIET: Duration = Duration::from_secs(1);
+
+pub struct Inbox {
+    pub orders: mpsc::UnboundedReceiver<Order>,
+    pub knocks: mpsc::Receiver<(Knock, Instant)>,
+    pub done: mpsc::UnboundedReceiver<Done>,
+}
+
+/// What was done elsewhere.
+pub enum Done {
+    Claimed { ticket: Ticket, claim: Option<Box<Claim>> },
+    Proved { ticket: Ticket, stamp: Option<Tai64n> },
+    Answered { peer: Peer, answer: Answer },
+    Installed { install: Box<Install>, result: anyhow::Result<hands::Greeted> },
+    Updated { peer: Peer, registered: Arc<Registered>, result: anyhow::Result<()> },
+    Removed { peer: Peer, result: anyhow::Result<()> },
+}
+
+/// What the first step leaves for the second.
+#[derive(Debug)]
+enum Opened {
+    /// By the machine's own steps.
+    Half(Box<Claim>),
+    /// By the device, both at once.
+    Whole(Tai64n),
+}
+
+/// What is known of an initiation beside its bytes.
+#[derive(Debug, Clone, Copy)]
+pub struct Stranger {
+    /// When it came.
+    pub at: Instant,
+    /// What the device has made of it.
+    opened: Option<(PublicKey, Tai64n)>,
+}
+
+struct Served {
+    of: TenantShard,
+    interface: IfName,
+    responder: Arc<Responder>,
+}
+
+pub struct Actor {
+    machine: Machine<Opened>,
+    served: HashMap<Slot, Served>,
+    slots: HashMap<IfName, Slot>,
+    hands: Hands,
+    done: mpsc::UnboundedSender<Done>,
+    directory: Arc<dyn WhoIs>,
+    runtime: Handle,
+    patience: Duration,
+    news: mpsc::UnboundedSender<News>,
+    board: Arc<Board>,
+    /// By `mac1`.
+    strangers: Generations<[u8; 16], Stranger>,
+    /// Whom the directory is to be asked about again.
+    rechecks: VecDeque<Peer>,
+    greeted: Greeted,
+    stuck: u64,
+    warned: Option<Instant>,
+}
+
+impl Actor {
+    pub fn new(
+        setup: Setup,
+        hands: Hands,
+        done: mpsc::UnboundedSender<Done>,
+        news: mpsc::UnboundedSender<News>,
+        board: Arc<Board>,
+    ) -> Self {
+        Self {
+            machine: Machine::new(setup.config, Instant::now()),
+            served: HashMap::new(),
+            slots: HashMap::new(),
+            hands,
+            done,
+            directory: setup.directory,
+            runtime: setup.runtime,
+            patience: setup.config.give_up,
+            news,
+            board,
+            strangers: Generations::new(STRANGERS),
+            rechecks: VecDeque::new(),
+            greeted: Greeted::default(),
+            stuck: 0,
+            warned: None,
+        }
+    }
+
+    /// Until it is told to stop, or nobody can tell it anything any more.
+    pub async fn run(mut self, mut inbox: Inbox) {
+        loop {
+            let due = self.machine.poll_timeout().map(|(at, _)| at);
+            let takes = self.machine.sizes().installing < MOST;
+            tokio::select! {
+                biased;
+                order = inbox.orders.recv() => match order {
+                    None | Some(Order::Stop) => break,
+                    Some(order) => self.order(order),
+                },
+                Some(done) = inbox.done.recv() => self.done(done),
+                Some((knock, at)) = inbox.knocks.recv(), if takes => self.knock(knock, at),
+                () = until(due) => self.machine.handle_timeout(Instant::now()),
+            }
+            self.carry_out();
+            for _ in 0..TURN {
+                let Ok(done) = inbox.done.try_recv() else { break };
+                self.done(done);
+                self.carry_out();
+            }
+            for _ in 0..TURN {
+                let Some((knock, at)) = inbox.knocks.try_recv().ok().filter(|_| takes) else { break };
+                self.knock(knock, at);
+                self.carry_out();
+            }
+            self.recheck();
+            self.publish();
+        }
+    }
+
+    fn order(&mut self, order: Order) {
+        match order {
+            Order::Serve { of, slot, interface, key, port: _ } => {
+                self.machine.serve(slot, &key.public());
+                self.slots.retain(|_, known| *known != slot);
+                self.slots.insert(interface.clone(), slot);
+                self.served.insert(slot, Served { of, interface, responder: Arc::new(Responder::new(&key)) });
+            }
+            Order::Release { slot } => {
+                self.machine.release(slot);
+                self.rechecks.retain(|peer| peer.slot != slot);
+                if let Some(served) = self.served.remove(&slot) {
+                    self.slots.remove(&served.interface);
+                    self.board.clear(&served.of);
+                }
+            }
+            Order::Learn { slot, stamps } => stamps.into_iter().for_each(|(key, stamp)| self.machine.learn(Peer { slot, key }, stamp)),
+            Order::Adopt { slot, peers } => {
+                let Some(served) = self.served.get(&slot) else { return };
+                let now = Instant::now();
+                for (key, adopted) in peers {
+                    let peer = Peer { slot, key };
+                    self.board.put(&served.of, key, adopted.registered.allowed.clone());
+                    // It was told to another: whether it still holds is asked.
+                    let standing = Standing {
+                        endpoint: adopted.endpoint,
+                        registered: adopted.registered,
+                        fetched: now,
+                        seen: adopted.heard.min(now),
+                        installing: false,
+                    };
+                    self.machine.adopt(peer, standing);
+                    self.rechecks.push_back(peer);
+                }
+            }
+            Order::Seen { slot, key, at } => self.input(Input::Seen { peer: Peer { slot, key }, at }),
+            Order::Gone { slot, key } => self.gone(Peer { slot, key }),
+            Order::Changed(keys) => {
+                for key in keys {
+                    for slot in self.served.keys().copied().collect::<Vec<_>>() {
+                        self.changed(Peer { slot, key });
+                    }
+                }
+            }
+            Order::AllChanged => {
+                self.machine.distrust(Instant::now());
+                self.rechecks = self.machine.peers().map(|(peer, _)| *peer).collect();
+            }
+            // Seen to by the loop.
+            Order::Stop => {}
+        }
+    }
+
+    /// One that stands is asked about in its turn, so that a long list of changes does not keep out who knocks.
+    fn changed(&mut self, peer: Peer) {
+        if self.machine.peer(&peer).is_some() {
+            self.rechecks.push_back(peer);
+        } else {
+            self.input(Input::Changed { peer });
+        }
+    }
+
+    fn recheck(&mut self) {
+        while self.machine.sizes().asked < RECHECKS
+            && let Some(peer) = self.rechecks.pop_front()
+        {
+            if self.machine.peer(&peer).is_some() {
+                self.input(Input::Changed { peer });
+                self.carry_out();
+            }
+        }
+    }
+
+    /// Something that the device has opened. The machine looks at it as at any other, and what it asks for is known already.
+    fn knock(&mut self, Knock { interface, source, key, stamp, bytes }: Knock, at: Instant) {
+        let Some(&slot) = self.slots.get(&interface) else {
+            return self.machine.counters.refuse(crate::proto::jit::Refusal::NoInterface);
+        };
+        let peer = Peer { slot, key };
+        // The device does not know it, so it does not stand, whatever the machine believes. A recording proves nothing.
+        let missing = self.machine.peer(&peer).is_some_and(|standing| !standing.installing);
+        if missing && self.machine.last(&peer).is_none_or(|last| stamp > last) {
+            self.gone(peer);
+        }
+        if let Ok(initiation) = Initiation::try_from(*bytes) {
+            self.strangers.insert(initiation.mac1(), Stranger { at, opened: Some((key, stamp)) });
+        }
+        self.input(Input::Datagram { slot, from: source, payload: &*bytes });
+    }
+
+    /// It may stand half, or come again at once: what is left of it is taken away first.
+    fn gone(&mut self, peer: Peer) {
+        if self.machine.peer(&peer).is_some() {
+            self.input(Input::Gone { peer });
+            self.remove(peer);
+        }
+    }
+
+    fn done(&mut self, done: Done) {
+        match done {
+            Done::Claimed { ticket, claim } => {
+                let claim = claim.map(|claim| (*claim.key(), Opened::Half(claim)));
+                self.input(Input::Claimed { ticket, claim });
+            }
+            Done::Proved { ticket, stamp } => self.input(Input::Proved { ticket, stamp }),
+            Done::Answered { peer, answer } => self.input(Input::Answered { peer, answer }),
+            Done::Installed { install, result } => self.installed(*install, result),
+            Done::Updated { peer, registered, result } => match result {
+                Ok(()) => self.tell(News::Updated { slot: peer.slot, key: peer.key, registered }),
+                Err(error) => self.warn("changed", &peer, &error),
+            },
+            Done::Removed { peer, result } => {
+                if let Err(error) = result {
+                    self.stuck += 1;
+                    self.warn("removed", &peer, &error);
+                }
+                self.unless_it_stands(&peer);
+            }
+        }
+    }
+
+    fn installed(&mut self, install: Install, result: anyhow::Result<hands::Greeted>) {
+        let Install { peer, interface, endpoint, registered, stranger, .. } = install;
+        let stands = self.machine.peer(&peer).is_some();
+        match result {
+            Ok(greeted) => {
+                match greeted {
+                    hands::Greeted::Answered => self.greeted.answered += 1,
+                    hands::Greeted::Initiated => self.greeted.initiated += 1,
+                    hands::Greeted::Failed => self.greeted.failed += 1,
+                }
+                self.board.took(stranger.at.elapsed());
+                if stands {
+                    self.tell(News::Installed { slot: peer.slot, key: peer.key, endpoint, registered });
+                } else if !self.served.contains_key(&peer.slot) {
+                    // Another node has the shard meanwhile, and the owner may have removed its peers before this one came.
+                    self.hands.give(Job::Remove { peer, interface });
+                    return;
+                }
+                self.input(Input::Installed { peer });
+            }
+            Err(error) => {
+                self.warn("installed", &peer, &error);
+                self.input(Input::InstallFailed { peer });
+                self.unless_it_stands(&peer);
+            }
+        }
+    }
+
+    fn unless_it_stands(&self, peer: &Peer) {
+        if self.machine.peer(peer).is_none()
+            && let Some(served) = self.served.get(&peer.slot)
+        {
+            self.board.take(&served.of, &peer.key);
+        }
+    }
+
+    fn input(&mut self, input: Input<'_, Opened>) {
+        self.machine.handle(Instant::now(), input);
+    }
+
+    fn carry_out(&mut self) {
+        while let Some(effect) = self.machine.next_effect() {
+            match effect {
+                Effect::Claim { ticket, slot, initiation } => self.claim(ticket, slot, initiation),
+                Effect::LookUp { peer } => self.look_up(peer),
+                Effect::Prove { ticket, claim: Opened::Whole(stamp), .. } => self.input(Input::Proved { ticket, stamp: Some(stamp) }),
+                Effect::Prove { ticket, peer, claim: Opened::Half(claim) } => match self.served.get(&peer.slot) {
+                    Some(served) => self.hands.give(Job::Prove { ticket, responder: served.responder.clone(), claim }),
+                    None => self.input(Input::Proved { ticket, stamp: None }),
+                },
+                Effect::Stamp { peer: Peer { slot, key }, stamp } => self.tell(News::Stamp { slot, key, stamp }),
+                Effect::Install { peer, endpoint, registered, initiation } => self.install(peer, endpoint, registered, initiation),
+                // With the installing, where it is known whether it answered: one way less.
+                Effect::Initiate { .. } => {}
+                Effect::Update { peer, registered } => {
+                    let Some(served) = self.served.get(&peer.slot) else { continue };
+                    self.board.put(&served.of, peer.key, registered.allowed.clone());
+                    self.hands.give(Job::Update { peer, interface: served.interface.clone(), registered });
+                }
+                Effect::Reap { peer, why } => {
+                    self.remove(peer);
+                    if why != Reaped::Stray {
+                        self.tell(News::Reaped { slot: peer.slot, key: peer.key, why });
+                    }
+                }
+            }
+        }
+    }
+
+    fn claim(&mut self, ticket: Ticket, slot: Slot, initiation: Arc<Initiation>) {
+        let opened = self.strangers.get(&initiation.mac1()).and_then(|stranger| stranger.opened);
+        match (opened, self.served.get(&slot)) {
+            (Some((key, stamp)), _) => self.input(Input::Claimed { ticket, claim: Some((key, Opened::Whole(stamp))) }),
+            (None, Some(served)) => self.hands.give(Job::Claim { ticket, responder: served.responder.clone(), initiation }),
+            (None, None) => self.input(Input::Claimed { ticket, claim: None }),
+        }
+    }
+
+    fn look_up(&mut self, peer: Peer) {
+        let Some(of) = self.served.get(&peer.slot).map(|served| served.of.clone()) else {
+            return self.input(Input::Answered { peer, answer: Answer::Failed });
+        };
+        let (directory, done, patience) = (self.directory.clone(), self.done.clone(), self.patience);
+        self.runtime.spawn(async move {
+            let answer = tokio::time::timeout(patience, directory.look_up(&of, &peer.key)).await.unwrap_or(Answer::Failed);
+            let _ = done.send(Done::Answered { peer, answer });
+        });
+    }
+
+    fn install(&mut self, peer: Peer, endpoint: SocketAddr, registered: Arc<Registered>, initiation: Arc<Initiation>) {
+        let Some(served) = self.served.get(&peer.slot) else { return };
+        self.board.put(&served.of, peer.key, registered.allowed.clone());
+        let mac1 = initiation.mac1();
+        let stranger = self.strangers.remove(&mac1).unwrap_or(Stranger { at: Instant::now(), opened: None });
+        let stamp = self.machine.last(&peer).unwrap_or(Tai64n::NEVER);
+        let interface = served.interface.clone();
+        let install = Install { peer, interface, endpoint, registered, initiation, stranger, stamp, loaded: false };
+        self.hands.give(Job::Install(Box::new(install)));
+    }
+
+    fn remove(&mut self, peer: Peer) {
+        if let Some(served) = self.served.get(&peer.slot) {
+            self.hands.give(Job::Remove { peer, interface: served.interface.clone() });
+        }
+    }
+
+    fn tell(&self, news: News) {
+        // Lost when the owner has ended.
+        let _ = self.news.send(news);
+    }
+
+    fn warn(&mut self, what: &str, peer: &Peer, error: &anyhow::Error) {
+        if self.warned.is_none_or(|at| at.elapsed() >= QUIET) {
+            self.warned = Some(Instant::now());
+            tracing::warn!("peer {} at slot {} could not be {what}: {error:#}", peer.key, peer.slot.get());
+        }
+    }
+
+    fn publish(&self) {
+        self.board.publish(Report {
+            counters: self.machine.counters,
+            sizes: self.machine.sizes(),
+            directory_is_away: self.machine.directory_is_away(),
+            jobs: self.hands.waiting(),
+            rechecks: self.rechecks.len(),
+            greeted: self.greeted,
+            stuck: self.stuck,
+            ..Report::default()
+        });
+    }
+}
+
+async fn until(due: Option<Instant>) {
+    match due {
+        Some(at) => tokio::time::sleep_until(at.into()).await,
+        None => std::future::pending().await,
+    }
+}

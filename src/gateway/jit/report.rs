@@ -1,0 +1,190 @@
+//! What `status` and metrics show.
+
+use crate::metrics::Page;
+use crate::proto::jit::{Counters, Sizes};
+use serde_json::{Value, json};
+use std::time::Duration;
+
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Report {
+    pub counters: Counters,
+    pub sizes: Sizes,
+    /// The last look-up failed.
+    pub directory_is_away: bool,
+    /// Jobs that wait for a hand or are in it.
+    pub jobs: usize,
+    /// Peers for whom the directory is to be asked again, and has not been yet.
+    pub rechecks: usize,
+    /// Knocks for which there was no room.
+    pub knocks_lost: u64,
+    /// Initiations that the kernel did not keep for us: the socket's buffer was full.
+    pub captures_lost: u64,
+    pub greeted: Greeted,
+    /// Peers that could not be taken from their interface.
+    pub stuck: u64,
+    /// From a knock to the peer's session, of those admitted last.
+    pub latency: Option<Latency>,
+}
+
+/// How peers got their sessions. Everything here only ever grows.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Greeted {
+    /// Their own initiation was answered.
+    pub answered: u64,
+    /// We began.
+    pub initiated: u64,
+    /// Neither worked: they knock again.
+    pub failed: u64,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Latency {
+    pub p50: Duration,
+    pub p99: Duration,
+    pub max: Duration,
+}
+
+/// The last so many.
+const REMEMBERED: usize = 1024;
+
+#[derive(Debug, Default)]
+pub struct Latencies {
+    /// Microseconds.
+    ring: Vec<u32>,
+    next: usize,
+}
+
+impl Latencies {
+    pub fn add(&mut self, latency: Duration) {
+        let micros = u32::try_from(latency.as_micros()).unwrap_or(u32::MAX);
+        match self.ring.get_mut(self.next) {
+            Some(place) => *place = micros,
+            None => self.ring.push(micros),
+        }
+        self.next = (self.next + 1) % REMEMBERED;
+    }
+
+    pub fn summary(&self) -> Option<Latency> {
+        let mut sorted = self.ring.clone();
+        sorted.sort_unstable();
+        let at = |percent: usize| {
+            let place = (sorted.len() * percent).div_ceil(100).max(1) - 1;
+            sorted.get(place).map(|micros| Duration::from_micros((*micros).into()))
+        };
+        Some(Latency { p50: at(50)?, p99: at(99)?, max: at(100)? })
+    }
+}
+
+impl Report {
+    pub fn json(&self) -> Value {
+        let Report { counters, sizes, .. } = self;
+        let refused: serde_json::Map<String, Value> =
+            counters.refusals().filter(|(_, n)| *n > 0).map(|(why, n)| (why.as_str().into(), n.into())).collect();
+        json!({
+            "known": sizes.known,
+            "live": sizes.peers - sizes.installing,
+            "installing": sizes.installing,
+            "admitted": counters.installed,
+            "reaped": counters.reaped,
+            "refused": refused,
+            "greeted": { "answered": self.greeted.answered, "initiated": self.greeted.initiated, "failed": self.greeted.failed },
+            "directory": {
+                "away": self.directory_is_away, "look_ups": counters.look_ups, "failed": counters.failed_look_ups,
+                "served_stale": counters.served_stale, "asking": sizes.looking_up, "rechecks": self.rechecks,
+            },
+            "queues": {
+                "backlog": sizes.backlog, "waiting": sizes.waiting, "asked": sizes.asked, "jobs": self.jobs,
+                "knocks_lost": self.knocks_lost, "captures_lost": self.captures_lost,
+            },
+            "stamps": sizes.stamps,
+            "stamps_forgotten": sizes.stamps_forgotten,
+            "admission_ms": self.latency.map(|latency| json!({
+                "p50": ms(latency.p50), "p99": ms(latency.p99), "max": ms(latency.max),
+            })),
+        })
+    }
+
+    pub fn metrics(&self, page: &mut Page) {
+        let Report { counters, sizes, .. } = self;
+        let states = [("known", sizes.known), ("live", sizes.peers - sizes.installing), ("installing", sizes.installing)];
+        for (state, count) in states {
+            let help = "Peers just in time: answers of the directory that are remembered, peers that stand, peers that are about to";
+            page.gauge("portway_jit_peers", help, &[("state", state)], count as f64);
+        }
+        for (why, count) in counters.refusals() {
+            page.counter("portway_jit_refused", "Initiations that led to nothing, by reason", &[("reason", why.as_str())], count);
+        }
+        let queues = [
+            ("backlog", sizes.backlog),
+            ("at_work", sizes.at_work),
+            ("waiting", sizes.waiting),
+            ("look_ups", sizes.asked),
+            ("jobs", self.jobs),
+            ("rechecks", self.rechecks),
+        ];
+        for (queue, length) in queues {
+            page.gauge("portway_jit_queue", "What waits for a peer just in time", &[("queue", queue)], length as f64);
+        }
+        let events = [
+            ("installed", counters.installed),
+            ("renewed", counters.renewed),
+            ("reaped", counters.reaped),
+            ("answered", self.greeted.answered),
+            ("initiated", self.greeted.initiated),
+            ("not_greeted", self.greeted.failed),
+            ("not_removed", self.stuck),
+        ];
+        for (event, count) in events {
+            page.counter("portway_jit_events", "What was done with peers just in time", &[("event", event)], count);
+        }
+        let look_ups = [("asked", counters.look_ups), ("failed", counters.failed_look_ups), ("served_stale", counters.served_stale)];
+        for (result, count) in look_ups {
+            page.counter("portway_jit_look_ups", "Questions to the directory about who knocks", &[("result", result)], count);
+        }
+        for (step, count) in [("first", counters.claims), ("second", counters.proofs)] {
+            page.counter("portway_jit_steps", "Initiations that were opened, by step", &[("step", step)], count);
+        }
+        for (place, count) in [("queue", self.knocks_lost), ("socket", self.captures_lost)] {
+            page.counter("portway_jit_lost", "Initiations for which there was no room", &[("place", place)], count);
+        }
+        page.counter("portway_jit_stamps_forgotten", "Keys whose recordings count as new again", &[], sizes.stamps_forgotten);
+        let away = f64::from(u8::from(self.directory_is_away));
+        page.gauge("portway_jit_directory_away", "Whether the last look-up failed", &[], away);
+        if let Some(Latency { p50, p99, max }) = self.latency {
+            for (quantile, latency) in [("0.5", p50), ("0.99", p99), ("1", max)] {
+                let help = "From a knock to the peer's session, of those admitted last";
+                page.gauge("portway_jit_admission_seconds", help, &[("quantile", quantile)], latency.as_secs_f64());
+            }
+        }
+    }
+}
+
+fn ms(duration: Duration) -> f64 {
+    (duration.as_secs_f64() * 1e6).round() / 1e3
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::proto::jit::Refusal;
+
+    #[test]
+    fn the_last_thousand_count() {
+        let mut latencies = Latencies::default();
+        assert_eq!(latencies.summary(), None);
+        (0..5000).for_each(|n| latencies.add(Duration::from_micros(n)));
+        let us = Duration::from_micros;
+        assert_eq!(latencies.summary(), Some(Latency { p50: us(4487), p99: us(4989), max: us(4999) }));
+    }
+
+    #[test]
+    fn every_reason_is_a_label_whether_it_happened_or_not() {
+        let mut page = Page::default();
+        Report::default().metrics(&mut page);
+        let text = page.encode().unwrap();
+        for why in Refusal::ALL {
+            assert!(text.contains(&format!("portway_jit_refused_total{{reason=\"{why}\"}} 0")), "{text}");
+        }
+        assert_eq!(Report::default().json()["refused"], json!({}));
+    }
+}

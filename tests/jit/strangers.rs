@@ -1,0 +1,187 @@
+//! Whoever is registered is served.
+
+use crate::gate::*;
+use crate::support::*;
+use portway::gateway::jit::{Adopted, Greeting, News, Order};
+use portway::proto::jit::{Answer, Reaped, Refusal, Registered};
+use portway::userspace::wireguard::{Clocks, DropReason};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant, SystemTime};
+
+/// Debian's wireguard-go, set up by `wg set` alone: the ping that makes it knock is answered, and nothing is sent twice.
+#[test]
+fn a_stranger_whom_the_directory_knows_is_served_at_once() {
+    let net = Net::new();
+    let mut gate = Gate::open(&net);
+    gate.directory.says(public(THEIRS), registered("10.64.0.1/32"));
+    let _stranger = net.stranger();
+    let begun = Instant::now();
+    net.ping();
+    let took = begun.elapsed();
+    assert!(took < Duration::from_secs(1), "it tried once more: {took:?}");
+    let (key, stamp) = gate.news(|news| if let News::Stamp { key, stamp, .. } = news { Some((key, stamp)) } else { None });
+    assert_eq!(key, public(THEIRS));
+    let installed = gate.news(Some);
+    let News::Installed { endpoint, registered, .. } = installed else { panic!("{installed:?}") };
+    assert_eq!((endpoint, registered.host.as_str()), (at("10.0.0.1:51820"), "host-1"));
+    assert_eq!(gate.door.board().peers(&shard())[&public(THEIRS)], ["10.64.0.1/32".parse().unwrap()]);
+    assert_eq!(gate.device.read().unwrap().peer(&pw(), &public(THEIRS)).unwrap().unwrap().heard, stamp);
+    let report = gate.door.report();
+    assert_eq!((report.counters.installed, report.greeted.answered, gate.directory.asked()), (1, 1, 1));
+    assert_eq!(report.json()["live"], 1);
+    println!("ping {took:?}, of which to its session {:?}", report.latency);
+}
+
+#[test]
+fn a_stranger_is_served_if_we_begin_as_well() {
+    let net = Net::new();
+    let mut gate = Gate::with(&net, |setup| setup.greeting = Greeting::Initiate);
+    gate.directory.says(public(THEIRS), registered("10.64.0.1/32"));
+    let _stranger = net.stranger();
+    let begun = Instant::now();
+    net.ping();
+    assert!(begun.elapsed() < Duration::from_secs(1), "it tried once more: {:?}", begun.elapsed());
+    gate.await_installed(public(THEIRS));
+    assert_eq!(gate.door.report().greeted.initiated, 1);
+}
+
+#[test]
+fn a_host_of_ours_is_served_and_its_first_connection_carries_a_megabyte() {
+    let net = Net::new();
+    let gate = Gate::open(&net);
+    gate.directory.says(public(THEIRS), registered("10.64.0.1/32"));
+    let host = Ours::start(&net.host, "10.0.0.1:51820", Setup { key: THEIRS, ..Setup::default() });
+    net.plumb_host("pw-1");
+    host.peer(OURS, &allowed(&["172.16.0.0/16"], Some("10.0.0.2:51820")));
+    let begun = Instant::now();
+    net.transfer(&noise(1 << 20, 1));
+    assert!(begun.elapsed() < Duration::from_secs(4), "it tried once more: {:?}", begun.elapsed());
+    assert_eq!(gate.refusals(), []);
+}
+
+/// What it may send from is what the directory says, and follows it.
+#[test]
+fn what_the_directory_changes_is_changed() {
+    let net = Net::new();
+    let mut gate = Gate::open(&net);
+    gate.directory.says(public(THEIRS), registered("10.64.0.9/32"));
+    let _stranger = net.stranger();
+    assert!(!net.pings("-c 1 -W 1"), "that address is not its own");
+    gate.await_installed(public(THEIRS));
+    assert_eq!(gate.dropped(DropReason::SpoofedInner), 1);
+    gate.directory.says(public(THEIRS), registered("10.64.0.1/32"));
+    gate.door.order(Order::Changed(vec![public(THEIRS), public(77)]));
+    gate.news(|news| matches!(news, News::Updated { .. }).then_some(()));
+    assert!(net.pings("-c 1 -W 1"));
+    assert_eq!(gate.door.board().peers(&shard())[&public(THEIRS)], ["10.64.0.1/32".parse().unwrap()]);
+}
+
+#[test]
+fn who_is_revoked_is_out_at_once_and_stays_out() {
+    let net = Net::new();
+    let mut gate = Gate::open(&net);
+    gate.directory.says(public(THEIRS), registered("10.64.0.1/32"));
+    let mut stranger = net.stranger();
+    net.ping();
+    gate.directory.says(public(THEIRS), Answer::Unknown);
+    gate.door.order(Order::AllChanged);
+    assert_eq!(gate.await_reaped(public(THEIRS)), Reaped::Revoked);
+    assert!(!net.pings("-c 1 -W 1"));
+    stranger.restart(&net);
+    assert!(!net.pings("-c 1 -W 1"));
+    gate.await_refused(Refusal::Unknown, 1);
+    // And in again: it need not wait for what is remembered of it to be forgotten.
+    gate.directory.says(public(THEIRS), registered("10.64.0.1/32"));
+    gate.door.order(Order::Changed(vec![public(THEIRS)]));
+    stranger.restart(&net);
+    let begun = Instant::now();
+    net.ping();
+    assert!(begun.elapsed() < Duration::from_secs(1), "{:?}", begun.elapsed());
+}
+
+/// Milliseconds that the host's clock is ahead.
+static AHEAD: AtomicU64 = AtomicU64::new(0);
+
+fn ahead() -> Instant {
+    Instant::now() + Duration::from_millis(AHEAD.load(Ordering::Relaxed))
+}
+
+#[test]
+fn who_is_idle_is_reaped_and_comes_back_as_easily() {
+    let net = Net::new();
+    let mut gate = Gate::with(&net, config(|config| config.idle = 300 * MS));
+    gate.directory.says(public(THEIRS), registered("10.64.0.1/32"));
+    let clocks = Clocks { now: ahead, wall: SystemTime::now };
+    let host = Ours::start(&net.host, "10.0.0.1:51820", Setup { key: THEIRS, clocks, ..Setup::default() });
+    net.plumb_host("pw-1");
+    host.peer(OURS, &allowed(&["172.16.0.0/16"], Some("10.0.0.2:51820")));
+    for round in 1..=3 {
+        let begun = Instant::now();
+        net.ping();
+        assert!(begun.elapsed() < Duration::from_secs(1), "round {round}: {:?}", begun.elapsed());
+        assert_eq!(gate.await_reaped(public(THEIRS)), Reaped::Idle);
+        // Its session is over by then: 180 s are less than the 300 s that it takes.
+        AHEAD.fetch_add(200_000, Ordering::Relaxed);
+    }
+    assert_eq!(gate.directory.asked(), 1, "what was said a moment ago still holds");
+    assert_eq!(gate.refusals(), []);
+}
+
+/// Somebody has removed the peer from the interface; the machine is the last to know.
+#[test]
+fn a_peer_that_is_missing_comes_back_when_it_knocks() {
+    let net = Net::new();
+    let mut gate = Gate::open(&net);
+    gate.directory.says(public(THEIRS), registered("10.64.0.1/32"));
+    let mut stranger = net.stranger();
+    net.ping();
+    gate.await_installed(public(THEIRS));
+    assert!(gate.device.read().unwrap().remove_peer(&pw(), &public(THEIRS)).unwrap());
+    stranger.restart(&net);
+    let begun = Instant::now();
+    net.ping();
+    assert!(begun.elapsed() < Duration::from_secs(1), "{:?}", begun.elapsed());
+    gate.await_installed(public(THEIRS));
+    assert_eq!(gate.door.board().peers(&shard()).len(), 1);
+}
+
+/// Of the node that was Active until now: they stand, and whoever was removed meanwhile does not for long.
+#[test]
+fn adopted_peers_are_known_and_asked_about() {
+    let net = Net::new();
+    let mut gate = Gate::open(&net);
+    gate.directory.says(public(THEIRS), registered("10.64.0.1/32"));
+    let heard = Instant::now();
+    let one = |n: u8| {
+        let prefix = format!("10.64.0.{n}/32").parse().unwrap();
+        let registered = Arc::new(Registered { host: "host-1".parse().unwrap(), allowed: vec![prefix] });
+        gate.device.read().unwrap().set_peer(&pw(), public(n), &allowed(&[&format!("10.64.0.{n}/32")], None)).unwrap();
+        (public(n), Adopted { endpoint: at("10.0.0.1:51820"), registered, heard })
+    };
+    let peers = vec![one(THEIRS), one(7)];
+    gate.door.order(Order::Adopt { slot: slot(), peers });
+    let why = gate.news(|news| if let News::Reaped { key, why, .. } = news { Some((key, why)) } else { None });
+    assert_eq!(why, (public(7), Reaped::Revoked));
+    until(|| !gate.stands(&public(7)), || "the revoked one to be gone".into());
+    assert!(gate.stands(&public(THEIRS)));
+    until(|| gate.door.board().peers(&shard()).len() == 1, || "the board to forget the revoked one".into());
+    assert_eq!(gate.directory.asked(), 2);
+}
+
+#[test]
+fn after_a_release_nobody_is_let_in() {
+    let net = Net::new();
+    let mut gate = Gate::open(&net);
+    gate.directory.says(public(THEIRS), registered("10.64.0.1/32"));
+    let mut stranger = net.stranger();
+    net.ping();
+    gate.await_installed(public(THEIRS));
+    gate.door.order(Order::Release { slot: slot() });
+    until(|| gate.door.board().peers(&shard()).is_empty(), || "the board to be cleared".into());
+    gate.device.read().unwrap().remove_peer(&pw(), &public(THEIRS)).unwrap();
+    stranger.restart(&net);
+    assert!(!net.pings("-c 1 -W 1"));
+    gate.await_refused(Refusal::NoInterface, 1);
+    assert!(!gate.stands(&public(THEIRS)));
+}
