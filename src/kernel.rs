@@ -14,6 +14,7 @@ mod flow_table;
 mod former;
 pub mod havip;
 pub mod lease;
+pub mod knock_socket;
 mod link;
 mod namespace;
 mod neighbour;
