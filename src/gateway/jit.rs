@@ -35,6 +35,7 @@ mod report;
 pub use board::Board;
 pub use report::Report;
 
+use crate::gateway::registry::Registry;
 use crate::gateway::sessions::tunnels::Tunnels;
 use crate::kernel::vrrp_socket::Family;
 use crate::model::{IfName, PrivateKey, PublicKey, Slot, TenantShard};
@@ -63,6 +64,12 @@ pub trait WhoIs: Send + Sync {
     /// Who owns this key, and what it may at this shard. Errors are [`Answer::Failed`]; one that takes longer than
     /// [`Config::give_up`] is dropped.
     fn look_up<'a>(&'a self, of: &'a TenantShard, key: &'a PublicKey) -> Pin<Box<dyn Future<Output = Answer> + Send + 'a>>;
+}
+
+impl WhoIs for Registry {
+    fn look_up<'a>(&'a self, of: &'a TenantShard, key: &'a PublicKey) -> Pin<Box<dyn Future<Output = Answer> + Send + 'a>> {
+        Box::pin(Registry::look_up(self, of, key))
+    }
 }
 
 /// Where initiations are seen, with the kernel's WireGuard.
@@ -101,8 +108,12 @@ impl Setup {
     pub fn new(tunnels: Tunnels, capture: Option<Capture>, directory: Arc<dyn WhoIs>, runtime: Handle) -> Self {
         let hands = std::thread::available_parallelism().map_or(1, |n| n.get() / 2).clamp(1, 4);
         let config = match &tunnels {
-            // Steps are but looked up: what they cost was paid on the way here.
-            Tunnels::Userspace(_) => Config { steps: Rate { per_second: 1_000_000, burst: 1_000_000 }, ..Config::default() },
+            // Steps are but looked up: what they cost was paid on the way here, and the device has limited each source.
+            Tunnels::Userspace(_) => Config {
+                steps: Rate { per_second: 1_000_000, burst: 1_000_000 },
+                per_source: Rate { per_second: 100, burst: 1024 },
+                ..Config::default()
+            },
             Tunnels::Kernel(_) => Config::default(),
         };
         let hands = NonZeroUsize::new(hands).unwrap_or(NonZeroUsize::MIN);

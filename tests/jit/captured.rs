@@ -24,7 +24,7 @@ fn host() -> PrivateKey {
 fn capturing(setup: &mut Setup) {
     setup.capture = Some(Capture { interface: name("eth0"), family: Family::V4 });
     setup.greeting = Greeting::Initiate;
-    setup.config.steps = portway::proto::jit::Config::default().steps;
+    setup.config = portway::proto::jit::Config::default();
 }
 
 fn serve(gate: &Gate, port: u16) {

@@ -186,7 +186,7 @@ impl Hand {
                 Err(error) => tracing::debug!("{} is not answered, so we begin: {error:#}", peer.key),
             }
         }
-        match self.tunnels.initiate(interface, &peer.key, &remote).await {
+        match self.tunnels.initiate(interface, &peer.key, &remote, false).await {
             Ok(()) => Ok(Greeted::Initiated),
             // It stands, and is answered when it knocks again.
             Err(error) => {
