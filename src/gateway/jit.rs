@@ -125,17 +125,38 @@ impl Setup {
 #[derive(Debug)]
 pub enum Order {
     /// This node has the shard now: whoever knocks at its interface is served. Again with another key or port: they count from now on.
-    Serve { of: TenantShard, slot: Slot, interface: IfName, key: PrivateKey, port: u16 },
+    Serve {
+        of: TenantShard,
+        slot: Slot,
+        interface: IfName,
+        key: PrivateKey,
+        port: u16,
+    },
     /// Another node has it. Its peers leave the board at once; they are the owner's to remove.
-    Release { slot: Slot },
+    Release {
+        slot: Slot,
+    },
     /// What another candidate has learnt, or the interface: initiations of these keys are later than that, or recordings.
-    Learn { slot: Slot, stamps: Vec<(PublicKey, Tai64n)> },
+    Learn {
+        slot: Slot,
+        stamps: Vec<(PublicKey, Tai64n)>,
+    },
     /// Peers that stand at the interface already, or are about to by the owner's doing. The directory is asked for each, in time.
-    Adopt { slot: Slot, peers: Vec<(PublicKey, Adopted)> },
+    Adopt {
+        slot: Slot,
+        peers: Vec<(PublicKey, Adopted)>,
+    },
     /// A peer was heard then.
-    Seen { slot: Slot, key: PublicKey, at: Instant },
+    Seen {
+        slot: Slot,
+        key: PublicKey,
+        at: Instant,
+    },
     /// A peer is not at its interface any more, and not by our doing.
-    Gone { slot: Slot, key: PublicKey },
+    Gone {
+        slot: Slot,
+        key: PublicKey,
+    },
     /// The directory says that something about these keys has changed.
     Changed(Vec<PublicKey>),
     /// The directory may have said something that was missed.
@@ -226,7 +247,9 @@ impl Jit {
         let actor = actor::Actor::new(setup, hands, done, news, board);
         let work = move || {
             if let Err(error) = urgent::urgent(urgent::COPIES) {
-                tracing::warn!("no high priority for `jit` ({error}): allow CAP_SYS_NICE or LimitNICE, or a busy machine may delay new peers");
+                tracing::warn!(
+                    "no high priority for `jit` ({error}): allow CAP_SYS_NICE or LimitNICE, or a busy machine may delay new peers"
+                );
             }
             runtime.block_on(actor.run(inbox));
         };

@@ -47,6 +47,25 @@ pub struct Captured<'a> {
     pub payload: &'a [u8],
 }
 
+impl<'a> Captured<'a> {
+    /// The datagram in an IP packet that the filter lets through; of another, nothing or nonsense.
+    pub fn read(family: Family, packet: &'a [u8]) -> Option<Self> {
+        let (source, destination, rest): (IpAddr, IpAddr, &'a [u8]) = match family {
+            Family::V4 => {
+                let header = ipv4::Header::parse(packet).ok()?;
+                (header.source.into(), header.destination.into(), packet.get(header.header_len..header.total_len)?)
+            }
+            Family::V6 => {
+                let address = |at: usize| packet.get(at..)?.first_chunk::<16>().map(|bytes| Ipv6Addr::from(*bytes).into());
+                (address(8)?, address(24)?, packet.get(IPV6..)?)
+            }
+        };
+        let port = |at: usize| rest.get(at..)?.first_chunk::<2>().map(|bytes| u16::from_be_bytes(*bytes));
+        let payload = rest.get(UDP..UDP + Initiation::LEN)?;
+        Some(Captured { from: (source, port(0)?).into(), to: (destination, port(2)?).into(), payload })
+    }
+}
+
 impl KnockSocket {
     /// In the calling thread's network namespace. When the interface has gone and come back, it must be opened anew.
     ///
@@ -77,7 +96,7 @@ impl KnockSocket {
     pub fn receive(&mut self, mut take: impl FnMut(Captured<'_>)) -> io::Result<usize> {
         for count in 0..BATCH {
             match recv(self.socket.as_raw_fd(), &mut self.buffer, MsgFlags::MSG_DONTWAIT) {
-                Ok(length) => read(self.family, &self.buffer[..length]).into_iter().for_each(&mut take),
+                Ok(length) => Captured::read(self.family, &self.buffer[..length]).into_iter().for_each(&mut take),
                 Err(Errno::EAGAIN) => return Ok(count),
                 Err(Errno::EINTR) => {}
                 Err(error) => return Err(error.into()),
@@ -122,23 +141,6 @@ struct Statistics {
 
 fn failed(errno: Errno) -> KernelError {
     KernelError::Socket { what: "for initiations", source: errno.into() }
-}
-
-/// The datagram in an IP packet that has passed the filter.
-fn read(family: Family, packet: &[u8]) -> Option<Captured<'_>> {
-    let (source, destination, rest): (IpAddr, IpAddr, &[u8]) = match family {
-        Family::V4 => {
-            let header = ipv4::Header::parse(packet).ok()?;
-            (header.source.into(), header.destination.into(), packet.get(header.header_len..header.total_len)?)
-        }
-        Family::V6 => {
-            let address = |at: usize| packet.get(at..)?.first_chunk::<16>().map(|bytes| Ipv6Addr::from(*bytes).into());
-            (address(8)?, address(24)?, packet.get(IPV6..)?)
-        }
-    };
-    let port = |at: usize| rest.get(at..)?.first_chunk::<2>().map(|bytes| u16::from_be_bytes(*bytes));
-    let payload = rest.get(UDP..UDP + Initiation::LEN)?;
-    Some(Captured { from: (source, port(0)?).into(), to: (destination, port(2)?).into(), payload })
 }
 
 /// The interface, as packet sockets name it.

@@ -226,7 +226,10 @@ fn ipv6_is_captured_as_well() {
     let socket = net.host.run(|| UdpSocket::bind("[fd00::1]:4000")).unwrap();
     let genuine = initiation(&host(), 1);
     socket.send_to(&genuine, ("fd00::2", PORT)).unwrap();
-    until_heard(&mut ears, &(at("[fd00::1]:4000"), SocketAddr::from(("fd00::2".parse::<std::net::Ipv6Addr>().unwrap(), PORT)), genuine.to_vec()));
+    until_heard(
+        &mut ears,
+        &(at("[fd00::1]:4000"), SocketAddr::from(("fd00::2".parse::<std::net::Ipv6Addr>().unwrap(), PORT)), genuine.to_vec()),
+    );
 }
 
 /// More than there is room for is lost, and counted.
@@ -261,7 +264,8 @@ fn an_initiation_is_brought_in_once_more_as_it_came() {
     }
     // An address that is another machine's: it hears nothing of it.
     net.host.ip("address add 10.0.0.3/24 dev eth0");
-    let (other, marker) = (net.host.run(|| UdpSocket::bind("10.0.0.3:51820")).unwrap(), namespace.run(|| UdpSocket::bind("10.0.0.2:9")).unwrap());
+    let (other, marker) =
+        (net.host.run(|| UdpSocket::bind("10.0.0.3:51820")).unwrap(), namespace.run(|| UdpSocket::bind("10.0.0.2:9")).unwrap());
     other.set_read_timeout(Some(PATIENCE)).unwrap();
     let send = |from, to| namespace.run(|| again.send(at(from), at(to), &genuine));
     assert!(send("192.0.2.77:51820", "10.0.0.3:51820").is_err());

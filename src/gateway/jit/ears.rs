@@ -136,7 +136,9 @@ impl Ears {
 
     fn fails(&mut self, error: &anyhow::Error) {
         if !std::mem::replace(&mut self.failing, true) {
-            tracing::warn!("initiations are not seen, and nobody new is served: {error:#}: is the platform's interface there, and up? Trying again");
+            tracing::warn!(
+                "initiations are not seen, and nobody new is served: {error:#}: is the platform's interface there, and up? Trying again"
+            );
         }
         self.retry = Some(Instant::now() + RETRY);
     }

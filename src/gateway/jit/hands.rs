@@ -22,13 +22,28 @@ const SECRETS: usize = 16_384;
 
 pub enum Job {
     /// The first step.
-    Claim { ticket: Ticket, responder: Arc<Responder>, initiation: Arc<Initiation> },
+    Claim {
+        ticket: Ticket,
+        responder: Arc<Responder>,
+        initiation: Arc<Initiation>,
+    },
     /// The second step.
-    Prove { ticket: Ticket, responder: Arc<Responder>, claim: Box<Claim> },
+    Prove {
+        ticket: Ticket,
+        responder: Arc<Responder>,
+        claim: Box<Claim>,
+    },
     /// Sets the peer and begins its session.
     Install(Box<Install>),
-    Update { peer: Peer, interface: IfName, registered: Arc<Registered> },
-    Remove { peer: Peer, interface: IfName },
+    Update {
+        peer: Peer,
+        interface: IfName,
+        registered: Arc<Registered>,
+    },
+    Remove {
+        peer: Peer,
+        interface: IfName,
+    },
 }
 
 pub struct Install {

@@ -34,9 +34,7 @@ impl Again {
     /// # Errors
     /// Without `CAP_NET_RAW`.
     pub fn open() -> Result<Self, KernelError> {
-        let open = |domain| -> io::Result<Socket> {
-            Socket::new(domain, Type::RAW.nonblocking(), Some(Protocol::from(libc::IPPROTO_RAW)))
-        };
+        let open = |domain| -> io::Result<Socket> { Socket::new(domain, Type::RAW.nonblocking(), Some(Protocol::from(libc::IPPROTO_RAW))) };
         let failed = |source| KernelError::Socket { what: "to bring initiations before the interface", source };
         let v4 = open(Domain::IPV4).map_err(failed)?;
         v4.set_header_included_v4(true).map_err(failed)?;

@@ -196,7 +196,7 @@ mod tests {
         fn whatever_the_bytes_the_kernel_and_we_go_on(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
             for family in [Family::V4, Family::V6] {
                 let _ = Judge::new(&program(family, [51_820])).kept(&bytes);
-                let _ = super::super::read(family, &bytes);
+                let _ = super::super::Captured::read(family, &bytes);
             }
         }
     }
@@ -205,13 +205,13 @@ mod tests {
     fn what_was_kept_is_read() {
         let mut packet = v4(8, 0, 17, &datagram(51_820, &payload([1, 0, 0, 0], 148)));
         packet[12..20].copy_from_slice(&[10, 0, 0, 1, 10, 0, 0, 2]);
-        let captured = super::super::read(Family::V4, &packet).expect("a datagram");
+        let captured = super::super::Captured::read(Family::V4, &packet).expect("a datagram");
         assert_eq!((captured.from, captured.to), ("10.0.0.1:4660".parse().unwrap(), "10.0.0.2:51820".parse().unwrap()));
         assert_eq!(captured.payload, &packet[36..]);
         let mut packet = v6(17, &datagram(51_820, &payload([1, 0, 0, 0], 148)));
         packet[23] = 1;
         packet[39] = 2;
-        let captured = super::super::read(Family::V6, &packet).expect("a datagram");
+        let captured = super::super::Captured::read(Family::V6, &packet).expect("a datagram");
         assert_eq!((captured.from, captured.to), ("[::1]:4660".parse().unwrap(), "[::2]:51820".parse().unwrap()));
     }
 
