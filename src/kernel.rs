@@ -13,6 +13,7 @@ mod element;
 mod flow_table;
 mod former;
 pub mod havip;
+pub mod knock_socket;
 pub mod lease;
 mod link;
 mod namespace;

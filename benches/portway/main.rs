@@ -13,6 +13,7 @@ mod group;
 mod handover;
 mod host_cost;
 mod http;
+mod jit;
 mod lateness;
 mod many_flows;
 mod nodes;
@@ -51,7 +52,7 @@ struct Bench {
     gre: bool,
 }
 
-const BENCHES: [Bench; 15] = [
+const BENCHES: [Bench; 16] = [
     Bench { name: "attach", run: attach::run, gre: false },
     Bench { name: "peers", run: peers::run, gre: false },
     Bench { name: "host-cost", run: host_cost::run, gre: false },
@@ -64,6 +65,7 @@ const BENCHES: [Bench; 15] = [
     Bench { name: "failover-250k", run: many_flows::run, gre: false },
     Bench { name: "lateness", run: lateness::run, gre: false },
     Bench { name: "directory", run: directory::run, gre: false },
+    Bench { name: "jit", run: jit::run, gre: false },
     Bench { name: "vm-peers", run: peers::run_kernel, gre: true },
     Bench { name: "vm-gre", run: vm_tunnels::gre, gre: true },
     Bench { name: "vm-wireguard", run: vm_tunnels::wireguard, gre: true },

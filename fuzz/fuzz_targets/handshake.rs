@@ -1,6 +1,8 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
+use portway::kernel::knock_socket::Captured;
+use portway::kernel::vrrp_socket::Family;
 use portway::model::{PrivateKey, PublicKey, Slot};
 use portway::proto::jit::{Answer, Config, Effect, Input, Machine, Peer, Registered};
 use portway::wire::wireguard::{Claim, Initiation, Message, Responder, SharedSecret, Tai64n, classify};
@@ -10,7 +12,7 @@ use std::time::{Duration, Instant};
 static RESPONDER: LazyLock<Responder> = LazyLock::new(|| Responder::new(&PrivateKey::new([2; 32])));
 static STRANGER: LazyLock<SharedSecret> = LazyLock::new(|| RESPONDER.shared_with(&PrivateKey::new([1; 32]).public()).expect("a good key"));
 
-// First the bytes as they are, then as an initiation that is signed (a fuzzer finds no MAC by itself), then as a talk of the machine with a network, a
+// First the bytes as they are, and as an IP packet that was captured, then as an initiation that is signed (a fuzzer finds no MAC by itself), then as a talk of the machine with a network, a
 // directory and workers that say anything.
 fuzz_target!(|bytes: &[u8]| {
     if let Ok(Message::Initiation(initiation)) = classify(bytes) {
@@ -23,6 +25,11 @@ fuzz_target!(|bytes: &[u8]| {
     assert!(RESPONDER.mac1().is_right(&signed));
     if let Some(claim) = RESPONDER.claim(&signed) {
         assert!(claim.open(&STRANGER).is_none(), "nobody has proved anything");
+    }
+    for family in [Family::V4, Family::V6] {
+        if let Some(captured) = Captured::read(family, bytes) {
+            assert_eq!(captured.payload.len(), Initiation::LEN);
+        }
     }
     talk(bytes);
 });
@@ -77,6 +84,7 @@ fn talk(mut bytes: &[u8]) {
                 now += Duration::from_millis(u64::from(*how) << (which % 12));
                 machine.handle_timeout(now);
             }
+            (6, _) if how % 8 == 0 => machine.distrust(now),
             (5, _) => machine.handle(now, Input::Datagram { slot, from: ([10, 0, 0, *which], 1).into(), payload: rest }),
             _ => {
                 count += 1;

@@ -28,13 +28,16 @@
 
 mod actor;
 mod board;
+mod ears;
 mod hands;
 mod report;
 
 pub use board::Board;
 pub use report::Report;
 
+use crate::gateway::registry::Registry;
 use crate::gateway::sessions::tunnels::Tunnels;
+use crate::kernel::vrrp_socket::Family;
 use crate::model::{IfName, PrivateKey, PublicKey, Slot, TenantShard};
 use crate::proto::jit::{Answer, Config, Reaped, Registered};
 use crate::proto::rate::Rate;
@@ -63,6 +66,21 @@ pub trait WhoIs: Send + Sync {
     fn look_up<'a>(&'a self, of: &'a TenantShard, key: &'a PublicKey) -> Pin<Box<dyn Future<Output = Answer> + Send + 'a>>;
 }
 
+impl WhoIs for Registry {
+    fn look_up<'a>(&'a self, of: &'a TenantShard, key: &'a PublicKey) -> Pin<Box<dyn Future<Output = Answer> + Send + 'a>> {
+        Box::pin(Registry::look_up(self, of, key))
+    }
+}
+
+/// Where initiations are seen, with the kernel's WireGuard.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Capture {
+    /// The platform's.
+    pub interface: IfName,
+    /// That of the HaVips there.
+    pub family: Family,
+}
+
 /// How a peer that has just been installed gets its session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Greeting {
@@ -74,6 +92,8 @@ pub enum Greeting {
 
 pub struct Setup {
     pub tunnels: Tunnels,
+    /// With the kernel's WireGuard; a device in this process tells of its own accord ([`Door::knock`]).
+    pub capture: Option<Capture>,
     pub directory: Arc<dyn WhoIs>,
     /// Where look-ups run.
     pub runtime: Handle,
@@ -85,15 +105,19 @@ pub struct Setup {
 
 impl Setup {
     /// A hand for every two processors, at most four.
-    pub fn new(tunnels: Tunnels, directory: Arc<dyn WhoIs>, runtime: Handle) -> Self {
+    pub fn new(tunnels: Tunnels, capture: Option<Capture>, directory: Arc<dyn WhoIs>, runtime: Handle) -> Self {
         let hands = std::thread::available_parallelism().map_or(1, |n| n.get() / 2).clamp(1, 4);
         let config = match &tunnels {
-            // Steps are but looked up: what they cost was paid on the way here.
-            Tunnels::Userspace(_) => Config { steps: Rate { per_second: 1_000_000, burst: 1_000_000 }, ..Config::default() },
+            // Steps are but looked up: what they cost was paid on the way here, and the device has limited each source.
+            Tunnels::Userspace(_) => Config {
+                steps: Rate { per_second: 1_000_000, burst: 1_000_000 },
+                per_source: Rate { per_second: 100, burst: 1024 },
+                ..Config::default()
+            },
             Tunnels::Kernel(_) => Config::default(),
         };
         let hands = NonZeroUsize::new(hands).unwrap_or(NonZeroUsize::MIN);
-        Self { tunnels, directory, runtime, config, hands, greeting: Greeting::Answer }
+        Self { tunnels, capture, directory, runtime, config, hands, greeting: Greeting::Answer }
     }
 }
 

@@ -1,26 +1,18 @@
 //! Peers that nobody has configured: who they are the directory knows, and they are let in when they knock.
 
-use super::jit::{Door, Jit, News, Order, Setup, WhoIs};
+use super::jit::{Capture, Door, Jit, News, Order, Setup};
 use super::registry::{Changed, Registry};
 use super::sessions::tunnels::Tunnels;
 use crate::config::Gateway;
+use crate::kernel::vrrp_socket::Family;
 use crate::metrics::Page;
-use crate::model::{PrivateKey, PublicKey, TenantShard};
+use crate::model::{PrivateKey, TenantShard};
 use crate::plan::gateway::Admitted;
-use crate::proto::jit::Answer;
 use serde_json::json;
 use std::collections::BTreeMap;
-use std::future::Future;
-use std::pin::Pin;
 use std::sync::Arc;
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
-
-impl WhoIs for Registry {
-    fn look_up<'a>(&'a self, of: &'a TenantShard, key: &'a PublicKey) -> Pin<Box<dyn Future<Output = Answer> + Send + 'a>> {
-        Box::pin(Registry::look_up(self, of, key))
-    }
-}
 
 /// Nothing, where there is no directory.
 #[derive(Debug, Default)]
@@ -33,7 +25,10 @@ impl Strangers {
     /// Whoever follows the sessions of peers passes knocks on, and hears what becomes of them.
     pub fn start(config: &Gateway, keys: &BTreeMap<TenantShard, PrivateKey>, tunnels: &Tunnels) -> anyhow::Result<(Self, Option<Way>)> {
         let Some(registry) = Registry::start(config, keys) else { return Ok((Self::default(), None)) };
-        let mut setup = Setup::new(tunnels.clone(), Arc::new(registry.clone()), Handle::current());
+        let platform = &config.platform;
+        let capture = Capture { interface: platform.interface.clone(), family: Family::of(platform.address) };
+        let capture = matches!(tunnels, Tunnels::Kernel(_)).then_some(capture);
+        let mut setup = Setup::new(tunnels.clone(), capture, Arc::new(registry.clone()), Handle::current());
         setup.config.idle = config.idle;
         let (jit, news) = Jit::start(setup)?;
         let (door, mut changes) = (jit.door().clone(), registry.changes());

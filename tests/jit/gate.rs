@@ -107,7 +107,7 @@ impl Gate {
         let device = Arc::new(RwLock::new(device));
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let directory = Arc::new(Directory::default());
-        let mut setup = Setup::new(Tunnels::Userspace(device.clone()), directory.clone(), runtime.handle().clone());
+        let mut setup = Setup::new(Tunnels::Userspace(device.clone()), None, directory.clone(), runtime.handle().clone());
         change(&mut setup);
         let (jit, news) = net.gateway.run(|| Jit::start(setup)).unwrap();
         let door = jit.door().clone();

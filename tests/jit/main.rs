@@ -1,6 +1,7 @@
 //! Peers just in time, with real sockets: hosts of ours and strangers (wireguard-go as Debian has it) whom the gateway knows of by its directory
 //! alone.
 
+mod captured;
 mod gate;
 mod hostile;
 mod slow;

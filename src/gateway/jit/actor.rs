@@ -1,9 +1,11 @@
 //! The loop: what comes goes into the machine, and what it decides is carried out.
 
 use super::board::Board;
+use super::ears::Ears;
 use super::hands::{self, Hands, Install, Job};
 use super::report::{Greeted, Report};
 use super::{Knock, News, Order, Setup, WhoIs};
+use crate::kernel::knock_socket::Captured;
 use crate::model::{IfName, PublicKey, Slot, TenantShard};
 use crate::proto::jit::{Answer, Effect, Generations, Input, Machine, Peer, Reaped, Registered, Standing, Ticket};
 use crate::wire::wireguard::{Claim, Initiation, Responder, Tai64n};
@@ -55,6 +57,8 @@ enum Opened {
 pub struct Stranger {
     /// When it came.
     pub at: Instant,
+    /// Where it was sent to, if it was captured.
+    pub to: Option<SocketAddr>,
     /// What the device has made of it.
     opened: Option<(PublicKey, Tai64n)>,
 }
@@ -69,6 +73,7 @@ pub struct Actor {
     machine: Machine<Opened>,
     served: HashMap<Slot, Served>,
     slots: HashMap<IfName, Slot>,
+    ears: Ears,
     hands: Hands,
     done: mpsc::UnboundedSender<Done>,
     directory: Arc<dyn WhoIs>,
@@ -97,6 +102,7 @@ impl Actor {
             machine: Machine::new(setup.config, Instant::now()),
             served: HashMap::new(),
             slots: HashMap::new(),
+            ears: Ears::new(setup.capture),
             hands,
             done,
             directory: setup.directory,
@@ -125,6 +131,7 @@ impl Actor {
                 },
                 Some(done) = inbox.done.recv() => self.done(done),
                 Some((knock, at)) = inbox.knocks.recv(), if takes => self.knock(knock, at),
+                () = self.ears.ready(), if takes => self.hear(),
                 () = until(due) => self.machine.handle_timeout(Instant::now()),
             }
             self.carry_out();
@@ -145,14 +152,16 @@ impl Actor {
 
     fn order(&mut self, order: Order) {
         match order {
-            Order::Serve { of, slot, interface, key, port: _ } => {
+            Order::Serve { of, slot, interface, key, port } => {
                 self.machine.serve(slot, &key.public());
+                self.ears.listen(slot, port);
                 self.slots.retain(|_, known| *known != slot);
                 self.slots.insert(interface.clone(), slot);
                 self.served.insert(slot, Served { of, interface, responder: Arc::new(Responder::new(&key)) });
             }
             Order::Release { slot } => {
                 self.machine.release(slot);
+                self.ears.leave(slot);
                 self.rechecks.retain(|peer| peer.slot != slot);
                 if let Some(served) = self.served.remove(&slot) {
                     self.slots.remove(&served.interface);
@@ -228,9 +237,22 @@ impl Actor {
             self.gone(peer);
         }
         if let Ok(initiation) = Initiation::try_from(*bytes) {
-            self.strangers.insert(initiation.mac1(), Stranger { at, opened: Some((key, stamp)) });
+            self.strangers.insert(initiation.mac1(), Stranger { at, to: None, opened: Some((key, stamp)) });
         }
         self.input(Input::Datagram { slot, from: source, payload: &*bytes });
+    }
+
+    /// What has come to our ports. What the machine refuses at once is not remembered, so that a flood makes nothing else forgotten.
+    fn hear(&mut self) {
+        let (machine, strangers) = (&mut self.machine, &mut self.strangers);
+        self.ears.receive(|slot, Captured { from, to, payload }| {
+            let (at, refused) = (Instant::now(), all_refused(machine));
+            machine.handle(at, Input::Datagram { slot, from, payload });
+            let initiation = <[u8; Initiation::LEN]>::try_from(payload).ok().and_then(|bytes| Initiation::try_from(bytes).ok());
+            if let Some(initiation) = initiation.filter(|_| all_refused(machine) == refused) {
+                strangers.insert(initiation.mac1(), Stranger { at, to: Some(to), opened: None });
+            }
+        });
     }
 
     /// It may stand half, or come again at once: what is left of it is taken away first.
@@ -357,10 +379,10 @@ impl Actor {
         let Some(served) = self.served.get(&peer.slot) else { return };
         self.board.put(&served.of, peer.key, registered.allowed.clone());
         let mac1 = initiation.mac1();
-        let stranger = self.strangers.remove(&mac1).unwrap_or(Stranger { at: Instant::now(), opened: None });
+        let stranger = self.strangers.remove(&mac1).unwrap_or(Stranger { at: Instant::now(), to: None, opened: None });
         let stamp = self.machine.last(&peer).unwrap_or(Tai64n::NEVER);
         let interface = served.interface.clone();
-        let install = Install { peer, interface, endpoint, registered, initiation, stranger, stamp, loaded: false };
+        let install = Install { peer, interface, endpoint, registered, initiation, stranger, stamp, loaded: self.ears.is_flooded() };
         self.hands.give(Job::Install(Box::new(install)));
     }
 
@@ -382,18 +404,23 @@ impl Actor {
         }
     }
 
-    fn publish(&self) {
+    fn publish(&mut self) {
         self.board.publish(Report {
             counters: self.machine.counters,
             sizes: self.machine.sizes(),
             directory_is_away: self.machine.directory_is_away(),
             jobs: self.hands.waiting(),
             rechecks: self.rechecks.len(),
+            captures_lost: self.ears.lost(),
             greeted: self.greeted,
             stuck: self.stuck,
             ..Report::default()
         });
     }
+}
+
+fn all_refused<C>(machine: &Machine<C>) -> u64 {
+    machine.counters.refusals().map(|(_, count)| count).sum()
 }
 
 async fn until(due: Option<Instant>) {

@@ -74,3 +74,25 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     // A panic elsewhere leaves what is in it whole.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::PrivateKey;
+
+    #[test]
+    fn what_a_reader_holds_does_not_change_under_it() {
+        let (board, of): (Board, TenantShard) = (Board::default(), "acme/1".parse().unwrap());
+        let keys = [1, 2].map(|n| PrivateKey::new([n; 32]).public());
+        assert!(board.peers(&of).is_empty());
+        board.put(&of, keys[0], vec!["10.64.0.1/32".parse().unwrap()]);
+        let before = board.peers(&of);
+        board.put(&of, keys[1], vec![]);
+        board.take(&of, &keys[0]);
+        assert_eq!(before.keys().collect::<Vec<_>>(), [&keys[0]]);
+        assert_eq!(board.peers(&of).keys().collect::<Vec<_>>(), [&keys[1]]);
+        assert_eq!(board.counts()[&of], 1);
+        board.clear(&of);
+        assert_eq!((board.peers(&of).len(), board.counts().len()), (0, 0));
+    }
+}

@@ -3,6 +3,7 @@
 use super::actor::{Done, Stranger};
 use super::{Greeting, Setup};
 use crate::gateway::sessions::tunnels::{Remote, Tunnels};
+use crate::kernel::knock_socket::Again;
 use crate::model::{IfName, PublicKey};
 use crate::proto::jit::{Generations, Peer, Registered, Ticket};
 use crate::userspace::urgent;
@@ -116,12 +117,14 @@ fn place(key: &PublicKey) -> usize {
 
 pub fn start(setup: &Setup, done: &mpsc::UnboundedSender<Done>) -> anyhow::Result<Hands> {
     let mut all = Hands { hands: Vec::new(), threads: Vec::new(), waiting: Arc::default(), next: 0 };
+    let again = setup.capture.as_ref().map(|_| Again::open().map(Arc::new)).transpose()?;
     for n in 0..setup.hands.get() {
         let (sender, mut jobs) = mpsc::unbounded_channel();
         let runtime = tokio::runtime::Builder::new_current_thread().build().context("cannot start the runtime of a hand of `jit`")?;
         let mut hand = Hand {
             tunnels: setup.tunnels.clone(),
             greeting: setup.greeting,
+            again: again.clone(),
             secrets: Generations::new(SECRETS / setup.hands.get()),
             done: done.clone(),
         };
@@ -148,6 +151,8 @@ pub fn start(setup: &Setup, done: &mpsc::UnboundedSender<Done>) -> anyhow::Resul
 struct Hand {
     tunnels: Tunnels,
     greeting: Greeting,
+    /// With the kernel's WireGuard.
+    again: Option<Arc<Again>>,
     /// By our key and theirs.
     secrets: Generations<(PublicKey, PublicKey), SharedSecret>,
     done: mpsc::UnboundedSender<Done>,
@@ -206,7 +211,10 @@ impl Hand {
         }
     }
 
-    async fn answer(&self, Install { interface, endpoint, initiation, .. }: &Install) -> anyhow::Result<bool> {
-        self.tunnels.answer(interface, *endpoint, initiation.bytes()).await
+    async fn answer(&self, Install { interface, endpoint, initiation, stranger, .. }: &Install) -> anyhow::Result<bool> {
+        let Some(again) = &self.again else { return self.tunnels.answer(interface, *endpoint, initiation.bytes()).await };
+        let Some(to) = stranger.to else { return Ok(false) };
+        again.send(*endpoint, to, initiation)?;
+        Ok(true)
     }
 }

@@ -272,6 +272,7 @@ fn hooks(out: &mut String, inputs: &Inputs, all: &[Served]) {
 
     line(out, format_args!("chain input {{ type filter hook input priority filter; policy accept;"));
     line(out, format_args!("iifgroup {} counter name drop_to_node drop", IfName::GROUP));
+    wrapped::brought(out, inputs, all);
     for rule in fence::elsewhere(inputs, all, "daddr", "iifname") {
         line(out, format_args!("{rule} counter name drop_to_node drop"));
     }

@@ -323,6 +323,10 @@ fn what_wireguard_sends_comes_from_the_address_that_hosts_know() {
         "udp dport { 51820, 51821 } fib daddr type local counter name drop_wrong_interface drop",
         "ip daddr . udp dport { 10.9.0.1 . 51820, 10.9.0.1 . 51821 } counter name drop_wrong_interface drop",
         "ip protocol { 4, 41, 47, 97 } counter name drop_nested drop",
+        // What is brought before the interface once more.
+        "iif \"lo\" ip daddr . udp dport { 10.9.0.1 . 51820, 10.9.0.1 . 51821 } fib saddr type != local notrack accept",
+        "oif \"lo\" ip daddr . udp dport { 10.9.0.1 . 51820, 10.9.0.1 . 51821 } notrack accept",
+        "iif \"lo\" ip daddr . udp dport { 10.9.0.1 . 51820, 10.9.0.1 . 51821 } accept",
     ] {
         assert!(body.contains(line), "{line} is missing in\n{body}");
     }

@@ -1,7 +1,7 @@
 //! The packets of tunnels, still wrapped, in the gateway's rules.
 
 use super::ruleset::set;
-use super::{Inputs, Served};
+use super::{Carrier, Inputs, Served};
 use crate::config::{GatewayTunnel, TunnelKind};
 use crate::plan::ruleset::{line, wrapped_in};
 
@@ -15,6 +15,10 @@ pub(super) fn taken(out: &mut String, inputs: &Inputs, all: &[Served]) {
         }
         TunnelKind::Wireguard => {
             let (Some(ends), Some(ports)) = (ends(all), set(all.iter().filter_map(port))) else { return };
+            if inputs.carrier == Carrier::Kernel {
+                // What we bring before the interface ourselves (`kernel::knock_socket::Again`). No other program can send so: it takes CAP_NET_RAW.
+                line(out, format_args!("iif \"lo\" ip daddr . udp dport {ends} fib saddr type != local notrack accept"));
+            }
             wrapped_in(out, interface, facts, format_args!("ip daddr . udp dport {ends}"), "goto outer");
             // The kernel's WireGuard takes what is for its port at any address of the machine.
             line(out, format_args!("udp dport {ports} fib daddr type local counter name drop_wrong_interface drop"));
@@ -33,6 +37,10 @@ pub(super) fn sent(out: &mut String, inputs: &Inputs, all: &[Served], fenced: bo
         TunnelKind::Wireguard => {
             let Some(ends) = ends(all) else { return };
             line(out, format_args!("ip saddr . udp sport {ends}{interface} notrack accept"));
+            if inputs.carrier == Carrier::Kernel {
+                // Its source is a peer's, whose port may be equal to ours.
+                line(out, format_args!("oif \"lo\" ip daddr . udp dport {ends} notrack accept"));
+            }
             // The kernel's WireGuard sends from the address that it was asked at, and to whom it has not heard of, from the one that routing
             // chooses: the node's own, to which no other node could ever bring the answers. Nobody else has the port.
             for served in all {
@@ -41,6 +49,16 @@ pub(super) fn sent(out: &mut String, inputs: &Inputs, all: &[Served], fenced: bo
                 line(out, format_args!("udp sport {port} ip saddr != {local}{interface} ip saddr set {local} notrack accept"));
             }
         }
+    }
+}
+
+/// First in the input chain: what came over loopback has been looked at before routing.
+pub(super) fn brought(out: &mut String, inputs: &Inputs, all: &[Served]) {
+    if inputs.config.platform.tunnel == TunnelKind::Wireguard
+        && inputs.carrier == Carrier::Kernel
+        && let Some(ends) = ends(all)
+    {
+        line(out, format_args!("iif \"lo\" ip daddr . udp dport {ends} accept"));
     }
 }
 
