@@ -22,6 +22,7 @@ mod cut;
 mod daemon;
 mod demo;
 mod dir;
+pub mod directory;
 mod error;
 mod faults;
 mod flows;

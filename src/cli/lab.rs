@@ -119,6 +119,9 @@ struct OptionArgs {
     /// Of wireguard-failover: peers of the shard that fails over
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=i64::from(swarm::MOST)))]
     peers: u16,
+    /// Of wireguard-jit: hosts that come
+    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u16).range(1..=i64::from(swarm::MOST)))]
+    hosts: u16,
 }
 
 impl From<OptionArgs> for Options {
@@ -132,6 +135,7 @@ impl From<OptionArgs> for Options {
             nodes: args.nodes.into(),
             shards: args.shards.into(),
             peers: args.peers,
+            hosts: args.hosts,
         }
     }
 }

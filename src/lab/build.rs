@@ -3,6 +3,7 @@
 use super::configs;
 use super::daemon::{Daemon, Launch, Role};
 use super::dir::LabDir;
+use super::directory::Directory;
 use super::error::{During, Error, Result};
 use super::http;
 use super::keys;
@@ -27,6 +28,7 @@ pub struct Lab {
     daemons: BTreeMap<String, Daemon>,
     helpers: Vec<Process>,
     servers: Option<Servers>,
+    directory: Option<Directory>,
     nodes: BTreeMap<String, Netns>,
     dir: LabDir,
 }
@@ -42,7 +44,7 @@ impl Lab {
         for node in topology.nodes() {
             nodes.insert(node, Netns::create()?);
         }
-        let lab = Self { topology, daemons: BTreeMap::new(), helpers: vec![], servers: None, nodes, dir };
+        let lab = Self { topology, daemons: BTreeMap::new(), helpers: vec![], servers: None, directory: None, nodes, dir };
         let cables: Vec<String> = wiring::cables(&lab.topology)
             .iter()
             .map(|cable| {
@@ -136,12 +138,23 @@ impl Lab {
         if lab.tunnel == TunnelKind::Wireguard {
             keys::write(lab, &dir.runtime("node"))?;
         }
+        if lab.directory {
+            let directory = Directory::start(lab, self.node(PLATFORM)?, portway, dir)?;
+            self.directory = Some(directory);
+        }
+        let (lab, dir) = (&self.topology, &self.dir);
         let gateways =
             lab.gateways.iter().map(|g| (g.node.clone(), Role::Gateway, configs::gateway(lab, g, backend, &dir.runtime(&g.node))));
         let hosts = lab.hosts.iter().map(|h| (h.node.clone(), Role::Host, configs::host(lab, h, backend, &dir.runtime(&h.node))));
         // Gateways first: a WireGuard host whose first word nobody hears says it again after five seconds.
         for batch in [gateways.collect::<Vec<_>>(), hosts.collect()] {
             for (node, role, yaml) in batch {
+                if let (Some(directory), Role::Host) = (&self.directory, role) {
+                    // It learns at once where its gateways are.
+                    directory.await_shards()?;
+                    let tenants: Vec<&str> = self.topology.tenants.iter().map(|tenant| tenant.name.as_str()).collect();
+                    directory.enroll(&node, self.node(&node)?, &tenants, &self.dir.runtime(&node))?;
+                }
                 let config = self.dir.config(&node);
                 std::fs::write(&config, edit(&node, yaml)).during(format!("write {}", config.display()))?;
                 let launch = Launch {
@@ -159,6 +172,10 @@ impl Lab {
             self.daemons.values_mut().try_for_each(Daemon::await_ready)?;
         }
         Ok(())
+    }
+
+    pub fn directory(&mut self) -> Result<&mut Directory> {
+        self.directory.as_mut().ok_or_else(|| Error::State("this lab has no directory".into()))
     }
 
     pub fn daemon(&mut self, node: &str) -> Result<&mut Daemon> {

@@ -1,5 +1,6 @@
 //! The daemons' configuration files for a topology, as text.
 
+use super::directory;
 use super::keys;
 use super::swarm;
 use super::topology::{Eni, Gateway, Group, Host, PLATFORM_IF, Tenant, Topology, port};
@@ -27,6 +28,13 @@ pub fn gateway(lab: &Topology, gateway: &Gateway, backend: Backend, runtime_dir:
     if let Some(group) = &lab.group {
         ha(out, lab, group, runtime_dir);
     }
+    if lab.directory {
+        let [token, ca] = [directory::token(runtime_dir, &gateway.node), directory::ca(runtime_dir)];
+        let state = directory::state_dir(runtime_dir, &gateway.node);
+        let (url, token, ca) = (directory::url(), token.display().to_string(), ca.display().to_string());
+        let state = state.display().to_string();
+        line(out, 2, format_args!("directory: {{ url: {url:?}, token_file: {token:?}, ca: {ca:?}, state_dir: {state:?} }}"));
+    }
     line(out, 2, format_args!("tenants:"));
     for eni in &gateway.enis {
         let tenant = lab.tenant(&eni.tenant).expect("an interface's tenant is in the topology");
@@ -46,6 +54,9 @@ pub fn gateway(lab: &Topology, gateway: &Gateway, backend: Backend, runtime_dir:
         if let Some(group) = &lab.group {
             shards(out, lab, group, gateway, tenant, runtime_dir);
         }
+    }
+    if lab.directory {
+        return yaml;
     }
     line(out, 0, format_args!("peers:"));
     line(out, 2, format_args!("static:"));
@@ -104,6 +115,13 @@ pub fn host(lab: &Topology, host: &Host, backend: Backend, runtime_dir: &Path) -
     let mut yaml = String::new();
     let out = &mut yaml;
     head(out, lab, ("host", &host.node, &host.outer.to_string()), backend, runtime_dir, 9471);
+    if lab.directory {
+        let (ca, state) = (directory::ca(runtime_dir), directory::state_dir(runtime_dir, &host.node));
+        let (url, ca, state) = (directory::url(), ca.display().to_string(), state.display().to_string());
+        let cidrs: Vec<String> = lab.tenants.iter().map(|tenant| tenant.vpc.to_string()).collect();
+        line(out, 2, format_args!("directory: {{ url: {url:?}, ca: {ca:?}, state_dir: {state:?}, cidrs: [{}] }}", cidrs[0]));
+        return yaml;
+    }
     if lab.tunnel == TunnelKind::Wireguard {
         line(out, 2, format_args!("wireguard: {{ private_key: {:?} }}", keys::file(runtime_dir, &host.node).display().to_string()));
     }

@@ -2,10 +2,11 @@
 
 use super::cleanup;
 use super::configs;
+use super::directory::secret;
 use super::error::{During, Result};
 use std::fs;
-use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::io;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -66,8 +67,7 @@ impl LabDir {
         let mut random = [0; 32];
         getrandom::fill(&mut random).map_err(io::Error::other).during("get random bytes")?;
         let text: String = random.iter().map(|b| format!("{b:02x}")).collect();
-        let file = fs::File::options().write(true).create(true).truncate(true).mode(0o600).open(&path);
-        file.and_then(|mut f| f.write_all(text.as_bytes())).during(format!("write {}", path.display()))
+        secret(&path, &text)
     }
 
     pub fn log(&self, name: &str) -> PathBuf {

@@ -1,14 +1,12 @@
 //! WireGuard keys of a lab: made of names, so that whoever writes a configuration knows everybody's. They protect nothing.
 
-use super::error::{During, Result};
+use super::directory::secret;
+use super::error::Result;
 use super::topology::Topology;
 use crate::model::PrivateKey;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use sha2::{Digest, Sha256};
-use std::fs;
-use std::io::Write;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 pub fn of_shard(tenant: &str, number: u8) -> PrivateKey {
@@ -33,10 +31,7 @@ pub fn file(runtime_dir: &Path, name: &str) -> PathBuf {
 pub fn write(lab: &Topology, runtime_dir: &Path) -> Result<()> {
     let shards = lab.tenants.iter().flat_map(|tenant| lab.shards_of(&tenant.name).into_iter().map(|s| shard(&tenant.name, s.shard)));
     for name in shards.chain(lab.hosts.iter().map(|host| host.node.clone())) {
-        let path = file(runtime_dir, &name);
-        let text = STANDARD.encode(named(&name).expose());
-        let opened = fs::File::options().write(true).create(true).truncate(true).mode(0o600).open(&path);
-        opened.and_then(|mut file| file.write_all(text.as_bytes())).during(format!("write {}", path.display()))?;
+        secret(&file(runtime_dir, &name), &STANDARD.encode(named(&name).expose()))?;
     }
     Ok(())
 }

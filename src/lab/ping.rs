@@ -240,7 +240,7 @@ fn clock() -> Duration {
 
 /// A raw ICMP socket of a namespace with an identifier of its own.
 #[derive(Debug)]
-struct Echo {
+pub struct Echo {
     socket: Socket,
     to: SocketAddr,
     id: u16,
@@ -255,11 +255,33 @@ impl Echo {
         Ok(Self { socket, to: SocketAddrV4::new(to, 0).into(), id: IDS.fetch_add(1, Ordering::Relaxed) })
     }
 
+    /// Of a packet that leaves by this interface.
+    pub fn open_at(from: &Netns, to: Ipv4Addr, interface: &str) -> io::Result<Self> {
+        let echo = Self::open(from, to)?;
+        echo.socket.bind_device(Some(interface.as_bytes()))?;
+        echo.socket.set_nonblocking(true)?;
+        Ok(echo)
+    }
+
+    pub fn socket(&self) -> &Socket {
+        &self.socket
+    }
+
+    /// The number of an answer that is there; `None` for other people's packets, or nothing.
+    pub fn take(&self) -> super::Result<Option<u64>> {
+        let mut packet = [0; 2048];
+        match (&self.socket).read(&mut packet) {
+            Ok(length) => Ok(self.number(&packet[..length])),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
+            Err(error) => Err(error).during("read an answer"),
+        }
+    }
+
     fn try_clone(&self) -> io::Result<Self> {
         Ok(Self { socket: self.socket.try_clone()?, to: self.to, id: self.id })
     }
 
-    fn send(&self, number: u64) -> io::Result<()> {
+    pub fn send(&self, number: u64) -> io::Result<()> {
         let mut data = [0; 56];
         data[..8].copy_from_slice(&number.to_be_bytes());
         self.socket.send_to(&icmp_echo(self.id, number as u16, &data), &self.to.into()).map(drop)

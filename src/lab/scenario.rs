@@ -4,6 +4,7 @@ mod drain;
 mod failover;
 mod group;
 mod handover;
+mod jit;
 mod one_tunnel;
 mod overlap;
 mod restart;
@@ -45,6 +46,8 @@ pub enum Scenario {
     Wireguard,
     /// As gre-failover, through WireGuard
     WireguardFailover,
+    /// Hosts that only the directory knows send their first packet
+    WireguardJit,
 }
 
 /// What a lab's tunnels are, and what carries them.
@@ -71,6 +74,8 @@ pub struct Options {
     pub shards: usize,
     /// Of [`Scenario::WireguardFailover`]: peers of the shard, the function host among them.
     pub peers: u16,
+    /// Of [`Scenario::WireguardJit`]: hosts that come.
+    pub hosts: u16,
 }
 
 impl Default for Options {
@@ -84,6 +89,7 @@ impl Default for Options {
             nodes: 3,
             shards: 6,
             peers: 1,
+            hosts: 100,
         }
     }
 }
@@ -109,6 +115,7 @@ impl Scenario {
             Self::Shards => "shards",
             Self::Wireguard => "wireguard",
             Self::WireguardFailover => "wireguard-failover",
+            Self::WireguardJit => "wireguard-jit",
         }
     }
 
@@ -116,7 +123,7 @@ impl Scenario {
     pub fn run(self, portway: &Path, backend: Backend, options: &Options) -> Result<Outcome> {
         let tunnel = match self {
             Self::Gre | Self::GreFailover => TunnelKind::Gre,
-            Self::Wireguard | Self::WireguardFailover => TunnelKind::Wireguard,
+            Self::Wireguard | Self::WireguardFailover | Self::WireguardJit => TunnelKind::Wireguard,
             Self::Overlap | Self::Restart | Self::Drain | Self::SplitBrain | Self::Shards => options.tunnel,
         };
         let way = Way { tunnel, backend };
@@ -125,6 +132,7 @@ impl Scenario {
             Self::Overlap => overlap::run(portway, way),
             Self::Restart => restart::run(portway, way),
             Self::GreFailover | Self::WireguardFailover => failover::run(self, portway, way, options),
+            Self::WireguardJit => jit::run(portway, way, options),
             Self::Drain => drain::run(portway, way, options),
             Self::SplitBrain => split_brain::run(portway, way, options),
             Self::Shards => shards::run(portway, way, options),

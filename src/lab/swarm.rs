@@ -1,13 +1,17 @@
-//! Many WireGuard hosts in one process: as many keys, ports and sessions with one shard, without the containers behind them.
+//! Many WireGuard hosts in one process: as many keys, ports, addresses and sessions with one shard, without the containers behind them.
 
-use super::error::{Error, Result};
+use super::build::ip_batch;
+use super::error::{During, Error, Result};
 use super::keys;
 use super::netns::Netns;
+use super::ping::Echo;
 use super::process::poll_until;
 use super::topology::Tenant;
-use crate::model::{IfName, PublicKey};
+use crate::model::{IfName, PrivateKey, PublicKey};
 use crate::userspace::wireguard::{Clocks, Descriptors, Device, DeviceConfig, Event, InterfaceConfig, PeerConfig};
+use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags};
 use std::collections::BTreeMap;
+use std::fs;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -24,10 +28,11 @@ const PATIENCE: Duration = Duration::from_secs(60);
 #[derive(Debug)]
 pub struct Swarm {
     // Ends before what listens to it.
-    _device: Device,
+    device: Device,
+    gateway: PublicKey,
     /// When each last agreed on a session.
     agreed: Arc<Mutex<BTreeMap<IfName, Instant>>>,
-    count: usize,
+    echoes: Vec<Echo>,
 }
 
 /// What a member is called in configurations.
@@ -35,32 +40,64 @@ pub fn name(member: u16) -> String {
     format!("swarm-{member}")
 }
 
-/// The inner address of a member: behind those of the hosts.
+pub fn key(member: u16) -> PrivateKey {
+    keys::of_host(&name(member))
+}
+
+/// The inner address of a member where nobody else has given it one: behind those of the hosts.
 pub fn inner(tenant: &Tenant, member: u16) -> Ipv4Addr {
     let [a, b, ..] = tenant.inner.addr().octets();
     let [high, low] = member.to_be_bytes();
     Ipv4Addr::new(a, b, 128 + high, low)
 }
 
+/// Where its members are, and whom they send to.
+#[derive(Debug, Clone)]
+pub struct Place<'n> {
+    pub node: &'n Netns,
+    /// The address of the node.
+    pub at: IpAddr,
+    /// The shard's end of the tunnels.
+    pub gateway: SocketAddr,
+    pub key: PublicKey,
+    /// Whom they ask for an answer.
+    pub server: Ipv4Addr,
+}
+
 impl Swarm {
-    /// They have a session each when this returns. `at`: the address of the node that they are in.
-    pub fn start(node: &Netns, at: IpAddr, gateway: SocketAddr, key: PublicKey, members: u16) -> Result<Self> {
+    /// Members with these inner addresses, that have not said anything yet.
+    pub fn make(place: &Place, members: &[Ipv4Addr]) -> Result<Self> {
         let config = DeviceConfig { threads: NonZeroUsize::MIN, ..DeviceConfig::new(Clocks { now: Instant::now, wall: SystemTime::now }) };
-        let failed = |error: crate::userspace::wireguard::Error| Error::State(format!("a swarm of hosts cannot be made: {error:#}"));
         let make = || -> std::result::Result<_, crate::userspace::wireguard::Error> {
             let (mut device, events) = Device::prepare(config, Descriptors::new())?;
             device.carry()?;
             let everything = ["0.0.0.0/0".parse().expect("a prefix")];
-            for member in 0..members {
-                let interface = name(member).parse::<IfName>()?;
-                let (key_of, listen) = (keys::of_host(&name(member)), SocketAddr::new(at, FIRST_PORT + member));
-                device.add_interface(InterfaceConfig { name: interface.clone(), key: key_of, listen, mark: None, roaming: false })?;
-                let peer = PeerConfig { endpoint: Some(gateway), allowed: everything.to_vec(), ..PeerConfig::default() };
-                device.set_peer(&interface, key, &peer)?;
+            for (member, _) in (0..).zip(members) {
+                let name = name(member).parse::<IfName>()?;
+                let listen = SocketAddr::new(place.at, FIRST_PORT + member);
+                let interface = InterfaceConfig { name: name.clone(), key: key(member), listen, mark: None, roaming: false };
+                device.add_interface(interface)?;
+                let peer = PeerConfig { endpoint: Some(place.gateway), allowed: everything.to_vec(), ..PeerConfig::default() };
+                device.set_peer(&name, place.key, &peer)?;
             }
             Ok((device, events))
         };
-        let (device, mut events) = node.run(make).map_err(failed)?;
+        let (device, mut events) = place.node.run(make).map_err(failed)?;
+        let lines = (0..).zip(members).flat_map(|(member, inner)| {
+            let (name, server, metric) = (name(member), place.server, u32::from(member) + 1);
+            [
+                format!("addr add {inner}/32 dev {name}"),
+                format!("link set {name} up"),
+                format!("route add {server}/32 dev {name} src {inner} metric {metric}"),
+            ]
+        });
+        ip_batch("the swarm", place.node, &lines.collect::<Vec<_>>())?;
+        // All ask the same server, and only the first one's route is the one back to it.
+        let loose = || (0..).zip(members).try_for_each(|(n, _)| fs::write(format!("/proc/sys/net/ipv4/conf/{}/rp_filter", name(n)), "2"));
+        place.node.run(loose).during("set rp_filter of a swarm")?;
+        let echo = |member| Echo::open_at(place.node, place.server, &name(member));
+        let echoes =
+            (0..).zip(members).map(|(member, _)| echo(member)).collect::<std::io::Result<_>>().during("open sockets of a swarm")?;
         let agreed = Arc::<Mutex<BTreeMap<IfName, Instant>>>::default();
         let heard = agreed.clone();
         std::thread::spawn(move || {
@@ -70,12 +107,15 @@ impl Swarm {
                 }
             }
         });
-        let swarm = Self { _device: device, agreed, count: members.into() };
-        for interface in swarm._device.interfaces() {
-            swarm._device.initiate(&interface.name, &key).map_err(failed)?;
+        Ok(Self { device, gateway: place.key, agreed, echoes })
+    }
+
+    /// They have a session each when this returns.
+    pub fn greet(&self) -> Result<()> {
+        for interface in self.device.interfaces() {
+            self.device.initiate(&interface.name, &self.gateway).map_err(failed)?;
         }
-        swarm.await_all("a session for each of the swarm")?;
-        Ok(swarm)
+        self.await_all("a session for each of the swarm")
     }
 
     /// What is agreed on from now on counts.
@@ -84,8 +124,9 @@ impl Swarm {
     }
 
     fn await_all(&self, what: &str) -> Result<()> {
-        poll_until(what, PATIENCE, || Ok(lock(&self.agreed).len() == self.count))
-            .map_err(|error| error.detailed(|| format!(": {} of {} have one", lock(&self.agreed).len(), self.count)))
+        let count = self.echoes.len();
+        poll_until(what, PATIENCE, || Ok(lock(&self.agreed).len() == count))
+            .map_err(|error| error.detailed(|| format!(": {} of {count} have one", lock(&self.agreed).len())))
     }
 
     /// When each had a session again after this moment; the first comes first.
@@ -95,6 +136,48 @@ impl Swarm {
         after.sort();
         Ok(after)
     }
+
+    /// Each sends one packet, one member after the other at this distance: how long each waits for its answer, the first to come first; those
+    /// that have none within `patience` after the last has asked are missing.
+    pub fn first_answers(&self, distance: Duration, patience: Duration) -> Result<Vec<Duration>> {
+        let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).during("make an epoll set")?;
+        for (member, echo) in (0u64..).zip(&self.echoes) {
+            epoll.add(echo.socket(), EpollEvent::new(EpollFlags::EPOLLIN, member)).during("watch a socket")?;
+        }
+        let begun = Instant::now();
+        let (mut asked, mut answers): (Vec<Instant>, BTreeMap<usize, Duration>) = (Vec::new(), BTreeMap::new());
+        let mut events = [EpollEvent::empty(); 64];
+        while answers.len() < self.echoes.len() {
+            let (now, next) = (Instant::now(), begun + distance * asked.len() as u32);
+            if asked.len() < self.echoes.len() && now >= next {
+                self.echoes[asked.len()].send(0).during("ask from the swarm")?;
+                asked.push(now);
+                continue;
+            }
+            let until = if asked.len() < self.echoes.len() { next } else { asked[asked.len() - 1] + patience };
+            let left = until.saturating_duration_since(now);
+            if left.is_zero() {
+                break;
+            }
+            // In whole milliseconds, upwards: at most one late.
+            let timeout = u16::try_from(left.as_micros().div_ceil(1000)).unwrap_or(u16::MAX);
+            let ready = epoll.wait(&mut events, timeout).during("wait for answers")?;
+            let now = Instant::now();
+            for event in &events[..ready] {
+                let member = event.data() as usize;
+                if self.echoes[member].take()?.is_some() {
+                    answers.entry(member).or_insert(now - asked[member]);
+                }
+            }
+        }
+        let mut waited: Vec<Duration> = answers.into_values().collect();
+        waited.sort();
+        Ok(waited)
+    }
+}
+
+fn failed(error: crate::userspace::wireguard::Error) -> Error {
+    Error::State(format!("a swarm of hosts cannot be made: {error:#}"))
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {

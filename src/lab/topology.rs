@@ -55,6 +55,9 @@ pub struct Topology {
     pub group: Option<Group>,
     #[serde(default)]
     pub tunnel: TunnelKind,
+    /// Gateways and hosts ask a directory on the platform who is who.
+    #[serde(default)]
+    pub directory: bool,
     /// Further peers of the first tenant's first shard, at the first host: [`super::swarm`].
     #[serde(default)]
     pub swarm: u16,
@@ -187,6 +190,7 @@ impl Topology {
             rp_filter: 1,
             group: None,
             tunnel: TunnelKind::default(),
+            directory: false,
             swarm: 0,
         }
     }

@@ -3,7 +3,7 @@
 use super::{Options, Way, backend_seen, stand};
 use crate::lab::checks::Check;
 use crate::lab::keys;
-use crate::lab::swarm::Swarm;
+use crate::lab::swarm::{self, Place, Swarm};
 use crate::lab::topology::{Container, Tenant, Topology, Wiring};
 use crate::lab::{Counts, FlowReport, Flows, Lab, Probe, Probed, Result, poll_until};
 use serde_json::{Value, json};
@@ -60,18 +60,31 @@ pub fn stand_pair(portway: &Path, way: Way, options: &Options) -> Result<Pair> {
     lab.await_active(ACTIVE, TENANT, 0)?;
     let flows = open_flows(&lab, options)?;
     let container = lab.topology.containers[0].clone();
-    let swarm = swarm(&lab)?;
+    let swarm = further_peers(&lab)?;
     Ok(Pair { lab, backend, flows, container, swarm })
 }
 
-/// The further peers of a lab, each with its session.
-fn swarm(lab: &Lab) -> Result<Option<Swarm>> {
+/// At the first host of a lab, in front of its first shard.
+pub fn place(lab: &Lab) -> Result<Place<'_>> {
     let (topology, host, tenant) = (&lab.topology, &lab.topology.hosts[0], &lab.topology.tenants[0]);
-    let shards = topology.shards_of(&tenant.name);
-    let Some(shard) = shards.first().filter(|_| topology.swarm > 0) else { return Ok(None) };
-    let gateway = SocketAddr::new(shard.gateway.into(), topology.port(&tenant.name, shard.shard));
-    let key = keys::of_shard(&tenant.name, shard.shard).public();
-    let swarm = Swarm::start(lab.node(&host.node)?, host.outer.into(), gateway, key, topology.swarm)?;
+    let shard = topology.shards_of(&tenant.name).into_iter().next().expect("a tenant of a lab has a shard");
+    Ok(Place {
+        node: lab.node(&host.node)?,
+        at: host.outer.into(),
+        gateway: SocketAddr::new(shard.gateway.into(), topology.port(&tenant.name, shard.shard)),
+        key: keys::of_shard(&tenant.name, shard.shard).public(),
+        server: tenant.server,
+    })
+}
+
+/// The further peers of a lab, each with its session.
+fn further_peers(lab: &Lab) -> Result<Option<Swarm>> {
+    let members: Vec<_> = (0..lab.topology.swarm).map(|member| swarm::inner(&lab.topology.tenants[0], member)).collect();
+    if members.is_empty() {
+        return Ok(None);
+    }
+    let swarm = Swarm::make(&place(lab)?, &members)?;
+    swarm.greet()?;
     lab.await_in_sync()?;
     Ok(Some(swarm))
 }

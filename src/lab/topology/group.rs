@@ -85,6 +85,13 @@ impl Topology {
         self
     }
 
+    /// With WireGuard: hosts and gateways ask a directory.
+    #[must_use]
+    pub fn with_directory(mut self) -> Self {
+        self.directory = true;
+        self
+    }
+
     /// With WireGuard: so many more peers.
     #[must_use]
     pub fn with_swarm(mut self, members: u16) -> Self {
