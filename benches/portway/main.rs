@@ -114,9 +114,11 @@ fn run() -> anyhow::Result<bool> {
 
 fn here(bench: &Bench, options: &Options) -> anyhow::Result<bool> {
     let mut report = Report::new(bench.name);
-    (bench.run)(options, &mut report)?;
+    let done = (bench.run)(options, &mut report);
+    // What there is, even if something went wrong behind it.
     report.write()?;
     print!("{report}");
+    done?;
     Ok(report.held())
 }
 

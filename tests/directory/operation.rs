@@ -296,6 +296,16 @@ async fn operators_have_a_command_line() {
     assert!(refused("directory tenant list", operator).contains("this call needs a token"));
 }
 
+/// Ends with this value.
+struct Daemon(std::process::Child);
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
 #[test]
 fn the_daemon_serves_until_it_is_told_to_end() {
     let dir = tempfile::tempdir().unwrap();
@@ -317,15 +327,15 @@ fn the_daemon_serves_until_it_is_told_to_end() {
     // A shell's usual limit of open files would be few for those who watch.
     let mut limited = Command::new("prlimit");
     limited.args(["--nofile=600:700", env!("CARGO_BIN_EXE_portway"), "directory", "--config"]);
-    let mut daemon = limited.arg(&file).stderr(Stdio::piped()).spawn().unwrap();
+    let mut daemon = Daemon(limited.arg(&file).stderr(Stdio::piped()).spawn().unwrap());
     let deadline = Instant::now() + Duration::from_secs(20);
     let list = || program().args(["directory", "tenant", "list", "--runtime-dir"]).arg(dir.path().join("run")).output().unwrap();
     while !list().status.success() {
-        assert!(Instant::now() < deadline && daemon.try_wait().unwrap().is_none(), "{list:?}", list = list());
+        assert!(Instant::now() < deadline && daemon.0.try_wait().unwrap().is_none(), "{list:?}", list = list());
         std::thread::sleep(Duration::from_millis(50));
     }
     assert_eq!(String::from_utf8(list().stdout).unwrap(), "none that you may see\n");
-    let limits = std::fs::read_to_string(format!("/proc/{}/limits", daemon.id())).unwrap();
+    let limits = std::fs::read_to_string(format!("/proc/{}/limits", daemon.0.id())).unwrap();
     let files = limits.lines().find(|line| line.starts_with("Max open files")).unwrap();
     assert_eq!(files.split_whitespace().skip(3).collect::<Vec<_>>(), ["700", "700", "files"]);
     // More connections than that leave the operator a way in.
@@ -333,6 +343,6 @@ fn the_daemon_serves_until_it_is_told_to_end() {
     let listed = list();
     assert!(listed.status.success(), "{listed:?}");
     drop(strangers);
-    nix::sys::signal::kill(nix::unistd::Pid::from_raw(i32::try_from(daemon.id()).unwrap()), nix::sys::signal::Signal::SIGTERM).unwrap();
-    assert!(daemon.wait().unwrap().success());
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(i32::try_from(daemon.0.id()).unwrap()), nix::sys::signal::Signal::SIGTERM).unwrap();
+    assert!(daemon.0.wait().unwrap().success());
 }
