@@ -229,6 +229,7 @@ pub async fn teardown<R: Role>(runtime_dir: &Path) -> anyhow::Result<ExitCode> {
     let failures = kernel.apply(&steps).await;
     failures.iter().for_each(|failure| tracing::error!("{failure}"));
     let forgotten = Store::<()>::clear(runtime_dir, R::KEEPS).with_context(|| format!("cannot remove the stored {}", R::KEEPS))?;
+    Store::<()>::clear(runtime_dir, carrier::remembered::KEEPS).context("cannot remove what was written down of WireGuard peers")?;
     println!("removed {} of {} things", forgotten + steps.len() - failures.len(), forgotten + steps.len());
     Ok(if failures.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

@@ -184,7 +184,7 @@ impl Role for Node {
         let facts = kernel.facts().await?;
         let observed = kernel.observe(&self.interest()).await?;
         self.desired(&facts, &observed)?;
-        self.path = Path::start(self.carrier, inherited, &self.tunnels())?;
+        self.path = Path::start(self.carrier, inherited, &self.tunnels(), &self.config.runtime_dir)?;
         self.start_sessions(kernel)
     }
 

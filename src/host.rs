@@ -246,7 +246,7 @@ impl Role for Node {
         let facts = kernel.facts().await?;
         let observed = kernel.observe(&self.interest()).await?;
         self.desired(&facts, &observed)?;
-        self.path = Path::start(self.carrier, inherited, &self.tunnels())?;
+        self.path = Path::start(self.carrier, inherited, &self.tunnels(), &self.config.runtime_dir)?;
         Ok(())
     }
 

@@ -10,6 +10,7 @@ mod dataplane;
 pub mod handover;
 mod lpm;
 mod raw;
+mod ready;
 mod receive;
 pub mod segment;
 mod shared;

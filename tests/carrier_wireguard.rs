@@ -27,7 +27,8 @@ fn carried(peers: &[(PublicKey, &[&str])]) -> [Carried; 1] {
 fn addresses_may_pass_from_one_peer_to_another() {
     in_namespace(async || {
         let [a, b] = [2, 3].map(|fill| PrivateKey::new([fill; 32]).public());
-        let mut path = Path::start(&mut BTreeMap::new(), &[]).unwrap();
+        let place = tempfile::tempdir().unwrap();
+        let mut path = Path::start(&mut BTreeMap::new(), &[], place.path()).unwrap();
         assert_eq!(path.carry(&carried(&[(a, &["10.64.0.9/32", "10.64.1.0/28"]), (b, &["10.64.0.10/32"])])).unwrap(), [name("pw-1")]);
         // Each way, whatever the order of the keys.
         for (of_a, of_b) in

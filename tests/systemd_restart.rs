@@ -1,6 +1,7 @@
 //! Stopped and started again as systemd does it: the descriptors wait in its store, and packets in them.
 
 use nix::cmsg_space;
+use nix::sys::signal::Signal;
 use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
 use portway::config::{Backend, TunnelKind};
 use portway::lab::topology::{Topology, Wiring, port};
@@ -73,7 +74,7 @@ struct Daemon(Child);
 
 impl Daemon {
     fn end(mut self) {
-        nix::sys::signal::kill(nix::unistd::Pid::from_raw(self.0.id().cast_signed()), nix::sys::signal::Signal::SIGTERM).unwrap();
+        nix::sys::signal::kill(nix::unistd::Pid::from_raw(self.0.id().cast_signed()), Signal::SIGTERM).unwrap();
         assert!(self.0.wait().unwrap().success());
     }
 }
@@ -134,4 +135,29 @@ fn a_gateway_restarted_by_systemd_loses_no_packet_and_resets_no_connection(#[cas
     assert_eq!((probed.lost, transferred.resets), (0, 0), "{probed:?} {transferred:?}");
     assert!(transferred.ok, "{transferred:?}");
     second.end();
+}
+
+/// Its sessions are gone with it; hosts would find that out 15 s after they last heard from it.
+#[test]
+fn a_gateway_that_was_killed_calls_its_hosts_when_it_is_started_again() {
+    let mut lab = Lab::build(Topology::of(&["acme"], &[Wiring::Veth]).with_tunnel(TunnelKind::Wireguard)).unwrap();
+    lab.serve().unwrap();
+    lab.start_daemons(Path::new(PORTWAY), Backend::Userspace).unwrap();
+    lab.attach_all().unwrap();
+    let container = lab.topology.containers[0].clone();
+    let from = lab.node(&container.node).unwrap().clone();
+    let probe = Probe::start(&from, lab.topology.tenant("acme").unwrap().server, Duration::from_millis(10)).unwrap();
+    let flows = |answers: u64, within| poll_until("traffic", within, || Ok(probe.answered() >= answers));
+    flows(20, Duration::from_secs(10)).unwrap();
+    let gateway = lab.daemon("gw-acme").unwrap();
+    let endpoints = gateway.socket().parent().unwrap().join("endpoints/pw-1");
+    gateway.process().signal(Signal::SIGHUP).unwrap();
+    let written = || Ok(std::fs::read_to_string(&endpoints).is_ok_and(|text| text.contains("\"endpoint\"")));
+    poll_until("the host's endpoint on disk", Duration::from_secs(10), written).unwrap();
+    gateway.kill().unwrap();
+    let before = probe.answered();
+    gateway.start_again().unwrap();
+    flows(before + 20, Duration::from_secs(6)).unwrap();
+    let probed = probe.stop();
+    assert!(probed.gap_ms < 8_000.0, "{probed:?}");
 }

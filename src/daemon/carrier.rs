@@ -1,6 +1,7 @@
 //! What carries the tunnels: devices of the kernel, which need nothing from this process, or its own data path.
 
 pub mod gre;
+pub mod remembered;
 pub mod wireguard;
 
 use crate::config::{Backend, PeerEnd, TunnelKind};
@@ -76,11 +77,18 @@ pub enum Path {
 
 impl Path {
     /// Nothing for kernel tunnels. In userspace: carries at once what a predecessor carried, or makes ready to.
-    pub fn start(carrier: Carrier, inherited: &mut BTreeMap<String, OwnedFd>, tunnels: &Tunnels) -> anyhow::Result<Self> {
+    pub fn start(
+        carrier: Carrier,
+        inherited: &mut BTreeMap<String, OwnedFd>,
+        tunnels: &Tunnels,
+        runtime_dir: &std::path::Path,
+    ) -> anyhow::Result<Self> {
         Ok(match (carrier, tunnels) {
             (Carrier::Kernel, _) => Self::Kernel,
             (Carrier::Userspace, Tunnels::Gre(tunnels)) => Self::Gre(Box::new(gre::Path::start(inherited, tunnels)?)),
-            (Carrier::Userspace, Tunnels::Wireguard(tunnels)) => Self::Wireguard(Box::new(wireguard::Path::start(inherited, tunnels)?)),
+            (Carrier::Userspace, Tunnels::Wireguard(tunnels)) => {
+                Self::Wireguard(Box::new(wireguard::Path::start(inherited, tunnels, runtime_dir)?))
+            }
         })
     }
 

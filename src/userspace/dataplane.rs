@@ -7,6 +7,7 @@
 //! ```
 
 use super::counters::{Snapshot, Traffic};
+use super::ready::WAKE;
 use super::shared::{Device, Shared};
 use super::table::{End, Tunnel};
 use super::{raw, receive, transmit, tun};
@@ -98,7 +99,7 @@ impl Dataplane {
         let shared = Arc::new(Shared::new(socket));
         let wake = Arc::new(EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK).map_err(start("making an eventfd"))?);
         let epoll = Arc::new(Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).map_err(start("making an epoll set"))?);
-        epoll.add(&*wake, EpollEvent::new(EpollFlags::EPOLLIN, transmit::WAKE)).map_err(start("watching the eventfd"))?;
+        epoll.add(&*wake, EpollEvent::new(EpollFlags::EPOLLIN, WAKE)).map_err(start("watching the eventfd"))?;
 
         Ok(Dataplane { shared, epoll, wake, threads: Vec::new(), adopted: adopt })
     }

@@ -2,6 +2,7 @@
 
 use super::counters::DropReason;
 use super::raw::{self, BATCH, Buffers, Outgoing};
+use super::ready::serve;
 use super::segment::{HEADER_MAX, HeaderBuffer, Segments};
 use super::shared::{Device, Shared};
 use super::table::{Outer, TunnelId};
@@ -10,15 +11,12 @@ use super::vnet::{self, VnetHeader};
 use crate::model::GreKey;
 use crate::wire::{ecn, gre, ipv4};
 use nix::errno::Errno;
-use nix::sys::epoll::{Epoll, EpollEvent, EpollTimeout};
+use nix::sys::epoll::Epoll;
 use std::net::{IpAddr, Ipv4Addr};
 use std::ops::Range;
 use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-
-/// What the wake-up descriptor is called in the epoll set; tunnels count from 1.
-pub const WAKE: u64 = 0;
 
 /// Packets read from one device before the next has its turn.
 const TURN: usize = 32;
@@ -32,18 +30,7 @@ const FRONT: usize = ipv4::HEADER_LEN + gre::HEADER_LEN;
 /// Runs until it is told to stop. What was read by then has been sent.
 pub fn run(shared: &Shared, epoll: &Epoll) {
     let mut transmitter = Transmitter::default();
-    let mut events = [EpollEvent::empty(); 64];
-    while !shared.stopping() {
-        let ready = match epoll.wait(&mut events, EpollTimeout::NONE) {
-            Ok(ready) => ready,
-            Err(Errno::EINTR) => 0,
-            Err(fault) => {
-                tracing::error!(%fault, "waiting for packets from TUN devices failed: no more are sent");
-                return;
-            }
-        };
-        transmitter.round(shared, epoll, &events[..ready]);
-    }
+    serve(epoll, "packets from TUN devices", || shared.stopping(), |ready| transmitter.round(shared, epoll, ready));
 }
 
 #[derive(Default)]
@@ -83,10 +70,10 @@ struct Message {
 }
 
 impl Transmitter {
-    fn round(&mut self, shared: &Shared, epoll: &Epoll, events: &[EpollEvent]) {
+    fn round(&mut self, shared: &Shared, epoll: &Epoll, ready: &mut dyn Iterator<Item = u64>) {
         let devices = {
             let table = shared.table();
-            events.iter().filter_map(|e| table.device(e.data()).map(|device| (e.data(), device.clone()))).collect::<Vec<_>>()
+            ready.filter_map(|number| table.device(number).map(|device| (number, device.clone()))).collect::<Vec<_>>()
         };
         for (tunnel, device) in devices {
             for _ in 0..TURN {

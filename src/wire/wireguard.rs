@@ -15,10 +15,11 @@ pub use tai64n::Tai64n;
 
 use crate::model::Invalid;
 
-const INITIATION: u32 = 1;
-const RESPONSE: u32 = 2;
-const COOKIE_REPLY: u32 = 3;
-const DATA: u32 = 4;
+/// The types of messages, as the number that one begins with.
+pub const INITIATION: u32 = 1;
+pub const RESPONSE: u32 = 2;
+pub const COOKIE_REPLY: u32 = 3;
+pub const DATA: u32 = 4;
 
 /// Bytes of a handshake response.
 pub const RESPONSE_LEN: usize = 92;

@@ -5,14 +5,15 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use portway::model::{IfName, PrivateKey, PublicKey};
 use portway::userspace::wireguard::{Clocks, Descriptors, Device, DeviceConfig, DropReason, Event, InterfaceConfig, Limit, PeerConfig};
+use portway::wire::wireguard::{Initiation, Mac1};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::num::NonZeroUsize;
 use std::os::unix::net::UnixStream;
 use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 use tokio::sync::mpsc;
@@ -216,6 +217,37 @@ impl Net {
         stranger
     }
 
+    /// Has the gateway count what it sends from its port and is like this; answers a look at how many packets that were.
+    pub fn count_sent(&self, like: &str) -> impl Fn() -> u64 {
+        for line in ["table ip seen", "chain ip seen out { type filter hook output priority 0 ; }"] {
+            self.gateway.exec(&format!("nft add {line}"));
+        }
+        self.gateway.exec(&format!("nft add rule ip seen out udp sport 51820 {like} counter"));
+        let begins = format!("{like} counter packets ");
+        move || {
+            let seen = self.gateway.exec("nft list chain ip seen out");
+            let count = seen.lines().find_map(|line| line.split_once(&begins)?.1.split(' ').next()?.parse().ok());
+            count.unwrap_or_else(|| panic!("{begins:?} is not in {seen}"))
+        }
+    }
+
+    /// Sends the gateway initiations of which nothing is right but their first mac, for as long as this takes.
+    pub fn flooded<T>(&self, from: &str, work: impl FnOnce() -> T) -> T {
+        let socket = self.host.run(|| UdpSocket::bind(from)).unwrap();
+        let done = AtomicBool::new(false);
+        let begun = Instant::now();
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                for n in (0u64..).take_while(|_| begun.elapsed() < 2 * PATIENCE && !done.load(Ordering::Relaxed)) {
+                    socket.send_to(&forged(n), "10.0.0.2:51820").unwrap();
+                }
+            });
+            // Also if it does not come to its end.
+            let _end = End(&done);
+            work()
+        })
+    }
+
     pub fn ping(&self) {
         self.host.exec("ping -c 1 -W 8 172.16.0.10");
     }
@@ -251,6 +283,22 @@ impl Net {
         assert!(answer[32..] == *data, "what came back");
         assert_eq!(served.join().unwrap().to_string(), "10.64.0.1");
     }
+}
+
+/// True when it goes.
+struct End<'a>(&'a AtomicBool);
+
+impl Drop for End<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+fn forged(n: u64) -> [u8; 148] {
+    let mut bytes = [7; 148];
+    bytes[..4].copy_from_slice(&[1, 0, 0, 0]);
+    bytes[8..16].copy_from_slice(&n.to_be_bytes());
+    *Mac1::new(&public(OURS)).sign(Initiation::try_from(bytes).unwrap()).bytes()
 }
 
 /// Bytes that do not compress and do not repeat at the length of a segment.

@@ -1,7 +1,7 @@
 //! Real traffic.
 
 use crate::support::*;
-use portway::userspace::wireguard::{DropReason, Event};
+use portway::userspace::wireguard::DropReason;
 use rstest::rstest;
 
 fn assert_nothing_dropped(ours: &Ours) {
@@ -128,8 +128,8 @@ fn a_successor_goes_on_with_the_descriptors() {
     gateway.device.stop();
     let successor = net.gateway(Setup { adopt, ..Setup::default() });
     successor.peer(THEIRS, &allowed(&["10.64.0.1/32"], Some("10.0.0.1:51820")));
-    while host.events.try_recv().is_ok() {}
+    host.forget_events();
     successor.device.initiate(&pw(), &public(THEIRS)).unwrap();
-    host.event(|event| matches!(event, Event::Handshake { .. }).then_some(()));
+    host.await_handshake(OURS);
     net.ping();
 }

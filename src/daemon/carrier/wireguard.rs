@@ -1,5 +1,6 @@
 //! WireGuard carried by this process: what it has been told, and what it is to be told.
 
+use super::remembered::Remembered;
 use super::{Carry, take};
 use crate::config::PeerEnd;
 use crate::metrics::Page;
@@ -34,18 +35,21 @@ pub struct Path {
     inherited: Option<Will>,
     /// Where ours will be left.
     will: Will,
+    remembered: Remembered,
+    begun: bool,
 }
 
 impl Path {
     /// Makes ready to go on with a predecessor's sockets and devices, which it may still use: packets are left to it until [`Path::begin`].
-    pub fn start(inherited: &mut BTreeMap<String, OwnedFd>, tunnels: &[Carried]) -> anyhow::Result<Self> {
+    pub fn start(inherited: &mut BTreeMap<String, OwnedFd>, tunnels: &[Carried], runtime_dir: &std::path::Path) -> anyhow::Result<Self> {
         let (adopted, will) = (take(inherited), inherited.remove(Will::NAME).map(Will::from));
         let at_once = |carried: &&Carried| adopted.contains_key(&Role::Tun(carried.interface.name.clone(), 0));
         let at_once: Vec<Carried> = tunnels.iter().filter(at_once).cloned().collect();
         let clocks = Clocks { now: Instant::now, wall: SystemTime::now };
         let (device, events) = Device::prepare(DeviceConfig::new(clocks), adopted)?;
         let (device, told) = (Arc::new(RwLock::new(device)), BTreeMap::new());
-        let mut path = Self { device, events: Some(events), told, inherited: will, will: Will::new()? };
+        let remembered = Remembered::open(runtime_dir)?;
+        let mut path = Self { device, events: Some(events), told, inherited: will, will: Will::new()?, remembered, begun: false };
         path.carry(&at_once)?;
         Ok(path)
     }
@@ -54,13 +58,13 @@ impl Path {
     pub fn begin(&mut self) -> anyhow::Result<()> {
         let will = self.inherited.take();
         let mut device = self.device.write().unwrap_or_else(PoisonError::into_inner);
-        if let Some(Err(error)) = will.map(|will| device.inherit(will)) {
-            tracing::warn!("{:#}", anyhow::Error::from(error));
+        match will.map(|will| device.inherit(will)) {
+            Some(Ok(true)) => self.remembered.forget_former(),
+            Some(Err(error)) => tracing::warn!("{:#}", anyhow::Error::from(error)),
+            Some(Ok(false)) | None => {}
         }
-        for (name, told) in &mut self.told {
-            // An address that was the predecessor's is this node's until somebody says otherwise.
-            told.speaks = device.is_sending(name)?;
-        }
+        self.begun = true;
+        self.told.iter().for_each(|(name, told)| self.remembered.call(&device, name, &told.peers));
         Ok(device.carry()?)
     }
 
@@ -92,6 +96,12 @@ impl Path {
                 self.told.insert(name.clone(), Carried { peers: BTreeMap::new(), ..carried.clone() });
             }
             self.tell(carried).with_context(|| format!("cannot tell {name} of its peers"))?;
+            if self.begun {
+                self.remembered.call(&read(&self.device), name, &carried.peers);
+            }
+        }
+        if self.begun {
+            self.remembered.keep(&read(&self.device));
         }
         Ok(opened)
     }
@@ -156,7 +166,8 @@ impl Carry for Path {
         Ok(all)
     }
 
-    fn stop(self: Box<Self>) {
+    fn stop(mut self: Box<Self>) {
+        self.remembered.keep(&read(&self.device));
         if let Err(error) = self.device_mut().leave(&self.will) {
             tracing::warn!("{:#}", anyhow::Error::from(error));
         }

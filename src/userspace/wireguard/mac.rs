@@ -3,6 +3,7 @@
 
 use super::message::{COOKIE, CookieReply, word};
 use crate::model::PublicKey;
+use crate::wire::wireguard::Mac1;
 use blake2::digest::consts::U16;
 use blake2::digest::{FixedOutput, KeyInit, Update};
 use blake2::{Blake2s256, Blake2sMac, Digest};
@@ -13,7 +14,7 @@ use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
 /// Bytes of each mac.
-pub const LEN: usize = 16;
+pub const LEN: usize = Mac1::LEN;
 /// How long a cookie counts.
 pub const COOKIE_LIFE: Duration = Duration::from_secs(120);
 
@@ -22,19 +23,19 @@ pub type Cookie = [u8; LEN];
 /// What handshake messages to the owner of a public key are marked with. To be kept, where many are checked; made anew in 1 µs.
 #[derive(Debug, Clone)]
 pub struct Marker {
-    mac1: [u8; 32],
+    mac1: Mac1,
     cookie: [u8; 32],
 }
 
 impl Marker {
     pub fn of(key: &PublicKey) -> Marker {
-        Marker { mac1: labelled(b"mac1----", key), cookie: labelled(b"cookie--", key) }
+        Marker { mac1: Mac1::new(key), cookie: labelled(b"cookie--", key) }
     }
 
     /// Fills in both macs, which are the last bytes of a message; mac2 if there is a cookie. Answers mac1.
     pub fn seal(&self, message: &mut [u8], cookie: Option<&Cookie>) -> [u8; LEN] {
         let (rest, macs) = message.split_at_mut(message.len() - 2 * LEN);
-        let mac1 = mac(&self.mac1, &[rest]);
+        let mac1 = self.mac1.tag(rest);
         macs[..LEN].copy_from_slice(&mac1);
         if let Some(cookie) = cookie {
             macs[LEN..].copy_from_slice(&mac(cookie, &[rest, &mac1]));
@@ -45,7 +46,7 @@ impl Marker {
     /// Whether mac1 is right.
     pub fn is_sealed(&self, message: &[u8]) -> bool {
         let (rest, macs) = message.split_at(message.len() - 2 * LEN);
-        mac(&self.mac1, &[rest]).ct_eq(&macs[..LEN]).into()
+        self.mac1.verify(rest, &macs[..LEN])
     }
 
     /// Whether mac2 is right.

@@ -1,28 +1,24 @@
-//! What travels in a UDP datagram between two WireGuard peers (whitepaper section 5.4). Numbers are little-endian.
-//!
-//! ```text
-//! initiation, 148 bytes | 1 0 0 0 | sender, 4 | ephemeral, 32 | static, 32+16 | stamp, 12+16 | mac1, 16 | mac2, 16 |
-//! response, 92 bytes    | 2 0 0 0 | sender, 4 | receiver, 4 | ephemeral, 32 | nothing, 0+16 | mac1, 16 | mac2, 16 |
-//! cookie, 64 bytes      | 3 0 0 0 | receiver, 4 | nonce, 24 | cookie, 16+16 |
-//! data, 32 and more     | 4 0 0 0 | receiver, 4 | counter, 8 | inner packet, padded, n+16 |
-//! ```
+//! What travels in a UDP datagram between two WireGuard peers, as `wire::wireguard` reads it, and as bytes for those who open and seal them.
 
 use super::counters::DropReason;
+use crate::wire::wireguard::{self as wire, COOKIE_REPLY, DATA_MIN, Fault, classify};
 
-pub const INITIATION_LEN: usize = 148;
-pub const RESPONSE_LEN: usize = 92;
-pub const COOKIE_LEN: usize = 64;
-/// Bytes before what is sealed in a data message.
-pub const DATA_HEADER_LEN: usize = 16;
+pub use crate::wire::wireguard::RESPONSE_LEN;
+
+pub const INITIATION_LEN: usize = wire::Initiation::LEN;
+pub const COOKIE_LEN: usize = wire::COOKIE_REPLY_LEN;
+/// Bytes of a data message beside its inner packet.
+pub const DATA_OVERHEAD: usize = DATA_MIN;
 /// Bytes that sealing adds (RFC 8439 section 2.8).
 pub const TAG_LEN: usize = 16;
-/// Bytes of a data message beside its inner packet.
-pub const DATA_OVERHEAD: usize = DATA_HEADER_LEN + TAG_LEN;
+/// Bytes before what is sealed in a data message.
+pub const DATA_HEADER_LEN: usize = DATA_OVERHEAD - TAG_LEN;
 
-pub const INITIATION: u8 = 1;
-pub const RESPONSE: u8 = 2;
-pub const COOKIE: u8 = 3;
-pub const DATA: u8 = 4;
+// The first byte of a message; three zeros follow.
+pub const INITIATION: u8 = wire::INITIATION as u8;
+pub const RESPONSE: u8 = wire::RESPONSE as u8;
+pub const COOKIE: u8 = COOKIE_REPLY as u8;
+pub const DATA: u8 = wire::DATA as u8;
 
 pub type Initiation = [u8; INITIATION_LEN];
 pub type Response = [u8; RESPONSE_LEN];
@@ -44,16 +40,21 @@ pub enum Message<'a> {
 /// # Errors
 /// [`DropReason::Malformed`] for a type that there is not, [`DropReason::Truncated`] for a length that its type does not have.
 pub fn parse(bytes: &[u8]) -> Result<Message<'_>, DropReason> {
-    let (kind, _) = bytes.split_first_chunk::<4>().ok_or(DropReason::Truncated)?;
-    match *kind {
-        [INITIATION, 0, 0, 0] => bytes.try_into().map(Message::Initiation).map_err(|_| DropReason::Truncated),
-        [RESPONSE, 0, 0, 0] => bytes.try_into().map(Message::Response).map_err(|_| DropReason::Truncated),
-        [COOKIE, 0, 0, 0] => bytes.try_into().map(Message::Cookie).map_err(|_| DropReason::Truncated),
-        [DATA, 0, 0, 0] if bytes.len() >= DATA_OVERHEAD => {
-            Ok(Message::Data { receiver: word(bytes, 4), counter: u64::from(word(bytes, 8)) | u64::from(word(bytes, 12)) << 32 })
+    let whole = |_| DropReason::Truncated;
+    match classify(bytes)? {
+        wire::Message::Initiation(_) => bytes.try_into().map(Message::Initiation).map_err(whole),
+        wire::Message::Response { .. } => bytes.try_into().map(Message::Response).map_err(whole),
+        wire::Message::CookieReply { .. } => bytes.try_into().map(Message::Cookie).map_err(whole),
+        wire::Message::Data { receiver, counter } => Ok(Message::Data { receiver, counter }),
+    }
+}
+
+impl From<Fault> for DropReason {
+    fn from(fault: Fault) -> DropReason {
+        match fault {
+            Fault::Type(_) => DropReason::Malformed,
+            Fault::Length { .. } | Fault::Short(_) => DropReason::Truncated,
         }
-        [DATA, 0, 0, 0] => Err(DropReason::Truncated),
-        _ => Err(DropReason::Malformed),
     }
 }
 

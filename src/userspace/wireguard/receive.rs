@@ -13,12 +13,11 @@ use super::session::{REKEY_LATE, Session};
 use super::shared::{Held, Interface, Shared};
 use super::socket::{self, BATCH, Incoming};
 use super::table::Table;
-use super::transmit::WAKE;
 use crate::userspace::raw::Buffers;
+use crate::userspace::ready::serve;
 use crate::userspace::receive::reporting;
 use crate::wire::{ecn, ipv4, nested};
-use nix::errno::Errno;
-use nix::sys::epoll::{Epoll, EpollEvent, EpollTimeout};
+use nix::sys::epoll::Epoll;
 use std::io::IoSlice;
 use std::net::SocketAddr;
 use std::ops::Range;
@@ -32,26 +31,22 @@ const TURN: usize = 4;
 /// Runs until it is told to stop. What was read by then has been delivered.
 pub fn run(shared: &Shared, epoll: &Epoll, thread: usize) {
     let mut receiver = Receiver::new(thread);
-    let mut events = [EpollEvent::empty(); 64];
-    while !shared.stopping() {
-        let ready = match epoll.wait(&mut events, EpollTimeout::NONE) {
-            Ok(ready) => ready,
-            Err(Errno::EINTR) => 0,
-            Err(fault) => {
-                tracing::error!(%fault, "waiting for datagrams failed: no more are received");
-                return;
-            }
-        };
-        for event in events[..ready].iter().filter(|event| event.data() != WAKE) {
-            let interface = shared.interfaces().get(&event.data()).cloned();
-            let Some(interface) = interface else { continue };
-            for _ in 0..TURN {
-                if receiver.batch(shared, &interface) < BATCH {
-                    break;
+    serve(
+        epoll,
+        "datagrams",
+        || shared.stopping(),
+        |ready| {
+            for number in ready {
+                let interface = shared.interfaces().get(&number).cloned();
+                let Some(interface) = interface else { continue };
+                for _ in 0..TURN {
+                    if receiver.batch(shared, &interface) < BATCH {
+                        break;
+                    }
                 }
             }
-        }
-    }
+        },
+    );
 }
 
 struct Receiver {

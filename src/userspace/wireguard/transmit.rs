@@ -7,15 +7,12 @@ use super::sealer::{Sealer, split};
 use super::session::Session;
 use super::shared::{Interface, Shared};
 use crate::userspace::raw::{BATCH, Buffers};
+use crate::userspace::ready::serve;
 use crate::userspace::{tun, vnet};
-use nix::errno::Errno;
-use nix::sys::epoll::{Epoll, EpollEvent, EpollTimeout};
+use nix::sys::epoll::Epoll;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-
-/// What the wake-up descriptor is called in the epoll sets; interfaces count from 1.
-pub const WAKE: u64 = 0;
 
 /// Packets read from one device before the next has its turn.
 const TURN: usize = 32;
@@ -26,18 +23,7 @@ const READ_MAX: usize = 256 << 10;
 /// Runs until it is told to stop. What was read by then has been sent.
 pub fn run(shared: &Shared, epoll: &Epoll, thread: usize) {
     let mut transmitter = Transmitter { thread, buffers: Buffers::default(), read: Vec::new(), bytes: 0, sealer: Sealer::new(thread) };
-    let mut events = [EpollEvent::empty(); 64];
-    while !shared.stopping() {
-        let ready = match epoll.wait(&mut events, EpollTimeout::NONE) {
-            Ok(ready) => ready,
-            Err(Errno::EINTR) => 0,
-            Err(fault) => {
-                tracing::error!(%fault, "waiting for packets from TUN devices failed: no more are sent");
-                return;
-            }
-        };
-        transmitter.round(shared, epoll, &events[..ready]);
-    }
+    serve(epoll, "packets from TUN devices", || shared.stopping(), |ready| transmitter.round(shared, epoll, ready));
 }
 
 struct Transmitter {
@@ -64,10 +50,10 @@ struct Way {
 }
 
 impl Transmitter {
-    fn round(&mut self, shared: &Shared, epoll: &Epoll, events: &[EpollEvent]) {
+    fn round(&mut self, shared: &Shared, epoll: &Epoll, ready: &mut dyn Iterator<Item = u64>) {
         let interfaces = {
             let all = shared.interfaces();
-            events.iter().filter_map(|event| all.get(&event.data()).cloned()).collect::<Vec<_>>()
+            ready.filter_map(|number| all.get(&number).cloned()).collect::<Vec<_>>()
         };
         for interface in interfaces {
             let Some(queue) = interface.queues.get(self.thread) else { continue };

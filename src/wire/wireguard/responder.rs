@@ -21,15 +21,28 @@ impl Mac1 {
         Self(Blake2sMac::new_from_slice(&key).expect("32 bytes are a key of BLAKE2s"))
     }
 
+    /// Bytes of a `mac1`.
+    pub const LEN: usize = 16;
+
+    /// Of the bytes of a message before it.
+    pub fn tag(&self, before: &[u8]) -> [u8; Self::LEN] {
+        self.0.clone().chain_update(before).finalize().into_bytes().into()
+    }
+
+    /// Whether this is the `mac1` of the bytes before it; in constant time.
+    pub fn verify(&self, before: &[u8], tag: &[u8]) -> bool {
+        self.0.clone().chain_update(before).verify_slice(tag).is_ok()
+    }
+
     /// Whether its sender knows whom it knocks at. One BLAKE2s; in constant time.
     pub fn is_right(&self, initiation: &Initiation) -> bool {
-        self.0.clone().chain_update(initiation.before_mac1()).verify_slice(&initiation.mac1()).is_ok()
+        self.verify(initiation.before_mac1(), &initiation.mac1())
     }
 
     /// The same initiation with a `mac1` that is right, whatever else is wrong with it: what a flood would send.
     #[must_use]
     pub fn sign(&self, mut initiation: Initiation) -> Initiation {
-        let tag = self.0.clone().chain_update(initiation.before_mac1()).finalize().into_bytes();
+        let tag = self.tag(initiation.before_mac1());
         initiation.0[Initiation::MAC1..Initiation::MAC2].copy_from_slice(&tag);
         initiation
     }
