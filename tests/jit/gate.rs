@@ -29,7 +29,11 @@ pub fn shard() -> TenantShard {
 }
 
 pub fn registered(prefix: &str) -> Answer {
-    Answer::Found(Arc::new(Registered { host: "host-1".parse().unwrap(), allowed: vec![prefix.parse().unwrap()] }))
+    registered_to("host-1", prefix)
+}
+
+pub fn registered_to(host: &str, prefix: &str) -> Answer {
+    Answer::Found(Arc::new(Registered { host: host.parse().unwrap(), allowed: vec![prefix.parse().unwrap()] }))
 }
 
 /// A directory of the test's own.

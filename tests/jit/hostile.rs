@@ -105,13 +105,13 @@ fn what_another_node_has_learnt_counts() {
     gate.await_installed(host().public());
 }
 
-/// Two keys with one inner address: a fault of the directory's.
+/// Two hosts with one inner address: a fault of the directory's.
 #[test]
 fn a_peer_that_cannot_be_installed_leaves_nothing_behind() {
     let net = Net::new();
     let mut gate = Gate::open(&net);
     gate.directory.says(host().public(), registered("10.64.0.1/32"));
-    gate.directory.says(public(8), registered("10.64.0.1/32"));
+    gate.directory.says(public(8), registered_to("host-8", "10.64.0.1/32"));
     let (own, other) = (socket(&net, 4000), socket(&net, 4001));
     own.send(&initiation(&host(), 1)).unwrap();
     gate.await_installed(host().public());

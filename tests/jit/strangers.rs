@@ -2,9 +2,12 @@
 
 use crate::gate::*;
 use crate::support::*;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use portway::gateway::jit::{Adopted, Greeting, News, Order};
 use portway::proto::jit::{Answer, Reaped, Refusal, Registered};
 use portway::userspace::wireguard::{Clocks, DropReason};
+use std::io::Write;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime};
@@ -144,6 +147,30 @@ fn a_peer_that_is_missing_comes_back_when_it_knocks() {
     assert!(begun.elapsed() < Duration::from_secs(1), "{:?}", begun.elapsed());
     gate.await_installed(public(THEIRS));
     assert_eq!(gate.door.board().peers(&shard()).len(), 1);
+}
+
+/// Both its keys are good for a while, and its inner address belongs to the one that it comes with.
+#[test]
+fn a_host_that_has_changed_its_key_takes_its_address_along() {
+    let net = Net::new();
+    let mut gate = Gate::open(&net);
+    gate.directory.says(public(THEIRS), registered("10.64.0.1/32"));
+    gate.directory.says(public(8), registered("10.64.0.1/32"));
+    let stranger = net.stranger();
+    net.ping();
+    gate.await_installed(public(THEIRS));
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    writeln!(file, "{}", STANDARD.encode([8; 32])).unwrap();
+    stranger.set(&format!("private-key {}", file.path().display()));
+    let begun = Instant::now();
+    net.ping();
+    assert!(begun.elapsed() < Duration::from_secs(1), "{:?}", begun.elapsed());
+    let why = gate.news(|news| if let News::Reaped { key, why, .. } = news { Some((key, why)) } else { None });
+    assert_eq!(why, (public(THEIRS), Reaped::Replaced));
+    gate.await_installed(public(8));
+    assert!(gate.stands(&public(8)) && !gate.stands(&public(THEIRS)));
+    assert_eq!(gate.door.board().peers(&shard()).keys().collect::<Vec<_>>(), [&public(8)]);
+    assert_eq!(gate.refusals(), []);
 }
 
 /// Of the node that was Active until now: they stand, and whoever was removed meanwhile does not for long.

@@ -9,6 +9,7 @@ use crate::kernel::knock_socket::Captured;
 use crate::model::{IfName, PublicKey, Slot, TenantShard};
 use crate::proto::jit::{Answer, Effect, Generations, Input, Machine, Peer, Reaped, Registered, Standing, Ticket};
 use crate::wire::wireguard::{Claim, Initiation, Responder, Tai64n};
+use ipnet::IpNet;
 use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -85,6 +86,8 @@ pub struct Actor {
     strangers: Generations<[u8; 16], Stranger>,
     /// Whom the directory is to be asked about again.
     rechecks: VecDeque<Peer>,
+    /// Whose inner addresses are whose, of those on the board.
+    owners: HashMap<(Slot, IpNet), PublicKey>,
     greeted: Greeted,
     stuck: u64,
     warned: Option<Instant>,
@@ -112,6 +115,7 @@ impl Actor {
             board,
             strangers: Generations::new(STRANGERS),
             rechecks: VecDeque::new(),
+            owners: HashMap::new(),
             greeted: Greeted::default(),
             stuck: 0,
             warned: None,
@@ -163,6 +167,7 @@ impl Actor {
                 self.machine.release(slot);
                 self.ears.leave(slot);
                 self.rechecks.retain(|peer| peer.slot != slot);
+                self.owners.retain(|(of, _), _| *of != slot);
                 if let Some(served) = self.served.remove(&slot) {
                     self.slots.remove(&served.interface);
                     self.board.clear(&served.of);
@@ -170,11 +175,13 @@ impl Actor {
             }
             Order::Learn { slot, stamps } => stamps.into_iter().for_each(|(key, stamp)| self.machine.learn(Peer { slot, key }, stamp)),
             Order::Adopt { slot, peers } => {
-                let Some(served) = self.served.get(&slot) else { return };
+                if !self.served.contains_key(&slot) {
+                    return;
+                }
                 let now = Instant::now();
                 for (key, adopted) in peers {
                     let peer = Peer { slot, key };
-                    self.board.put(&served.of, key, adopted.registered.allowed.clone());
+                    self.put(&peer, &adopted.registered);
                     // It was told to another: whether it still holds is asked.
                     let standing = Standing {
                         endpoint: adopted.endpoint,
@@ -287,8 +294,12 @@ impl Actor {
     }
 
     fn installed(&mut self, install: Install, result: anyhow::Result<hands::Greeted>) {
-        let Install { peer, interface, endpoint, registered, stranger, .. } = install;
+        let Install { peer, interface, endpoint, registered, replaces, stranger, .. } = install;
         let stands = self.machine.peer(&peer).is_some();
+        for key in replaces {
+            self.unless_it_stands(&Peer { key, ..peer });
+            self.tell(News::Reaped { slot: peer.slot, key, why: Reaped::Replaced });
+        }
         match result {
             Ok(greeted) => {
                 match greeted {
@@ -314,11 +325,12 @@ impl Actor {
         }
     }
 
-    fn unless_it_stands(&self, peer: &Peer) {
+    /// Off the board.
+    fn unless_it_stands(&mut self, peer: &Peer) {
         if self.machine.peer(peer).is_none()
             && let Some(served) = self.served.get(&peer.slot)
         {
-            self.board.take(&served.of, &peer.key);
+            self.disown(peer, self.board.take(&served.of, &peer.key));
         }
     }
 
@@ -341,8 +353,8 @@ impl Actor {
                 // With the installing, where it is known whether it answered: one way less.
                 Effect::Initiate { .. } => {}
                 Effect::Update { peer, registered } => {
+                    self.put(&peer, &registered);
                     let Some(served) = self.served.get(&peer.slot) else { continue };
-                    self.board.put(&served.of, peer.key, registered.allowed.clone());
                     self.hands.give(Job::Update { peer, interface: served.interface.clone(), registered });
                 }
                 Effect::Reap { peer, why } => {
@@ -376,14 +388,52 @@ impl Actor {
     }
 
     fn install(&mut self, peer: Peer, endpoint: SocketAddr, registered: Arc<Registered>, initiation: Arc<Initiation>) {
+        if !self.served.contains_key(&peer.slot) {
+            return;
+        }
+        let replaces = self.former_keys(&peer, &registered);
+        // They are on the board until they have been removed.
+        replaces.iter().for_each(|key| self.input(Input::Gone { peer: Peer { key: *key, ..peer } }));
+        self.put(&peer, &registered);
         let Some(served) = self.served.get(&peer.slot) else { return };
-        self.board.put(&served.of, peer.key, registered.allowed.clone());
         let mac1 = initiation.mac1();
         let stranger = self.strangers.remove(&mac1).unwrap_or(Stranger { at: Instant::now(), to: None, opened: None });
         let stamp = self.machine.last(&peer).unwrap_or(Tai64n::NEVER);
         let interface = served.interface.clone();
-        let install = Install { peer, interface, endpoint, registered, initiation, stranger, stamp, loaded: self.ears.is_flooded() };
+        let install =
+            Install { peer, interface, endpoint, registered, replaces, initiation, stranger, stamp, loaded: self.ears.is_flooded() };
         self.hands.give(Job::Install(Box::new(install)));
+    }
+
+    /// Peers of the same host that have its inner addresses: it has changed its key, and the former one is still good for a while.
+    fn former_keys(&self, peer: &Peer, registered: &Registered) -> Vec<PublicKey> {
+        let owner = |prefix: &IpNet| self.owners.get(&(peer.slot, prefix.trunc())).filter(|key| **key != peer.key).copied();
+        let of_host = |key: &PublicKey| {
+            let standing = self.machine.peer(&Peer { key: *key, ..*peer });
+            standing.is_some_and(|standing| standing.registered.host == registered.host)
+        };
+        let mut keys: Vec<_> = registered.allowed.iter().filter_map(owner).filter(of_host).collect();
+        keys.sort_unstable();
+        keys.dedup();
+        keys
+    }
+
+    /// Onto the board.
+    fn put(&mut self, peer: &Peer, registered: &Registered) {
+        let Some(served) = self.served.get(&peer.slot) else { return };
+        self.disown(peer, self.board.put(&served.of, peer.key, registered.allowed.clone()));
+        for prefix in &registered.allowed {
+            self.owners.insert((peer.slot, prefix.trunc()), peer.key);
+        }
+    }
+
+    fn disown(&mut self, peer: &Peer, prefixes: Option<Vec<IpNet>>) {
+        for prefix in prefixes.unwrap_or_default() {
+            let place = (peer.slot, prefix.trunc());
+            if self.owners.get(&place) == Some(&peer.key) {
+                self.owners.remove(&place);
+            }
+        }
     }
 
     fn remove(&mut self, peer: Peer) {

@@ -41,18 +41,20 @@ impl Board {
         report
     }
 
-    pub(super) fn put(&self, of: &TenantShard, key: PublicKey, allowed: Vec<IpNet>) {
+    /// What was there for it before.
+    pub(super) fn put(&self, of: &TenantShard, key: PublicKey, allowed: Vec<IpNet>) -> Option<Vec<IpNet>> {
         let mut all = lock(&self.peers);
         match all.get_mut(of) {
-            Some(peers) => _ = Arc::make_mut(peers).insert(key, allowed),
-            None => _ = all.insert(of.clone(), Arc::new(Peers::from([(key, allowed)]))),
+            Some(peers) => Arc::make_mut(peers).insert(key, allowed),
+            None => {
+                all.insert(of.clone(), Arc::new(Peers::from([(key, allowed)])));
+                None
+            }
         }
     }
 
-    pub(super) fn take(&self, of: &TenantShard, key: &PublicKey) {
-        if let Some(peers) = lock(&self.peers).get_mut(of) {
-            Arc::make_mut(peers).remove(key);
-        }
+    pub(super) fn take(&self, of: &TenantShard, key: &PublicKey) -> Option<Vec<IpNet>> {
+        Arc::make_mut(lock(&self.peers).get_mut(of)?).remove(key)
     }
 
     pub(super) fn clear(&self, of: &TenantShard) {

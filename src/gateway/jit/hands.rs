@@ -51,6 +51,8 @@ pub struct Install {
     pub interface: IfName,
     pub endpoint: SocketAddr,
     pub registered: Arc<Registered>,
+    /// Former keys of its host: their inner addresses are this one's now.
+    pub replaces: Vec<PublicKey>,
     pub initiation: Arc<Initiation>,
     pub stranger: Stranger,
     /// The latest stamp of this key: that of this initiation, or of one that came behind it.
@@ -189,6 +191,9 @@ impl Hand {
 
     async fn install(&self, install: &Install) -> anyhow::Result<Greeted> {
         let Install { peer, interface, registered, endpoint, stamp, .. } = install;
+        for former in &install.replaces {
+            self.tunnels.remove_peer(interface, former).await?;
+        }
         let answer = self.greeting == Greeting::Answer && !install.loaded;
         // The interface is to take this very initiation yet, and none before it.
         let heard = if answer { stamp.before() } else { *stamp };

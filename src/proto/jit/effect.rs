@@ -88,10 +88,12 @@ pub enum Reaped {
     Revoked,
     /// It was installed after it had been given up.
     Stray,
+    /// Its host has come with another key, which has its inner addresses now. Not the machine's doing: whoever owns the interfaces sees it.
+    Replaced,
 }
 
 impl Reaped {
-    pub const ALL: [Reaped; 3] = [Reaped::Idle, Reaped::Revoked, Reaped::Stray];
+    pub const ALL: [Reaped; 4] = [Reaped::Idle, Reaped::Revoked, Reaped::Stray, Reaped::Replaced];
 
     /// A metric label.
     pub fn as_str(self) -> &'static str {
@@ -99,6 +101,7 @@ impl Reaped {
             Reaped::Idle => "idle",
             Reaped::Revoked => "revoked",
             Reaped::Stray => "stray",
+            Reaped::Replaced => "replaced",
         }
     }
 }
