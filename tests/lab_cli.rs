@@ -100,6 +100,29 @@ fn restarts_under_wireguard_lose_nothing() {
     assert_eq!((&outcome["lost"], &outcome["resets"]), (&Value::from(0), &Value::from(0)), "{outcome:#}");
 }
 
+/// All peers have a session with the other gateway long before they would miss the old one.
+#[test]
+fn wireguard_peers_are_called_by_the_gateway_that_takes_over() {
+    let outcome = scenario_with("wireguard-failover", &["--flows", "100", "--peers", "50"]);
+    assert_eq!((&outcome["survived"], &outcome["resets"], &outcome["peers"]), (&100.into(), &0.into(), &50.into()), "{outcome:#}");
+    assert!(outcome["peers_back_ms"].as_f64().is_some_and(|ms| ms < 1400.0), "{outcome:#}");
+}
+
+/// The same of peers that are nowhere configured: what the gateway that died knew of them is known to the other.
+#[test]
+fn peers_just_in_time_outlive_their_gateway() {
+    let outcome = scenario_with("wireguard-failover", &["--flows", "100", "--peers", "50", "--directory"]);
+    assert_eq!((&outcome["survived"], &outcome["resets"], &outcome["peers"]), (&100.into(), &0.into(), &50.into()), "{outcome:#}");
+    assert!(outcome["peers_back_ms"].as_f64().is_some_and(|ms| ms < 1400.0), "{outcome:#}");
+}
+
+#[test]
+fn hosts_that_nobody_has_heard_of_are_served_at_their_first_packet() {
+    let outcome = scenario_with("wireguard-jit", &["--hosts", "100"]);
+    assert_eq!((&outcome["hosts"], &outcome["failed_hosts"]), (&100.into(), &0.into()), "{outcome:#}");
+    assert!(outcome["first_answer_p50_ms"].as_f64().is_some_and(|ms| ms < 1000.0), "{outcome:#}");
+}
+
 #[test]
 fn a_failed_scenario_says_so_in_json_too() {
     let tmp = TempDir::new().unwrap();

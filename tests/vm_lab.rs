@@ -52,6 +52,6 @@ fn connections_through_kernel_gre_outlive_their_gateway() {
 
 #[test]
 fn connections_through_kernel_wireguard_outlive_their_gateway() {
-    let figures = scenario("wireguard-failover --interval 1s --flows 100");
+    let figures = scenario("wireguard-failover --interval 1s --flows 100 --peers 5");
     assert_eq!((&figures["flows"], &figures["survived"]), (&100.into(), &100.into()), "{figures}");
 }

@@ -1,6 +1,6 @@
 //! `portway demo`
 
-use super::lab::BackendArg;
+use super::lab::{BackendArg, TunnelArg};
 use crate::lab::{Paint, on_interrupt, rights, run_demo};
 use anyhow::Context;
 use std::io::IsTerminal;
@@ -11,6 +11,9 @@ use std::process::ExitCode;
 /// reaches their own network only, restarts daemons under load, and leaves the machine as it was.
 #[derive(Debug, clap::Args)]
 pub struct DemoArgs {
+    /// What the tunnels are
+    #[arg(long, value_enum, default_value_t)]
+    tunnel: TunnelArg,
     /// Tunnels by the kernel or by Portway itself; `auto` takes the kernel's where it has them
     #[arg(long, value_enum, default_value_t)]
     backend: BackendArg,
@@ -26,6 +29,6 @@ pub fn run(args: DemoArgs) -> anyhow::Result<ExitCode> {
     let portway = std::env::current_exe().context("cannot find this program's own file")?;
     let mut out = std::io::stdout();
     let paint = Paint(out.is_terminal() && std::env::var_os("NO_COLOR").is_none());
-    let demo = run_demo(&portway, args.backend.into(), Some(&args.report), &mut out, paint)?;
+    let demo = run_demo(&portway, (args.tunnel.into(), args.backend.into()), Some(&args.report), &mut out, paint)?;
     Ok(if demo.held() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

@@ -10,7 +10,7 @@ use super::scenario::{Cause, HANDOVER_COLUMNS, HandedOver, Restarted, backend_se
 use super::table::{Paint, checks as list, table};
 use super::topology::{Container, Topology};
 use super::{picture, report};
-use crate::config::Backend;
+use crate::config::{Backend, TunnelKind};
 use std::io::Write;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -63,9 +63,15 @@ impl Demo {
 pub const COLUMNS: [&str; 8] = ["container", "tenant", "answered by", "source it saw", "connect", "RTT", "RTT p99", "throughput"];
 
 /// Builds the lab, tells about it on `out` as it goes, writes the report; the lab is gone when this returns.
-pub fn run_demo(portway: &Path, backend: Backend, report: Option<&Path>, out: &mut dyn Write, paint: Paint) -> Result<Demo> {
+pub fn run_demo(
+    portway: &Path,
+    (tunnel, backend): (TunnelKind, Backend),
+    report: Option<&Path>,
+    out: &mut dyn Write,
+    paint: Paint,
+) -> Result<Demo> {
     let start = Instant::now();
-    let topology = Topology::demo();
+    let topology = Topology::demo().with_tunnel(tunnel);
     let say = |out: &mut dyn Write, text: &str| writeln!(out, "{text}").and_then(|()| out.flush()).during("write to the terminal");
     say(out, &paint.bold("Two tenants whose networks have the same addresses, two function hosts, two gateways for both\n"))?;
     say(out, &picture::draw(&topology))?;
@@ -78,7 +84,7 @@ pub fn run_demo(portway: &Path, backend: Backend, report: Option<&Path>, out: &m
     let backend = backend_seen(&lab, backend)?;
     lab.await_in_sync()?;
     let (hosts, gateways) = (topology.hosts.len(), topology.gateways.len());
-    steps.done(&format!("{hosts} hosts and {gateways} gateways are ready, {backend} GRE; {GATEWAY} is Active, gw-2 follows"))?;
+    steps.done(&format!("{hosts} hosts and {gateways} gateways are ready, {backend} {tunnel}; {GATEWAY} is Active, gw-2 follows"))?;
 
     let mut found = topology.containers.iter().map(|c| checks::unattached(&lab, c)).collect::<Result<Vec<Check>>>()?;
     steps.restart();

@@ -3,6 +3,7 @@
 mod group;
 
 use super::topology::{Topology, Wiring};
+use crate::config::TunnelKind;
 
 const HOST_WIDTH: usize = 32;
 const GATEWAY_WIDTH: usize = 25;
@@ -94,7 +95,11 @@ fn gateways(lab: &Topology) -> Vec<Row> {
                 many if lab.group.is_some() => format!("{} HaVips", many.len()),
                 _ => format!("snat {}", eni.snat),
             };
-            [format!("GRE key {key}"), outside]
+            let tunnel = match lab.tunnel {
+                TunnelKind::Gre => format!("GRE key {key}"),
+                TunnelKind::Wireguard => "WireGuard".to_owned(),
+            };
+            [tunnel, outside]
         });
         let vpcs = gateway
             .enis

@@ -43,12 +43,13 @@ fn page(demo: &Demo) -> String {
     format!(
         "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><meta name=\"viewport\" content=\"width=device-width\">\
          <title>Portway demo</title><style>{STYLE}</style></head><body>\n<h1>Portway demo</h1>\n\
-         <p><strong class=\"{class}\">{verdict}</strong>, in {:.0} s, {} GRE.</p>\n<h2>The lab</h2>\n<pre>{}</pre>\n\
+         <p><strong class=\"{class}\">{verdict}</strong>, in {:.0} s, {} {}.</p>\n<h2>The lab</h2>\n<pre>{}</pre>\n\
          <h2>What a function feels</h2>\n{felt}\
          <h2>What a function feels of a gateway's end</h2>\n{handed}\
          <h2>What must hold</h2>\n<table><tr><th scope=\"col\">result</th><th scope=\"col\">check</th></tr>\n{checks}</table>\n</body></html>\n",
         demo.seconds,
         escape(&demo.backend),
+        demo.topology.tunnel,
         escape(&picture::draw(&demo.topology))
     )
 }

@@ -30,6 +30,7 @@ pub struct Swarm {
     // Ends before what listens to it.
     device: Device,
     gateway: PublicKey,
+    endpoint: SocketAddr,
     /// When each last agreed on a session.
     agreed: Arc<Mutex<BTreeMap<IfName, Instant>>>,
     echoes: Vec<Echo>,
@@ -75,7 +76,7 @@ impl Swarm {
             for (member, _) in (0..).zip(members) {
                 let name = name(member).parse::<IfName>()?;
                 let listen = SocketAddr::new(place.at, FIRST_PORT + member);
-                let interface = InterfaceConfig { name: name.clone(), key: key(member), listen, mark: None, roaming: false };
+                let interface = InterfaceConfig { name: name.clone(), key: key(member), listen, mark: None, roaming: true };
                 device.add_interface(interface)?;
                 let peer = PeerConfig { endpoint: Some(place.gateway), allowed: everything.to_vec(), ..PeerConfig::default() };
                 device.set_peer(&name, place.key, &peer)?;
@@ -107,7 +108,7 @@ impl Swarm {
                 }
             }
         });
-        Ok(Self { device, gateway: place.key, agreed, echoes })
+        Ok(Self { device, gateway: place.key, endpoint: place.gateway, agreed, echoes })
     }
 
     /// They have a session each when this returns.
@@ -135,6 +136,16 @@ impl Swarm {
         let mut after: Vec<Duration> = lock(&self.agreed).values().map(|at| at.saturating_duration_since(since)).collect();
         after.sort();
         Ok(after)
+    }
+
+    /// Members that send elsewhere than to the shard: somebody has spoken to them from another address, and WireGuard follows whoever has the session.
+    pub fn led_astray(&self) -> Result<usize> {
+        let mut astray = 0;
+        for interface in self.device.interfaces() {
+            let gateway = self.device.peer(&interface.name, &self.gateway).map_err(failed)?;
+            astray += usize::from(gateway.is_none_or(|gateway| gateway.endpoint != Some(self.endpoint)));
+        }
+        Ok(astray)
     }
 
     /// Each sends one packet, one member after the other at this distance: how long each waits for its answer, the first to come first; those

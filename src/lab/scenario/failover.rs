@@ -7,6 +7,7 @@ use super::group::{
 use super::{Options, Outcome, Scenario, Way};
 use crate::lab::Result;
 use crate::lab::checks::Check;
+use crate::lab::swarm::Swarm;
 use serde_json::json;
 use std::path::Path;
 use std::time::Instant;
@@ -36,6 +37,7 @@ pub(super) fn run(scenario: Scenario, portway: &Path, way: Way, options: &Option
     let report = flows.verify(proof(options));
     let healed = lab.heal(ACTIVE).and_then(|()| lab.await_in_sync());
 
+    let astray = swarm.as_ref().map_or(Ok(0), Swarm::led_astray);
     drop(swarm);
     let bound = if options.kill.planned() { PLANNED_MS } else { bound_ms(options.interval, PRIORITY) };
     let (of_flows, more) = of_flows(&report);
@@ -64,6 +66,13 @@ pub(super) fn run(scenario: Scenario, portway: &Path, way: Way, options: &Option
             let most = bound + ALL_BACK_MS;
             let seen = format!("{last:.0} ms after the failure, half of them within {median:.0} ms; at most {most:.0} ms");
             checks.push(Check::new(format!("all {} peers are back within a second", options.peers), "", last <= most, seen));
+            let led = format!("{astray:?} of them");
+            checks.push(Check::new(
+                "no peer is led away from the HaVip, not even by the node that comes back",
+                "",
+                matches!(astray, Ok(0)),
+                led,
+            ));
         }
     }
     checks.push(came_about("the node comes back, and every shard has one Active and a Backup in sync", ACTIVE, &healed));
