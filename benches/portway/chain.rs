@@ -126,11 +126,12 @@ impl Chain {
                         allowed_route = allowed.split(' ').next().unwrap_or(allowed),
                     )
                 };
+                // The gateway's end first, as Portway's: the kernel deals processors out to peers in the order in which they are made.
+                gateway.sh(&tunnel("gateway", &ours, "10.64.0.9/32"))?;
+                gateway.sh(&translate("eni0", "masquerade"))?;
                 host.sh(&tunnel("host", &theirs, "172.16.0.0/16 endpoint 10.9.0.1:51820"))?;
                 host.sh("ip addr add 10.64.0.9/32 dev tunnel")?;
                 host.sh(&translate("tunnel", "masquerade"))?;
-                gateway.sh(&tunnel("gateway", &ours, "10.64.0.9/32"))?;
-                gateway.sh(&translate("eni0", "masquerade"))?;
             }
             Joint::Kernel | Joint::KernelWireguard | Joint::Userspace => {
                 let backend = if joint == Joint::Userspace { "userspace" } else { "kernel" };
@@ -183,6 +184,11 @@ impl Chain {
 
     /// What one TCP stream brings to the server in a second, in Gbit.
     pub fn stream(&self, seconds: u32) -> anyhow::Result<f64> {
+        Ok(self.stream_and_resent(seconds)?.0)
+    }
+
+    /// Also how many segments were sent again.
+    pub fn stream_and_resent(&self, seconds: u32) -> anyhow::Result<(f64, f64)> {
         let output = self
             .function
             .command("iperf3")
@@ -191,8 +197,10 @@ impl Chain {
             .output()
             .context("iperf3 -c")?;
         let answer: serde_json::Value = serde_json::from_slice(&output.stdout).context("iperf3 did not print JSON")?;
-        let rate = answer["end"]["sum_received"]["bits_per_second"].as_f64();
-        Ok(rate.with_context(|| format!("{}: iperf3: {}", self.name, answer["error"]))? / 1e9)
+        let end = &answer["end"];
+        let figures = end["sum_received"]["bits_per_second"].as_f64().zip(end["sum_sent"]["retransmits"].as_f64());
+        let (rate, resent) = figures.with_context(|| format!("{}: iperf3: {}", self.name, answer["error"]))?;
+        Ok((rate / 1e9, resent))
     }
 
     /// Seconds of a processor that the daemons have had.

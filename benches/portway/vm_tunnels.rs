@@ -25,12 +25,15 @@ fn pairs(by_hand: Joint, by_us: Joint, options: &Options, report: &mut Report) -
     for offloads in [Offloads::On, Offloads::Off] {
         let (hand, ours) = (Chain::new(by_hand, offloads)?, Chain::new(by_us, offloads)?);
         let (mut by_hand, mut by_us, mut spent) = (Vec::new(), Vec::new(), [Vec::new(), Vec::new(), Vec::new()]);
+        let mut resent = [Vec::new(), Vec::new()];
         for pair in 0..options.rounds.unwrap_or(PAIRS) {
             // Who goes first alternates: the machine may be faster at one half of a pair.
             for ours_now in [pair % 2 == 1, pair % 2 == 0] {
                 let (chain, rates) = if ours_now { (&ours, &mut by_us) } else { (&hand, &mut by_hand) };
                 let before = (idle()?, chain.daemons()?, Instant::now());
-                rates.push(chain.stream(STREAM)?);
+                let (rate, again) = chain.stream_and_resent(STREAM)?;
+                rates.push(rate);
+                resent[usize::from(ours_now)].push(again);
                 let seconds = before.2.elapsed().as_secs_f64();
                 spent[usize::from(ours_now)].push((idle()? - before.0) / seconds);
                 if ours_now {
@@ -43,6 +46,9 @@ fn pairs(by_hand: Joint, by_us: Joint, options: &Options, report: &mut Report) -
         report.add(&hand.name, "one TCP stream", "Gbit/s", by_hand, None);
         report.add(&ours.name, "one TCP stream", "Gbit/s", by_us, None);
         let [idle_by_hand, idle_by_us, daemons] = spent;
+        let [resent_by_hand, resent_by_us] = resent;
+        report.add(&hand.name, "segments sent again", "1", resent_by_hand, None);
+        report.add(&ours.name, "segments sent again", "1", resent_by_us, None);
         report.add(&hand.name, "processors left idle", "1", idle_by_hand, None);
         report.add(&ours.name, "processors left idle", "1", idle_by_us, None);
         report.add(&ours.name, "processors that the daemons had", "1", daemons, None);
