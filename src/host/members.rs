@@ -161,15 +161,22 @@ impl Shared {
             (&known.shards, &known.host.keys, &known.host.inner) != (&membership.shards, &membership.host.keys, &membership.host.inner)
         };
         if known.is_none_or(|known| differs(&known)) {
-            let at = self.session.at();
-            if let Err(error) = enrolled::save(&at.state_dir, at.url.as_str(), &membership) {
-                tracing::error!("what the directory says is not known after a restart: {error:#}");
-            }
-            *lock(&self.latest) = Some(Arc::new(membership));
+            let membership = Arc::new(membership);
+            *lock(&self.latest) = Some(membership.clone());
             self.changes.fetch_add(1, Relaxed);
             self.again.notify_one();
+            self.save(membership).await;
         }
         Ok(revision)
+    }
+
+    /// A busy disk takes seconds: nothing else waits for it.
+    async fn save(&self, membership: Arc<Membership>) {
+        let at = self.session.at().clone();
+        let saved = tokio::task::spawn_blocking(move || enrolled::save(&at.state_dir, at.url.as_str(), &membership)).await;
+        if let Err(error) = saved.map_err(anyhow::Error::from).flatten() {
+            tracing::error!("what the directory says is not known after a restart: {error:#}");
+        }
     }
 }
 

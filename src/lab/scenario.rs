@@ -74,8 +74,6 @@ pub struct Options {
     pub shards: usize,
     /// Of [`Scenario::WireguardFailover`]: peers of the shard, the function host among them.
     pub peers: u16,
-    /// Of failover scenarios with WireGuard: peers are let in because a directory knows them, and not configured.
-    pub directory: bool,
     /// Of [`Scenario::WireguardJit`]: hosts that come.
     pub hosts: u16,
 }
@@ -91,7 +89,6 @@ impl Default for Options {
             nodes: 3,
             shards: 6,
             peers: 1,
-            directory: false,
             hosts: 100,
         }
     }

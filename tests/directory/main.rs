@@ -1,5 +1,6 @@
 //! The directory as its callers see it: over TLS and its socket, on SQLite and on PostgreSQL.
 
+mod enroll_command;
 mod enrolling;
 mod gateways;
 mod hostile;

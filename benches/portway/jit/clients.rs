@@ -99,9 +99,6 @@ struct Host {
     took: Option<Duration>,
 }
 
-/// When it arrives, its number, whose it is, whether it goes outward, its bytes.
-type Underway = Reverse<(Instant, u64, u32, bool, Vec<u8>)>;
-
 /// Hosts, and the cable between them and the gateway, which may be a long one.
 pub struct Clients {
     wire: Wire,
@@ -109,7 +106,7 @@ pub struct Clients {
     first: u32,
     /// Each way.
     delay: Duration,
-    underway: BinaryHeap<Underway>,
+    underway: BinaryHeap<Reverse<(Instant, u64, u32, bool, Vec<u8>)>>,
     count: u64,
 }
 
