@@ -99,6 +99,9 @@ struct Host {
     took: Option<Duration>,
 }
 
+/// When it arrives, and in which order of those that arrive at once; whose it is, whether it is on its way out, and what.
+type Underway = (Instant, u64, u32, bool, Vec<u8>);
+
 /// Hosts, and the cable between them and the gateway, which may be a long one.
 pub struct Clients {
     wire: Wire,
@@ -106,7 +109,7 @@ pub struct Clients {
     first: u32,
     /// Each way.
     delay: Duration,
-    underway: BinaryHeap<Reverse<(Instant, u64, u32, bool, Vec<u8>)>>,
+    underway: BinaryHeap<Reverse<Underway>>,
     count: u64,
 }
 
