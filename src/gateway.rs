@@ -185,11 +185,15 @@ impl Role for Node {
         let observed = kernel.observe(&self.interest()).await?;
         self.desired(&facts, &observed)?;
         self.path = Path::start(self.carrier, inherited, &self.tunnels(), &self.config.runtime_dir)?;
-        self.start_sessions(kernel)
+        self.start_sessions(kernel, &observed)
     }
 
     fn carry(&mut self) -> anyhow::Result<()> {
-        self.path.begin()
+        self.path.begin()?;
+        self.find_sessions();
+        // Whom a predecessor had let in is not to wait for a pass.
+        self.sessions.orders().send(self.served());
+        Ok(())
     }
 
     async fn succeed(&mut self) -> anyhow::Result<()> {

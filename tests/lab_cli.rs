@@ -123,6 +123,13 @@ fn hosts_that_nobody_has_heard_of_are_served_at_their_first_packet() {
     assert!(outcome["first_answer_p50_ms"].as_f64().is_some_and(|ms| ms < 1000.0), "{outcome:#}");
 }
 
+/// Whom the process before had let in, the next one lets in, though no configuration names it.
+#[test]
+fn restarts_lose_nobody_who_was_let_in() {
+    let outcome = scenario_with("restart", &["--tunnel", "wireguard", "--backend", "userspace", "--directory"]);
+    assert_eq!((&outcome["lost"], &outcome["resets"]), (&Value::from(0), &Value::from(0)), "{outcome:#}");
+}
+
 #[test]
 fn a_failed_scenario_says_so_in_json_too() {
     let tmp = TempDir::new().unwrap();

@@ -8,7 +8,7 @@ use portway::model::{IfName, PrivateKey, ShardId, Slot, TenantShard};
 use portway::userspace::wireguard::{Clocks, Descriptors, Device, DeviceConfig, DropReason, Event, InterfaceConfig, PeerConfig};
 use portway::wire::sync::peer::PeerState;
 use portway::wire::wireguard::Tai64n;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::{Arc, RwLock};
 use std::time::{Duration, Instant, SystemTime};
@@ -106,7 +106,7 @@ fn taken_over(knows_the_stamp: bool) -> (bool, u64) {
     second.set_peer(&tunnel(), key(2).public(), &peer("10.64.0.2/32", None)).unwrap();
     let second = Arc::new(RwLock::new(second));
     let mut sessions = Sessions::start(Tunnels::Userspace(second.clone()), Some(events), None).unwrap();
-    sessions.orders().send(Order::Serve { shards: vec![served()], here: BTreeSet::new() });
+    sessions.orders().send(Order::Serve { shards: vec![served()], here: BTreeSet::new(), left: BTreeMap::new() });
     sessions.orders().send(Order::Known { of: shard(), peers: told(knows_the_stamp.then_some(stamp)) });
     sessions.orders().send(Order::Taken(shard()));
     let agreed = session(&mut of_host);
@@ -135,7 +135,7 @@ fn a_shard_that_is_released_is_silent_and_calls_nobody() {
     node.set_peer(&tunnel(), key(2).public(), &peer("10.64.0.2/32", Some(HOST))).unwrap();
     let node = Arc::new(RwLock::new(node));
     let mut sessions = Sessions::start(Tunnels::Userspace(node.clone()), Some(events), None).unwrap();
-    sessions.orders().send(Order::Serve { shards: vec![served()], here: [shard()].into() });
+    sessions.orders().send(Order::Serve { shards: vec![served()], here: [shard()].into(), left: BTreeMap::new() });
     sessions.orders().send(Order::Released(shard()));
     sessions.orders().send(Order::Known { of: shard(), peers: told(None) });
     // What was sent before is done when the thread has ended.

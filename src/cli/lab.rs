@@ -119,6 +119,9 @@ struct OptionArgs {
     /// Of wireguard-failover: peers of the shard that fails over
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=i64::from(swarm::MOST)))]
     peers: u16,
+    /// Of wireguard-failover, and of restart with --tunnel wireguard: let peers in because a directory knows them
+    #[arg(long)]
+    directory: bool,
     /// Of wireguard-jit: hosts that come
     #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u16).range(1..=i64::from(swarm::MOST)))]
     hosts: u16,
@@ -135,6 +138,7 @@ impl From<OptionArgs> for Options {
             nodes: args.nodes.into(),
             shards: args.shards.into(),
             peers: args.peers,
+            directory: args.directory,
             hosts: args.hosts,
         }
     }

@@ -16,7 +16,9 @@ impl Node {
         let mut owners = Owners::of(self.peers.iter().map(|(peer, _)| peer));
         let found = self.config.served().filter_map(|(tenant, shard)| {
             let of = tenant.of(shard.shard);
-            Some((self.zone(&of)?, Terms::found((tenant, shard), owners.remove(&of).unwrap_or_default())))
+            // Of those whom the directory knows, some have been let in.
+            let all = self.config.directory.is_none();
+            Some((self.zone(&of)?, Terms::found((tenant, shard), owners.remove(&of).unwrap_or_default(), all)))
         });
         found.collect()
     }

@@ -219,6 +219,10 @@ impl Peers {
         self.by_name.is_empty()
     }
 
+    pub fn has_key(&self, key: &PublicKey) -> bool {
+        self.by_identity.contains_key(&Identity::Key(*key))
+    }
+
     /// How many use this shard.
     pub fn of_shard(&self, of: &TenantShard) -> usize {
         self.by_name.values().filter(|known| known.peer.inner.contains_key(of)).count()

@@ -16,7 +16,7 @@ mod status;
 pub mod tunnels;
 
 use crate::gateway::ha::sync;
-use crate::gateway::strangers::Way;
+use crate::gateway::strangers::{Left, Way};
 use crate::model::{PrivateKey, PublicKey, Slot, TenantShard};
 use crate::userspace::urgent;
 use crate::userspace::wireguard::Event;
@@ -48,10 +48,11 @@ pub struct Served {
 
 #[derive(Debug)]
 pub enum Order {
-    /// Exactly these shards, whose interfaces stand. Those of `here` are this node's: for one that is not known yet.
+    /// Exactly these shards, whose interfaces stand. Of one that is not known yet, whether it is `here`, and whom a process before this one had let in.
     Serve {
         shards: Vec<Served>,
         here: BTreeSet<TenantShard>,
+        left: Left,
     },
     /// Who is to be told of what becomes of peers.
     Tell(sync::Orders),

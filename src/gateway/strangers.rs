@@ -1,22 +1,38 @@
 //! Peers that nobody has configured: who they are the directory knows, and they are let in when they knock.
 
-use super::jit::{Capture, Door, Jit, News, Order, Setup};
+use super::jit::{Adopted, Capture, Door, Jit, News, Order, Setup};
 use super::registry::{Changed, Registry};
 use super::sessions::tunnels::Tunnels;
 use crate::config::Gateway;
 use crate::kernel::vrrp_socket::Family;
 use crate::metrics::Page;
-use crate::model::{PrivateKey, TenantShard};
+use crate::model::{PrivateKey, PublicKey, TenantShard};
 use crate::plan::gateway::Admitted;
+use crate::proto::jit::Registered;
+use crate::wire::wireguard::Tai64n;
+use ipnet::IpNet;
 use serde_json::json;
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 
+/// Those whom a process before this one had let in are looked after by then.
+const SETTLED: Duration = Duration::from_secs(30);
+
 /// Nothing, where there is no directory.
 #[derive(Debug, Default)]
-pub struct Strangers(Option<(Registry, Jit)>);
+pub struct Strangers {
+    running: Option<(Registry, Jit)>,
+    left: Left,
+    /// Until when those of `left` stand whoever else says so.
+    until: Option<Instant>,
+}
+
+/// Whom a process before this one had let in.
+pub type Left = BTreeMap<TenantShard, Vec<(PublicKey, Adopted, Tai64n)>>;
 
 /// Where knocks go, and what comes of them.
 pub type Way = (Door, mpsc::UnboundedReceiver<News>);
@@ -44,27 +60,50 @@ impl Strangers {
                 }
             }
         });
-        Ok((Self(Some((registry, jit))), Some((door, news))))
+        let until = Some(Instant::now() + SETTLED);
+        Ok((Self { running: Some((registry, jit)), left: Left::new(), until }, Some((door, news))))
+    }
+
+    /// A peer that nobody has configured stands already, or has a session. Who it is, the directory says in time.
+    pub fn found(&mut self, of: &TenantShard, key: PublicKey, allowed: Vec<IpNet>, endpoint: Option<SocketAddr>, stamp: Tai64n) {
+        let (Some(_), Some(endpoint), Ok(host)) = (&self.running, endpoint, "unknown".parse()) else { return };
+        let adopted = Adopted { endpoint, registered: Arc::new(Registered { host, allowed }), heard: Instant::now() };
+        self.left.entry(of.clone()).or_default().push((key, adopted, stamp));
+    }
+
+    /// For whoever passes knocks on.
+    pub fn left(&self) -> Left {
+        self.left.clone()
     }
 
     /// Those that are let in.
-    pub fn admitted(&self) -> BTreeMap<TenantShard, Arc<Admitted>> {
-        self.0.as_ref().map(|(_, jit)| jit.door().board().all()).unwrap_or_default()
+    pub fn admitted(&mut self) -> BTreeMap<TenantShard, Arc<Admitted>> {
+        let mut all = self.running.as_ref().map(|(_, jit)| jit.door().board().all()).unwrap_or_default();
+        if self.until.is_some_and(|until| Instant::now() >= until) {
+            self.left.clear();
+        }
+        for (of, left) in &self.left {
+            let peers = Arc::make_mut(all.entry(of.clone()).or_default());
+            for (key, adopted, _) in left {
+                peers.entry(*key).or_insert_with(|| adopted.registered.allowed.clone());
+            }
+        }
+        all
     }
 
     pub fn reload(&self, config: &Gateway, keys: &BTreeMap<TenantShard, PrivateKey>) {
-        if let Some((registry, _)) = &self.0 {
+        if let Some((registry, _)) = &self.running {
             registry.reload(config, keys);
         }
     }
 
     pub fn status(&self) -> serde_json::Value {
-        let Some((registry, jit)) = &self.0 else { return serde_json::Value::Null };
+        let Some((registry, jit)) = &self.running else { return serde_json::Value::Null };
         json!({ "peers": jit.door().report().json(), "directory": registry.status() })
     }
 
     pub fn metrics(&self, out: &mut Page) {
-        if let Some((registry, jit)) = &self.0 {
+        if let Some((registry, jit)) = &self.running {
             jit.door().report().metrics(out);
             registry.metrics(out);
         }
@@ -72,7 +111,7 @@ impl Strangers {
 
     /// Lets nobody in any more.
     pub async fn stop(&mut self) {
-        if let Some((registry, jit)) = self.0.take() {
+        if let Some((registry, jit)) = self.running.take() {
             jit.stop();
             registry.stop().await;
         }

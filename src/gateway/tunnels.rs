@@ -8,8 +8,11 @@ use crate::daemon::carrier::{Path, Tunnels, gre, wireguard};
 use crate::daemon::key_file;
 use crate::kernel::Kernel;
 use crate::model::{IfName, PrivateKey, TenantShard};
+use crate::plan::State;
+use crate::plan::gateway::shards;
 use crate::userspace::wireguard::{InterfaceConfig, PeerConfig};
 use crate::userspace::{End, Tunnel};
+use crate::wire::wireguard::Tai64n;
 use anyhow::Context;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -66,7 +69,7 @@ impl Node {
     }
 
     /// Whoever follows the peers of WireGuard tunnels, and lets in those that knock.
-    pub(super) fn start_sessions(&mut self, kernel: &Arc<Kernel>) -> anyhow::Result<()> {
+    pub(super) fn start_sessions(&mut self, kernel: &Arc<Kernel>, observed: &State) -> anyhow::Result<()> {
         let (tunnels, events) = match (&mut self.path, self.config.platform.tunnel) {
             (_, TunnelKind::Gre) | (Path::Gre(_), _) => return Ok(()),
             (Path::Kernel, TunnelKind::Wireguard) => (sessions::tunnels::Tunnels::Kernel(kernel.clone()), None),
@@ -77,7 +80,34 @@ impl Node {
         };
         let (strangers, way) = Strangers::start(&self.config, &self.keys, &tunnels)?;
         (self.strangers, self.sessions) = (strangers, Sessions::start(tunnels, events, way)?);
+        self.find_strangers(observed);
         Ok(())
+    }
+
+    /// Peers of the kernel that a process before this one had let in.
+    fn find_strangers(&mut self, observed: &State) {
+        let shards = self.shards_by_interface();
+        for ((interface, key), peer) in observed.wireguard.iter().filter(|((_, key), _)| !self.peers.has_key(key)) {
+            if let Some(of) = shards.get(interface) {
+                let allowed = peer.allowed.iter().copied().collect();
+                self.strangers.found(of, *key, allowed, peer.endpoint.address(), Tai64n::NEVER);
+            }
+        }
+    }
+
+    /// Sessions of such peers, which a process before this one has left to ours.
+    pub(super) fn find_sessions(&mut self) {
+        let Path::Wireguard(path) = &self.path else { return };
+        let shards = self.shards_by_interface();
+        for left in path.left_behind().into_iter().filter(|left| !self.peers.has_key(&left.key)) {
+            if let Some(of) = shards.get(&left.interface) {
+                self.strangers.found(of, left.key, Vec::new(), left.endpoint, left.heard);
+            }
+        }
+    }
+
+    fn shards_by_interface(&self) -> BTreeMap<IfName, TenantShard> {
+        shards(&self.config).into_iter().filter_map(|of| Some((IfName::tunnel(self.slots.get(&of)?), of))).collect()
     }
 
     /// The shards whose WireGuard interfaces stand.
@@ -90,6 +120,10 @@ impl Node {
             let peers = self.peers.iter().filter_map(|(known, _)| peer(known)).collect();
             Some(sessions::Served { of, slot, key, port, shared: shard.havip.is_some(), peers })
         };
-        sessions::Order::Serve { shards: self.config.served().filter_map(served).collect(), here: self.group.board().holds() }
+        sessions::Order::Serve {
+            shards: self.config.served().filter_map(served).collect(),
+            here: self.group.board().holds(),
+            left: self.strangers.left(),
+        }
     }
 }

@@ -74,6 +74,8 @@ pub struct Options {
     pub shards: usize,
     /// Of [`Scenario::WireguardFailover`]: peers of the shard, the function host among them.
     pub peers: u16,
+    /// Of [`Scenario::WireguardFailover`], and of [`Scenario::Restart`] with WireGuard: peers are let in because a directory knows them, and not configured.
+    pub directory: bool,
     /// Of [`Scenario::WireguardJit`]: hosts that come.
     pub hosts: u16,
 }
@@ -89,6 +91,7 @@ impl Default for Options {
             nodes: 3,
             shards: 6,
             peers: 1,
+            directory: false,
             hosts: 100,
         }
     }
@@ -130,7 +133,7 @@ impl Scenario {
         match self {
             Self::Gre | Self::Wireguard => one_tunnel::run(self, portway, way),
             Self::Overlap => overlap::run(portway, way),
-            Self::Restart => restart::run(portway, way),
+            Self::Restart => restart::run(portway, way, options),
             Self::GreFailover | Self::WireguardFailover => failover::run(self, portway, way, options),
             Self::WireguardJit => jit::run(portway, way, options),
             Self::Drain => drain::run(portway, way, options),

@@ -74,21 +74,21 @@ impl Terms {
         })
     }
 
-    /// Of a tenant whose connections an earlier process has left, by what configuration is not known.
-    pub fn found((tenant, shard): Ruled<'_>, owners: Owners) -> Self {
+    /// Of a tenant whose connections an earlier process has left, by what configuration is not known. `all`: nobody else can have a source there.
+    pub fn found((tenant, shard): Ruled<'_>, owners: Owners, all: bool) -> Self {
         Self {
             inner: [tenant.inner; 2],
             allow: tenant.allow.clone(),
             former: shard.snat.clone(),
             snat: shard.snat.clone(),
-            before: None,
+            before: (!all).then(Owners::default),
             after: owners,
         }
     }
 
     /// Of a tenant whose peers with these prefixes go.
     pub fn without(ruled: Ruled<'_>, gone: Owners) -> Self {
-        Self { before: Some(gone), ..Self::found(ruled, Owners::default()) }
+        Self { before: Some(gone), ..Self::found(ruled, Owners::default(), true) }
     }
 
     /// Whether a connection ends: its host no longer has the source, its destination is no longer allowed, or answers to the

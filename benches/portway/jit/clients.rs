@@ -99,8 +99,8 @@ struct Host {
     took: Option<Duration>,
 }
 
-/// When it arrives, and in which order of those that arrive at once; whose it is, whether it is on its way out, and what.
-type Underway = (Instant, u64, u32, bool, Vec<u8>);
+/// When it arrives, its number, whose it is, whether it goes outward, its bytes.
+type Underway = Reverse<(Instant, u64, u32, bool, Vec<u8>)>;
 
 /// Hosts, and the cable between them and the gateway, which may be a long one.
 pub struct Clients {
@@ -109,7 +109,7 @@ pub struct Clients {
     first: u32,
     /// Each way.
     delay: Duration,
-    underway: BinaryHeap<Reverse<Underway>>,
+    underway: BinaryHeap<Underway>,
     count: u64,
 }
 

@@ -5,7 +5,7 @@ use super::{Carry, take};
 use crate::config::PeerEnd;
 use crate::metrics::Page;
 use crate::model::{IfName, PublicKey};
-use crate::userspace::wireguard::{Clocks, Device, DeviceConfig, DropReason, Event, InterfaceConfig, PeerConfig, Role, Will};
+use crate::userspace::wireguard::{Clocks, Device, DeviceConfig, DropReason, Event, InterfaceConfig, LeftBehind, PeerConfig, Role, Will};
 use anyhow::Context;
 use ipnet::IpNet;
 use serde_json::json;
@@ -66,6 +66,11 @@ impl Path {
         self.begun = true;
         self.told.iter().for_each(|(name, told)| self.remembered.call(&device, name, &told.peers));
         Ok(device.carry()?)
+    }
+
+    /// Peers with sessions of a predecessor that nobody has set here.
+    pub fn left_behind(&self) -> Vec<LeftBehind> {
+        read(&self.device).left_behind()
     }
 
     /// The device, for whoever follows its peers as they come and go, and what happens to them: told once.

@@ -6,6 +6,7 @@ use super::tunnels::{Remote, Tunnels};
 use super::{Order, Served};
 use crate::gateway::ha::sync;
 use crate::gateway::jit::{self, Adopted, Door, Knock};
+use crate::gateway::strangers::Left;
 use crate::model::{IfName, PublicKey, Slot, TenantShard};
 use crate::proto::jit::Registered;
 use crate::proto::wake::{Call, Wake};
@@ -39,6 +40,8 @@ pub struct Keeper {
     here: BTreeSet<TenantShard>,
     /// Of shards that come here.
     known: BTreeMap<TenantShard, Vec<PeerState>>,
+    /// Whom a process before this one had let in at shards that have not been here yet.
+    left: Left,
     wake: Wake<(TenantShard, PublicKey)>,
     look: Instant,
     status: Arc<Status>,
@@ -57,6 +60,7 @@ impl Keeper {
             shards: BTreeMap::new(),
             here: BTreeSet::new(),
             known: BTreeMap::new(),
+            left: Left::new(),
             wake: Wake::new(now, Wake::<(TenantShard, PublicKey)>::RATE),
             look: now + LOOK,
             status,
@@ -97,7 +101,7 @@ impl Keeper {
 
     async fn obey(&mut self, order: Order) {
         match order {
-            Order::Serve { shards, here } => self.serve(shards, &here).await,
+            Order::Serve { shards, here, left } => self.serve(shards, &here, left).await,
             Order::Tell(orders) => self.tell = Some(orders),
             Order::Known { of, peers } => drop(self.known.insert(of, peers)),
             Order::Taken(of) => {
@@ -109,7 +113,9 @@ impl Keeper {
         }
     }
 
-    async fn serve(&mut self, shards: Vec<Served>, here: &BTreeSet<TenantShard>) {
+    async fn serve(&mut self, shards: Vec<Served>, here: &BTreeSet<TenantShard>, mut left: Left) {
+        left.retain(|of, _| !self.shards.contains_key(of));
+        self.left.append(&mut left);
         let mut old = std::mem::take(&mut self.shards);
         let mut taken = Vec::new();
         for served in shards {
@@ -163,7 +169,7 @@ impl Keeper {
         }
         let remotes: Vec<(PublicKey, Remote)> = remotes.into_iter().collect();
         if let Some(door) = &self.door {
-            introduce(door, &shard.served, &states, shard.own);
+            introduce(door, &shard.served, &states, shard.own, self.left.remove(of).unwrap_or_default());
         }
         if let Err(error) = self.tunnels.set_peers(&interface, &remotes).await {
             tracing::error!("{of}: not all peers could be set: {error:#}");
@@ -180,6 +186,7 @@ impl Keeper {
     /// A shard is another node's: nothing of it speaks here any more.
     async fn release(&mut self, of: &TenantShard) {
         self.here.remove(of);
+        self.left.remove(of);
         self.wake.retain(|(shard, _)| shard != of);
         let Some(shard) = self.shards.get_mut(of) else { return };
         if let Err(error) = self.tunnels.set_sending(&shard.interface, false) {
@@ -212,7 +219,7 @@ impl Keeper {
 
     /// What the device tells.
     fn hear(&mut self, events: impl Iterator<Item = Event>) {
-        let mut records = Records::new();
+        let (now, mut records) = (Instant::now(), Records::new());
         for event in events {
             let (interface, key, endpoint, stamp) = match event {
                 Event::Handshake { interface, key, endpoint, heard } => (interface, key, endpoint, heard),
@@ -227,7 +234,7 @@ impl Keeper {
             let Some(of) = self.find(|shard| shard.interface == interface).filter(|of| self.here.contains(of)) else { continue };
             self.awake(&of, key);
             if let Some(shard) = self.shards.get_mut(&of) {
-                records.entry(of).or_default().push(shard.heard(key, endpoint, stamp));
+                records.entry(of).or_default().push(shard.heard(now, key, endpoint, stamp));
             }
         }
         self.tell_all(records);
@@ -235,7 +242,7 @@ impl Keeper {
 
     /// What becomes of those that nobody has configured.
     fn admit(&mut self, news: impl Iterator<Item = jit::News>) {
-        let mut records = Records::new();
+        let (now, mut records) = (Instant::now(), Records::new());
         for news in news {
             let slot = match &news {
                 jit::News::Stamp { slot, .. }
@@ -246,12 +253,12 @@ impl Keeper {
             let Some(of) = self.of_slot(slot).filter(|of| self.here.contains(of)) else { continue };
             let Some(shard) = self.shards.get_mut(&of) else { continue };
             let record = match news {
-                jit::News::Stamp { key, stamp, .. } => shard.stamped(key, stamp),
-                jit::News::Installed { key, endpoint, registered, .. } => shard.admitted(key, Some(endpoint), &registered),
-                jit::News::Updated { key, registered, .. } => shard.admitted(key, None, &registered),
+                jit::News::Stamp { key, stamp, .. } => shard.stamped(now, key, stamp),
+                jit::News::Installed { key, endpoint, registered, .. } => shard.admitted(now, key, Some(endpoint), &registered),
+                jit::News::Updated { key, registered, .. } => shard.admitted(now, key, None, &registered),
                 jit::News::Reaped { key, .. } => {
                     self.wake.awake(&(of.clone(), key));
-                    shard.reaped(key)
+                    shard.reaped(now, key)
                 }
             };
             records.entry(of).or_default().push(record);
@@ -279,7 +286,7 @@ impl Keeper {
             let mut records = Vec::new();
             if let Some(stamp) = self.tunnels.stamp(&shard.interface).filter(|stamp| *stamp > shard.stamp) {
                 shard.stamp = stamp;
-                records.push(shard.stamped(shard.own, stamp));
+                records.push(shard.own_stamp(stamp));
             }
             let mut heard = Vec::new();
             match self.tunnels.look(&shard.interface).await {
@@ -327,10 +334,11 @@ impl Keeper {
 }
 
 /// Whoever knocks at this shard may be let in here from now on; what the node before knew counts.
-fn introduce(door: &Door, served: &Served, states: &[PeerState], own: PublicKey) {
+fn introduce(door: &Door, served: &Served, states: &[PeerState], own: PublicKey, left: Vec<(PublicKey, Adopted, Tai64n)>) {
     let (slot, interface) = (served.slot, IfName::tunnel(served.slot));
     door.order(jit::Order::Serve { of: served.of.clone(), slot, interface, key: served.key.clone(), port: served.port });
-    let stamps = states.iter().filter(|state| state.key != own).map(|state| (state.key, state.stamp)).collect();
+    let stamps = states.iter().filter(|state| state.key != own).map(|state| (state.key, state.stamp));
+    let stamps = stamps.chain(left.iter().map(|(key, _, stamp)| (*key, *stamp))).collect();
     door.order(jit::Order::Learn { slot, stamps });
     let now = Instant::now();
     let adopted = |state: &PeerState| {
@@ -338,7 +346,8 @@ fn introduce(door: &Door, served: &Served, states: &[PeerState], own: PublicKey)
         let registered = Arc::new(Registered { host: member.host, allowed: member.allowed });
         Some((state.key, Adopted { endpoint, registered, heard: now.checked_sub(state.idle).unwrap_or(now) }))
     };
-    door.order(jit::Order::Adopt { slot, peers: states.iter().filter_map(adopted).collect() });
+    let left = left.into_iter().map(|(key, adopted, _)| (key, adopted));
+    door.order(jit::Order::Adopt { slot, peers: states.iter().filter_map(adopted).chain(left).collect() });
 }
 
 /// Waits for events, and takes those that are there.

@@ -11,8 +11,11 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-/// Between two words about a peer that is merely active: whoever is called first after a failover should be in the midst of something.
+/// Between two words about a peer that is merely active.
 const ACTIVE: Duration = Duration::from_secs(5);
+/// Who has sent nothing for longer counts as if it had for so long. Whoever is in the midst of something is called first after a failover; a handshake every
+/// two minutes is nothing of the kind.
+const QUIET: Duration = Duration::from_secs(60);
 
 #[derive(Debug)]
 pub struct Shard {
@@ -35,6 +38,8 @@ struct Peer {
     member: Option<Member>,
     /// What was last told of it, as far as it was looked at, and when.
     told: Option<(News, Instant)>,
+    /// When something came from it, as far as that is known.
+    active: Option<Instant>,
 }
 
 impl Shard {
@@ -56,43 +61,51 @@ impl Shard {
 
     /// One that was let in on the node before.
     pub fn adopt(&mut self, state: &PeerState) {
-        self.peers.insert(state.key, Peer { endpoint: state.endpoint, member: state.member.clone(), told: None });
+        self.peers.insert(state.key, Peer { endpoint: state.endpoint, member: state.member.clone(), ..Peer::default() });
     }
 
     /// It was heard there.
-    pub fn heard(&mut self, key: PublicKey, endpoint: SocketAddr, stamp: Tai64n) -> PeerRecord {
+    pub fn heard(&mut self, now: Instant, key: PublicKey, endpoint: SocketAddr, stamp: Tai64n) -> PeerRecord {
         self.peers.entry(key).or_default().endpoint = Some(endpoint);
-        self.record(key, stamp)
+        self.record(now, key, stamp)
     }
 
     /// It has used this stamp.
-    pub fn stamped(&self, key: PublicKey, stamp: Tai64n) -> PeerRecord {
-        self.record(key, stamp)
+    pub fn stamped(&self, now: Instant, key: PublicKey, stamp: Tai64n) -> PeerRecord {
+        self.record(now, key, stamp)
     }
 
-    pub fn admitted(&mut self, key: PublicKey, endpoint: Option<SocketAddr>, registered: &Registered) -> PeerRecord {
+    /// Of our own, as if we were a peer: nobody is idle there, and what is behind it counts by the clock.
+    pub fn own_stamp(&self, stamp: Tai64n) -> PeerRecord {
+        PeerRecord::Told(PeerState { key: self.own, stamp, endpoint: None, idle: Duration::ZERO, member: None })
+    }
+
+    pub fn admitted(&mut self, now: Instant, key: PublicKey, endpoint: Option<SocketAddr>, registered: &Registered) -> PeerRecord {
         let peer = self.peers.entry(key).or_default();
         peer.endpoint = endpoint.or(peer.endpoint);
         peer.member = Some(Member { host: registered.host.clone(), allowed: registered.allowed.clone() });
-        self.record(key, Tai64n::NEVER)
+        self.record(now, key, Tai64n::NEVER)
     }
 
     /// It stands no more; its stamps are used all the same.
-    pub fn reaped(&mut self, key: PublicKey) -> PeerRecord {
+    pub fn reaped(&mut self, now: Instant, key: PublicKey) -> PeerRecord {
         self.peers.remove(&key);
         self.called.remove(&key);
-        self.record(key, Tai64n::NEVER)
+        self.record(now, key, Tai64n::NEVER)
     }
 
     /// What somebody who looks at a peer finds: whether it is news, and whether it was heard since it was last looked at.
     pub fn looked_at(&mut self, now: Instant, key: PublicKey, news: News) -> Look {
         let peer = self.peers.entry(key).or_default();
         let agreed = peer.told.is_none_or(|(told, _)| (told.endpoint, told.agreed) != (news.endpoint, news.agreed));
-        let active = peer.told.is_some_and(|(told, at)| told.received != news.received && now >= at + ACTIVE);
+        if news.received > peer.told.map_or(0, |(told, _)| told.received) {
+            peer.active = Some(now);
+        }
+        let active = peer.active.is_some_and(|active| peer.told.is_some_and(|(_, told)| active > told && now >= told + ACTIVE));
         if agreed || active {
             peer.told = Some((news, now));
         }
-        let record = news.endpoint.filter(|_| agreed || active).map(|at| self.heard(key, at, Tai64n::NEVER));
+        let record = news.endpoint.filter(|_| agreed || active).map(|at| self.heard(now, key, at, Tai64n::NEVER));
         Look { agreed, record }
     }
 
@@ -106,9 +119,11 @@ impl Shard {
         self.peers.get(key).is_some_and(|peer| peer.member.is_some())
     }
 
-    fn record(&self, key: PublicKey, stamp: Tai64n) -> PeerRecord {
-        let (endpoint, member) = self.peers.get(&key).map(|peer| (peer.endpoint, peer.member.clone())).unwrap_or_default();
-        PeerRecord::Told(PeerState { key, stamp, endpoint, idle: Duration::ZERO, member })
+    fn record(&self, now: Instant, key: PublicKey, stamp: Tai64n) -> PeerRecord {
+        let peer = self.peers.get(&key);
+        let idle = peer.and_then(|peer| peer.active).map_or(QUIET, |at| now.saturating_duration_since(at).min(QUIET));
+        let (endpoint, member) = peer.map(|peer| (peer.endpoint, peer.member.clone())).unwrap_or_default();
+        PeerRecord::Told(PeerState { key, stamp, endpoint, idle, member })
     }
 }
 

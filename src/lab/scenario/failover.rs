@@ -5,6 +5,7 @@ use super::group::{
     proof, stand_pair, within,
 };
 use super::{Options, Outcome, Scenario, Way};
+use crate::config::TunnelKind;
 use crate::lab::Result;
 use crate::lab::checks::Check;
 use crate::lab::swarm::Swarm;
@@ -17,6 +18,8 @@ use std::time::Instant;
 /// [`Topology::priority`]: crate::lab::Topology::priority
 const PRIORITY: u8 = 100;
 
+/// What it may take longer with WireGuard: sessions are agreed on anew.
+const SESSIONS_MS: f64 = 10.0;
 /// For all peers, from when the failure is noticed.
 const ALL_BACK_MS: f64 = 1000.0;
 
@@ -39,7 +42,8 @@ pub(super) fn run(scenario: Scenario, portway: &Path, way: Way, options: &Option
 
     let astray = swarm.as_ref().map_or(Ok(0), Swarm::led_astray);
     drop(swarm);
-    let bound = if options.kill.planned() { PLANNED_MS } else { bound_ms(options.interval, PRIORITY) };
+    let sessions = if way.tunnel == TunnelKind::Wireguard { SESSIONS_MS } else { 0.0 };
+    let bound = if options.kill.planned() { PLANNED_MS } else { bound_ms(options.interval, PRIORITY) + sessions };
     let (of_flows, more) = of_flows(&report);
     let figures = json!({
         "kill": options.kill.name(),

@@ -5,9 +5,9 @@ use crate::lab::checks::Check;
 use crate::lab::keys;
 use crate::lab::swarm::{self, Place, Swarm};
 use crate::lab::topology::{Container, Tenant, Topology, Wiring};
-use crate::lab::{Counts, FlowReport, Flows, Lab, Probe, Probed, Result, poll_until};
+use crate::lab::{Counts, Error, FlowReport, Flows, Lab, Probe, Probed, Result, poll_until};
 use serde_json::{Value, json};
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::time::Duration;
 
@@ -54,13 +54,16 @@ pub struct Pair {
 }
 
 pub fn stand_pair(portway: &Path, way: Way, options: &Options) -> Result<Pair> {
-    let topology = Topology::group(&[TENANT], 2, 1, &[Wiring::Veth]).with_swarm(options.peers.saturating_sub(1));
-    let lab = stand_group(topology, portway, way, options)?;
+    let mut topology = Topology::group(&[TENANT], 2, 1, &[Wiring::Veth]).with_swarm(options.peers.saturating_sub(1));
+    if options.directory {
+        topology = topology.with_directory();
+    }
+    let mut lab = stand_group(topology, portway, way, options)?;
     let backend = backend_seen(&lab, way.backend)?;
     lab.await_active(ACTIVE, TENANT, 0)?;
     let flows = open_flows(&lab, options)?;
     let container = lab.topology.containers[0].clone();
-    let swarm = further_peers(&lab)?;
+    let swarm = further_peers(&mut lab)?;
     Ok(Pair { lab, backend, flows, container, swarm })
 }
 
@@ -77,9 +80,25 @@ pub fn place(lab: &Lab) -> Result<Place<'_>> {
     })
 }
 
+/// Puts hosts into the directory by their keys alone; the inner addresses that they get.
+pub fn registered(lab: &mut Lab, hosts: u16) -> Result<Vec<Ipv4Addr>> {
+    let register = |member| {
+        let host = lab.directory()?.add_host(&swarm::name(member), TENANT, &swarm::key(member).public())?;
+        match host.inner.into_values().flatten().next().map(|net| net.addr()) {
+            Some(IpAddr::V4(address)) => Ok(address),
+            other => Err(Error::State(format!("the directory gives {} the inner address {other:?}", swarm::name(member)))),
+        }
+    };
+    (0..hosts).map(register).collect()
+}
+
 /// The further peers of a lab, each with its session.
-fn further_peers(lab: &Lab) -> Result<Option<Swarm>> {
-    let members: Vec<_> = (0..lab.topology.swarm).map(|member| swarm::inner(&lab.topology.tenants[0], member)).collect();
+fn further_peers(lab: &mut Lab) -> Result<Option<Swarm>> {
+    let count = lab.topology.swarm;
+    let members: Vec<_> = match lab.topology.directory {
+        true => registered(lab, count)?,
+        false => (0..count).map(|member| swarm::inner(&lab.topology.tenants[0], member)).collect(),
+    };
     if members.is_empty() {
         return Ok(None);
     }

@@ -1,13 +1,12 @@
 //! Hosts that no gateway has heard of send their first packet: how long until it is answered?
 
-use super::group::{ACTIVE, TENANT, place, stand_group};
+use super::group::{ACTIVE, TENANT, place, registered, stand_group};
 use super::{Options, Outcome, Scenario, Way, backend_seen};
 use crate::lab::Result;
 use crate::lab::checks::{Check, right_tenant};
-use crate::lab::swarm::{self, Swarm};
+use crate::lab::swarm::Swarm;
 use crate::lab::topology::{Topology, Wiring};
 use serde_json::json;
-use std::net::Ipv4Addr;
 use std::path::Path;
 use std::time::Duration;
 
@@ -21,14 +20,7 @@ pub(super) fn run(portway: &Path, way: Way, options: &Options) -> Result<Outcome
     let mut lab = stand_group(topology, portway, way, options)?;
     let backend = backend_seen(&lab, way.backend)?;
     lab.await_active(ACTIVE, TENANT, 0)?;
-    let known = (0..options.hosts).map(|member| {
-        let host = lab.directory()?.add_host(&swarm::name(member), TENANT, &swarm::key(member).public())?;
-        Ok(host.inner.into_values().flatten().next().map_or(Ipv4Addr::UNSPECIFIED, |net| match net.addr() {
-            std::net::IpAddr::V4(address) => address,
-            std::net::IpAddr::V6(_) => Ipv4Addr::UNSPECIFIED,
-        }))
-    });
-    let members = known.collect::<Result<Vec<_>>>()?;
+    let members = registered(&mut lab, options.hosts)?;
     let swarm = Swarm::make(&place(&lab)?, &members)?;
     let answers = swarm.first_answers(DISTANCE, PATIENCE)?;
     let missing = members.len() - answers.len();

@@ -1,6 +1,6 @@
 //! Gateways and hosts restarted under a checksummed transfer and a 1 ms ping: nothing may be lost.
 
-use super::{Outcome, Scenario, Way, backend_seen, stand};
+use super::{Options, Outcome, Scenario, Way, backend_seen, stand};
 use crate::lab::checks::Check;
 use crate::lab::process::poll_until;
 use crate::lab::topology::{Container, Topology, Wiring, port};
@@ -41,8 +41,10 @@ impl Restarted {
     }
 }
 
-pub(super) fn run(portway: &Path, way: Way) -> Result<Outcome> {
-    let mut lab = stand(Topology::of(&["acme"], &[Wiring::Veth]), portway, way)?;
+pub(super) fn run(portway: &Path, way: Way, options: &Options) -> Result<Outcome> {
+    let topology = Topology::of(&["acme"], &[Wiring::Veth]);
+    let topology = if options.directory { topology.with_directory() } else { topology };
+    let mut lab = stand(topology, portway, way)?;
     lab.attach_all()?;
     let backend = backend_seen(&lab, way.backend)?;
     let container = lab.topology.containers[0].clone();

@@ -127,7 +127,7 @@ fn a_host_that_goes_takes_its_connections_along_and_no_others() {
 #[test]
 fn what_an_earlier_process_left_goes_on_if_it_has_a_host_and_is_permitted() {
     let config = gateway(ALLOW, FIXED, PEERS);
-    let terms = Terms::found(first(&config), Owners::of(&config.peers).into_values().next().unwrap());
+    let terms = Terms::found(first(&config), Owners::of(&config.peers).into_values().next().unwrap(), true);
     assert!(!ends(&terms, "10.64.0.11") && ends(&terms, "10.64.0.13") && !ends(&terms, "172.16.101.4"));
     assert!(terms.end(&key("10.64.0.11", "172.16.0.1", tcp(443)), nat("172.16.101.10")));
 }
