@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
-/// Handshake messages that may wait: at 0.1 ms each, a tenth of a second's work.
+/// Handshake messages of a rank that may wait: at 0.1 ms each, a tenth of a second's work.
 const ROOM: usize = 1_024;
 /// What [`super::DeviceConfig::load`] is, unless somebody knows better.
 pub const LOAD: usize = 128;
@@ -19,6 +19,15 @@ pub struct Received {
     pub interface: Arc<Interface>,
     pub source: SocketAddr,
     pub bytes: Box<[u8]>,
+}
+
+/// Who goes before whom.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rank {
+    /// Of an address that has sent nothing wrong of late, and what was waited for.
+    First,
+    /// Of one that sends much and proves little: a flood waits behind those who come new.
+    Later,
 }
 
 /// One thing to do.
@@ -40,7 +49,8 @@ pub struct Inbox {
 
 #[derive(Debug, Default)]
 struct Waiting {
-    messages: VecDeque<Received>,
+    /// By rank.
+    messages: [VecDeque<Received>; 2],
     begin: VecDeque<(Weak<Interface>, Weak<Peer>)>,
     looks: BinaryHeap<Reverse<Look>>,
     /// Of messages, before anything else.
@@ -61,18 +71,20 @@ impl Inbox {
     }
 
     /// Whether there was room.
-    pub fn message(&self, received: Received) -> bool {
+    pub fn message(&self, received: Received, rank: Rank) -> bool {
         let mut waiting = self.lock();
-        let room = waiting.messages.len() < ROOM;
+        let messages = &mut waiting.messages[rank as usize];
+        let room = messages.len() < ROOM;
         if room {
-            waiting.messages.push_back(received);
+            messages.push_back(received);
             self.ready.notify_one();
         }
         room
     }
 
-    pub fn is_loaded(&self) -> bool {
-        self.lock().messages.len() >= self.load
+    /// Whether much waits that goes before one more of this rank.
+    pub fn is_loaded(&self, rank: Rank) -> bool {
+        self.lock().messages[..=rank as usize].iter().map(VecDeque::len).sum::<usize>() >= self.load
     }
 
     pub fn begin(&self, interface: &Arc<Interface>, peer: &Arc<Peer>) {
@@ -102,11 +114,11 @@ impl Inbox {
         loop {
             if waiting.stop {
                 // Of a flood the rest is lost.
-                let last = if waiting.messages.len() < self.load.min(LOAD) { waiting.messages.pop_front() } else { None };
+                let last = if waiting.count() < self.load.min(LOAD) { waiting.message() } else { None };
                 return last.map_or(Work::Stop, Work::Message);
             }
             if std::mem::take(&mut waiting.turn)
-                && let Some(received) = waiting.messages.pop_front()
+                && let Some(received) = waiting.message()
             {
                 return Work::Message(received);
             }
@@ -126,7 +138,7 @@ impl Inbox {
                     return Work::Begin(interface, peer);
                 }
             }
-            if let Some(received) = waiting.messages.pop_front() {
+            if let Some(received) = waiting.message() {
                 return Work::Message(received);
             }
             waiting = match waiting.looks.peek() {
@@ -142,11 +154,21 @@ impl Inbox {
     /// Messages that wait.
     #[cfg(test)]
     pub fn waiting(&self) -> usize {
-        self.lock().messages.len()
+        self.lock().count()
     }
 
     fn lock(&self) -> MutexGuard<'_, Waiting> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Waiting {
+    fn message(&mut self) -> Option<Received> {
+        self.messages.iter_mut().find_map(VecDeque::pop_front)
+    }
+
+    fn count(&self) -> usize {
+        self.messages.iter().map(VecDeque::len).sum()
     }
 }
 
@@ -198,7 +220,7 @@ mod tests {
     #[test]
     fn what_is_due_is_done_in_its_order_and_takes_turns_with_what_came() {
         let (inbox, interface, peer) = (Inbox::new(LOAD), interface(), peer());
-        assert!(inbox.message(message(&interface)));
+        assert!(inbox.message(message(&interface), Rank::First));
         inbox.begin(&interface, &peer);
         [30, 10, 20].into_iter().for_each(|by| inbox.look(by, &interface, &peer));
         let next = |now| match inbox.next(|| now) {
@@ -207,14 +229,14 @@ mod tests {
             Work::Message(_) => "message".into(),
             Work::Stop => "stop".into(),
         };
-        assert!(inbox.message(message(&interface)));
+        assert!(inbox.message(message(&interface), Rank::First));
         let all = ["look by 10", "message", "look by 20", "message", "begin", "look by 30"];
         assert_eq!([20, 20, 20, 20, 20, 30].map(next), all);
         inbox.begin(&interface, &peer);
-        assert!(inbox.message(message(&interface)));
+        assert!(inbox.message(message(&interface), Rank::First));
         inbox.stop();
         assert_eq!([0, 0].map(next), ["message", "stop"], "what has come is worked off, and nothing is begun");
-        (0..LOAD).for_each(|_| assert!(inbox.message(message(&interface))));
+        (0..LOAD).for_each(|_| assert!(inbox.message(message(&interface), Rank::First)));
         assert_eq!(next(0), "stop", "a flood is not");
     }
 
@@ -223,14 +245,27 @@ mod tests {
         let (inbox, interface) = (Inbox::new(LOAD), interface());
         inbox.look(1, &interface, &peer());
         inbox.begin(&interface, &peer());
-        assert!(inbox.message(message(&interface)));
+        assert!(inbox.message(message(&interface), Rank::First));
         assert!(matches!(inbox.next(|| 5), Work::Message(_)));
     }
 
     #[test]
     fn there_is_room_for_so_many_messages_and_load_shows_before() {
         let (inbox, interface) = (Inbox::new(LOAD), interface());
-        let took = (0..2 * ROOM).filter(|n| inbox.is_loaded() == (*n >= LOAD) && inbox.message(message(&interface))).count();
+        let took = (0..2 * ROOM)
+            .filter(|n| inbox.is_loaded(Rank::First) == (*n >= LOAD) && inbox.message(message(&interface), Rank::First))
+            .count();
         assert_eq!(took, ROOM);
+    }
+
+    #[test]
+    fn a_flood_waits_behind_who_comes_new() {
+        let (inbox, interface) = (Inbox::new(LOAD), interface());
+        let numbered = |n: u8| Received { bytes: Box::new([n]), ..message(&interface) };
+        assert_eq!((0..2 * ROOM).filter(|_| inbox.message(numbered(9), Rank::Later)).count(), ROOM);
+        assert!(inbox.is_loaded(Rank::Later) && !inbox.is_loaded(Rank::First));
+        assert!(inbox.message(numbered(1), Rank::First) && inbox.message(numbered(2), Rank::First));
+        let next = || if let Work::Message(received) = inbox.next(|| 0) { received.bytes[0] } else { 0 };
+        assert_eq!([next(), next(), next()], [1, 2, 9]);
     }
 }

@@ -10,6 +10,9 @@ const SWEEP: u64 = 100;
 /// Tokens are counted in thousandths: what a rate of one a second brings in a millisecond.
 const TOKEN: u64 = 1_000;
 
+/// Tokens that may be missing of one that is looked upon as clean: for the initiation that is being opened, and one before it.
+const CLEAN: u64 = 2;
+
 /// Initiations that one address may send.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limit {
@@ -62,6 +65,12 @@ impl Buckets {
     /// Whether it has sent so many that no more may pass; nothing is remembered of who has not.
     pub fn is_empty_for(&self, source: IpAddr, now: u64) -> bool {
         self.buckets.get(&network(source)).is_some_and(|bucket| self.limit.tokens(*bucket, now) < TOKEN)
+    }
+
+    /// Whether it has sent next to nothing that did not prove to be a peer's, of late.
+    pub fn is_clean(&self, source: IpAddr, now: u64) -> bool {
+        let clean = self.full().saturating_sub(CLEAN * TOKEN);
+        self.buckets.get(&network(source)).is_none_or(|bucket| self.limit.tokens(*bucket, now) >= clean)
     }
 
     /// Whether this address is remembered or can be; those whose buckets are full again need not be.
@@ -149,5 +158,17 @@ mod tests {
         let address = |text: &str| text.parse::<IpAddr>().unwrap();
         let passed = (0..100).filter(|n| buckets.take(address(&format!("2001:db8::{n:x}")), 1_000)).count();
         assert_eq!((passed, buckets.take(address("2001:db8:0:1::"), 1_000)), (5, true));
+    }
+
+    #[test]
+    fn who_sends_much_and_proves_nothing_is_not_clean_until_it_rests() {
+        let mut buckets = Buckets::new(Limit { rate: 20, burst: 5 });
+        let source = IpAddr::from([192, 0, 2, 1]);
+        let clean: Vec<bool> = (0..5).map(|_| (buckets.is_clean(source, 1_000), buckets.take(source, 1_000)).0).collect();
+        assert_eq!(clean, [true, true, true, false, false]);
+        (0..3).for_each(|_| buckets.give_back(source));
+        assert!(buckets.is_clean(source, 1_000), "it has proved");
+        (0..3).for_each(|_| assert!(buckets.take(source, 1_000)));
+        assert!(!buckets.is_clean(source, 1_100) && buckets.is_clean(source, 1_150));
     }
 }

@@ -4,7 +4,7 @@
 use super::super::coalesce::{Candidate, Coalescer, lead};
 use super::counters::DropReason;
 use super::handshake;
-use super::inbox::Received;
+use super::inbox::{Rank, Received};
 use super::mac::{self, Marker};
 use super::message::{Message, parse, word};
 use super::peer::Peer;
@@ -250,12 +250,13 @@ fn admit(
     now: u64,
 ) -> Result<(), DropReason> {
     let awaited = |local| interface.held(local).ok_or(DropReason::UnknownSession);
+    let mut rank = Rank::First;
     match message {
         Message::Initiation(_) => {
             if !interface.marker.is_sealed(bytes) {
                 return Err(DropReason::BadMac);
             }
-            knock(shared, interface, source, bytes, now)?;
+            rank = knock(shared, interface, source, bytes, now)?;
         }
         // Whoever does not know one of our numbers, which are at random, has no business with that thread.
         Message::Response(response) => {
@@ -270,18 +271,19 @@ fn admit(
         Message::Data { .. } => {}
     }
     let received = Received { interface: interface.clone(), source, bytes: bytes.into() };
-    if shared.inbox.message(received) { Ok(()) } else { Err(DropReason::Overload) }
+    if shared.inbox.message(received, rank) { Ok(()) } else { Err(DropReason::Overload) }
 }
 
 /// Whether an initiation may be looked into, which is dear. Under load its sender must first show that it is where it says, and only then counts as
-/// one of those whose initiations are counted: there is no room for all the addresses that a flood may claim.
-fn knock(shared: &Shared, interface: &Interface, source: SocketAddr, bytes: &[u8], now: u64) -> Result<(), DropReason> {
+/// one of those whose initiations are counted: there is no room for all the addresses that a flood may claim. If it may: before or behind whom.
+fn knock(shared: &Shared, interface: &Interface, source: SocketAddr, bytes: &[u8], now: u64) -> Result<Rank, DropReason> {
     let mut buckets = shared.buckets.lock().unwrap_or_else(PoisonError::into_inner);
     if buckets.is_empty_for(source.ip(), now) {
         return Err(DropReason::RateLimited);
     }
-    if !shared.inbox.is_loaded() && buckets.has_room_for(source.ip(), now) {
-        return if buckets.take(source.ip(), now) { Ok(()) } else { Err(DropReason::RateLimited) };
+    let rank = if buckets.is_clean(source.ip(), now) { Rank::First } else { Rank::Later };
+    if !shared.inbox.is_loaded(rank) && buckets.has_room_for(source.ip(), now) {
+        return if buckets.take(source.ip(), now) { Ok(rank) } else { Err(DropReason::RateLimited) };
     }
     drop(buckets);
     let random = |room: &mut [u8]| getrandom::fill(room).is_ok();
@@ -289,7 +291,7 @@ fn knock(shared: &Shared, interface: &Interface, source: SocketAddr, bytes: &[u8
     let cookie = cookie.ok_or(DropReason::Overload)?;
     if Marker::proves(bytes, &cookie) {
         let passes = shared.buckets.lock().unwrap_or_else(PoisonError::into_inner).take(source.ip(), now);
-        return if passes { Ok(()) } else { Err(DropReason::RateLimited) };
+        return if passes { Ok(rank) } else { Err(DropReason::RateLimited) };
     }
     let mut nonce = [0; 24];
     if random(&mut nonce) {

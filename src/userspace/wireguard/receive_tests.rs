@@ -1,7 +1,7 @@
 use super::*;
 use crate::model::{PrivateKey, PublicKey};
 use crate::userspace::wireguard::event::Events;
-use crate::userspace::wireguard::inbox::Work;
+use crate::userspace::wireguard::inbox::{Rank, Work};
 use crate::userspace::wireguard::limit::Limit;
 use crate::userspace::wireguard::message::{DATA_HEADER_LEN, DATA_OVERHEAD, TAG_LEN};
 use crate::userspace::wireguard::noise::Keys;
@@ -196,7 +196,7 @@ fn under_load_only_who_is_where_it_says_is_counted() {
     let mut bench = bench();
     for n in 0..128 {
         let received = Received { interface: bench.interface.clone(), source: SOURCE.parse().unwrap(), bytes: Box::new([n]) };
-        assert!(bench.shared.inbox.message(received));
+        assert!(bench.shared.inbox.message(received, Rank::First));
     }
     let message = bench.forged(7);
     bench.receive(&[(message.repeat(9), 148, false)]);
