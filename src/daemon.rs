@@ -101,6 +101,9 @@ pub async fn run<R: Role>(mut role: R, place: Place, routes: impl Fn(Arc<Shared<
         // Calls in hand are answered first; whoever connects from now on is the next process's to answer.
         serving.finish().await;
         let mut role = shared.role.lock().await;
+        if heir.is_some() {
+            role.write_down().await;
+        }
         match heir {
             None => {
                 tracing::info!("stopping; what was set up goes on standing (--teardown removes it)");

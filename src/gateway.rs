@@ -189,8 +189,8 @@ impl Role for Node {
     }
 
     fn carry(&mut self) -> anyhow::Result<()> {
-        self.path.begin()?;
         self.find_sessions();
+        self.path.begin()?;
         // Whom a predecessor had let in is not to wait for a pass.
         self.sessions.orders().send(self.served());
         Ok(())
@@ -316,6 +316,10 @@ impl Role for Node {
         self.sessions.status().metrics(out);
         self.strangers.metrics(out);
         self.group.metrics(&self.config, out);
+    }
+
+    async fn write_down(&mut self) {
+        self.strangers.write_down().await;
     }
 
     fn descriptors(&self) -> anyhow::Result<BTreeMap<String, OwnedFd>> {

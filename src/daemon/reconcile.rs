@@ -59,6 +59,11 @@ pub trait Role: Send + 'static {
     /// Figures beyond the common ones.
     fn metrics(&self, out: &mut crate::metrics::Page);
 
+    /// A successor is about to read what is on disk.
+    fn write_down(&mut self) -> impl Future<Output = ()> + Send {
+        std::future::ready(())
+    }
+
     /// What a successor needs to carry on without a gap, by name.
     fn descriptors(&self) -> anyhow::Result<BTreeMap<String, OwnedFd>>;
 

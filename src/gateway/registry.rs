@@ -181,12 +181,25 @@ impl Registry {
         answer
     }
 
+    /// What was known of a key when somebody last looked it up, at once.
+    pub fn recall(&self, of: &TenantShard, key: &PublicKey) -> Option<Arc<Registered>> {
+        let known = lock(&self.0.cache).recall(key, now())?;
+        if let (Answer::Found(registered), _) = self.0.admits(of, &known) { Some(registered) } else { None }
+    }
+
     /// What becomes different from now on, as the directory tells it: within a second if it can be reached. Who listens must take what comes;
     /// if it has not for 10 s, it is told `All` later.
     pub fn changes(&self) -> mpsc::Receiver<Changed> {
         let (to, from) = mpsc::channel(QUEUE);
         lock(&self.0.listeners).push(follow::Listener::new(to));
         from
+    }
+
+    /// Writes down what is known.
+    pub async fn write_down(&self) {
+        if let Err(error) = self.0.save().await {
+            tracing::error!("cannot write {}: {error:#}", self.0.file.display());
+        }
     }
 
     /// Writes down what is known, and ends.

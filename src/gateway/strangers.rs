@@ -64,11 +64,21 @@ impl Strangers {
         Ok((Self { running: Some((registry, jit)), left: Left::new(), until }, Some((door, news))))
     }
 
-    /// A peer that nobody has configured stands already, or has a session. Who it is, the directory says in time.
-    pub fn found(&mut self, of: &TenantShard, key: PublicKey, allowed: Vec<IpNet>, endpoint: Option<SocketAddr>, stamp: Tai64n) {
-        let (Some(_), Some(endpoint), Ok(host)) = (&self.running, endpoint, "unknown".parse()) else { return };
-        let adopted = Adopted { endpoint, registered: Arc::new(Registered { host, allowed }), heard: Instant::now() };
+    /// A peer that nobody has configured stands already, or has a session. Who it is, as far as that is known; the directory is asked in time.
+    pub fn found(
+        &mut self,
+        of: &TenantShard,
+        key: PublicKey,
+        allowed: Vec<IpNet>,
+        endpoint: Option<SocketAddr>,
+        stamp: Tai64n,
+    ) -> Option<Arc<Registered>> {
+        let (registry, endpoint) = (&self.running.as_ref()?.0, endpoint?);
+        let unknown = || Some(Arc::new(Registered { host: "unknown".parse().ok()?, allowed }));
+        let registered = registry.recall(of, &key).or_else(unknown)?;
+        let adopted = Adopted { endpoint, registered: registered.clone(), heard: Instant::now() };
         self.left.entry(of.clone()).or_default().push((key, adopted, stamp));
+        Some(registered)
     }
 
     /// For whoever passes knocks on.
@@ -94,6 +104,13 @@ impl Strangers {
     pub fn reload(&self, config: &Gateway, keys: &BTreeMap<TenantShard, PrivateKey>) {
         if let Some((registry, _)) = &self.running {
             registry.reload(config, keys);
+        }
+    }
+
+    /// For a process that goes on with those who were let in.
+    pub async fn write_down(&self) {
+        if let Some((registry, _)) = &self.running {
+            registry.write_down().await;
         }
     }
 

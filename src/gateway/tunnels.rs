@@ -97,11 +97,16 @@ impl Node {
 
     /// Sessions of such peers, which a process before this one has left to ours.
     pub(super) fn find_sessions(&mut self) {
-        let Path::Wireguard(path) = &self.path else { return };
         let shards = self.shards_by_interface();
+        let Path::Wireguard(path) = &mut self.path else { return };
+        path.inherit();
         for left in path.left_behind().into_iter().filter(|left| !self.peers.has_key(&left.key)) {
-            if let Some(of) = shards.get(&left.interface) {
-                self.strangers.found(of, left.key, Vec::new(), left.endpoint, left.heard);
+            let Some(of) = shards.get(&left.interface) else { continue };
+            let Some(registered) = self.strangers.found(of, left.key, Vec::new(), left.endpoint, left.heard) else { continue };
+            if !registered.allowed.is_empty()
+                && let Err(error) = path.resume(&left, &registered.allowed)
+            {
+                tracing::warn!("{of}: the session of {} cannot go on: {error:#}", left.key);
             }
         }
     }

@@ -54,15 +54,20 @@ impl Path {
         Ok(path)
     }
 
-    /// The predecessor has stopped: goes on with its sessions, and with its packets.
-    pub fn begin(&mut self) -> anyhow::Result<()> {
+    /// The predecessor has stopped: takes its sessions over. Whoever has them and is not known yet can be set until [`Path::begin`] without a packet lost.
+    pub fn inherit(&mut self) {
         let will = self.inherited.take();
-        let mut device = self.device.write().unwrap_or_else(PoisonError::into_inner);
-        match will.map(|will| device.inherit(will)) {
+        match will.map(|will| read(&self.device).inherit(will)) {
             Some(Ok(true)) => self.remembered.forget_former(),
             Some(Err(error)) => tracing::warn!("{:#}", anyhow::Error::from(error)),
             Some(Ok(false)) | None => {}
         }
+    }
+
+    /// Goes on with the predecessor's sessions, and with its packets.
+    pub fn begin(&mut self) -> anyhow::Result<()> {
+        self.inherit();
+        let mut device = self.device.write().unwrap_or_else(PoisonError::into_inner);
         self.begun = true;
         self.told.iter().for_each(|(name, told)| self.remembered.call(&device, name, &told.peers));
         Ok(device.carry()?)
@@ -71,6 +76,13 @@ impl Path {
     /// Peers with sessions of a predecessor that nobody has set here.
     pub fn left_behind(&self) -> Vec<LeftBehind> {
         read(&self.device).left_behind()
+    }
+
+    /// One of them may go on, with these prefixes. It is nobody whom [`Path::carry`] is told of.
+    pub fn resume(&self, left: &LeftBehind, allowed: &[IpNet]) -> anyhow::Result<()> {
+        let (endpoint, heard) = (left.endpoint, left.heard);
+        let peer = PeerConfig { endpoint, allowed: allowed.to_vec(), keepalive: None, heard };
+        Ok(read(&self.device).set_peer(&left.interface, left.key, &peer)?)
     }
 
     /// The device, for whoever follows its peers as they come and go, and what happens to them: told once.

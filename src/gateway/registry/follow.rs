@@ -247,7 +247,7 @@ impl Inner {
         }
     }
 
-    async fn save(&self) -> anyhow::Result<()> {
+    pub(super) async fn save(&self) -> anyhow::Result<()> {
         let stored = {
             let mut cache = lock(&self.cache);
             if !cache.changed {

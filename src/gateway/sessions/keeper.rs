@@ -168,8 +168,9 @@ impl Keeper {
             remotes.entry(*key).or_insert_with(|| Remote { allowed: allowed.clone(), ..Remote::default() });
         }
         let remotes: Vec<(PublicKey, Remote)> = remotes.into_iter().collect();
+        let left = self.left.remove(of).unwrap_or_default();
         if let Some(door) = &self.door {
-            introduce(door, &shard.served, &states, shard.own, self.left.remove(of).unwrap_or_default());
+            introduce(door, &shard.served, &states, shard.own, left);
         }
         if let Err(error) = self.tunnels.set_peers(&interface, &remotes).await {
             tracing::error!("{of}: not all peers could be set: {error:#}");
