@@ -234,6 +234,7 @@ impl Keeper {
             };
             let Some(of) = self.find(|shard| shard.interface == interface).filter(|of| self.here.contains(of)) else { continue };
             self.awake(&of, key);
+            self.learn(&of, key, stamp);
             if let Some(shard) = self.shards.get_mut(&of) {
                 records.entry(of).or_default().push(shard.heard(now, key, endpoint, stamp));
             }
@@ -277,6 +278,13 @@ impl Keeper {
         if shard.is_member(&key) {
             let (slot, at) = (shard.served.slot, Instant::now());
             self.order(jit::Order::Seen { slot, key, at });
+        }
+    }
+
+    /// A stamp that the device has taken by itself: when the peer has gone again, a recording of it must be as worthless as the first one's.
+    fn learn(&self, of: &TenantShard, key: PublicKey, stamp: Tai64n) {
+        if let Some(shard) = self.shards.get(of).filter(|shard| stamp != Tai64n::NEVER && shard.is_member(&key)) {
+            self.order(jit::Order::Learn { slot: shard.served.slot, stamps: vec![(key, stamp)] });
         }
     }
 
