@@ -56,7 +56,7 @@ pub enum Order {
     },
     /// Who is to be told of what becomes of peers.
     Tell(sync::Orders),
-    /// What another node has told of a shard that is about to come here.
+    /// What another node has told of a shard that is about to come here, or has just come.
     Known {
         of: TenantShard,
         peers: Vec<PeerState>,

@@ -103,7 +103,13 @@ impl Keeper {
         match order {
             Order::Serve { shards, here, left } => self.serve(shards, &here, left).await,
             Order::Tell(orders) => self.tell = Some(orders),
-            Order::Known { of, peers } => drop(self.known.insert(of, peers)),
+            Order::Known { of, peers } => {
+                self.known.insert(of.clone(), peers);
+                // Addresses do not wait for long for what is known.
+                if self.here.contains(&of) {
+                    self.take(&of).await;
+                }
+            }
             Order::Taken(of) => {
                 self.here.insert(of.clone());
                 self.take(&of).await;
