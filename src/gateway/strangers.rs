@@ -20,7 +20,7 @@ use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 
 /// Those whom a process before this one had let in are looked after by then.
-const SETTLED: Duration = Duration::from_secs(30);
+pub const SETTLED: Duration = Duration::from_secs(30);
 
 /// Nothing, where there is no directory.
 #[derive(Debug, Default)]
@@ -92,6 +92,8 @@ impl Strangers {
         if self.until.is_some_and(|until| Instant::now() >= until) {
             self.left.clear();
         }
+        // Those of a shard that has been taken are on the board, as long as they are let in.
+        self.left.retain(|of, _| !all.contains_key(of));
         for (of, left) in &self.left {
             let peers = Arc::make_mut(all.entry(of.clone()).or_default());
             for (key, adopted, _) in left {

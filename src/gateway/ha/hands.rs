@@ -15,7 +15,7 @@ use crate::plan::{ANSWERS, LIVE};
 use crate::proto::vrrp::{State, Warning, Why};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::os::fd::AsFd;
 use std::sync::Arc;
@@ -160,8 +160,16 @@ impl Hands {
                 }
             }
             self.renew(&leases);
-            let coming: Vec<&TenantShard> =
-                deeds.iter().filter_map(|deed| if let Deed::Take { of, .. } = deed { Some(of) } else { None }).collect();
+            // One that goes and comes back in between is the other's for a moment: its connections are taken over when it comes.
+            let (mut coming, mut going, mut back) = (Vec::new(), BTreeSet::new(), BTreeSet::new());
+            for deed in &deeds {
+                match deed {
+                    Deed::Release { of, .. } => _ = going.insert(of.clone()),
+                    Deed::Take { of, .. } if going.contains(of) => _ = back.insert(of.clone()),
+                    Deed::Take { of, .. } => coming.push(of),
+                    _ => {}
+                }
+            }
             self.sync.promote(&coming, TAIL);
             let count = deeds.iter().filter(|deed| !matches!(deed, Deed::Renew)).count() as u64;
             for deed in deeds {
@@ -169,6 +177,10 @@ impl Hands {
                     Deed::Stop => return,
                     Deed::Lease { of, until } if leases.get(&of) != Some(&until) => self.renew(&[(of, until)].into()),
                     Deed::Lease { .. } => {}
+                    Deed::Take { of, until } if back.contains(&of) => {
+                        self.sync.promote(&[&of], TAIL);
+                        self.take(&of, until);
+                    }
                     deed => self.carry_out(deed),
                 }
             }

@@ -6,8 +6,8 @@ use super::tunnels::{Remote, Tunnels};
 use super::{Order, Served};
 use crate::gateway::ha::sync;
 use crate::gateway::jit::{self, Adopted, Door, Knock};
-use crate::gateway::strangers::Left;
-use crate::model::{IfName, PublicKey, Slot, TenantShard};
+use crate::gateway::strangers::{Left, SETTLED};
+use crate::model::{PublicKey, Slot, TenantShard};
 use crate::proto::jit::Registered;
 use crate::proto::wake::{Call, Wake};
 use crate::userspace::wireguard::Event;
@@ -128,13 +128,16 @@ impl Keeper {
             let of = served.of.clone();
             let shard = match old.remove(&of) {
                 Some(mut former) if former.is_of(&served) => {
-                    let gone = former.served.peers.keys().filter(|key| !served.peers.contains_key(key));
-                    let gone = gone.map(|key| PeerRecord::Gone(*key)).collect();
-                    self.tell(&of, gone);
-                    former.served = served;
+                    let gone = former.change(served);
+                    gone.iter().for_each(|key| _ = self.wake.awake(&(of.clone(), *key)));
+                    self.tell(&of, gone.into_iter().map(PeerRecord::Gone).collect());
                     former
                 }
-                _ => {
+                former => {
+                    if let Some(former) = former {
+                        // Under another key nobody has a session.
+                        self.order(jit::Order::Release { slot: former.served.slot });
+                    }
                     if here.contains(&of) || !served.shared {
                         self.here.insert(of.clone());
                     }
@@ -144,13 +147,13 @@ impl Keeper {
             };
             self.shards.insert(of, shard);
         }
-        for of in taken {
-            self.take(&of).await;
-        }
-        for (of, shard) in old.iter().filter(|(of, _)| !self.shards.contains_key(of)) {
+        for (of, shard) in &old {
             self.order(jit::Order::Release { slot: shard.served.slot });
             self.here.remove(of);
             self.known.remove(of);
+        }
+        for of in taken {
+            self.take(&of).await;
         }
     }
 
@@ -174,20 +177,27 @@ impl Keeper {
             remotes.entry(*key).or_insert_with(|| Remote { allowed: allowed.clone(), ..Remote::default() });
         }
         let remotes: Vec<(PublicKey, Remote)> = remotes.into_iter().collect();
-        let left = self.left.remove(of).unwrap_or_default();
+        let (now, left) = (Instant::now(), self.left.remove(of).unwrap_or_default());
+        // Whoever was let in by the process before is told of as if it had been now; of those who are not known yet there will be news.
+        let mut records = Vec::new();
+        for (key, adopted, stamp) in left.iter().filter(|(_, adopted, _)| !adopted.registered.allowed.is_empty()) {
+            shard.admitted(now, *key, Some(adopted.endpoint), &adopted.registered);
+            records.push(shard.stamped(now, *key, *stamp));
+        }
         if let Some(door) = &self.door {
-            introduce(door, &shard.served, &states, shard.own, left);
+            introduce(door, now, shard, &states, left);
         }
         if let Err(error) = self.tunnels.set_peers(&interface, &remotes).await {
             tracing::error!("{of}: not all peers could be set: {error:#}");
         }
-        states.iter().filter(|state| state.endpoint.is_some() && state.member.is_some()).for_each(|state| shard.adopt(state));
+        states.iter().for_each(|state| shard.adopt(state));
         shard.called = remotes.into_iter().filter(|(_, remote)| remote.endpoint.is_some()).collect();
         let called = states.iter().filter(|state| shard.called.contains_key(&state.key));
         self.wake.add(called.map(|state| ((of.clone(), state.key), state.idle)));
         if !shard.called.is_empty() {
             tracing::info!("{of}: calling {} peers", shard.called.len());
         }
+        self.tell(of, records);
     }
 
     /// A shard is another node's: nothing of it speaks here any more.
@@ -202,10 +212,10 @@ impl Keeper {
         if let Some(door) = &self.door {
             door.order(jit::Order::Release { slot: shard.served.slot });
         }
-        for key in shard.release() {
-            if let Err(error) = self.tunnels.remove_peer(&shard.interface, &key).await {
-                tracing::warn!("{of}: peer {key} could not be removed: {error:#}");
-            }
+        shard.release();
+        // Whoever is there and not configured, whether it was heard of or not.
+        if let Err(error) = self.tunnels.remove_others(&shard.interface, &shard.served.peers).await {
+            tracing::warn!("{of}: not all peers could be removed: {error:#}");
         }
     }
 
@@ -230,7 +240,8 @@ impl Keeper {
         for event in events {
             let (interface, key, endpoint, stamp) = match event {
                 Event::Handshake { interface, key, endpoint, heard } => (interface, key, endpoint, heard),
-                Event::Roamed { interface, key, endpoint } => (interface, key, endpoint, Tai64n::NEVER),
+                // Seen by whoever looks, once a second: a host may roam with every packet.
+                Event::Roamed { .. } => continue,
                 Event::UnknownInitiation { interface, source, key, stamp, bytes } => {
                     if let Some(door) = &self.door {
                         door.knock(Knock { interface, source, key, stamp, bytes });
@@ -309,14 +320,17 @@ impl Keeper {
                     for (key, news) in peers {
                         let Look { agreed, record } = shard.looked_at(now, key, news);
                         if record.is_some() && (!agreed || !self.tunnels.tells()) {
-                            heard.push(key);
+                            heard.push((key, news.heard));
                         }
                         records.extend(record);
                     }
                 }
                 Err(error) => tracing::debug!("{of}: peers cannot be looked at: {error:#}"),
             }
-            heard.into_iter().for_each(|key| self.awake(&of, key));
+            for (key, stamp) in heard {
+                self.awake(&of, key);
+                self.learn(&of, key, stamp);
+            }
             self.tell(&of, records);
         }
     }
@@ -348,21 +362,26 @@ impl Keeper {
     }
 }
 
-/// Whoever knocks at this shard may be let in here from now on; what the node before knew counts.
-fn introduce(door: &Door, served: &Served, states: &[PeerState], own: PublicKey, left: Vec<(PublicKey, Adopted, Tai64n)>) {
-    let (slot, interface) = (served.slot, IfName::tunnel(served.slot));
-    door.order(jit::Order::Serve { of: served.of.clone(), slot, interface, key: served.key.clone(), port: served.port });
-    let stamps = states.iter().filter(|state| state.key != own).map(|state| (state.key, state.stamp));
+/// Whoever knocks at this shard may be let in here from now on; what the node before knew counts, and what the process before did unless that is older.
+fn introduce(door: &Door, now: Instant, shard: &Shard, states: &[PeerState], left: Vec<(PublicKey, Adopted, Tai64n)>) {
+    let served = &shard.served;
+    let (of, slot, interface, port) = (served.of.clone(), served.slot, shard.interface.clone(), served.port);
+    door.order(jit::Order::Serve { of, slot, interface, key: served.key.clone(), port });
+    let stamps = states.iter().filter(|state| state.key != shard.own).map(|state| (state.key, state.stamp));
     let stamps = stamps.chain(left.iter().map(|(key, _, stamp)| (*key, *stamp))).collect();
     door.order(jit::Order::Learn { slot, stamps });
-    let now = Instant::now();
     let adopted = |state: &PeerState| {
         let (endpoint, member) = (state.endpoint?, state.member.clone()?);
         let registered = Arc::new(Registered { host: member.host, allowed: member.allowed });
         Some((state.key, Adopted { endpoint, registered, heard: now.checked_sub(state.idle).unwrap_or(now) }))
     };
-    let left = left.into_iter().map(|(key, adopted, _)| (key, adopted));
-    door.order(jit::Order::Adopt { slot, peers: states.iter().filter_map(adopted).chain(left).collect() });
+    let mut peers: BTreeMap<PublicKey, Adopted> = BTreeMap::new();
+    let recent = |adopted: &Adopted| now.saturating_duration_since(adopted.heard) < SETTLED;
+    peers.extend(left.into_iter().filter(|(_, adopted, _)| recent(adopted)).map(|(key, adopted, _)| (key, adopted)));
+    peers.extend(states.iter().filter_map(adopted));
+    // Whom the configuration names is nobody's to let in or to remove.
+    peers.retain(|key, _| !served.peers.contains_key(key));
+    door.order(jit::Order::Adopt { slot, peers: peers.into_iter().collect() });
 }
 
 /// Waits for events, and takes those that are there.

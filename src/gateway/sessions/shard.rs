@@ -59,8 +59,24 @@ impl Shard {
         self.served.peers.get(&state.key).cloned().or_else(member)
     }
 
-    /// One that was let in on the node before.
+    /// The configuration names others, or gives them other prefixes. Those that it names no more.
+    pub fn change(&mut self, served: Served) -> Vec<PublicKey> {
+        let former = std::mem::replace(&mut self.served, served);
+        let gone: Vec<PublicKey> = former.peers.into_keys().filter(|key| !self.served.peers.contains_key(key)).collect();
+        gone.iter().for_each(|key| _ = self.called.remove(key));
+        for (key, remote) in &mut self.called {
+            if let Some(allowed) = self.served.peers.get(key) {
+                remote.allowed.clone_from(allowed);
+            }
+        }
+        gone
+    }
+
+    /// One that was let in on the node before, if it was and nobody has configured it meanwhile.
     pub fn adopt(&mut self, state: &PeerState) {
+        if state.endpoint.is_none() || state.member.is_none() || self.served.peers.contains_key(&state.key) {
+            return;
+        }
         self.peers.insert(state.key, Peer { endpoint: state.endpoint, member: state.member.clone(), ..Peer::default() });
     }
 
@@ -97,7 +113,7 @@ impl Shard {
     /// What somebody who looks at a peer finds: whether it is news, and whether it was heard since it was last looked at.
     pub fn looked_at(&mut self, now: Instant, key: PublicKey, news: News) -> Look {
         let peer = self.peers.entry(key).or_default();
-        let agreed = peer.told.is_none_or(|(told, _)| (told.endpoint, told.agreed) != (news.endpoint, news.agreed));
+        let agreed = peer.told.is_none_or(|(told, _)| (told.endpoint, told.agreed, told.heard) != (news.endpoint, news.agreed, news.heard));
         if news.received > peer.told.map_or(0, |(told, _)| told.received) {
             peer.active = Some(now);
         }
@@ -105,14 +121,14 @@ impl Shard {
         if agreed || active {
             peer.told = Some((news, now));
         }
-        let record = news.endpoint.filter(|_| agreed || active).map(|at| self.heard(now, key, at, Tai64n::NEVER));
+        let record = news.endpoint.filter(|_| agreed || active).map(|at| self.heard(now, key, at, news.heard));
         Look { agreed, record }
     }
 
-    /// The shard is another node's. Those that are to be taken from the interface, as nobody has configured them.
-    pub fn release(&mut self) -> Vec<PublicKey> {
+    /// The shard is another node's.
+    pub fn release(&mut self) {
         self.called.clear();
-        self.peers.drain().filter(|(_, peer)| peer.member.is_some()).map(|(key, _)| key).collect()
+        self.peers.clear();
     }
 
     pub fn is_member(&self, key: &PublicKey) -> bool {

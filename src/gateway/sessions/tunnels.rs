@@ -8,6 +8,7 @@ use crate::userspace::wireguard::message::Initiation;
 use crate::userspace::wireguard::{Device, PeerConfig, PeerStatus};
 use crate::wire::wireguard::Tai64n;
 use ipnet::IpNet;
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, RwLock};
 use std::time::SystemTime;
@@ -42,6 +43,8 @@ pub struct News {
     pub agreed: Option<SystemTime>,
     /// Bytes that came from it.
     pub received: u64,
+    /// The latest stamp that it has used. The kernel keeps its own.
+    pub heard: Tai64n,
 }
 
 impl Tunnels {
@@ -79,12 +82,18 @@ impl Tunnels {
         match self {
             Self::Userspace(device) => {
                 let peers = read(device).peers(interface)?.into_iter().filter(|peer| peer.last_handshake.is_some());
-                let news = |peer: PeerStatus| (peer.key, News { endpoint: peer.endpoint, agreed: None, received: peer.received_bytes });
+                let news = |peer: PeerStatus| {
+                    (peer.key, News { endpoint: peer.endpoint, agreed: None, received: peer.received_bytes, heard: peer.heard })
+                };
                 Ok(peers.map(news).collect())
             }
             Self::Kernel(kernel) => {
                 let peers = kernel.wireguard_peers(interface)?.into_iter().filter(|seen| seen.agreed.is_some());
-                Ok(peers.map(|seen| (seen.key, News { endpoint: seen.endpoint, agreed: seen.agreed, received: seen.received })).collect())
+                Ok(peers
+                    .map(|seen| {
+                        (seen.key, News { endpoint: seen.endpoint, agreed: seen.agreed, received: seen.received, heard: Tai64n::NEVER })
+                    })
+                    .collect())
             }
         }
     }
@@ -119,6 +128,24 @@ impl Tunnels {
         match self {
             Self::Userspace(device) => Ok(read(device).remove_peer(interface, key).map(drop)?),
             Self::Kernel(kernel) => apply(kernel, &[Step::RemovePeer(interface.clone(), *key)]).await,
+        }
+    }
+
+    /// Removes all peers but these.
+    pub async fn remove_others(&self, interface: &IfName, stay: &BTreeMap<PublicKey, Vec<IpNet>>) -> anyhow::Result<()> {
+        match self {
+            Self::Userspace(device) => {
+                let device = read(device);
+                for peer in device.peers(interface)?.into_iter().filter(|peer| !stay.contains_key(&peer.key)) {
+                    device.remove_peer(interface, &peer.key)?;
+                }
+                Ok(())
+            }
+            Self::Kernel(kernel) => {
+                let all = kernel.wireguard_peers(interface)?.into_iter().map(|peer| peer.key);
+                let gone = all.filter(|key| !stay.contains_key(key)).map(|key| Step::RemovePeer(interface.clone(), key));
+                apply(kernel, &gone.collect::<Vec<_>>()).await
+            }
         }
     }
 

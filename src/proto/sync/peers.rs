@@ -31,11 +31,6 @@ struct Known {
 }
 
 impl Known {
-    /// When it was heard last, as far as the clock goes back.
-    fn heard(&self) -> Option<Instant> {
-        self.at.checked_sub(self.state.idle)
-    }
-
     fn as_of(&self, now: Instant) -> PeerState {
         let idle = self.state.idle + now.saturating_duration_since(self.at);
         PeerState { idle: Duration::from_secs(idle.as_secs()), ..self.state.clone() }
@@ -91,7 +86,7 @@ impl Peers {
     pub fn end(&mut self) {
         if std::mem::take(&mut self.listing) {
             for known in self.all.values_mut().filter(|known| known.seen != self.list) {
-                known.state = stamp_of(known.state.key, known.state.stamp);
+                known.state = PeerState { idle: known.state.idle, ..stamp_of(known.state.key, known.state.stamp) };
             }
         }
     }
@@ -101,6 +96,18 @@ impl Peers {
         self.listing = false;
     }
 
+    /// What others have been told is stale; stamps that are used up are used up all the same.
+    pub fn adopt_stamps(&mut self, other: &Self) {
+        for (key, theirs) in &other.all {
+            let (stamp, room) = (theirs.state.stamp, self.all.len() < MOST);
+            match self.all.get_mut(key) {
+                Some(ours) => ours.state.stamp = ours.state.stamp.max(stamp),
+                None if room => drop(self.all.insert(*key, Known { state: stamp_of(*key, stamp), at: theirs.at, seen: self.list })),
+                None => self.crowded_out += 1,
+            }
+        }
+    }
+
     /// What others have been told and we have not, or later than we.
     pub fn adopt_from(&mut self, other: &Self) {
         for (key, theirs) in &other.all {
@@ -108,7 +115,7 @@ impl Peers {
             match self.all.get_mut(key) {
                 Some(ours) => {
                     let stamp = ours.state.stamp.max(theirs.state.stamp);
-                    if theirs.state.endpoint.is_some() && (ours.state.endpoint.is_none() || theirs.heard() > ours.heard()) {
+                    if theirs.state.endpoint.is_some() && (ours.state.endpoint.is_none() || theirs.at > ours.at) {
                         *ours = Known { seen: ours.seen, ..theirs.clone() };
                     }
                     ours.state.stamp = stamp;
@@ -161,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn of_two_who_know_a_peer_the_one_who_heard_it_last_is_believed() {
+    fn of_two_who_know_a_peer_the_one_who_was_told_last_is_believed() {
         let (begin, later) = (Instant::now(), Instant::now() + Duration::from_secs(5));
         let (mut ours, mut theirs) = (Peers::default(), Peers::default());
         ours.told(begin, state(1, 9, HERE));
@@ -176,5 +183,17 @@ mod tests {
         all.sort_by_key(|state| state.key);
         assert_eq!(all, [state(1, 9, THERE), state(2, 9, HERE), state(3, 5, THERE), state(4, 1, THERE)]);
         assert_eq!(ours.get(later, &all[3].key).unwrap().idle, Duration::from_secs(5));
+    }
+
+    #[test]
+    fn of_what_is_stale_the_stamps_alone_are_taken_over() {
+        let (mut ours, mut theirs, now) = (Peers::default(), Peers::default(), Instant::now());
+        ours.told(now, state(1, 5, HERE));
+        theirs.told(now, state(1, 9, THERE));
+        theirs.told(now, state(2, 7, THERE));
+        ours.adopt_stamps(&theirs);
+        let mut all: Vec<_> = ours.states(now).collect();
+        all.sort_by_key(|state| state.key);
+        assert_eq!(all, [state(1, 9, HERE), state(2, 7, None)]);
     }
 }

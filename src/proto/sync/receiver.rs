@@ -190,12 +190,13 @@ impl Receiver {
     pub fn supersede(&mut self, other: &mut Self) {
         let effects = &mut self.effects;
         self.counters.swept += self.copies.supersede(&mut other.copies, &mut |step| effects.push_back(ReceiverEffect::Apply(step)));
+        self.peers.adopt_stamps(&std::mem::take(&mut other.peers));
         other.session = None;
     }
 
     /// Whether there is anything to supersede.
     pub fn is_empty(&self) -> bool {
-        self.copies.is_empty()
+        self.copies.is_empty() && self.peers.is_empty()
     }
 
     /// The kernel has refused a flow. It is given to it again with the next list; if it is `missed`, and not merely odd, nothing is
@@ -404,6 +405,7 @@ impl Receiver {
                 Err(_) => {
                     counters.unreadable += 1;
                     copies.complete = false;
+                    peers.break_off();
                 }
             }
         }
