@@ -20,6 +20,7 @@ mod namespace;
 mod neighbour;
 mod netlink;
 mod nft;
+mod packet;
 mod route;
 mod rule;
 mod store;

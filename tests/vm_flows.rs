@@ -4,7 +4,7 @@ mod vm_support;
 
 use portway::config::Backend;
 use portway::lab::topology::{Container, Wiring};
-use portway::lab::{ETHERTYPE_IPV4, Lab, Topology, checksum, gre, ipv4, poll_until, tcp};
+use portway::lab::{ETHERTYPE_IPV4, Lab, Topology, checksum, gre, ipv4, tcp};
 use socket2::{Domain, Protocol, Socket, Type};
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpListener, TcpStream};
@@ -12,7 +12,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
-use vm_support::inside;
+use vm_support::{PATIENCE, inside, sh, wait};
 
 const PORTWAY: &str = env!("CARGO_BIN_EXE_portway");
 const GATEWAY: &str = "gw-acme";
@@ -25,8 +25,6 @@ const HOST_OUTER: Ipv4Addr = Ipv4Addr::new(10, 9, 0, 101);
 /// What `host-1` is called in its tunnel, and the tunnel's key.
 const INNER: Ipv4Addr = Ipv4Addr::new(10, 64, 0, 101);
 const KEY: u32 = 7;
-/// An emulated machine takes its time.
-const PATIENCE: Duration = Duration::from_secs(60);
 /// How long what must not come is waited for.
 const SILENCE: Duration = Duration::from_secs(3);
 const COPIES: u64 = 5;
@@ -42,20 +40,6 @@ fn lab() -> Lab {
     lab.start_daemons(Path::new(PORTWAY), Backend::Kernel).unwrap();
     lab.attach_all().unwrap();
     lab
-}
-
-fn sh(lab: &Lab, node: &str, script: &str) -> String {
-    let output = lab.node(node).unwrap().command("sh").args(["-ec", script]).output().unwrap();
-    assert!(output.status.success(), "in {node}: {script}: {}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8(output.stdout).unwrap()
-}
-
-fn wait(what: &str, mut done: impl FnMut() -> bool) {
-    poll_until(what, PATIENCE, || {
-        std::thread::sleep(Duration::from_millis(50));
-        Ok(done())
-    })
-    .unwrap();
 }
 
 /// The entry of the connection, as `conntrack` tells it.

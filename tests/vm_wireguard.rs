@@ -4,33 +4,16 @@ mod vm_support;
 
 use portway::config::{Backend, TunnelKind};
 use portway::lab::topology::Wiring;
-use portway::lab::{Lab, Topology, poll_until};
+use portway::lab::{Lab, Topology};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
-use vm_support::inside;
+use vm_support::{inside, sh, wait};
 
 const GATEWAY: &str = "gw-acme";
 const HOST: &str = "host-1";
 const FUNCTION: &str = "fn-1a";
 /// What a function asks for, and nobody on the way may read.
 const SECRET: &str = "for-the-tenants-eyes-only";
-/// An emulated machine takes its time.
-const PATIENCE: Duration = Duration::from_secs(60);
-
-fn sh(lab: &Lab, node: &str, script: &str) -> String {
-    let output = lab.node(node).unwrap().command("sh").args(["-ec", script]).output().unwrap();
-    assert!(output.status.success(), "in {node}: {script}: {}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8(output.stdout).unwrap()
-}
-
-fn wait(what: &str, mut done: impl FnMut() -> bool) {
-    poll_until(what, PATIENCE, || {
-        std::thread::sleep(Duration::from_millis(50));
-        Ok(done())
-    })
-    .unwrap();
-}
 
 /// All IPv4 packets at an interface of the gateway, whole.
 struct Capture {

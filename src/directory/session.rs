@@ -27,6 +27,8 @@ pub struct Standing {
     pub error: Option<String>,
     /// The last answer of a directory, whatever it said.
     pub heard: Option<Instant>,
+    /// Why what changes is not followed, if so.
+    pub failed: Option<String>,
 }
 
 impl Session {
@@ -105,6 +107,22 @@ impl Session {
             return Err(unusable("it does not hold one token: write what `portway directory token add` printed".into()));
         }
         Ok(Zeroizing::new(text.to_owned()))
+    }
+
+    /// What changes is not followed any more. Told once for each reason; `meanwhile`: what goes on.
+    pub fn cut_off(&self, error: &ClientError, meanwhile: &str) {
+        let error = told(error);
+        let mut standing = self.standing.lock().unwrap_or_else(PoisonError::into_inner);
+        if standing.failed.replace(error.clone()).as_ref() != Some(&error) {
+            tracing::error!("the directory is of no help, {meanwhile} goes on: {error}");
+        }
+    }
+
+    /// It is followed, as before or again.
+    pub fn follows(&self) {
+        if self.standing.lock().unwrap_or_else(PoisonError::into_inner).failed.take().is_some() {
+            tracing::info!("the directory answers again");
+        }
     }
 
     fn note<T>(&self, result: &Result<T, ClientError>) {

@@ -71,8 +71,6 @@ struct Inner {
     shards: Mutex<Shards>,
     /// Of each shard that this gateway has to tell of, how far that is.
     announced: Mutex<BTreeMap<TenantShard, Announced>>,
-    /// Why the watch does not go on, if so.
-    failed: Mutex<Option<String>>,
     /// The shards are others, and are to be told.
     tell: Notify,
     /// Something is to be written.
@@ -126,7 +124,6 @@ impl Registry {
             figures: Figures::default(),
             shards: Mutex::new(Shards::of(config, keys)),
             announced: Mutex::default(),
-            failed: Mutex::default(),
             tell: Notify::new(),
             dirty: Notify::new(),
             listeners: Mutex::default(),
@@ -219,7 +216,7 @@ impl Registry {
         };
         let shards = lock(&inner.announced);
         json!({
-            "url": inner.session.at().url.as_str(), "reachable": standing.reachable, "error": standing.error, "failed": *lock(&inner.failed),
+            "url": inner.session.at().url.as_str(), "reachable": standing.reachable, "error": standing.error, "failed": standing.failed,
             "heard_s": standing.heard.map(|at| at.elapsed().as_secs_f64()),
             "look_ups": inner.figures.status(),
             "revision": watched.map(|watched| watched.revision), "watched_s": watched.map(|watched| now.saturating_sub(watched.until)),

@@ -33,8 +33,6 @@ struct Shared {
     latest: Mutex<Option<Arc<Membership>>>,
     /// How often that became different.
     changes: AtomicU64,
-    /// Why the watch does not go on, if so.
-    failed: Mutex<Option<String>>,
     /// A pass is wanted.
     again: Arc<Notify>,
 }
@@ -46,14 +44,7 @@ impl Members {
             tracing::warn!("what the directory said before the start is not known any more: {error:#}");
             None
         });
-        let shared = Shared {
-            node,
-            session: Session::new(at),
-            latest: Mutex::new(known.map(Arc::new)),
-            changes: AtomicU64::new(0),
-            failed: Mutex::default(),
-            again,
-        };
+        let shared = Shared { node, session: Session::new(at), latest: Mutex::new(known.map(Arc::new)), changes: AtomicU64::new(0), again };
         Self { shared: Arc::new(shared), task: None }
     }
 
@@ -96,7 +87,7 @@ impl Members {
     pub fn status(&self) -> serde_json::Value {
         let standing = self.shared.session.standing();
         json!({
-            "url": self.at().url.as_str(), "reachable": standing.reachable, "error": standing.error, "failed": *lock(&self.shared.failed),
+            "url": self.at().url.as_str(), "reachable": standing.reachable, "error": standing.error, "failed": standing.failed,
             "heard_s": standing.heard.map(|at| at.elapsed().as_secs_f64()), "revision": self.latest().map(|latest| latest.host.revision),
         })
     }
@@ -123,11 +114,7 @@ impl Shared {
         let mut backoff = Backoff::default();
         loop {
             let Err(error) = self.watch(&mut backoff).await else { continue };
-            let error = told(&error);
-            let complained = lock(&self.failed).replace(error.clone());
-            if complained.as_ref() != Some(&error) {
-                tracing::error!("the directory is of no help, what stands goes on: {error}");
-            }
+            self.session.cut_off(&error, "what stands");
             sleep(backoff.failed()).await;
         }
     }
@@ -136,9 +123,7 @@ impl Shared {
     async fn watch(&self, backoff: &mut Backoff) -> Result<(), ClientError> {
         let mut since = self.fetch().await?;
         backoff.succeeded();
-        if lock(&self.failed).take().is_some() {
-            tracing::info!("the directory answers again");
-        }
+        self.session.follows();
         loop {
             match self.session.ask(|client| async move { client.watch(Some(since), WAIT).await }).await? {
                 Watched::Changes(changes) if changes.changes.is_empty() => since = changes.revision,

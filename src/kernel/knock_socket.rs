@@ -6,6 +6,7 @@ mod filter;
 pub use again::Again;
 
 use super::KernelError;
+use super::packet::link_address;
 use super::vrrp_socket::Family;
 use crate::model::IfName;
 use crate::wire::ipv4;
@@ -13,7 +14,7 @@ use crate::wire::wireguard::Initiation;
 use filter::{SNAP, program};
 use nix::errno::Errno;
 use nix::net::if_::if_nametoindex;
-use nix::sys::socket::{AddressFamily, LinkAddr, MsgFlags, SockFlag, SockType, SockaddrLike, bind, recv, setsockopt, socket, sockopt};
+use nix::sys::socket::{AddressFamily, LinkAddr, MsgFlags, SockFlag, SockType, bind, recv, setsockopt, socket, sockopt};
 use socket2::{SockFilter, SockRef};
 use std::io;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
@@ -149,17 +150,5 @@ fn address(family: Family, index: u32) -> LinkAddr {
         Family::V4 => libc::ETH_P_IP,
         Family::V6 => libc::ETH_P_IPV6,
     };
-    let address = libc::sockaddr_ll {
-        sll_family: libc::AF_PACKET as libc::sa_family_t,
-        sll_protocol: (protocol as u16).to_be(),
-        sll_ifindex: index as i32,
-        sll_hatype: 0,
-        sll_pkttype: 0,
-        sll_halen: 0,
-        sll_addr: [0; 8],
-    };
-    let length = size_of::<libc::sockaddr_ll>() as libc::socklen_t;
-    // SAFETY: the pointer is to a whole sockaddr_ll of that length, which is copied before this returns.
-    let address = unsafe { LinkAddr::from_raw(std::ptr::from_ref(&address).cast(), Some(length)) };
-    address.expect("the family and the length are those of a LinkAddr")
+    link_address(protocol as u16, index)
 }

@@ -2,11 +2,10 @@
 
 use super::cleanup;
 use super::configs;
-use super::directory::secret;
 use super::error::{During, Result};
 use std::fs;
-use std::io;
-use std::os::unix::fs::DirBuilderExt;
+use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -82,6 +81,12 @@ impl Drop for LabDir {
             cleanup::forget_dir(&self.path);
         }
     }
+}
+
+/// Writes a file that its owner alone may read.
+pub fn secret(path: &Path, text: &str) -> Result<()> {
+    let opened = fs::File::options().write(true).create(true).truncate(true).mode(0o600).open(path);
+    opened.and_then(|mut file| file.write_all(text.as_bytes())).during(format!("write {}", path.display()))
 }
 
 /// Removes what labs of processes that are gone have left, and nothing that could be anything else.

@@ -1,6 +1,6 @@
 //! A directory on the lab's platform, over TLS, with whatever the topology names in it.
 
-use super::dir::LabDir;
+use super::dir::{LabDir, secret};
 use super::error::{During, Error, Result};
 use super::http;
 use super::netns::Netns;
@@ -11,8 +11,6 @@ use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use std::fs;
-use std::io::Write;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -160,10 +158,4 @@ fn certificates(runtime_dir: &Path) -> Result<()> {
         fs::write(path, text).during(format!("write {}", path.display()))?;
     }
     secret(&place.with_extension("key"), &key)
-}
-
-/// Writes a file that its owner alone may read.
-pub fn secret(path: &Path, text: &str) -> Result<()> {
-    let opened = fs::File::options().write(true).create(true).truncate(true).mode(0o600).open(path);
-    opened.and_then(|mut file| file.write_all(text.as_bytes())).during(format!("write {}", path.display()))
 }

@@ -1,6 +1,6 @@
 //! WireGuard keys of a lab: made of names, so that whoever writes a configuration knows everybody's. They protect nothing.
 
-use super::directory::secret;
+use super::dir::secret;
 use super::error::Result;
 use super::topology::Topology;
 use crate::model::PrivateKey;

@@ -221,21 +221,23 @@ fn write_key(datagram: &mut Vec<u8>, kind: u8, key: &FlowKey) -> bool {
         FlowProtocol::Udp { source, destination } => (UDP, [source, destination]),
         FlowProtocol::Icmp { id, kind, code } => (ICMP, [id, u16::from_be_bytes([kind, code])]),
     };
-    match (key.source, key.destination) {
-        (IpAddr::V4(source), IpAddr::V4(destination)) => {
-            datagram.push(kind | protocol);
-            datagram.extend_from_slice(&source.octets());
-            datagram.extend_from_slice(&destination.octets());
-        }
-        (IpAddr::V6(source), IpAddr::V6(destination)) => {
-            datagram.push(kind | protocol | V6);
-            datagram.extend_from_slice(&source.octets());
-            datagram.extend_from_slice(&destination.octets());
-        }
+    let v6 = match (key.source, key.destination) {
+        (IpAddr::V4(_), IpAddr::V4(_)) => 0,
+        (IpAddr::V6(_), IpAddr::V6(_)) => V6,
         _ => return false,
-    }
+    };
+    datagram.push(kind | protocol | v6);
+    write_address(datagram, key.source);
+    write_address(datagram, key.destination);
     ports.iter().for_each(|port| datagram.extend_from_slice(&port.to_be_bytes()));
     true
+}
+
+fn write_address(datagram: &mut Vec<u8>, address: IpAddr) {
+    match address {
+        IpAddr::V4(ip) => datagram.extend_from_slice(&ip.octets()),
+        IpAddr::V6(ip) => datagram.extend_from_slice(&ip.octets()),
+    }
 }
 
 fn write_flow(datagram: &mut Vec<u8>, kind: u8, flow: &Flow) -> bool {
@@ -244,10 +246,7 @@ fn write_flow(datagram: &mut Vec<u8>, kind: u8, flow: &Flow) -> bool {
         return false;
     }
     if let Some(nat) = &flow.nat {
-        match nat.address {
-            IpAddr::V4(ip) => datagram.extend_from_slice(&ip.octets()),
-            IpAddr::V6(ip) => datagram.extend_from_slice(&ip.octets()),
-        }
+        write_address(datagram, nat.address);
         datagram.extend_from_slice(&nat.port.to_be_bytes());
     }
     let bit = |set, bit| if set { bit } else { 0 };

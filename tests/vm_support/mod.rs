@@ -10,11 +10,32 @@
 //! ```
 #![allow(dead_code)]
 
+use portway::lab::{Lab, poll_until};
 use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
+use std::time::Duration;
 
 /// Set for what runs in the VM.
 const INSIDE: &str = "PORTWAY_INSIDE_VM";
+
+/// An emulated machine takes its time.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// What a script prints in a node of a lab; it must succeed.
+pub fn sh(lab: &Lab, node: &str, script: &str) -> String {
+    let output = lab.node(node).unwrap().command("sh").args(["-ec", script]).output().unwrap();
+    assert!(output.status.success(), "in {node}: {script}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// Until this is so, which only looking tells.
+pub fn wait(what: &str, mut done: impl FnMut() -> bool) {
+    poll_until(what, PATIENCE, || {
+        std::thread::sleep(Duration::from_millis(50));
+        Ok(done())
+    })
+    .unwrap();
+}
 
 /// The command that runs `arguments` in a VM; options of `scripts/vm` first, then `--`.
 pub fn vm(arguments: &[&str]) -> Command {

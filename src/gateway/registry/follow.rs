@@ -2,7 +2,7 @@
 
 use super::{Changed, Inner, file, lock, now};
 use crate::directory::client::{ClientError, Watched};
-use crate::directory::session::{Backoff, told};
+use crate::directory::session::Backoff;
 use crate::directory::types::{Assignment, Change, ChangeKind, Shard, ShardSpec};
 use crate::model::{PublicKey, TenantShard};
 use std::collections::BTreeMap;
@@ -71,11 +71,7 @@ impl Inner {
             let mut backoff = Backoff::default();
             loop {
                 let Err(error) = self.watch(&mut backoff).await else { continue };
-                let error = told(&error);
-                let complained = lock(&self.failed).replace(error.clone());
-                if complained.as_ref() != Some(&error) {
-                    tracing::error!("the directory is of no help, what is known goes on: {error}");
-                }
+                self.session.cut_off(&error, "what is known");
                 tokio::select! {
                     () = sleep(backoff.failed()) => {}
                     () = self.tell.notified() => {}
@@ -94,9 +90,7 @@ impl Inner {
             return Err(ClientError::Setup(format!("{file} holds the token of gateway {other}, and this is {}", self.node)));
         }
         backoff.succeeded();
-        if lock(&self.failed).take().is_some() {
-            tracing::info!("the directory answers again");
-        }
+        self.session.follows();
         self.announce(&assignment).await?;
         let told = Instant::now();
         // After a backup was put back, the directory is behind what was heard.

@@ -14,6 +14,7 @@ use crate::userspace::wireguard::Event;
 use crate::wire::sync::peer::{PeerRecord, PeerState};
 use crate::wire::wireguard::Tai64n;
 use std::collections::{BTreeMap, BTreeSet};
+use std::future::Future;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
@@ -84,8 +85,8 @@ impl Keeper {
                     None | Some(Order::Stop) => return,
                     Some(order) => self.obey(order).await,
                 },
-                () = next(events.as_mut(), &mut happened) => self.hear(happened.drain(..)),
-                () = next_news(news.as_mut(), &mut admitted) => self.admit(admitted.drain(..)),
+                () = some(events.as_mut().map(|events| events.recv_many(&mut happened, TOGETHER))) => self.hear(happened.drain(..)),
+                () = some(news.as_mut().map(|news| news.recv_many(&mut admitted, TOGETHER))) => self.admit(admitted.drain(..)),
                 () = sleep_until(until.into()) => {}
             }
             let now = Instant::now();
@@ -384,25 +385,13 @@ fn introduce(door: &Door, now: Instant, shard: &Shard, states: &[PeerState], lef
     door.order(jit::Order::Adopt { slot, peers: peers.into_iter().collect() });
 }
 
-/// Waits for events, and takes those that are there.
-async fn next(events: Option<&mut mpsc::Receiver<Event>>, happened: &mut Vec<Event>) {
-    let came = match events {
-        Some(events) => events.recv_many(happened, TOGETHER).await,
+/// Waits until something was taken. Where nothing can come, or no more, for ever.
+async fn some(taken: Option<impl Future<Output = usize>>) {
+    let count = match taken {
+        Some(taken) => taken.await,
         None => 0,
     };
-    if came == 0 {
-        // There are none, or the device has ended.
-        std::future::pending::<()>().await;
-    }
-}
-
-/// The same of news.
-async fn next_news(news: Option<&mut mpsc::UnboundedReceiver<jit::News>>, admitted: &mut Vec<jit::News>) {
-    let came = match news {
-        Some(news) => news.recv_many(admitted, TOGETHER).await,
-        None => 0,
-    };
-    if came == 0 {
+    if count == 0 {
         std::future::pending::<()>().await;
     }
 }

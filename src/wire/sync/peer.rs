@@ -8,11 +8,11 @@
 //! ```
 //! `what`: 0 told, 1 listed, 2 gone (with nothing but the key after it). `e`: with an endpoint, `v6`: an IPv6 one, `m`: with a member.
 
-use super::{Fault, Reader};
+use super::{Fault, Reader, write_address};
 use crate::model::{NodeName, PublicKey};
 use crate::wire::wireguard::Tai64n;
 use ipnet::IpNet;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::time::Duration;
 
 /// What a candidate of a shard knows of a peer.
@@ -106,13 +106,6 @@ impl PeerRecord {
     }
 }
 
-fn write_address(datagram: &mut Vec<u8>, address: IpAddr) {
-    match address {
-        IpAddr::V4(ip) => datagram.extend_from_slice(&ip.octets()),
-        IpAddr::V6(ip) => datagram.extend_from_slice(&ip.octets()),
-    }
-}
-
 impl Reader<'_> {
     /// What follows the first byte of a peer's record.
     pub(super) fn peer(&mut self, form: u8) -> Result<PeerRecord, Fault> {
@@ -163,6 +156,7 @@ impl Reader<'_> {
 pub mod tests {
     use super::*;
     use proptest::prelude::*;
+    use std::net::IpAddr;
 
     fn net() -> impl Strategy<Value = IpNet> {
         any::<(IpAddr, u8)>().prop_map(|(address, length)| {
