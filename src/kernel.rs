@@ -21,6 +21,7 @@ mod neighbour;
 mod netlink;
 mod nft;
 mod packet;
+pub mod pass_back;
 mod route;
 mod rule;
 mod store;
@@ -141,7 +142,7 @@ impl Kernel {
         {
             let mut netfilter = self.netfilter.lock().await;
             let known = self.tables.lock().await;
-            for table in [NftTable::Inet, NftTable::Netdev] {
+            for table in NftTable::ALL {
                 if let Some(ruleset) = nft::observe(&known, &mut netfilter, table).await? {
                     state.tables.insert(table, ruleset);
                     let elements = element::list(&mut netfilter, table).map_err(|e| KernelError::read("nftables elements", e))?;
@@ -228,7 +229,7 @@ impl Kernel {
     /// The named counters of our tables: (family, name, packets).
     pub fn counters(&self) -> Result<Vec<(&'static str, String, u64)>, KernelError> {
         let mut all = Vec::new();
-        for table in [NftTable::Inet, NftTable::Netdev] {
+        for table in NftTable::ALL {
             let listed = counter::list(&mut lock(&self.counters), table).map_err(|refused| KernelError::read("counters", refused))?;
             all.extend(listed.into_iter().map(|(name, packets)| (table.family(), name, packets)));
         }

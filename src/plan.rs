@@ -17,6 +17,6 @@ mod step;
 
 pub use diff::plan;
 pub use rules::{PRIORITIES, rule_tree};
-pub use ruleset::{ANSWERS, FLOW_TABLE, LIVE, Ruleset, flow_devices_fit};
+pub use ruleset::{ANSWERS, FLOW_TABLE, FORMER, LIVE, Ruleset, flow_devices_fit};
 pub use state::*;
 pub use step::{Plan, Step};

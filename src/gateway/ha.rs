@@ -31,6 +31,7 @@ use crate::kernel::announce::Announcer;
 use crate::kernel::conntrack::{Conntrack, Filter, FlowWatch};
 use crate::kernel::havip::HaVips;
 use crate::kernel::lease::Lease;
+use crate::kernel::pass_back::PassBack;
 use crate::kernel::vrrp_socket::{Family, VrrpSocket};
 use crate::kernel::{Kernel, Own};
 use crate::model::{IfName, Mark, NodeName, TenantShard};
@@ -78,7 +79,7 @@ struct Running {
     sync: sync::Orders,
     threads: [JoinHandle<()>; 3],
     /// Leases are extended many times a second: nobody need look at the rules for it.
-    _own: [Own; 2],
+    _own: Vec<Own>,
     platform: IfName,
     /// The index of the platform interface, as it was first seen.
     index: Option<u32>,
@@ -132,7 +133,9 @@ impl Group {
         let (scribe, writing) = Scribe::new();
         spawn("log", None, writing)?;
         let havips = HaVips::open()?;
-        let own = [kernel.own(lease.port()), kernel.own(havips.port())];
+        let back = (platform.tunnel == TunnelKind::Wireguard).then(PassBack::open).transpose()?;
+        let own: Vec<_> =
+            [lease.port(), havips.port()].into_iter().chain(back.as_ref().map(PassBack::port)).map(|port| kernel.own(port)).collect();
         let mut hand = Hands {
             lease,
             addresses: havips,
@@ -141,8 +144,8 @@ impl Group {
             board: board.clone(),
             scribe,
             shards: BTreeMap::new(),
+            back,
             sessions: sessions.clone(),
-            peers_move: platform.tunnel == TunnelKind::Wireguard,
         };
         board.hold_only(&resumed);
         hand.know(shards);

@@ -224,10 +224,11 @@ pub(super) fn number(kind: u16) -> u16 {
     nf::SUBSYSTEM << 8 | kind
 }
 
-/// struct nfgenmsg: family (NFPROTO_INET, NFPROTO_NETDEV), version 0, resource 0
+/// struct nfgenmsg: family (NFPROTO_INET, NFPROTO_IPV4, NFPROTO_NETDEV), version 0, resource 0
 pub(super) fn header(table: NftTable) -> Vec<u8> {
     let family = match table {
         NftTable::Inet => 1,
+        NftTable::Ip => 2,
         NftTable::Netdev => 5,
     };
     vec![family, 0, 0, 0]

@@ -1,6 +1,7 @@
 //! What a gateway node's kernel should hold.
 
 mod fence;
+mod pass_back;
 mod probes;
 mod ruleset;
 mod wrapped;
@@ -78,6 +79,8 @@ pub fn desired(inputs: &Inputs) -> State {
     }
     let fence = fence::body(inputs, &served);
     state.tables.extend(fence.map(|body| (NftTable::Netdev, Ruleset::new(body))));
+    let pass_back = pass_back::body(inputs, &served);
+    state.tables.extend(pass_back.map(|body| (NftTable::Ip, Ruleset::new(body))));
     for served in &served {
         state.merge(inputs.shard(served));
     }

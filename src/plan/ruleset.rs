@@ -12,6 +12,8 @@ pub const FLOW_TABLE: &str = "fast";
 /// send packets, and for which it may answer and announce. What is in them ends by itself.
 pub const LIVE: &str = "live";
 pub const ANSWERS: &str = "answers";
+/// The map of `table ip portway` (`type ipv4_addr : ipv4_addr; flags timeout;`) from a HaVip to the node that had it until a moment ago.
+pub const FORMER: &str = "former";
 
 /// An ICMP error of a router that the tenant's table does not lead to counts as coming from the host that the packet it
 /// quotes was for: the reverse path filter would drop it.

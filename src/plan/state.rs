@@ -37,18 +37,23 @@ pub struct State {
     pub flow_devices: BTreeSet<IfName>,
 }
 
-/// One of the two nftables tables that may be ours; both are named `portway`.
+/// One of the nftables tables that may be ours; all are named `portway`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum NftTable {
     Inet,
+    /// For what no table of both families can do.
+    Ip,
     Netdev,
 }
 
 impl NftTable {
+    pub const ALL: [NftTable; 3] = [NftTable::Inet, NftTable::Ip, NftTable::Netdev];
+
     pub fn family(self) -> &'static str {
         match self {
             NftTable::Inet => "inet",
+            NftTable::Ip => "ip",
             NftTable::Netdev => "netdev",
         }
     }

@@ -50,14 +50,18 @@ fn serial_at_10_ms_the_gap_is_that_of_an_eyeblink() {
     run("gre-failover --interval 10ms --flows 200");
 }
 
-#[test]
-fn serial_a_node_that_is_asked_to_go_hands_over_without_losing_a_packet() {
-    run_planned("gre-failover --kill sigterm --flows 200");
+#[rstest]
+#[case::gre("gre")]
+#[case::wireguard("wireguard")]
+fn serial_a_node_that_is_asked_to_go_hands_over_without_losing_a_packet(#[case] tunnel: &str) {
+    run_planned(&format!("{tunnel}-failover --kill sigterm --flows 200"));
 }
 
-#[test]
-fn serial_a_drained_node_hands_over_without_losing_a_packet() {
-    run_planned("drain --flows 200");
+#[rstest]
+#[case::gre("gre")]
+#[case::wireguard("wireguard")]
+fn serial_a_drained_node_hands_over_without_losing_a_packet(#[case] tunnel: &str) {
+    run_planned(&format!("drain --flows 200 --tunnel {tunnel}"));
 }
 
 #[test]

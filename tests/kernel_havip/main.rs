@@ -6,5 +6,6 @@ mod address;
 mod kernel_support;
 mod lease;
 mod lease_and_rules;
+mod pass_back;
 mod support;
 mod vrrp_socket;

@@ -10,9 +10,10 @@ use crate::kernel::KernelError;
 use crate::kernel::announce::Announcer;
 use crate::kernel::havip::HaVips;
 use crate::kernel::lease::Lease;
+use crate::kernel::pass_back::PassBack;
 use crate::model::{IfName, TenantShard};
 use crate::plan::{ANSWERS, LIVE};
-use crate::proto::vrrp::{State, Warning, Why};
+use crate::proto::vrrp::{FORWARD_AFTER_HANDOVER, State, Warning, Why};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::collections::{BTreeMap, BTreeSet};
@@ -43,6 +44,8 @@ pub enum Deed {
     Take {
         of: TenantShard,
         until: Instant,
+        /// The node that had it until now and goes on forwarding.
+        former: Option<IpAddr>,
     },
     Lease {
         of: TenantShard,
@@ -87,15 +90,16 @@ pub struct Hands {
     pub board: Arc<Board>,
     pub scribe: Scribe,
     pub shards: BTreeMap<TenantShard, Shard>,
+    /// With tunnels that have sessions.
+    pub back: Option<PassBack>,
     /// Tunnels that carry nothing for a shard that is not here are told when it is.
     pub sessions: sessions::Orders,
-    /// What peers they have in the kernel depends on it.
-    pub peers_move: bool,
 }
 
 /// The two addresses of a shard and the interfaces that they belong on.
 #[derive(Debug, Default)]
 pub struct Shard {
+    /// The platform's first.
     pub addresses: Vec<(IfName, IpAddr)>,
     /// Until when they are this node's.
     until: Option<Instant>,
@@ -177,9 +181,9 @@ impl Hands {
                     Deed::Stop => return,
                     Deed::Lease { of, until } if leases.get(&of) != Some(&until) => self.renew(&[(of, until)].into()),
                     Deed::Lease { .. } => {}
-                    Deed::Take { of, until } if back.contains(&of) => {
+                    Deed::Take { of, until, former } if back.contains(&of) => {
                         self.sync.promote(&[&of], TAIL);
-                        self.take(&of, until);
+                        self.take(&of, until, former);
                     }
                     deed => self.carry_out(deed),
                 }
@@ -197,15 +201,23 @@ impl Hands {
 
     /// Connections first (they are there by now), then the right to use the addresses, then the addresses (RFC 9568 section 6.4.2 has no
     /// connections).
-    fn take(&mut self, of: &TenantShard, until: Instant) {
+    fn take(&mut self, of: &TenantShard, until: Instant, former: Option<IpAddr>) {
         let Some(shard) = self.shards.get_mut(of) else { return };
         (shard.answering, shard.until, shard.unannounced) = (true, Some(until), true);
         // Before the addresses are there: who compares the two meanwhile puts them there, too.
         self.board.hold(of, true);
-        if self.peers_move {
-            self.board.again.notify_one();
-        }
+        self.pass_back(of, former);
         self.settle(of);
+    }
+
+    /// Whoever had the shard has its sessions, too: what belongs to one of those it gets, as long as it goes on forwarding.
+    fn pass_back(&mut self, of: &TenantShard, former: Option<IpAddr>) {
+        let Some((back, shard)) = self.back.as_mut().zip(self.shards.get(of)) else { return };
+        for (_, havip) in shard.addresses.iter().take(1) {
+            if let Err(error) = back.set(*havip, former, FORWARD_AFTER_HANDOVER) {
+                self.scribe.say(Level::WARN, format!("{of}: what hosts send before they have new sessions is lost: {error}"));
+            }
+        }
     }
 
     /// Puts the addresses of a shard where they belong, with the lease that it has.
@@ -227,6 +239,7 @@ impl Hands {
         let Some(shard) = self.shards.get_mut(of) else { return };
         (shard.answering, shard.burst, shard.until) = (false, None, None);
         let addresses = shard.addresses.clone();
+        self.pass_back(of, None);
         self.board.hold(of, false);
         self.give_up(of, &addresses);
         self.sessions.send(sessions::Order::Released(of.clone()));
@@ -303,9 +316,10 @@ impl Hands {
     fn carry_out(&mut self, deed: Deed) {
         match deed {
             Deed::Know(shards) => self.know(shards),
-            Deed::Take { of, until } => self.take(&of, until),
+            Deed::Take { of, until, former } => self.take(&of, until, former),
             Deed::Release { of, taken } => self.release(&of, taken),
             Deed::StopAnswering { of } => {
+                self.pass_back(&of, None);
                 let Some(shard) = self.shards.get_mut(&of) else { return };
                 (shard.answering, shard.burst) = (false, None);
                 if let Err(error) = self.lease.end(&[(ANSWERS, &shard.addresses)]) {

@@ -160,9 +160,9 @@ impl Routers {
         let deed = match effect {
             Effect::SendAdvertisement { priority } => return self.outbox.push((place, priority)),
             Effect::Discarded(why) => return self.board.counters.discard(why),
-            Effect::TakeAddresses { .. } => {
+            Effect::TakeAddresses { former, .. } => {
                 entry.lease = entry.machine.lease_ends();
-                Deed::Take { of, until: entry.lease.unwrap_or(now) }
+                Deed::Take { of, until: entry.lease.unwrap_or(now), former }
             }
             Effect::Announce { burst, why } => {
                 self.board.counters.announce(why);

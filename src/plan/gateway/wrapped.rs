@@ -37,6 +37,10 @@ pub(super) fn sent(out: &mut String, inputs: &Inputs, all: &[Served], fenced: bo
         TunnelKind::Wireguard => {
             let Some(ends) = ends(all) else { return };
             line(out, format_args!("ip saddr . udp sport {ends}{interface} notrack accept"));
+            if inputs.config.ha.is_some() {
+                // A copy for the node before ([`super::pass_back`]), whose source is a host's.
+                line(out, format_args!("ip daddr . udp dport {ends}{interface} notrack accept"));
+            }
             if inputs.carrier == Carrier::Kernel {
                 // Its source is a peer's, whose port may be equal to ours.
                 line(out, format_args!("oif \"lo\" ip daddr . udp dport {ends} notrack accept"));
@@ -78,7 +82,7 @@ fn locals(all: &[Served]) -> Option<String> {
 }
 
 /// Address and port of each shard's WireGuard.
-fn ends(all: &[Served]) -> Option<String> {
+pub(super) fn ends(all: &[Served]) -> Option<String> {
     set(all.iter().filter_map(|served| Some(format!("{} . {}", served.shard.local, port(served)?))))
 }
 

@@ -14,8 +14,13 @@ impl Instance {
     /// Section 6.4.2, Active_Down_Timer fires, and 6.4.1 for an owner. The advertisement goes first, so that nobody else takes over too.
     pub(super) fn promote(&mut self, now: Instant, why: Why) -> Phase {
         let (priority, announcements) = (self.priority(), self.config.announcements);
+        let former = match why {
+            Why::ActiveReleased => self.heard.map(|heard| heard.from),
+            Why::Preempted { active, .. } => Some(active),
+            _ => None,
+        };
         self.effects.push_back(Effect::SendAdvertisement { priority });
-        self.effects.push_back(Effect::TakeAddresses { accept: self.config.accept || priority.is_owner() });
+        self.effects.push_back(Effect::TakeAddresses { accept: self.config.accept || priority.is_owner(), former });
         self.effects.push_back(Effect::Announce { burst: announcements.burst, why: Announced::Promoted });
         let announce = Some((now + announcements.repeat_after, true));
         let reign = Reign { adver: now + self.config.interval.duration(), sent: now, announce, rival_quiet: None };
@@ -29,7 +34,7 @@ impl Instance {
         }
         let priority = self.priority();
         self.effects.push_back(Effect::SendAdvertisement { priority });
-        self.effects.push_back(Effect::TakeAddresses { accept: self.config.accept || priority.is_owner() });
+        self.effects.push_back(Effect::TakeAddresses { accept: self.config.accept || priority.is_owner(), former: None });
         let announce = Some((now + self.config.announcements.repeat_after, true));
         let reign = Reign { adver: now + self.config.interval.duration(), sent: now, announce, rival_quiet: None };
         self.change(now, Phase::Active(reign), Why::Resumed)

@@ -46,8 +46,8 @@ pub enum Effect {
     SendAdvertisement { priority: Priority },
     /// Commit the tail of the synced flows, then add the addresses, answer ARP and neighbour solicitations for them, and forward.
     /// `accept`: take packets for the addresses themselves too. Addresses that are still there stay (a handover that
-    /// came back).
-    TakeAddresses { accept: bool },
+    /// came back). `former`: the node that had them until now and goes on forwarding what still comes to it, in a planned move.
+    TakeAddresses { accept: bool, former: Option<IpAddr> },
     /// A burst of gratuitous ARP or unsolicited neighbour advertisements for each address. Every one of them is also a reason for a
     /// cloud's reconciler to look whether the addresses are still ours.
     Announce { burst: u8, why: Announced },

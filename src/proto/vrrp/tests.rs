@@ -116,7 +116,13 @@ fn discarded(why: Discard) -> Vec<Effect> {
 }
 
 fn promotion(priority: u8, from: State, why: Why) -> Vec<Effect> {
-    vec![send(priority), Effect::TakeAddresses { accept: false }, announce(Announced::Promoted), changed(from, State::Active, why)]
+    // In a planned move the node before is known, and goes on forwarding; one that fell silent is dead.
+    let former = match why {
+        Why::ActiveReleased => Some(HIGHER.into()),
+        Why::Preempted { active, .. } => Some(active),
+        _ => None,
+    };
+    vec![send(priority), Effect::TakeAddresses { accept: false, former }, announce(Announced::Promoted), changed(from, State::Active, why)]
 }
 
 /// Figures of facts known from the wild, and the smallest: it must not come to nothing.

@@ -272,9 +272,12 @@ impl Dh for Curve {
         self.public = *self.us.public.bytes();
     }
 
-    /// By the randomness of aws-lc, not by what is offered.
-    fn generate(&mut self, _: &mut dyn Random) -> Result<(), snow::Error> {
-        let secret = agreement::PrivateKey::generate(&X25519).map_err(|_| snow::Error::Rng)?;
+    /// By the kernel's randomness. That of aws-lc begins, in each process, with 30 ms of measuring its own jitter, which would be the first call of a
+    /// takeover.
+    fn generate(&mut self, random: &mut dyn Random) -> Result<(), snow::Error> {
+        let mut private = Zeroizing::new([0; 32]);
+        random.try_fill_bytes(&mut *private)?;
+        let secret = agreement::PrivateKey::from_private_key(&X25519, &*private).map_err(|_| snow::Error::Rng)?;
         let public = secret.compute_public_key().map_err(|_| snow::Error::Rng)?;
         self.public = public.as_ref().try_into().map_err(|_| snow::Error::Rng)?;
         self.secret = Some(Arc::new(secret));

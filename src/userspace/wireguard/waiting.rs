@@ -4,8 +4,9 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
-/// Packets of one peer; as read from the TUN device, up to 64 KiB each.
-const PACKETS_MAX: usize = 64;
+/// Packets of one peer; as read from the TUN device, up to 64 KiB each. Many connections share a peer, and a function that only sends small ones must not lose them while
+/// its gateway moves (the kernel keeps 128 packets, drivers/net/wireguard/messages.h).
+const PACKETS_MAX: usize = 1024;
 /// Bytes of them.
 const BYTES_MAX: usize = 256 << 10;
 /// Bytes of all peers of a device: whoever sends to many that do not answer must not have all the memory there is.

@@ -9,7 +9,7 @@ fn start_leads_to_backup() {
 #[test]
 fn an_owner_starts_as_active_and_accepts() {
     let mut node = Node::new(|c| c.priority = Priority::OWNER);
-    let accept = Effect::TakeAddresses { accept: true };
+    let accept = Effect::TakeAddresses { accept: true, former: None };
     let change = changed(State::Initialize, State::Active, Why::Owner);
     assert_eq!(node.at(0.0, Input::Start), [send(255), accept, announce(Announced::Promoted), change]);
     assert_eq!(node.timeout(), Some((100.0, "advertise")));
@@ -18,7 +18,7 @@ fn an_owner_starts_as_active_and_accepts() {
 #[test]
 fn with_accept_mode_an_active_accepts() {
     let mut node = Node::backup(|c| c.accept = true);
-    assert!(node.at(361.0, Input::Timeout).contains(&Effect::TakeAddresses { accept: true }));
+    assert!(node.at(361.0, Input::Timeout).contains(&Effect::TakeAddresses { accept: true, former: None }));
 }
 
 #[test]
@@ -73,7 +73,7 @@ fn priority_0_is_taken_as_the_lowest() {
 fn a_process_that_follows_an_active_one_goes_on_in_silence() {
     let mut node = Node::new(|_| ());
     let change = changed(State::Initialize, State::Active, Why::Resumed);
-    assert_eq!(node.at(0.0, Input::Resume), [send(100), Effect::TakeAddresses { accept: false }, change]);
+    assert_eq!(node.at(0.0, Input::Resume), [send(100), Effect::TakeAddresses { accept: false, former: None }, change]);
     assert_eq!(node.timeout(), Some((100.0, "advertise")));
     assert_eq!(node.at(1000.0, Input::Timeout), [send(100), announce(Announced::Repeated)]);
 }
