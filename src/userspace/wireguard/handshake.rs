@@ -10,7 +10,7 @@ use super::peer::{Attempt, Peer};
 use super::sealer::{Sealer, send_one};
 use super::session::{REJECT_AFTER, REKEY_LATE, Session};
 use super::shared::{Held, Interface, Shared};
-use super::timers::{Action, JITTER, REKEY_TIMEOUT, Trying, due};
+use super::timers::{Action, Trying, due};
 use crate::model::{Invalid, PrivateKey, PublicKey};
 use crate::wire::wireguard::Tai64n;
 use std::net::SocketAddr;
@@ -52,8 +52,8 @@ fn try_begin(shared: &Shared, interface: &Arc<Interface>, peer: &Arc<Peer>, urge
     if handshake.removed || !interface.is_sending() {
         return Err(DropReason::Silent);
     }
-    let former = handshake.attempt.as_ref().map(|attempt| (attempt.local, attempt.sent, attempt.trying));
-    if former.is_some_and(|(_, sent, _)| !urgent && now < sent + REKEY_TIMEOUT) {
+    let former = handshake.attempt.as_ref().map(|attempt| (attempt.local, attempt.trying));
+    if former.is_some_and(|(_, trying)| !urgent && now < trying.until) {
         return Ok(());
     }
     let to = peer.endpoint().ok_or(DropReason::NoEndpoint)?;
@@ -65,10 +65,12 @@ fn try_begin(shared: &Shared, interface: &Arc<Interface>, peer: &Arc<Peer>, urge
         return Err(DropReason::BadHandshake);
     };
     handshake.seal(&Marker::of(&peer.key), &mut message, now);
-    let since = former.map_or(now, |(_, _, trying)| trying.since);
-    let trying = Trying { since: if urgent { now } else { since }, next: now + REKEY_TIMEOUT + u64::from(random) % JITTER };
+    let trying = match former {
+        Some((_, trying)) if !urgent => trying.again(now, random),
+        _ => Trying::begin(now, random),
+    };
     interface.release(former.map(|(local, ..)| local));
-    handshake.attempt = Some(Box::new(Attempt { initiating, local, trying, sent: now }));
+    handshake.attempt = Some(Box::new(Attempt { initiating, local, trying }));
     drop(handshake);
     peer.asked.store(true, Relaxed);
     send_one(interface, to, &message);

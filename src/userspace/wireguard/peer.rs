@@ -110,7 +110,6 @@ pub struct Attempt {
     /// What we call the session to be.
     pub local: u32,
     pub trying: Trying,
-    pub sent: u64,
 }
 
 impl Peer {

@@ -11,12 +11,15 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 pub const ANSWER_AFTER: u64 = KEEPALIVE_AFTER + REKEY_TIMEOUT;
 /// How long to wait, after data came, for something to send, before an empty packet is sent.
 pub const KEEPALIVE_AFTER: u64 = 10_000;
-/// Between two initiations.
+/// Between two initiations, at the longest.
 pub const REKEY_TIMEOUT: u64 = 5_000;
+/// After the first one, and twice as long after each further one. The whitepaper has [`REKEY_TIMEOUT`] from the start (section 6.1); but a host whose one initiation is
+/// lost, or that comes up a moment before its gateway, must not keep a function waiting for so long. Four more messages of 148 bytes are what it costs.
+pub const FIRST_TIMEOUT: u64 = 500;
 /// How long initiations are sent in vain.
 pub const GIVE_UP_AFTER: u64 = 90_000;
-/// Initiations are sent up to this much later, so that two peers that begin at the same time do not go on so.
-pub const JITTER: u64 = 333;
+/// Initiations are sent up to this part of the wait later (333 ms of the longest), so that two peers that begin at the same time do not go on so.
+const JITTER_DIVISOR: u64 = 15;
 
 /// What the threads that carry packets note of a peer.
 #[derive(Debug, Default)]
@@ -100,8 +103,28 @@ impl Marks {
 pub struct Trying {
     /// The first of them.
     pub since: u64,
+    /// Before this nobody sends another, whatever there is to be said.
+    pub until: u64,
     /// When the next is due.
     pub next: u64,
+    wait: u64,
+}
+
+impl Trying {
+    /// The first initiation leaves now.
+    pub fn begin(now: u64, random: u32) -> Self {
+        Self::wait(now, now, FIRST_TIMEOUT, random)
+    }
+
+    /// Another leaves now.
+    #[must_use]
+    pub fn again(self, now: u64, random: u32) -> Self {
+        Self::wait(self.since, now, (self.wait * 2).min(REKEY_TIMEOUT), random)
+    }
+
+    fn wait(since: u64, now: u64, wait: u64, random: u32) -> Self {
+        Self { since, until: now + wait, next: now + wait + u64::from(random) % (wait / JITTER_DIVISOR), wait }
+    }
 }
 
 /// All that decides what is due.
@@ -171,15 +194,29 @@ mod tests {
     use super::*;
     use rstest::rstest;
 
+    #[test]
+    fn a_lost_initiation_is_repeated_soon_and_then_ever_later() {
+        let mut trying = Trying::begin(1_000, 0);
+        let mut at = vec![];
+        while trying.next < 1_000 + 30_000 {
+            at.push(trying.next - 1_000);
+            trying = trying.again(trying.next, 0);
+            assert_eq!(trying.since, 1_000);
+        }
+        assert_eq!(at, [500, 1_500, 3_500, 7_500, 12_500, 17_500, 22_500, 27_500]);
+        let late = Trying::begin(0, u32::MAX);
+        assert!(late.until == 500 && late.next >= 500 && late.next < 534);
+    }
+
     #[rstest]
     #[case::idle(View::default(), 500, vec![], None)]
     #[case::waiting_for_an_answer(View { unanswered: 100, ..View::default() }, 500, vec![], Some(15_100))]
     #[case::no_answer(View { unanswered: 100, ..View::default() }, 15_100, vec![Action::Renew], None)]
     #[case::no_answer_and_trying_already(
-        View { unanswered: 100, trying: Some(Trying { since: 15_100, next: 20_200 }), ..View::default() }, 16_000, vec![], Some(20_200))]
-    #[case::once_more(View { trying: Some(Trying { since: 100, next: 5_200 }), ..View::default() }, 5_200, vec![Action::Resend], None)]
+        View { unanswered: 100, trying: Some(Trying { since: 15_100, until: 20_200, next: 20_200, wait: 5_000 }), ..View::default() }, 16_000, vec![], Some(20_200))]
+    #[case::once_more(View { trying: Some(Trying { since: 100, until: 5_200, next: 5_200, wait: 5_000 }), ..View::default() }, 5_200, vec![Action::Resend], None)]
     #[case::in_vain(
-        View { unanswered: 50, trying: Some(Trying { since: 100, next: 90_500 }), ..View::default() }, 90_100, vec![Action::GiveUp], None)]
+        View { unanswered: 50, trying: Some(Trying { since: 100, until: 90_500, next: 90_500, wait: 5_000 }), ..View::default() }, 90_100, vec![Action::GiveUp], None)]
     #[case::data_came(View { unreplied: 100, ..View::default() }, 500, vec![], Some(10_100))]
     #[case::nothing_to_say(View { unreplied: 100, ..View::default() }, 10_100, vec![Action::Keepalive], None)]
     #[case::persistent(View { passed: 100, keepalive: 25_000, ..View::default() }, 500, vec![], Some(25_100))]

@@ -64,7 +64,10 @@ mod tests {
     fn what_waits_is_bounded_and_stays_in_order() {
         let (pool, mut waiting) = (Arc::<Pool>::default(), Waiting::default());
         assert!((0..PACKETS_MAX).all(|n| waiting.push(&[n as u8], &pool)) && !waiting.push(&[0], &pool));
-        assert_eq!(waiting.take().into_iter().map(|packet| packet[0]).collect::<Vec<_>>(), (0..PACKETS_MAX as u8).collect::<Vec<_>>());
+        assert_eq!(
+            waiting.take().into_iter().map(|packet| packet[0]).collect::<Vec<_>>(),
+            (0..PACKETS_MAX).map(|n| n as u8).collect::<Vec<_>>()
+        );
         let (big, mut waiting) = (vec![0; 60_000], Waiting::default());
         assert_eq!((0..9).filter(|_| waiting.push(&big, &pool)).count(), 4);
         drop(waiting);
