@@ -228,7 +228,8 @@ impl Role for Node {
         let outers: Vec<IpAddr> = hosts.iter().filter_map(|peer| peer.outer()).collect();
         self.numbers.assign(&outers)?;
         let (config, slots, holds) = (&self.config, &self.slots, self.group.board().holds());
-        let admitted = self.strangers.admitted();
+        let known = &self.peers;
+        let admitted = self.strangers.admitted(|of, key| known.is_at(of, key));
         let (carrier, peers, keys) = (self.carrier, &self.numbers, &self.keys);
         let inputs = Inputs { config, carrier, facts, hosts: &hosts, slots, peers, keys, holds: &holds, admitted: &admitted };
         self.mtu = facts.tunnel_mtu(&self.config.platform);

@@ -7,6 +7,7 @@ mod flow;
 mod mark;
 mod name;
 mod port;
+mod registered;
 mod rendezvous;
 mod secret;
 mod track;
@@ -18,6 +19,7 @@ pub use flow::{Flow, FlowChange, FlowKey, FlowProtocol, FlowStatus, FlowStep, Na
 pub use mark::{MARK_MASK, Mark, SLOT_MASK, SLOT_PRESENT, Slot, WHO_MASK, Who};
 pub use name::{AttachmentName, IfName, NodeName, TenantName};
 pub use port::PortRange;
+pub use registered::Registered;
 pub use rendezvous::rendezvous;
 pub use secret::{KeyId, Secret};
 pub use track::Cost;

@@ -8,7 +8,7 @@ use portway::model::{IfName, PrivateKey, ShardId, Slot, TenantShard};
 use portway::userspace::wireguard::{Clocks, Descriptors, Device, DeviceConfig, DropReason, Event, InterfaceConfig, PeerConfig};
 use portway::wire::sync::peer::PeerState;
 use portway::wire::wireguard::Tai64n;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, RwLock};
 use std::time::{Duration, Instant, SystemTime};
@@ -106,7 +106,7 @@ fn taken_over(knows_the_stamp: bool, known_late: bool) -> (bool, u64) {
     second.set_peer(&tunnel(), key(2).public(), &peer("10.64.0.2/32", None)).unwrap();
     let second = Arc::new(RwLock::new(second));
     let mut sessions = Sessions::start(Tunnels::Userspace(second.clone()), Some(events), None).unwrap();
-    sessions.orders().send(Order::Serve { shards: vec![served()], here: BTreeSet::new(), left: BTreeMap::new() });
+    sessions.orders().send(Order::Serve { shards: vec![served()], left: BTreeMap::new() });
     let mut orders = [Order::Known { of: shard(), peers: told(knows_the_stamp.then_some(stamp)) }, Order::Taken(shard())];
     if known_late {
         orders.reverse();
@@ -135,6 +135,120 @@ fn without_the_last_stamp_it_would() {
     assert!(!agreed && replayed >= 2, "{replayed} initiations, each called again");
 }
 
+/// A host that has a session with the gateway's node, whose tunnel opens and closes as the test wants.
+struct Standing {
+    namespace: Namespace,
+    host: Device,
+    of_host: mpsc::Receiver<Event>,
+    node: Arc<RwLock<Device>>,
+    sessions: Sessions,
+}
+
+impl Standing {
+    /// The shard is here; its interface is not yet.
+    fn new() -> Self {
+        let namespace = Namespace::new("loop");
+        let (host, of_host) = device(&namespace, interface(name("host"), key(2), HOST), SystemTime::now, false);
+        host.set_peer(&name("host"), key(1).public(), &peer("0.0.0.0/0", None)).unwrap();
+        let clocks = Clocks { now: Instant::now, wall: SystemTime::now };
+        let (mut node, events) = Device::prepare(DeviceConfig::new(clocks), Descriptors::new()).unwrap();
+        node.carry().unwrap();
+        let node = Arc::new(RwLock::new(node));
+        let sessions = Sessions::start(Tunnels::Userspace(node.clone()), Some(events), None).unwrap();
+        let standing = Self { namespace, host, of_host, node, sessions };
+        standing.order(Order::Serve { shards: vec![served()], left: BTreeMap::new() });
+        standing.order(Order::Known { of: shard(), peers: told(None) });
+        standing.order(Order::Taken(shard()));
+        standing
+    }
+
+    fn order(&self, order: Order) {
+        self.sessions.orders().send(order);
+    }
+
+    /// A pass opens the tunnel, as if the shard was elsewhere when it looked.
+    fn opens(&mut self, served: Served, listen: &str) {
+        self.passes(served, |node| _ = node.add_interface(interface(tunnel(), key(1), listen)).unwrap());
+    }
+
+    fn passes(&mut self, served: Served, change: impl FnOnce(&mut Device) + Send) {
+        self.namespace.run(|| change(&mut self.node.write().unwrap()));
+        let node = self.node.read().unwrap();
+        if node.incarnation(&tunnel()).is_some() {
+            node.set_sending(&tunnel(), false).unwrap();
+            for (key, allowed) in &served.peers {
+                node.set_peer(&tunnel(), *key, &PeerConfig { allowed: allowed.clone(), ..PeerConfig::default() }).unwrap();
+            }
+        }
+        drop(node);
+        self.order(Order::Serve { shards: vec![served], left: BTreeMap::new() });
+    }
+
+    /// Where the host hears the gateway, when it has heard it anew.
+    fn is_called(&mut self, key: &PrivateKey) -> Option<SocketAddr> {
+        session(&mut self.of_host).then(|| self.host.peer(&name("host"), &key.public()).unwrap().unwrap().endpoint.unwrap())
+    }
+}
+
+#[test]
+fn a_tunnel_that_is_not_there_yet_speaks_and_calls_when_it_is() {
+    let mut standing = Standing::new();
+    // Nothing stands at the first pass either.
+    standing.passes(served(), |_| {});
+    standing.opens(served(), HAVIP);
+    assert_eq!(standing.is_called(&key(1)), Some(at(HAVIP)));
+    standing.sessions.stop();
+}
+
+/// Its device was removed by somebody, and made anew by a pass: what stood in it is gone.
+#[test]
+fn a_tunnel_that_was_opened_anew_speaks_and_calls_again() {
+    let mut standing = Standing::new();
+    standing.opens(served(), HAVIP);
+    assert_eq!(standing.is_called(&key(1)), Some(at(HAVIP)));
+    standing.passes(served(), |node| _ = node.remove_interface(&tunnel()));
+    standing.opens(served(), HAVIP);
+    assert_eq!(standing.is_called(&key(1)), Some(at(HAVIP)));
+    assert!(standing.node.read().unwrap().is_sending(&tunnel()).unwrap());
+    standing.sessions.stop();
+}
+
+#[test]
+fn hosts_are_called_from_a_new_port() {
+    let mut standing = Standing::new();
+    standing.opens(served(), HAVIP);
+    assert_eq!(standing.is_called(&key(1)), Some(at(HAVIP)));
+    standing.opens(Served { port: 51_999, ..served() }, "127.0.0.1:51999");
+    assert_eq!(standing.is_called(&key(1)), Some(at("127.0.0.1:51999")));
+    standing.sessions.stop();
+}
+
+/// Under the new one nobody has a session; whoever knows it is called.
+#[test]
+fn hosts_are_called_with_a_new_key() {
+    let mut standing = Standing::new();
+    standing.opens(served(), HAVIP);
+    assert_eq!(standing.is_called(&key(1)), Some(at(HAVIP)));
+    standing.host.remove_peer(&name("host"), &key(1).public()).unwrap();
+    standing.host.set_peer(&name("host"), key(3).public(), &peer("0.0.0.0/0", None)).unwrap();
+    let served = Served { key: key(3), ..served() };
+    standing.passes(served, |node| _ = node.add_interface(interface(tunnel(), key(3), HAVIP)).unwrap());
+    assert_eq!(standing.is_called(&key(3)), Some(at(HAVIP)));
+    standing.sessions.stop();
+}
+
+/// A pass that looked while the shard was here opens its tunnel when it is here no more.
+#[test]
+fn a_tunnel_that_is_opened_after_its_shard_has_gone_is_silent() {
+    let mut standing = Standing::new();
+    standing.order(Order::Released(shard()));
+    let opened = standing.namespace.run(|| standing.node.write().unwrap().add_interface(interface(tunnel(), key(1), HAVIP))).unwrap();
+    assert!(opened && standing.node.read().unwrap().is_sending(&tunnel()).unwrap());
+    standing.order(Order::Serve { shards: vec![served()], left: BTreeMap::new() });
+    standing.sessions.stop();
+    assert!(!standing.node.read().unwrap().is_sending(&tunnel()).unwrap());
+}
+
 #[test]
 fn a_shard_that_is_released_is_silent_and_calls_nobody() {
     let namespace = Namespace::new("loop");
@@ -144,7 +258,8 @@ fn a_shard_that_is_released_is_silent_and_calls_nobody() {
     node.set_peer(&tunnel(), key(2).public(), &peer("10.64.0.2/32", Some(HOST))).unwrap();
     let node = Arc::new(RwLock::new(node));
     let mut sessions = Sessions::start(Tunnels::Userspace(node.clone()), Some(events), None).unwrap();
-    sessions.orders().send(Order::Serve { shards: vec![served()], here: [shard()].into(), left: BTreeMap::new() });
+    sessions.orders().send(Order::Serve { shards: vec![served()], left: BTreeMap::new() });
+    sessions.orders().send(Order::Taken(shard()));
     sessions.orders().send(Order::Released(shard()));
     sessions.orders().send(Order::Known { of: shard(), peers: told(None) });
     // What was sent before is done when the thread has ended.

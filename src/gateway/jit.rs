@@ -28,11 +28,12 @@
 
 mod actor;
 mod board;
+mod configured;
 mod ears;
 mod hands;
 mod report;
 
-pub use board::Board;
+pub use board::{Board, Expected};
 pub use report::Report;
 
 use crate::gateway::registry::Registry;
@@ -45,6 +46,7 @@ use crate::userspace::urgent;
 use crate::userspace::wireguard::message::Initiation;
 use crate::wire::wireguard::Tai64n;
 use anyhow::Context;
+use ipnet::IpNet;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
@@ -146,6 +148,18 @@ pub enum Order {
         slot: Slot,
         peers: Vec<(PublicKey, Adopted)>,
     },
+    /// It is done.
+    Adopted(Expected),
+    /// The configuration names these keys, with these inner prefixes: they are nobody's to let in or to remove, and stand or will by the owner's doing.
+    Configured {
+        slot: Slot,
+        peers: Vec<(PublicKey, Vec<IpNet>)>,
+    },
+    /// No more: they do not stand any more, and may knock.
+    ConfiguredNoMore {
+        slot: Slot,
+        keys: Vec<PublicKey>,
+    },
     /// A peer was heard then.
     Seen {
         slot: Slot,
@@ -207,6 +221,14 @@ impl Door {
     /// Never waits. Orders are the owner's own, and no more than that sends.
     pub fn order(&self, order: Order) {
         let _ = self.orders.send(order);
+    }
+
+    /// As [`Order::Adopt`]; they are on the board when this returns, so whoever sets them at once need not fear the reconciler.
+    pub fn adopt(&self, of: &TenantShard, slot: Slot, peers: Vec<(PublicKey, Adopted)>) {
+        let allowed = peers.iter().map(|(key, adopted)| (*key, adopted.registered.allowed.clone()));
+        let expected = Board::expect(&self.board, of, allowed.collect());
+        self.order(Order::Adopt { slot, peers });
+        self.order(Order::Adopted(expected));
     }
 
     /// Never waits: what there is no room for is lost, and counted. Its sender tries again after 5 s.

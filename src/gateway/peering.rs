@@ -4,6 +4,7 @@
 use super::Node;
 use super::api::Failed;
 use super::peers::{Peers, Refusal};
+use super::sessions;
 use crate::config::StaticPeer;
 use crate::kernel::Kernel;
 use crate::model::{IfName, NodeName};
@@ -55,6 +56,7 @@ impl Node {
         for (interface, prefixes) in self.tunnels_of(peer) {
             self.path.set_peer(&interface, &peer.end, prefixes)?;
         }
+        self.tell_sessions(peer, true);
         Ok(())
     }
 
@@ -62,6 +64,7 @@ impl Node {
         for (interface, _) in self.tunnels_of(peer) {
             self.path.remove_peer(&interface, &peer.end)?;
         }
+        self.tell_sessions(peer, false);
         let mut fragment = self.fragment(peer);
         // One by one, for a removal by key alone has to read all routes.
         for (key, route) in std::mem::take(&mut fragment.routes) {
@@ -70,6 +73,13 @@ impl Node {
         carry_out(kernel, &plan(&State::default(), &fragment).steps).await?;
         self.store.remove(peer.host.as_str()).context("cannot remove what is stored of it")?;
         self.end_those_of(kernel, peer).await
+    }
+
+    fn tell_sessions(&self, peer: &StaticPeer, stands: bool) {
+        for (key, (of, prefixes)) in peer.end.public_key().into_iter().flat_map(|key| peer.inner.iter().map(move |inner| (key, inner))) {
+            let (of, prefixes) = (of.clone(), stands.then(|| prefixes.clone()));
+            self.sessions.orders().send(sessions::Order::Configure { of, key, prefixes });
+        }
     }
 
     /// What the kernel holds for this peer alone.

@@ -223,6 +223,12 @@ impl Peers {
         self.by_identity.contains_key(&Identity::Key(*key))
     }
 
+    /// Whether this key is a peer's, at this shard.
+    pub fn is_at(&self, of: &TenantShard, key: &PublicKey) -> bool {
+        let name = self.by_identity.get(&Identity::Key(*key));
+        name.and_then(|name| self.by_name.get(name)).is_some_and(|known| known.peer.inner.contains_key(of))
+    }
+
     /// How many use this shard.
     pub fn of_shard(&self, of: &TenantShard) -> usize {
         self.by_name.values().filter(|known| known.peer.inner.contains_key(of)).count()

@@ -24,7 +24,7 @@ use crate::wire::sync::peer::PeerState;
 use anyhow::Context;
 use ipnet::IpNet;
 use keeper::Keeper;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use tokio::sync::mpsc;
@@ -48,11 +48,17 @@ pub struct Served {
 
 #[derive(Debug)]
 pub enum Order {
-    /// Exactly these shards, whose interfaces stand. Of one that is not known yet, whether it is `here`, and whom a process before this one had let in.
+    /// Exactly these shards, and after each pass again: their interfaces stand now, if they could be had. Whom a process before this one had let in at
+    /// those that are not known yet.
     Serve {
         shards: Vec<Served>,
-        here: BTreeSet<TenantShard>,
         left: Left,
+    },
+    /// The configuration names this peer at a shard with these prefixes; none: no more.
+    Configure {
+        of: TenantShard,
+        key: PublicKey,
+        prefixes: Option<Vec<IpNet>>,
     },
     /// Who is to be told of what becomes of peers.
     Tell(sync::Orders),

@@ -6,9 +6,8 @@ use super::sessions::tunnels::Tunnels;
 use crate::config::Gateway;
 use crate::kernel::vrrp_socket::Family;
 use crate::metrics::Page;
-use crate::model::{PrivateKey, PublicKey, TenantShard};
+use crate::model::{PrivateKey, PublicKey, Registered, TenantShard};
 use crate::plan::gateway::Admitted;
-use crate::proto::jit::Registered;
 use crate::wire::wireguard::Tai64n;
 use ipnet::IpNet;
 use serde_json::json;
@@ -86,8 +85,8 @@ impl Strangers {
         self.left.clone()
     }
 
-    /// Those that are let in.
-    pub fn admitted(&mut self) -> BTreeMap<TenantShard, Arc<Admitted>> {
+    /// Those that are let in, and that the configuration does not name.
+    pub fn admitted(&mut self, configured: impl Fn(&TenantShard, &PublicKey) -> bool) -> BTreeMap<TenantShard, Arc<Admitted>> {
         let mut all = self.running.as_ref().map(|(_, jit)| jit.door().board().all()).unwrap_or_default();
         if self.until.is_some_and(|until| Instant::now() >= until) {
             self.left.clear();
@@ -98,6 +97,11 @@ impl Strangers {
             let peers = Arc::make_mut(all.entry(of.clone()).or_default());
             for (key, adopted, _) in left {
                 peers.entry(*key).or_insert_with(|| adopted.registered.allowed.clone());
+            }
+        }
+        for (of, peers) in &mut all {
+            if peers.keys().any(|key| configured(of, key)) {
+                Arc::make_mut(peers).retain(|key, _| !configured(of, key));
             }
         }
         all

@@ -125,10 +125,6 @@ impl Node {
             let peers = self.peers.iter().filter_map(|(known, _)| peer(known)).collect();
             Some(sessions::Served { of, slot, key, port, shared: shard.havip.is_some(), peers })
         };
-        sessions::Order::Serve {
-            shards: self.config.served().filter_map(served).collect(),
-            here: self.group.board().holds(),
-            left: self.strangers.left(),
-        }
+        sessions::Order::Serve { shards: self.config.served().filter_map(served).collect(), left: self.strangers.left() }
     }
 }

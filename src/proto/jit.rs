@@ -12,9 +12,10 @@ mod refusal;
 mod source;
 mod steps;
 
+pub use crate::model::Registered;
 pub use config::Config;
 pub use counters::{Counters, Sizes};
-pub use effect::{Answer, Effect, Input, Peer, Reaped, Registered, Ticket};
+pub use effect::{Answer, Effect, Input, Peer, Reaped, Ticket};
 pub use generations::Generations;
 pub use live::Standing;
 pub use refusal::Refusal;
@@ -27,7 +28,7 @@ use fair::{Fair, Shares};
 use live::Live;
 use look_ups::LookUps;
 use source::Buckets;
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
@@ -47,7 +48,8 @@ use std::time::Instant;
 ///  Claim ------ first step: one X25519, by a worker -------> not_for_us
 ///    |
 ///    | which key?
-///    +-- a peer's already: prove it, for the replay memory ------------+
+///    +-- a peer's already, or of the configuration: prove it,
+///    |   for the replay memory ----------------------------------------+
 ///    +-- unknown a moment ago                                unknown   |
 ///    +-- known, fresh ------------------------------------------------>+
 ///    +-- else wait, with whoever waits for the same key      crowded   |
@@ -104,6 +106,8 @@ pub struct Machine<C> {
     /// Answers up to then are not fresh.
     distrusted: Option<Instant>,
     live: Live,
+    /// Whom the configuration names.
+    configured: HashMap<Slot, HashSet<PublicKey>>,
     stamps: Generations<Peer, Tai64n>,
     effects: VecDeque<Effect<C>>,
     pub counters: Counters,
@@ -175,6 +179,7 @@ impl<C> Machine<C> {
             away: false,
             distrusted: None,
             live: Live::new(config.idle),
+            configured: HashMap::new(),
             stamps: Generations::new(config.stamps),
             effects: VecDeque::new(),
             counters: Counters::default(),
@@ -190,14 +195,33 @@ impl<C> Machine<C> {
     /// No more. Its peers are no longer this machine's affair, and the shell's to remove; what was known of them serves if they come back.
     pub fn release(&mut self, slot: Slot) {
         self.interfaces.remove(&slot);
+        self.configured.remove(&slot);
         for (peer, standing) in self.live.release(slot) {
             self.remember(peer, standing);
         }
     }
 
+    /// Whoever configures this interface lets this peer in and out from now on: its initiations are proved, for the replay memory, and lead to nothing
+    /// else. If it was one of this machine's, it is none any more, and stays as it is.
+    pub fn configured(&mut self, peer: Peer) {
+        self.live.remove(&peer);
+        self.configured.entry(peer.slot).or_default().insert(peer.key);
+    }
+
+    /// No more: it may knock.
+    pub fn configured_no_more(&mut self, peer: &Peer) {
+        self.configured.get_mut(&peer.slot).map(|keys| keys.remove(&peer.key));
+    }
+
+    pub fn is_configured(&self, peer: &Peer) -> bool {
+        self.configured.get(&peer.slot).is_some_and(|keys| keys.contains(&peer.key))
+    }
+
     /// A peer that stands already: of a process before this one, or of the node that was Active until now.
     pub fn adopt(&mut self, peer: Peer, standing: Standing) {
-        self.live.insert(peer, standing);
+        if !self.is_configured(&peer) {
+            self.live.insert(peer, standing);
+        }
     }
 
     /// What another node has learnt, or this one before it was restarted: initiations of this peer are older than that, or recordings.
@@ -320,7 +344,9 @@ impl<C> Machine<C> {
     }
 
     fn installed(&mut self, peer: Peer) -> Result<(), Refusal> {
-        if self.live.get(&peer).is_none() {
+        if self.is_configured(&peer) {
+            // It has become so meanwhile.
+        } else if self.live.get(&peer).is_none() {
             self.reap(peer, Reaped::Stray);
         } else if let Some(endpoint) = self.live.installed(&peer) {
             self.counters.installed += 1;

@@ -2,6 +2,7 @@
 //! alone.
 
 mod captured;
+mod configured;
 mod gate;
 mod hostile;
 mod slow;

@@ -1,6 +1,7 @@
 //! The loop: what comes goes into the machine, and what it decides is carried out.
 
 use super::board::Board;
+use super::configured::Configured;
 use super::ears::Ears;
 use super::hands::{self, Hands, Install, Job};
 use super::report::{Greeted, Report};
@@ -73,6 +74,8 @@ struct Served {
 pub struct Actor {
     machine: Machine<Opened>,
     served: HashMap<Slot, Served>,
+    /// At those that are served.
+    configured: HashMap<Slot, Configured>,
     slots: HashMap<IfName, Slot>,
     ears: Ears,
     hands: Hands,
@@ -104,6 +107,7 @@ impl Actor {
         Self {
             machine: Machine::new(setup.config, Instant::now()),
             served: HashMap::new(),
+            configured: HashMap::new(),
             slots: HashMap::new(),
             ears: Ears::new(setup.capture),
             hands,
@@ -168,6 +172,7 @@ impl Actor {
                 self.ears.leave(slot);
                 self.rechecks.retain(|peer| peer.slot != slot);
                 self.owners.retain(|(of, _), _| *of != slot);
+                self.configured.remove(&slot);
                 if let Some(served) = self.served.remove(&slot) {
                     self.slots.remove(&served.interface);
                     self.board.clear(&served.of);
@@ -181,6 +186,9 @@ impl Actor {
                 let now = Instant::now();
                 for (key, adopted) in peers {
                     let peer = Peer { slot, key };
+                    if self.machine.is_configured(&peer) {
+                        continue;
+                    }
                     self.put(&peer, &adopted.registered);
                     // It was told to another: whether it still holds is asked.
                     let standing = Standing {
@@ -192,6 +200,14 @@ impl Actor {
                     };
                     self.machine.adopt(peer, standing);
                     self.rechecks.push_back(peer);
+                }
+            }
+            Order::Adopted(expected) => drop(expected),
+            Order::Configured { slot, peers } => self.configure(slot, peers),
+            Order::ConfiguredNoMore { slot, keys } => {
+                for key in keys {
+                    self.machine.configured_no_more(&Peer { slot, key });
+                    self.configured.entry(slot).or_default().remove(&key);
                 }
             }
             Order::Seen { slot, key, at } => self.input(Input::Seen { peer: Peer { slot, key }, at }),
@@ -209,6 +225,50 @@ impl Actor {
             }
             // Seen to by the loop.
             Order::Stop => {}
+        }
+    }
+
+    fn configure(&mut self, slot: Slot, peers: Vec<(PublicKey, Vec<IpNet>)>) {
+        if !self.served.contains_key(&slot) {
+            return;
+        }
+        for (key, prefixes) in peers {
+            let peer = Peer { slot, key };
+            self.machine.configured(peer);
+            self.unless_it_stands(&peer);
+            self.configured.entry(slot).or_default().insert(key, prefixes);
+        }
+        // Of those who have what is another's now nobody asks but us.
+        let (configured, members) = (&*self.configured.entry(slot).or_default(), self.machine.peers());
+        let overlaps = members.filter(|(peer, standing)| peer.slot == slot && configured.overlap(&standing.registered.allowed).is_some());
+        self.rechecks.extend(overlaps.map(|(peer, _)| *peer));
+    }
+
+    /// The configuration goes before the directory.
+    fn comply(&mut self, peer: &Peer, answer: Answer) -> Answer {
+        let Answer::Found(registered) = &answer else { return answer };
+        let Some(configured) = self.configured.get(&peer.slot).filter(|_| !self.machine.is_configured(peer)) else { return answer };
+        let Some(taken) = configured.overlap(&registered.allowed) else { return answer };
+        let host = &registered.host;
+        let error =
+            anyhow::anyhow!("the directory gives {taken} to {host}, and `peers` in the configuration to another: take it from either");
+        self.warn("let in", peer, &error);
+        Answer::Unknown
+    }
+
+    /// What hands had begun when a peer became the configuration's is as the configuration says in the end; and the other way round.
+    fn put_right(&mut self, peer: Peer, stands_with: Option<&[IpNet]>) {
+        let Some(interface) = self.served.get(&peer.slot).map(|served| served.interface.clone()) else { return };
+        let configured = self.configured.get(&peer.slot).and_then(|configured| configured.get(&peer.key));
+        match configured {
+            Some(prefixes) if stands_with != Some(prefixes) => {
+                if let Ok(host) = "configured".parse() {
+                    let registered = Arc::new(Registered { host, allowed: prefixes.to_vec() });
+                    self.hands.give(Job::Update { peer, interface, registered });
+                }
+            }
+            None if stands_with.is_some() && self.machine.peer(&peer).is_none() => self.hands.give(Job::Remove { peer, interface }),
+            Some(_) | None => {}
         }
     }
 
@@ -277,10 +337,14 @@ impl Actor {
                 self.input(Input::Claimed { ticket, claim });
             }
             Done::Proved { ticket, stamp } => self.input(Input::Proved { ticket, stamp }),
-            Done::Answered { peer, answer } => self.input(Input::Answered { peer, answer }),
+            Done::Answered { peer, answer } => {
+                let answer = self.comply(&peer, answer);
+                self.input(Input::Answered { peer, answer });
+            }
             Done::Installed { install, result } => self.installed(*install, result),
             Done::Updated { peer, registered, result } => match result {
-                Ok(()) => self.tell(News::Updated { slot: peer.slot, key: peer.key, registered }),
+                Ok(()) if self.machine.peer(&peer).is_some() => self.tell(News::Updated { slot: peer.slot, key: peer.key, registered }),
+                Ok(()) => self.put_right(peer, Some(&registered.allowed)),
                 Err(error) => self.warn("changed", &peer, &error),
             },
             Done::Removed { peer, result } => {
@@ -289,6 +353,9 @@ impl Actor {
                     self.warn("removed", &peer, &error);
                 }
                 self.unless_it_stands(&peer);
+                if self.machine.is_configured(&peer) {
+                    self.put_right(peer, None);
+                }
             }
         }
     }
@@ -314,6 +381,8 @@ impl Actor {
                     // Another node has the shard meanwhile, and the owner may have removed its peers before this one came.
                     self.hands.give(Job::Remove { peer, interface });
                     return;
+                } else if self.machine.is_configured(&peer) {
+                    self.put_right(peer, Some(&registered.allowed));
                 }
                 self.input(Input::Installed { peer });
             }

@@ -13,6 +13,8 @@ pub type Peers = Admitted;
 /// Locks are held for a copy of a pointer only, or of a page of numbers.
 #[derive(Debug, Default)]
 pub struct Board {
+    /// Of shards that come here: until the actor knows them, who goes through its orders in their order.
+    expected: Mutex<Vec<Arc<(TenantShard, Peers)>>>,
     peers: Mutex<BTreeMap<TenantShard, Arc<Peers>>>,
     report: Mutex<Report>,
     latencies: Mutex<Latencies>,
@@ -22,12 +24,26 @@ impl Board {
     /// The peers of a shard: those that stand at its interface, and those that are about to be put there or taken from it. Whoever removes
     /// what should not be there reads the interface first and this afterwards.
     pub fn peers(&self, of: &TenantShard) -> Arc<Peers> {
-        lock(&self.peers).get(of).cloned().unwrap_or_default()
+        self.all().remove(of).unwrap_or_default()
     }
 
     /// Those of all shards; as [`Board::peers`].
     pub fn all(&self) -> BTreeMap<TenantShard, Arc<Peers>> {
-        lock(&self.peers).clone()
+        // In this order: the actor puts them there before they are expected no more.
+        let expected = lock(&self.expected).clone();
+        let mut all = lock(&self.peers).clone();
+        for (of, peers) in expected.iter().map(Arc::as_ref) {
+            let there = Arc::make_mut(all.entry(of.clone()).or_default());
+            peers.iter().for_each(|(key, allowed)| _ = there.entry(*key).or_insert_with(|| allowed.clone()));
+        }
+        all
+    }
+
+    /// Those of a shard that are about to be adopted, until what this answers is dropped.
+    pub(super) fn expect(board: &Arc<Self>, of: &TenantShard, peers: Peers) -> Expected {
+        let expected = Arc::new((of.clone(), peers));
+        lock(&board.expected).push(expected.clone());
+        Expected { board: board.clone(), expected }
     }
 
     /// How many there are in each shard.
@@ -72,6 +88,19 @@ impl Board {
     }
 }
 
+/// Peers that are on the board, though the actor does not know them yet.
+#[derive(Debug)]
+pub struct Expected {
+    board: Arc<Board>,
+    expected: Arc<(TenantShard, Peers)>,
+}
+
+impl Drop for Expected {
+    fn drop(&mut self) {
+        lock(&self.board.expected).retain(|expected| !Arc::ptr_eq(expected, &self.expected));
+    }
+}
+
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     // A panic elsewhere leaves what is in it whole.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
@@ -96,5 +125,23 @@ mod tests {
         assert_eq!(board.counts()[&of], 1);
         board.clear(&of);
         assert_eq!((board.peers(&of).len(), board.counts().len()), (0, 0));
+    }
+
+    /// The shard has gone, and is back before the actor knows of either.
+    #[test]
+    fn who_is_expected_stays_on_the_board_whatever_becomes_of_the_others() {
+        let (board, of): (Arc<Board>, TenantShard) = (Arc::default(), "acme/1".parse().unwrap());
+        let keys = [1, 2].map(|n| PrivateKey::new([n; 32]).public());
+        let peers = |n: usize| Peers::from([(keys[n], vec![])]);
+        let (first, second) = (Board::expect(&board, &of, peers(0)), Board::expect(&board, &of, peers(1)));
+        board.put(&of, keys[0], vec![]);
+        drop(first);
+        board.clear(&of);
+        assert_eq!(board.peers(&of).keys().collect::<Vec<_>>(), [&keys[1]]);
+        board.put(&of, keys[1], vec![]);
+        drop(second);
+        assert_eq!(board.all()[&of].keys().collect::<Vec<_>>(), [&keys[1]]);
+        board.take(&of, &keys[1]);
+        assert!(board.peers(&of).is_empty());
     }
 }

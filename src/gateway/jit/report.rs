@@ -128,6 +128,7 @@ impl Report {
         let events = [
             ("installed", counters.installed),
             ("renewed", counters.renewed),
+            ("configured", counters.configured),
             ("reaped", counters.reaped),
             ("answered", self.greeted.answered),
             ("initiated", self.greeted.initiated),

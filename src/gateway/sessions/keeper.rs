@@ -8,12 +8,12 @@ use crate::gateway::ha::sync;
 use crate::gateway::jit::{self, Adopted, Door, Knock};
 use crate::gateway::strangers::{Left, SETTLED};
 use crate::model::{PublicKey, Slot, TenantShard};
-use crate::proto::jit::Registered;
 use crate::proto::wake::{Call, Wake};
 use crate::userspace::wireguard::Event;
 use crate::wire::sync::peer::{PeerRecord, PeerState};
 use crate::wire::wireguard::Tai64n;
-use std::collections::{BTreeMap, BTreeSet};
+use ipnet::IpNet;
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::future::Future;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -102,7 +102,8 @@ impl Keeper {
 
     async fn obey(&mut self, order: Order) {
         match order {
-            Order::Serve { shards, here, left } => self.serve(shards, &here, left).await,
+            Order::Serve { shards, left } => self.serve(shards, left).await,
+            Order::Configure { of, key, prefixes } => self.configure(&of, key, prefixes),
             Order::Tell(orders) => self.tell = Some(orders),
             Order::Known { of, peers } => {
                 self.known.insert(of.clone(), peers);
@@ -120,32 +121,52 @@ impl Keeper {
         }
     }
 
-    async fn serve(&mut self, shards: Vec<Served>, here: &BTreeSet<TenantShard>, mut left: Left) {
+    async fn serve(&mut self, shards: Vec<Served>, mut left: Left) {
         left.retain(|of, _| !self.shards.contains_key(of));
         self.left.append(&mut left);
-        let mut old = std::mem::take(&mut self.shards);
+        let (mut old, now) = (std::mem::take(&mut self.shards), Instant::now());
         let mut taken = Vec::new();
         for served in shards {
             let of = served.of.clone();
+            if !served.shared {
+                self.here.insert(of.clone());
+            }
+            let here = self.here.contains(&of);
             let shard = match old.remove(&of) {
                 Some(mut former) if former.is_of(&served) => {
-                    let gone = former.change(served);
+                    let moves = former.served.port != served.port;
+                    let (changed, gone) = former.change(served);
                     gone.iter().for_each(|key| _ = self.wake.awake(&(of.clone(), *key)));
+                    if here {
+                        let slot = former.served.slot;
+                        self.order(jit::Order::ConfiguredNoMore { slot, keys: gone.clone() });
+                        self.order(jit::Order::Configured { slot, peers: changed });
+                    }
                     self.tell(&of, gone.into_iter().map(PeerRecord::Gone).collect());
+                    // What was opened anew knows nobody, and who is called learns of another port.
+                    let stands = self.tunnels.incarnation(&former.interface);
+                    taken.extend((here && (moves || former.taken != stands)).then(|| of.clone()));
                     former
                 }
-                former => {
-                    if let Some(former) = former {
-                        // Under another key nobody has a session.
-                        self.order(jit::Order::Release { slot: former.served.slot });
+                Some(former) => {
+                    self.order(jit::Order::Release { slot: former.served.slot });
+                    let shard = Shard::new(served);
+                    if here {
+                        // Under another key nobody has a session; who has had one is where it was, and to be called.
+                        let states = former.states(now).into_iter().filter(|state| state.key != former.own);
+                        self.known.entry(of.clone()).or_default().extend(states);
+                        taken.push(of.clone());
                     }
-                    if here.contains(&of) || !served.shared {
-                        self.here.insert(of.clone());
-                    }
-                    taken.extend(self.here.contains(&of).then(|| of.clone()));
+                    shard
+                }
+                None => {
+                    taken.extend(here.then(|| of.clone()));
                     Shard::new(served)
                 }
             };
+            if !here {
+                self.silence(&shard);
+            }
             self.shards.insert(of, shard);
         }
         for (of, shard) in &old {
@@ -158,11 +179,41 @@ impl Keeper {
         }
     }
 
-    /// A shard is here: it speaks, its peers are where they were heard last, and are called.
+    fn configure(&mut self, of: &TenantShard, key: PublicKey, prefixes: Option<Vec<IpNet>>) {
+        let Some(shard) = self.shards.get_mut(of) else { return };
+        shard.configure(key, prefixes.clone());
+        let (slot, gone) = (shard.served.slot, prefixes.is_none());
+        if self.here.contains(of) {
+            self.order(match prefixes {
+                Some(prefixes) => jit::Order::Configured { slot, peers: vec![(key, prefixes)] },
+                None => jit::Order::ConfiguredNoMore { slot, keys: vec![key] },
+            });
+        }
+        if gone {
+            self.wake.awake(&(of.clone(), key));
+            self.tell(of, vec![PeerRecord::Gone(key)]);
+        }
+    }
+
+    /// A shard is here: it speaks, its peers are where they were heard last, and are called. Also when its interface was opened anew. Where none stands
+    /// nothing is done, and nothing forgotten: after the pass that opens it there is an order.
     async fn take(&mut self, of: &TenantShard) {
         let Some(shard) = self.shards.get_mut(of) else { return };
-        let (states, interface) = (self.known.remove(of).unwrap_or_default(), shard.interface.clone());
-        if let Some(own) = states.iter().find(|state| state.key == shard.own) {
+        let (now, interface) = (Instant::now(), shard.interface.clone());
+        let Some(stands) = self.tunnels.incarnation(&interface) else {
+            return tracing::warn!("{of}: its tunnel {interface} is not there yet: its peers are set and called when it is");
+        };
+        let told = self.known.remove(of).unwrap_or_default();
+        let told_own = told.iter().find(|state| state.key == shard.own).cloned();
+        shard.adopt(now, told.clone());
+        let mut states = shard.states(now);
+        let ours: HashSet<PublicKey> = states.iter().map(|state| state.key).collect();
+        // Of these the stamps count.
+        states.extend(told.into_iter().filter(|state| !ours.contains(&state.key) || Some(state) == told_own.as_ref()));
+        if shard.taken.replace(stands).is_some_and(|taken| taken != stands) {
+            shard.begin_anew();
+        }
+        for own in states.iter().filter(|state| state.key == shard.own) {
             self.tunnels.stamps_after(&interface, own.stamp.plus(own.idle + STAMPS_AHEAD));
         }
         if let Err(error) = self.tunnels.set_sending(&interface, true) {
@@ -178,7 +229,9 @@ impl Keeper {
             remotes.entry(*key).or_insert_with(|| Remote { allowed: allowed.clone(), ..Remote::default() });
         }
         let remotes: Vec<(PublicKey, Remote)> = remotes.into_iter().collect();
-        let (now, left) = (Instant::now(), self.left.remove(of).unwrap_or_default());
+        let mut left = self.left.remove(of).unwrap_or_default();
+        // Whom the configuration names is nobody's to let in or to remove.
+        left.retain(|(key, ..)| !shard.served.peers.contains_key(key));
         // Whoever was let in by the process before is told of as if it had been now; of those who are not known yet there will be news.
         let mut records = Vec::new();
         for (key, adopted, stamp) in left.iter().filter(|(_, adopted, _)| !adopted.registered.allowed.is_empty()) {
@@ -191,7 +244,6 @@ impl Keeper {
         if let Err(error) = self.tunnels.set_peers(&interface, &remotes).await {
             tracing::error!("{of}: not all peers could be set: {error:#}");
         }
-        states.iter().for_each(|state| shard.adopt(state));
         shard.called = remotes.into_iter().filter(|(_, remote)| remote.endpoint.is_some()).collect();
         let called = states.iter().filter(|state| shard.called.contains_key(&state.key));
         self.wake.add(called.map(|state| ((of.clone(), state.key), state.idle)));
@@ -217,6 +269,15 @@ impl Keeper {
         // Whoever is there and not configured, whether it was heard of or not.
         if let Err(error) = self.tunnels.remove_others(&shard.interface, &shard.served.peers).await {
             tracing::warn!("{of}: not all peers could be removed: {error:#}");
+        }
+    }
+
+    /// One that was opened while its shard went.
+    fn silence(&self, shard: &Shard) {
+        if self.tunnels.incarnation(&shard.interface).is_some()
+            && let Err(error) = self.tunnels.set_sending(&shard.interface, false)
+        {
+            tracing::error!("{}: the tunnel may still speak: {error:#}", shard.served.of);
         }
     }
 
@@ -368,21 +429,20 @@ fn introduce(door: &Door, now: Instant, shard: &Shard, states: &[PeerState], lef
     let served = &shard.served;
     let (of, slot, interface, port) = (served.of.clone(), served.slot, shard.interface.clone(), served.port);
     door.order(jit::Order::Serve { of, slot, interface, key: served.key.clone(), port });
+    door.order(jit::Order::Configured { slot, peers: served.peers.iter().map(|(key, allowed)| (*key, allowed.clone())).collect() });
     let stamps = states.iter().filter(|state| state.key != shard.own).map(|state| (state.key, state.stamp));
     let stamps = stamps.chain(left.iter().map(|(key, _, stamp)| (*key, *stamp))).collect();
     door.order(jit::Order::Learn { slot, stamps });
     let adopted = |state: &PeerState| {
-        let (endpoint, member) = (state.endpoint?, state.member.clone()?);
-        let registered = Arc::new(Registered { host: member.host, allowed: member.allowed });
+        let (endpoint, registered) = (state.endpoint?, state.member.clone()?);
         Some((state.key, Adopted { endpoint, registered, heard: now.checked_sub(state.idle).unwrap_or(now) }))
     };
     let mut peers: BTreeMap<PublicKey, Adopted> = BTreeMap::new();
     let recent = |adopted: &Adopted| now.saturating_duration_since(adopted.heard) < SETTLED;
     peers.extend(left.into_iter().filter(|(_, adopted, _)| recent(adopted)).map(|(key, adopted, _)| (key, adopted)));
     peers.extend(states.iter().filter_map(adopted));
-    // Whom the configuration names is nobody's to let in or to remove.
     peers.retain(|key, _| !served.peers.contains_key(key));
-    door.order(jit::Order::Adopt { slot, peers: peers.into_iter().collect() });
+    door.adopt(&served.of, slot, peers.into_iter().collect());
 }
 
 /// Waits until something was taken. Where nothing can come, or no more, for ever.

@@ -2,13 +2,13 @@
 
 use super::Served;
 use super::tunnels::{News, Remote};
-use crate::model::{IfName, PublicKey};
-use crate::proto::jit::Registered;
-use crate::wire::sync::peer::{Member, PeerRecord, PeerState};
+use crate::model::{IfName, PublicKey, Registered};
+use crate::wire::sync::peer::{PeerRecord, PeerState};
 use crate::wire::wireguard::Tai64n;
 use ipnet::IpNet;
 use std::collections::HashMap;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// Between two words about a peer that is merely active.
@@ -23,6 +23,8 @@ pub struct Shard {
     pub interface: IfName,
     /// The public half of the shard's key.
     pub own: PublicKey,
+    /// The interface that was there when the shard was taken, [`Tunnels::incarnation`](super::tunnels::Tunnels::incarnation).
+    pub taken: Option<u64>,
     /// What those who are called are to be set to.
     pub called: HashMap<PublicKey, Remote>,
     /// The last of our own stamps that was told.
@@ -35,7 +37,9 @@ pub struct Shard {
 struct Peer {
     endpoint: Option<SocketAddr>,
     /// Of one that nobody has configured.
-    member: Option<Member>,
+    member: Option<Arc<Registered>>,
+    /// The latest that it has used, as far as that is known here.
+    stamp: Tai64n,
     /// What was last told of it, as far as it was looked at, and when.
     told: Option<(News, Instant)>,
     /// When something came from it, as far as that is known.
@@ -45,7 +49,7 @@ struct Peer {
 impl Shard {
     pub fn new(served: Served) -> Self {
         let (interface, own) = (IfName::tunnel(served.slot), served.key.public());
-        Self { served, interface, own, called: HashMap::new(), stamp: Tai64n::NEVER, peers: HashMap::new() }
+        Self { served, interface, own, taken: None, called: HashMap::new(), stamp: Tai64n::NEVER, peers: HashMap::new() }
     }
 
     /// Whether what is known holds for these values too.
@@ -59,35 +63,80 @@ impl Shard {
         self.served.peers.get(&state.key).cloned().or_else(member)
     }
 
-    /// The configuration names others, or gives them other prefixes. Those that it names no more.
-    pub fn change(&mut self, served: Served) -> Vec<PublicKey> {
-        let former = std::mem::replace(&mut self.served, served);
-        let gone: Vec<PublicKey> = former.peers.into_keys().filter(|key| !self.served.peers.contains_key(key)).collect();
-        gone.iter().for_each(|key| _ = self.called.remove(key));
-        for (key, remote) in &mut self.called {
-            if let Some(allowed) = self.served.peers.get(key) {
-                remote.allowed.clone_from(allowed);
-            }
-        }
-        gone
+    /// The configuration names others, or gives them other prefixes: whom it names anew or otherwise, and whom no more.
+    pub fn change(&mut self, served: Served) -> (Vec<(PublicKey, Vec<IpNet>)>, Vec<PublicKey>) {
+        let former = std::mem::replace(&mut self.served, served).peers;
+        let changed = self.served.peers.iter().filter(|(key, allowed)| former.get(key) != Some(allowed));
+        let changed: Vec<(PublicKey, Vec<IpNet>)> = changed.map(|(key, allowed)| (*key, allowed.clone())).collect();
+        let gone: Vec<PublicKey> = former.into_keys().filter(|key| !self.served.peers.contains_key(key)).collect();
+        changed.iter().for_each(|(key, allowed)| self.configured(*key, allowed));
+        gone.iter().for_each(|key| self.configured_no_more(key));
+        (changed, gone)
     }
 
-    /// One that was let in on the node before, if it was and nobody has configured it meanwhile.
-    pub fn adopt(&mut self, state: &PeerState) {
-        if state.endpoint.is_none() || state.member.is_none() || self.served.peers.contains_key(&state.key) {
-            return;
+    /// The same of one.
+    pub fn configure(&mut self, key: PublicKey, prefixes: Option<Vec<IpNet>>) {
+        match prefixes {
+            Some(prefixes) => {
+                self.configured(key, &prefixes);
+                self.served.peers.insert(key, prefixes);
+            }
+            None => {
+                self.configured_no_more(&key);
+                self.served.peers.remove(&key);
+            }
         }
-        self.peers.insert(state.key, Peer { endpoint: state.endpoint, member: state.member.clone(), ..Peer::default() });
+    }
+
+    fn configured(&mut self, key: PublicKey, allowed: &[IpNet]) {
+        if let Some(remote) = self.called.get_mut(&key) {
+            remote.allowed = allowed.to_vec();
+        }
+        // It is nobody's to remove any more.
+        if let Some(peer) = self.peers.get_mut(&key) {
+            peer.member = None;
+        }
+    }
+
+    fn configured_no_more(&mut self, key: &PublicKey) {
+        self.called.remove(key);
+        self.peers.remove(key);
+    }
+
+    /// What another node has told. What was heard here is newer.
+    pub fn adopt(&mut self, now: Instant, states: Vec<PeerState>) {
+        for state in states.into_iter().filter(|state| state.key != self.own) {
+            let configured = self.served.peers.contains_key(&state.key);
+            if state.endpoint.is_none() || (state.member.is_none() && !configured) {
+                continue;
+            }
+            let peer = self.peers.entry(state.key).or_default();
+            peer.endpoint = peer.endpoint.or(state.endpoint);
+            peer.member = peer.member.take().or(state.member).filter(|_| !configured);
+            peer.stamp = peer.stamp.max(state.stamp);
+            peer.active = peer.active.or(now.checked_sub(state.idle));
+        }
+    }
+
+    /// All that is known of its peers, for an interface that knows nothing: as another node would have told it. Our own stamp is among it.
+    pub fn states(&self, now: Instant) -> Vec<PeerState> {
+        let own = PeerState { key: self.own, stamp: self.stamp, endpoint: None, idle: Duration::ZERO, member: None };
+        let own = (self.stamp != Tai64n::NEVER).then_some(own);
+        self.peers.keys().map(|key| self.state(now, *key, Tai64n::NEVER)).chain(own).collect()
     }
 
     /// It was heard there.
     pub fn heard(&mut self, now: Instant, key: PublicKey, endpoint: SocketAddr, stamp: Tai64n) -> PeerRecord {
-        self.peers.entry(key).or_default().endpoint = Some(endpoint);
+        let peer = self.peers.entry(key).or_default();
+        (peer.endpoint, peer.stamp) = (Some(endpoint), peer.stamp.max(stamp));
         self.record(now, key, stamp)
     }
 
     /// It has used this stamp.
-    pub fn stamped(&self, now: Instant, key: PublicKey, stamp: Tai64n) -> PeerRecord {
+    pub fn stamped(&mut self, now: Instant, key: PublicKey, stamp: Tai64n) -> PeerRecord {
+        if let Some(peer) = self.peers.get_mut(&key) {
+            peer.stamp = peer.stamp.max(stamp);
+        }
         self.record(now, key, stamp)
     }
 
@@ -96,10 +145,10 @@ impl Shard {
         PeerRecord::Told(PeerState { key: self.own, stamp, endpoint: None, idle: Duration::ZERO, member: None })
     }
 
-    pub fn admitted(&mut self, now: Instant, key: PublicKey, endpoint: Option<SocketAddr>, registered: &Registered) -> PeerRecord {
+    pub fn admitted(&mut self, now: Instant, key: PublicKey, endpoint: Option<SocketAddr>, registered: &Arc<Registered>) -> PeerRecord {
         let peer = self.peers.entry(key).or_default();
         peer.endpoint = endpoint.or(peer.endpoint);
-        peer.member = Some(Member { host: registered.host.clone(), allowed: registered.allowed.clone() });
+        peer.member = Some(registered.clone());
         self.record(now, key, Tai64n::NEVER)
     }
 
@@ -125,8 +174,14 @@ impl Shard {
         Look { agreed, record }
     }
 
+    /// Its interface was opened anew, and counts anew.
+    pub fn begin_anew(&mut self) {
+        self.peers.values_mut().for_each(|peer| peer.told = None);
+    }
+
     /// The shard is another node's.
     pub fn release(&mut self) {
+        self.taken = None;
         self.called.clear();
         self.peers.clear();
     }
@@ -136,10 +191,16 @@ impl Shard {
     }
 
     fn record(&self, now: Instant, key: PublicKey, stamp: Tai64n) -> PeerRecord {
+        let state = self.state(now, key, stamp);
+        PeerRecord::Told(PeerState { idle: state.idle.min(QUIET), ..state })
+    }
+
+    fn state(&self, now: Instant, key: PublicKey, stamp: Tai64n) -> PeerState {
         let peer = self.peers.get(&key);
-        let idle = peer.and_then(|peer| peer.active).map_or(QUIET, |at| now.saturating_duration_since(at).min(QUIET));
+        let idle = peer.and_then(|peer| peer.active).map_or(QUIET, |at| now.saturating_duration_since(at));
+        let stamp = peer.map_or(stamp, |peer| stamp.max(peer.stamp));
         let (endpoint, member) = peer.map(|peer| (peer.endpoint, peer.member.clone())).unwrap_or_default();
-        PeerRecord::Told(PeerState { key, stamp, endpoint, idle, member })
+        PeerState { key, stamp, endpoint, idle, member }
     }
 }
 

@@ -48,6 +48,14 @@ pub struct News {
 }
 
 impl Tunnels {
+    /// A number for an interface as it stands, with its peers: another when it is made anew. None: it does not stand.
+    pub fn incarnation(&self, interface: &IfName) -> Option<u64> {
+        match self {
+            Self::Userspace(device) => read(device).incarnation(interface),
+            Self::Kernel(kernel) => kernel.link(interface).ok().flatten().map(|link| link.index.into()),
+        }
+    }
+
     /// Whether an interface speaks. Of the kernel's the fence sees to it.
     pub fn set_sending(&self, interface: &IfName, sending: bool) -> anyhow::Result<()> {
         match self {

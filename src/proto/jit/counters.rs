@@ -18,6 +18,8 @@ pub struct Counters {
     pub installed: u64,
     /// Authentic initiations of peers that were there already.
     pub renewed: u64,
+    /// Authentic initiations of peers that the configuration names.
+    pub configured: u64,
     pub reaped: u64,
     refused: [u64; Refusal::ALL.len()],
 }

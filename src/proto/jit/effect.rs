@@ -1,8 +1,7 @@
 //! What goes into the machine and what comes out.
 
-use crate::model::{NodeName, PublicKey, Slot};
+use crate::model::{PublicKey, Registered, Slot};
 use crate::wire::wireguard::{Initiation, Tai64n};
-use ipnet::IpNet;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -12,14 +11,6 @@ pub struct Peer {
     /// The interface's place among the shards of this node.
     pub slot: Slot,
     pub key: PublicKey,
-}
-
-/// What the directory knows of a peer.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Registered {
-    pub host: NodeName,
-    /// Inner prefixes that it may send from.
-    pub allowed: Vec<IpNet>,
 }
 
 /// Names a piece of work. Each is answered once.

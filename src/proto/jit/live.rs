@@ -1,7 +1,7 @@
 //! The peers that are installed, and when to look whether they still live.
 
-use super::effect::{Peer, Registered};
-use crate::model::Slot;
+use super::effect::Peer;
+use crate::model::{Registered, Slot};
 use std::collections::{BTreeSet, HashMap};
 use std::net::SocketAddr;
 use std::sync::Arc;

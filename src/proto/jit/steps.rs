@@ -39,7 +39,7 @@ impl<C> Machine<C> {
         if !self.interfaces.contains_key(&peer.slot) {
             return Err(Refusal::NoInterface);
         }
-        let stands = self.live.get(&peer).is_some();
+        let stands = self.live.get(&peer).is_some() || self.is_configured(&peer);
         if let Some((until, why)) = self.unknown.get(&peer)
             && now < *until
             && !stands
@@ -78,6 +78,10 @@ impl<C> Machine<C> {
         self.sources.give_back(knock.source);
         self.learn(peer, stamp);
         self.effects.push_back(Effect::Stamp { peer, stamp });
+        if self.is_configured(&peer) {
+            self.counters.configured += 1;
+            return Ok(());
+        }
         if self.live.get(&peer).is_some() {
             self.live.renewed(&peer, now, knock.from);
             self.counters.renewed += 1;

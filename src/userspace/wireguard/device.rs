@@ -311,6 +311,12 @@ impl Device {
         self.shared.events.lost()
     }
 
+    /// A number for this interface as it stands, with its peers and sessions: another after it was opened anew, which it has to be when its device was
+    /// removed. None until then.
+    pub fn incarnation(&self, interface: &IfName) -> Option<u64> {
+        self.names.get(interface).filter(|known| !known.lost.load(Relaxed)).map(|known| known.id)
+    }
+
     /// Whether an interface is not to be silent.
     pub fn is_sending(&self, interface: &IfName) -> Result<bool, Error> {
         Ok(self.interface(interface)?.is_sending())

@@ -9,10 +9,11 @@
 //! `what`: 0 told, 1 listed, 2 gone (with nothing but the key after it). `e`: with an endpoint, `v6`: an IPv6 one, `m`: with a member.
 
 use super::{Fault, Reader, write_address};
-use crate::model::{NodeName, PublicKey};
+use crate::model::{PublicKey, Registered};
 use crate::wire::wireguard::Tai64n;
 use ipnet::IpNet;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// What a candidate of a shard knows of a peer.
@@ -28,19 +29,7 @@ pub struct PeerState {
     /// How long ago that was; whole seconds.
     pub idle: Duration,
     /// Of one that the configuration does not name.
-    pub member: Option<Member>,
-}
-
-/// A function host as the directory knows it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Member {
-    pub host: NodeName,
-    /// Inner prefixes that are its own, at most [`Member::PREFIXES`].
-    pub allowed: Vec<IpNet>,
-}
-
-impl Member {
-    pub const PREFIXES: usize = 16;
+    pub member: Option<Arc<Registered>>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -63,7 +52,7 @@ const ENDPOINT: u8 = 0x40;
 const MEMBER: u8 = 0x80;
 
 /// The longest: a name of 63 letters and IPv6 prefixes.
-pub const RECORD_MAX: usize = 1 + PublicKey::LEN + 12 + 4 + 18 + 1 + 63 + 1 + Member::PREFIXES * 18;
+pub const RECORD_MAX: usize = 1 + PublicKey::LEN + 12 + 4 + 18 + 1 + 63 + 1 + Registered::PREFIXES * 18;
 
 impl PeerRecord {
     /// Appends it. One of too many prefixes is not written: false.
@@ -77,10 +66,10 @@ impl PeerRecord {
                 return true;
             }
         };
-        let member = state.member.as_ref();
+        let member = state.member.as_deref();
         let Ok(prefixes) = u8::try_from(member.map_or(0, |member| member.allowed.len())) else { return false };
         let bit = |set, bit| if set { bit } else { 0 };
-        if usize::from(prefixes) > Member::PREFIXES {
+        if usize::from(prefixes) > Registered::PREFIXES {
             return false;
         }
         let v6 = state.endpoint.is_some_and(|at| at.is_ipv6());
@@ -92,7 +81,7 @@ impl PeerRecord {
             write_address(datagram, at.ip());
             datagram.extend_from_slice(&at.port().to_be_bytes());
         }
-        if let Some(Member { host, allowed }) = member {
+        if let Some(Registered { host, allowed }) = member {
             // Names are of 63 letters at most.
             datagram.push(host.as_str().len() as u8);
             datagram.extend_from_slice(host.as_str().as_bytes());
@@ -127,18 +116,18 @@ impl Reader<'_> {
         Ok(if form & LISTED == 0 { PeerRecord::Told(state) } else { PeerRecord::Listed(state) })
     }
 
-    fn member(&mut self, form: u8) -> Result<Member, Fault> {
+    fn member(&mut self, form: u8) -> Result<Arc<Registered>, Fault> {
         let malformed = || Fault::Record(form);
         let [length] = self.take()?;
         let (name, rest) = self.0.split_at_checked(length.into()).ok_or(Fault::Truncated)?;
         self.0 = rest;
         let host = std::str::from_utf8(name).ok().and_then(|name| name.parse().ok()).ok_or_else(malformed)?;
         let [prefixes] = self.take()?;
-        if usize::from(prefixes) > Member::PREFIXES {
+        if usize::from(prefixes) > Registered::PREFIXES {
             return Err(malformed());
         }
         let allowed = (0..prefixes).map(|_| self.prefix(form)).collect::<Result<_, _>>()?;
-        Ok(Member { host, allowed })
+        Ok(Arc::new(Registered { host, allowed }))
     }
 
     fn prefix(&mut self, form: u8) -> Result<IpNet, Fault> {
@@ -165,9 +154,9 @@ pub mod tests {
         })
     }
 
-    fn member() -> impl Strategy<Value = Member> {
-        ("[a-z][a-z0-9.-]{0,62}", proptest::collection::vec(net(), 0..=Member::PREFIXES))
-            .prop_map(|(host, allowed)| Member { host: host.parse().unwrap(), allowed })
+    fn member() -> impl Strategy<Value = Arc<Registered>> {
+        ("[a-z][a-z0-9.-]{0,62}", proptest::collection::vec(net(), 0..=Registered::PREFIXES))
+            .prop_map(|(host, allowed)| Arc::new(Registered { host: host.parse().unwrap(), allowed }))
     }
 
     pub fn state() -> impl Strategy<Value = PeerState> {
@@ -194,11 +183,11 @@ pub mod tests {
             stamp: Tai64n::NEVER,
             endpoint: None,
             idle: Duration::ZERO,
-            member: Some(Member { host: "a".parse().unwrap(), allowed: vec![net; prefixes] }),
+            member: Some(Arc::new(Registered { host: "a".parse().unwrap(), allowed: vec![net; prefixes] })),
         };
         let mut bytes = vec![];
-        assert!(!PeerRecord::Told(of(Member::PREFIXES + 1)).write(&mut bytes) && bytes.is_empty());
+        assert!(!PeerRecord::Told(of(Registered::PREFIXES + 1)).write(&mut bytes) && bytes.is_empty());
         assert!(!PeerRecord::Told(of(300)).write(&mut bytes) && bytes.is_empty());
-        assert!(PeerRecord::Told(of(Member::PREFIXES)).write(&mut bytes));
+        assert!(PeerRecord::Told(of(Registered::PREFIXES)).write(&mut bytes));
     }
 }

@@ -155,3 +155,47 @@ fn there_are_as_many_peers_as_there_may_be() {
     bench.handle(Input::Gone { peer: peer(1) });
     bench.admit(7, 3, stamp(2));
 }
+
+/// It is not installed, changed, or reaped by anybody but whoever configures it; a recording of it is one all the same.
+#[test]
+fn whom_the_configuration_names_is_proved_and_left_alone() {
+    let mut bench = Bench::new(Config::default());
+    bench.machine.configured(peer(1));
+    let effects = bench.claim(1, 1);
+    assert_eq!(bench.prove(&effects, Some(stamp(5))), [Effect::Stamp { peer: peer(1), stamp: stamp(5) }]);
+    assert_eq!((bench.machine.counters.configured, bench.machine.counters.look_ups, bench.machine.sizes().peers), (1, 0, 0));
+    let effects = bench.claim(1, 1);
+    assert_eq!(bench.prove(&effects, Some(stamp(5))), []);
+    assert_eq!(bench.machine.counters.refused(Refusal::Replayed), 1);
+    // Named no more, it may knock.
+    bench.machine.configured_no_more(&peer(1));
+    assert_eq!(bench.claim(1, 1), [Effect::LookUp { peer: peer(1) }]);
+    let effects = bench.found(1);
+    assert!(matches!(bench.prove(&effects, Some(stamp(6)))[..], [Effect::Stamp { .. }, Effect::Install { .. }]));
+}
+
+#[test]
+fn a_peer_that_the_configuration_names_from_now_on_stays_as_it_is() {
+    let mut bench = Bench::new(Config::default());
+    // One stands, one is being installed, one waits for the directory.
+    for n in 1..=2 {
+        bench.claim(n, n.into());
+        let effects = bench.found(n.into());
+        bench.prove(&effects, Some(stamp(1)));
+    }
+    bench.handle(Input::Installed { peer: peer(1) });
+    bench.claim(3, 3);
+    (1..=3).for_each(|n| bench.machine.configured(peer(n)));
+    assert_eq!(bench.handle(Input::Installed { peer: peer(2) }), [], "no stray");
+    let effects = bench.found(3);
+    assert_eq!(bench.prove(&effects, Some(stamp(1))), [Effect::Stamp { peer: peer(3), stamp: stamp(1) }]);
+    for n in 1..=3 {
+        assert_eq!(bench.answer(n, Answer::Unknown), [], "nobody is revoked");
+        bench.machine.adopt(peer(n), standing(&bench));
+    }
+    assert_eq!((bench.machine.sizes().peers, bench.wait(Config::default().idle * 2)), (0, vec![]));
+}
+
+fn standing(bench: &Bench) -> Standing {
+    Standing { endpoint: from(1), registered: registered(1), fetched: bench.now, seen: bench.now, installing: false }
+}
