@@ -185,11 +185,11 @@ impl Role for Node {
         let observed = kernel.observe(&self.interest()).await?;
         self.desired(&facts, &observed)?;
         self.path = Path::start(self.carrier, inherited, &self.tunnels(), &self.config.runtime_dir)?;
-        self.start_sessions(kernel, &observed)
+        self.start_sessions(kernel)
     }
 
     fn carry(&mut self) -> anyhow::Result<()> {
-        self.find_sessions();
+        self.find_strangers();
         self.path.begin()?;
         // Whom a predecessor had let in is not to wait for a pass.
         self.sessions.orders().send(self.served());

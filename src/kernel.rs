@@ -36,16 +36,16 @@ pub use netlink::Refused;
 pub use survey::Survey;
 pub use watch::{Change, Own, Watch};
 
-use crate::model::IfName;
+use crate::model::{IfName, PublicKey};
 use crate::plan::facts::{Facts, LinkFacts, on_link};
-use crate::plan::{LinkKind, NftTable, Route, RouteKey, Ruleset, State, Step, Sysctl, SysctlKey};
+use crate::plan::{LinkKind, NftTable, Route, RouteKey, Ruleset, State, Step, Sysctl, SysctlKey, WireguardPeer};
 use apply::{Indices, same_kind};
 use conntrack::Conntrack;
 use ipnet::IpNet;
 use netlink::Netlink;
 use netlink_packet_core::{NetlinkDeserializable, NetlinkHeader};
 use netlink_packet_route::RouteNetlinkMessage;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::os::fd::BorrowedFd;
 use std::path::{Path, PathBuf};
@@ -278,6 +278,12 @@ impl Kernel {
     /// Whether this kernel has GRE devices.
     pub async fn has_gre(&self) -> bool {
         link::has_gre(&mut lock(&self.route))
+    }
+
+    /// The peers of a WireGuard interface, as they were set; none if it is not there.
+    pub fn wireguard_standing(&self, name: &IfName) -> Result<BTreeMap<PublicKey, WireguardPeer>, KernelError> {
+        let device = lock(&self.wireguard).read(name).map_err(|error| KernelError::read("a WireGuard interface", error))?;
+        Ok(device.map(|device| device.peers).unwrap_or_default())
     }
 
     /// The peers of a WireGuard interface, as far as they have done something.

@@ -43,6 +43,13 @@ fn a_restart_under_kernel_gre_loses_nothing() {
     assert_eq!((&figures["lost"], &figures["resets"]), (&0.into(), &0.into()), "{figures}");
 }
 
+/// Nobody has configured its hosts: that they were let in, a gateway's next process sees in the kernel.
+#[test]
+fn a_restart_under_kernel_wireguard_loses_nobody_who_was_let_in() {
+    let figures = scenario("restart --tunnel wireguard --directory");
+    assert_eq!((&figures["lost"], &figures["resets"]), (&0.into(), &0.into()), "{figures}");
+}
+
 /// The emulated machine is slow, and its timers with it: the bound is that of a second between advertisements.
 #[test]
 fn connections_through_kernel_gre_outlive_their_gateway() {

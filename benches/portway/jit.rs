@@ -111,7 +111,6 @@ impl Site {
                         to.knock(Knock { interface, source, key, stamp, bytes });
                     }
                     Event::Handshake { key, heard, .. } => to.order(Order::Learn { slot, stamps: vec![(key, heard)] }),
-                    Event::Roamed { .. } => {}
                 }
             }
         });

@@ -100,11 +100,15 @@ impl Path {
         }
     }
 
-    /// Carries exactly these tunnels from now on; what is carried already is not disturbed. Returns when all of them send.
+    /// Carries exactly these tunnels from now on; what is carried already is not disturbed, and what cannot be carried keeps no other
+    /// from it. Returns when all of them send.
     pub async fn follow(&mut self, tunnels: &Tunnels, kernel: &Kernel) -> anyhow::Result<()> {
-        let opened = match (self, tunnels) {
-            (Self::Gre(path), Tunnels::Gre(tunnels)) => path.carry(tunnels)?,
-            (Self::Wireguard(path), Tunnels::Wireguard(tunnels)) => path.carry(tunnels)?,
+        let (opened, failure) = match (self, tunnels) {
+            (Self::Gre(path), Tunnels::Gre(tunnels)) => (path.carry(tunnels)?, None),
+            (Self::Wireguard(path), Tunnels::Wireguard(tunnels)) => {
+                let wireguard::Carrying { opened, failure } = path.carry(tunnels);
+                (opened, failure)
+            }
             // What tunnels are is taken up at a start only.
             (Self::Kernel | Self::Gre(_) | Self::Wireguard(_), _) => return Ok(()),
         };
@@ -117,7 +121,7 @@ impl Path {
                 tokio::time::sleep(LOOK_AGAIN).await;
             }
         }
-        Ok(())
+        failure.map_or(Ok(()), Err)
     }
 
     /// Lets one more function host use a tunnel that is carried, or gives one that does other prefixes.

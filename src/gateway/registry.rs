@@ -306,6 +306,15 @@ impl Inner {
             );
             return (Answer::Unknown, Outcome::OutOfRange);
         }
+        if allowed.len() > Registered::PREFIXES {
+            tracing::error!(
+                "host {} is refused: the directory gives it {} inner prefixes in {of}, and gateways tell each other of {} at most: give it fewer, wider ones",
+                known.host,
+                allowed.len(),
+                Registered::PREFIXES
+            );
+            return (Answer::Unknown, Outcome::TooMany);
+        }
         (Answer::Found(Arc::new(Registered { host: known.host.clone(), allowed: allowed.clone() })), Outcome::Found)
     }
 

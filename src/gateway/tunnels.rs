@@ -8,7 +8,6 @@ use crate::daemon::carrier::{Path, Tunnels, gre, wireguard};
 use crate::daemon::key_file;
 use crate::kernel::Kernel;
 use crate::model::{IfName, PrivateKey, TenantShard};
-use crate::plan::State;
 use crate::plan::gateway::shards;
 use crate::userspace::wireguard::{InterfaceConfig, PeerConfig};
 use crate::userspace::{End, Tunnel};
@@ -69,7 +68,7 @@ impl Node {
     }
 
     /// Whoever follows the peers of WireGuard tunnels, and lets in those that knock.
-    pub(super) fn start_sessions(&mut self, kernel: &Arc<Kernel>, observed: &State) -> anyhow::Result<()> {
+    pub(super) fn start_sessions(&mut self, kernel: &Arc<Kernel>) -> anyhow::Result<()> {
         let (tunnels, events) = match (&mut self.path, self.config.platform.tunnel) {
             (_, TunnelKind::Gre) | (Path::Gre(_), _) => return Ok(()),
             (Path::Kernel, TunnelKind::Wireguard) => (sessions::tunnels::Tunnels::Kernel(kernel.clone()), None),
@@ -80,34 +79,38 @@ impl Node {
         };
         let (strangers, way) = Strangers::start(&self.config, &self.keys, &tunnels)?;
         (self.strangers, self.sessions) = (strangers, Sessions::start(tunnels, events, way)?);
-        self.find_strangers(observed);
         Ok(())
     }
 
-    /// Peers of the kernel that a process before this one had let in.
-    fn find_strangers(&mut self, observed: &State) {
+    /// Whom a process before this one had let in, and sessions of such that it has left to ours. It has stopped, so these are all.
+    pub(super) fn find_strangers(&mut self) {
         let shards = self.shards_by_interface();
-        for ((interface, key), peer) in observed.wireguard.iter().filter(|((_, key), _)| !self.peers.has_key(key)) {
-            if let Some(of) = shards.get(interface) {
-                let allowed = peer.allowed.iter().copied().collect();
-                self.strangers.found(of, *key, allowed, peer.endpoint.address(), Tai64n::NEVER);
+        match (&mut self.path, &self.kernel) {
+            (Path::Wireguard(path), _) => {
+                path.inherit();
+                for left in path.left_behind() {
+                    let Some(of) = shards.get(&left.interface).filter(|of| !self.peers.is_at(of, &left.key)) else { continue };
+                    let Some(registered) = self.strangers.found(of, left.key, Vec::new(), left.endpoint, left.heard) else { continue };
+                    if !registered.allowed.is_empty()
+                        && let Err(error) = path.resume(&left, &registered.allowed)
+                    {
+                        tracing::warn!("{of}: the session of {} cannot go on: {error:#}", left.key);
+                    }
+                }
             }
-        }
-    }
-
-    /// Sessions of such peers, which a process before this one has left to ours.
-    pub(super) fn find_sessions(&mut self) {
-        let shards = self.shards_by_interface();
-        let Path::Wireguard(path) = &mut self.path else { return };
-        path.inherit();
-        for left in path.left_behind().into_iter().filter(|left| !self.peers.has_key(&left.key)) {
-            let Some(of) = shards.get(&left.interface) else { continue };
-            let Some(registered) = self.strangers.found(of, left.key, Vec::new(), left.endpoint, left.heard) else { continue };
-            if !registered.allowed.is_empty()
-                && let Err(error) = path.resume(&left, &registered.allowed)
-            {
-                tracing::warn!("{of}: the session of {} cannot go on: {error:#}", left.key);
+            (Path::Kernel, Some(kernel)) if self.config.platform.tunnel == TunnelKind::Wireguard => {
+                for (interface, of) in &shards {
+                    let peers = kernel.wireguard_standing(interface).unwrap_or_else(|error| {
+                        tracing::error!("{of}: who was let in before is not known: {:#}", anyhow::Error::from(error));
+                        BTreeMap::new()
+                    });
+                    for (key, peer) in peers.into_iter().filter(|(key, _)| !self.peers.is_at(of, key)) {
+                        let allowed = peer.allowed.into_iter().collect();
+                        self.strangers.found(of, key, allowed, peer.endpoint.address(), Tai64n::NEVER);
+                    }
+                }
             }
+            (Path::Kernel | Path::Gre(_), _) => {}
         }
     }
 

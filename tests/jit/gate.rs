@@ -128,7 +128,6 @@ impl Gate {
                         to.order(Order::Learn { slot: slot(), stamps: vec![(key, heard)] });
                         to.order(Order::Seen { slot: slot(), key, at: Instant::now() });
                     }
-                    Event::Roamed { .. } => {}
                 }
             }
         });

@@ -6,7 +6,7 @@ use crate::config::PeerEnd;
 use crate::metrics::Page;
 use crate::model::{IfName, PublicKey};
 use crate::userspace::wireguard::{Clocks, Device, DeviceConfig, DropReason, Event, InterfaceConfig, LeftBehind, PeerConfig, Role, Will};
-use anyhow::Context;
+use anyhow::{Context, anyhow};
 use ipnet::IpNet;
 use serde_json::json;
 use std::collections::BTreeMap;
@@ -37,6 +37,19 @@ pub struct Path {
     will: Will,
     remembered: Remembered,
     begun: bool,
+    /// Tunnels that are not carried as they should be, and why.
+    failing: BTreeMap<IfName, String>,
+    /// How often that was.
+    failures: BTreeMap<IfName, u64>,
+}
+
+/// What became of tunnels that are to be carried.
+#[derive(Debug)]
+pub struct Carrying {
+    /// Devices that were opened.
+    pub opened: Vec<IfName>,
+    /// Of those that are not carried as they should be. It is no fault of the others.
+    pub failure: Option<anyhow::Error>,
 }
 
 impl Path {
@@ -49,9 +62,22 @@ impl Path {
         let (device, events) = Device::prepare(DeviceConfig::new(clocks), adopted)?;
         let (device, told) = (Arc::new(RwLock::new(device)), BTreeMap::new());
         let remembered = Remembered::open(runtime_dir)?;
-        let mut path = Self { device, events: Some(events), told, inherited: will, will: Will::new()?, remembered, begun: false };
-        path.carry(&at_once)?;
-        Ok(path)
+        let mut path = Self {
+            device,
+            events: Some(events),
+            told,
+            inherited: will,
+            will: Will::new()?,
+            remembered,
+            begun: false,
+            failing: BTreeMap::new(),
+            failures: BTreeMap::new(),
+        };
+        match path.carry(&at_once).failure {
+            None => Ok(path),
+            // The predecessor goes on.
+            Some(error) => Err(error),
+        }
     }
 
     /// The predecessor has stopped: takes its sessions over. Whoever has them and is not known yet can be set until [`Path::begin`] without a packet lost.
@@ -94,31 +120,52 @@ impl Path {
         self.device.write().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Carries exactly these tunnels from now on. Answers which devices were opened.
-    pub fn carry(&mut self, tunnels: &[Carried]) -> anyhow::Result<Vec<IfName>> {
-        let mut opened = Vec::new();
+    /// Carries exactly these tunnels from now on. One that cannot be carried keeps no other from it.
+    pub fn carry(&mut self, tunnels: &[Carried]) -> Carrying {
+        let (mut opened, mut failures) = (Vec::new(), Vec::new());
+        self.failing.clear();
         let stays = |name: &IfName| tunnels.iter().any(|carried| carried.interface.name == *name);
         for gone in self.told.extract_if(.., |name, _| !stays(name)).map(|(name, _)| name).collect::<Vec<_>>() {
             self.device_mut().remove_interface(&gone);
         }
         for carried in tunnels {
             let name = &carried.interface.name;
-            // Told again even if it is known: its device may have been made anew.
-            if self.device_mut().add_interface(carried.interface.clone()).with_context(|| format!("cannot carry {name}"))? {
-                opened.push(name.clone());
-                // Before it has peers, so that none of them hears from a node that does not have the address.
-                if !carried.speaks {
-                    read(&self.device).set_sending(name, false)?;
-                }
-                self.told.insert(name.clone(), Carried { peers: BTreeMap::new(), ..carried.clone() });
-            }
-            self.tell(carried).with_context(|| format!("cannot tell {name} of its peers"))?;
-            if self.begun {
+            let result = self.open(carried).and_then(|new| {
+                opened.extend(new.then(|| name.clone()));
+                self.tell(carried).with_context(|| format!("cannot tell {name} of its peers"))
+            });
+            if let Err(error) = result {
+                *self.failures.entry(name.clone()).or_default() += 1;
+                self.failing.insert(name.clone(), format!("{error:#}"));
+                failures.push(error);
+            } else if self.begun {
                 self.remembered.call(&read(&self.device), name, &carried.peers);
             }
         }
         if self.begun {
             self.remembered.keep(&read(&self.device));
+        }
+        let (several, first) = (failures.len() > 1, failures.into_iter().next());
+        let listed = || self.failing.values().map(String::as_str).collect::<Vec<_>>().join("; ");
+        Carrying { opened, failure: if several { Some(anyhow!("{}", listed())) } else { first } }
+    }
+
+    /// Whether it is new.
+    fn open(&mut self, carried: &Carried) -> anyhow::Result<bool> {
+        let name = &carried.interface.name;
+        // Told again even if it is known: its device may have been made anew.
+        let opened = self.device_mut().add_interface(carried.interface.clone());
+        if opened.is_err() {
+            // What was there before is not any more, nor are its peers.
+            self.told.remove(name);
+        }
+        let opened = opened.with_context(|| format!("cannot carry {name}"))?;
+        if opened {
+            self.told.insert(name.clone(), Carried { peers: BTreeMap::new(), ..carried.clone() });
+            // Before it has peers, so that none of them hears from a node that does not have the address.
+            if !carried.speaks {
+                read(&self.device).set_sending(name, false)?;
+            }
         }
         Ok(opened)
     }
@@ -165,12 +212,16 @@ impl Carry for Path {
     }
 
     fn status(&self) -> serde_json::Value {
-        json!({ "drops": drops(&read(&self.device)), "tunnels": read(&self.device).counters().into_iter().map(|(name, count)| (name, count.traffic)).collect::<BTreeMap<_, _>>() })
+        json!({ "failing": self.failing, "drops": drops(&read(&self.device)), "tunnels": read(&self.device).counters().into_iter().map(|(name, count)| (name, count.traffic)).collect::<BTreeMap<_, _>>() })
     }
 
     fn metrics(&self, out: &mut Page) {
         for (reason, packets) in drops(&read(&self.device)) {
             super::dropped(out, reason.as_str(), packets);
+        }
+        for (interface, failures) in &self.failures {
+            let help = "Attempts to carry a userspace tunnel that failed";
+            out.counter("portway_tunnel_failures", help, &[("tunnel", interface.as_str())], *failures);
         }
         for (interface, count) in read(&self.device).counters() {
             super::traffic(out, &interface, &count.traffic);

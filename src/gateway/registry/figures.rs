@@ -15,14 +15,16 @@ pub enum Outcome {
     Elsewhere,
     /// It would have inner addresses that are not the tenant's.
     OutOfRange,
+    /// It would have more inner prefixes than the other candidates can be told of.
+    TooMany,
     /// As known before, the directory being away or late.
     FromCache,
     Failed,
 }
 
 impl Outcome {
-    const ALL: [Outcome; 6] =
-        [Outcome::Found, Outcome::Unknown, Outcome::Elsewhere, Outcome::OutOfRange, Outcome::FromCache, Outcome::Failed];
+    const ALL: [Outcome; 7] =
+        [Outcome::Found, Outcome::Unknown, Outcome::Elsewhere, Outcome::OutOfRange, Outcome::TooMany, Outcome::FromCache, Outcome::Failed];
 
     fn as_str(self) -> &'static str {
         match self {
@@ -30,6 +32,7 @@ impl Outcome {
             Outcome::Unknown => "unknown",
             Outcome::Elsewhere => "elsewhere",
             Outcome::OutOfRange => "out_of_range",
+            Outcome::TooMany => "too_many",
             Outcome::FromCache => "from_cache",
             Outcome::Failed => "failed",
         }

@@ -302,8 +302,6 @@ impl Keeper {
         for event in events {
             let (interface, key, endpoint, stamp) = match event {
                 Event::Handshake { interface, key, endpoint, heard } => (interface, key, endpoint, heard),
-                // Seen by whoever looks, once a second: a host may roam with every packet.
-                Event::Roamed { .. } => continue,
                 Event::UnknownInitiation { interface, source, key, stamp, bytes } => {
                     if let Some(door) = &self.door {
                         door.knock(Knock { interface, source, key, stamp, bytes });

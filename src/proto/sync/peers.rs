@@ -9,11 +9,24 @@ use std::time::{Duration, Instant};
 
 /// Keys that are remembered at most; some 100 bytes each.
 const MOST: usize = 1 << 20;
+/// When there is no room, stamps of those of whom nothing was told for so long are forgotten.
+const KEPT: Duration = Duration::from_secs(24 * 3600);
+/// Between two looks for them.
+const SWEEP: Duration = Duration::from_secs(60);
 
-/// Stamps are never forgotten but by word: one that is would make an old recording of an initiation as good as a new one.
-#[derive(Debug, Default)]
+impl Default for Peers {
+    fn default() -> Self {
+        Self::of(MOST)
+    }
+}
+
+/// Stamps outlive their peers: one that is forgotten makes an old recording of an initiation as good as a new one, should the key be let in again.
+#[derive(Debug)]
 pub struct Peers {
     all: HashMap<PublicKey, Known>,
+    most: usize,
+    /// When there was no room and what is old was forgotten.
+    swept: Option<Instant>,
     /// Counts lists; the running one, or the last.
     list: u64,
     listing: bool,
@@ -38,6 +51,10 @@ impl Known {
 }
 
 impl Peers {
+    fn of(most: usize) -> Self {
+        Self { all: HashMap::new(), most, swept: None, list: 0, listing: false, crowded_out: 0 }
+    }
+
     pub fn len(&self) -> usize {
         self.all.len()
     }
@@ -61,7 +78,7 @@ impl Peers {
 
     /// What is so now. An older stamp than the one that is known changes nothing.
     pub fn told(&mut self, now: Instant, state: PeerState) {
-        let (room, seen) = (self.all.len() < MOST, self.list);
+        let (room, seen) = (self.all.contains_key(&state.key) || self.has_room(now), self.list);
         match self.all.entry(state.key) {
             Entry::Occupied(mut known) => {
                 let stamp = state.stamp.max(known.get().state.stamp);
@@ -72,8 +89,23 @@ impl Peers {
         }
     }
 
-    pub fn gone(&mut self, key: &PublicKey) {
-        self.all.remove(key);
+    /// It is no peer any more. Its stamps are used up all the same.
+    pub fn gone(&mut self, now: Instant, key: &PublicKey) {
+        let Some(known) = self.all.get_mut(key) else { return };
+        let stamp = known.state.stamp;
+        if stamp == Tai64n::NEVER {
+            self.all.remove(key);
+        } else {
+            *known = Known { state: stamp_of(*key, stamp), at: now, seen: self.list };
+        }
+    }
+
+    fn has_room(&mut self, now: Instant) -> bool {
+        if self.all.len() >= self.most && self.swept.is_none_or(|at| now >= at + SWEEP) {
+            self.swept = Some(now);
+            self.all.retain(|_, known| known.state.endpoint.is_some() || now.saturating_duration_since(known.at) < KEPT);
+        }
+        self.all.len() < self.most
     }
 
     /// A list of all begins; a new one in the midst of another replaces it.
@@ -99,7 +131,7 @@ impl Peers {
     /// What others have been told is stale; stamps that are used up are used up all the same.
     pub fn adopt_stamps(&mut self, other: &Self) {
         for (key, theirs) in &other.all {
-            let (stamp, room) = (theirs.state.stamp, self.all.len() < MOST);
+            let (stamp, room) = (theirs.state.stamp, self.all.len() < self.most);
             match self.all.get_mut(key) {
                 Some(ours) => ours.state.stamp = ours.state.stamp.max(stamp),
                 None if room => drop(self.all.insert(*key, Known { state: stamp_of(*key, stamp), at: theirs.at, seen: self.list })),
@@ -111,7 +143,7 @@ impl Peers {
     /// What others have been told and we have not, or later than we.
     pub fn adopt_from(&mut self, other: &Self) {
         for (key, theirs) in &other.all {
-            let room = self.all.len() < MOST;
+            let room = self.all.len() < self.most;
             match self.all.get_mut(key) {
                 Some(ours) => {
                     let stamp = ours.state.stamp.max(theirs.state.stamp);
@@ -160,11 +192,34 @@ mod tests {
         assert_eq!(peers.states(now).filter(|state| state.endpoint.is_some()).count(), 3, "no list ran");
         peers.begin();
         peers.told(now, state(2, 9, HERE));
-        peers.gone(&state(3, 0, None).key);
+        peers.gone(now, &state(3, 0, None).key);
         peers.end();
         let mut left: Vec<_> = peers.states(now).collect();
         left.sort_by_key(|state| state.key);
-        assert_eq!(left, [state(1, 9, None), state(2, 9, HERE)]);
+        assert_eq!(left, [state(1, 9, None), state(2, 9, HERE), state(3, 9, None)]);
+    }
+
+    /// Or a recording of its initiation would let it in elsewhere when the configuration, or the directory, names it again.
+    #[test]
+    fn who_is_gone_leaves_its_stamp_as_long_as_there_is_room() {
+        let (mut peers, now) = (Peers::of(3), Instant::now());
+        peers.told(now, state(1, 9, HERE));
+        peers.told(now, state(2, 0, HERE));
+        let never = PeerState { stamp: Tai64n::NEVER, ..state(2, 0, HERE) };
+        peers.told(now, PeerState { key: state(3, 0, None).key, ..never });
+        (1..=4).for_each(|n| peers.gone(now, &state(n, 0, None).key));
+        peers.told(now, state(1, 5, THERE));
+        assert_eq!(peers.get(now, &state(1, 0, None).key), Some(state(1, 9, THERE)), "an older stamp is none");
+        assert_eq!(peers.len(), 2, "of whom there is no stamp nothing is kept");
+        peers.told(now, state(5, 1, HERE));
+        peers.told(now, state(6, 1, HERE));
+        assert_eq!((peers.len(), peers.crowded_out), (3, 1));
+        // A day later the stamp of 2 makes room, and no peer does.
+        let later = now + KEPT;
+        peers.told(later, state(6, 1, HERE));
+        let mut all: Vec<_> = peers.keys().collect();
+        all.sort();
+        assert_eq!(all, [1, 5, 6].map(|n| state(n, 0, None).key));
     }
 
     #[test]

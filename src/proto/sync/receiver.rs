@@ -399,7 +399,7 @@ impl Receiver {
                     }
                     PeerRecord::Gone(key) => {
                         counters.changes += 1;
-                        peers.gone(&key);
+                        peers.gone(now, &key);
                     }
                 },
                 Err(_) => {

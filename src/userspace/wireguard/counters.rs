@@ -34,6 +34,8 @@ pub enum DropReason {
     BadSeal,
     /// Seen before, or older than the window; an initiation no later than the last.
     Replayed,
+    /// An initiation of a peer, sooner after its last than a peer may begin another.
+    TooOften,
     /// Inside is no IPv4.
     UnsupportedProtocol,
     /// The inner source is not this peer's.
@@ -59,7 +61,7 @@ pub enum DropReason {
 }
 
 impl DropReason {
-    pub const ALL: [DropReason; 23] = [
+    pub const ALL: [DropReason; 24] = [
         DropReason::Truncated,
         DropReason::Oversize,
         DropReason::Malformed,
@@ -72,6 +74,7 @@ impl DropReason {
         DropReason::Expired,
         DropReason::BadSeal,
         DropReason::Replayed,
+        DropReason::TooOften,
         DropReason::UnsupportedProtocol,
         DropReason::SpoofedInner,
         DropReason::Nested,
@@ -100,6 +103,7 @@ impl DropReason {
             DropReason::Expired => "expired",
             DropReason::BadSeal => "bad_seal",
             DropReason::Replayed => "replayed",
+            DropReason::TooOften => "too_often",
             DropReason::UnsupportedProtocol => "unsupported_protocol",
             DropReason::SpoofedInner => "spoofed_inner",
             DropReason::Nested => "nested",

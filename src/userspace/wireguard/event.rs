@@ -14,8 +14,6 @@ pub enum Event {
     UnknownInitiation { interface: IfName, source: SocketAddr, key: PublicKey, stamp: Tai64n, bytes: Box<Initiation> },
     /// A session was agreed on. `heard` is the latest stamp that the peer has used, for whoever is to refuse copies of it later.
     Handshake { interface: IfName, key: PublicKey, endpoint: SocketAddr, heard: Tai64n },
-    /// A peer was heard at another endpoint than before.
-    Roamed { interface: IfName, key: PublicKey, endpoint: SocketAddr },
 }
 
 /// The way to the owner. When it is full, events are lost, and counted: packets do not wait for whoever listens.
@@ -53,10 +51,11 @@ mod tests {
     #[test]
     fn events_that_nobody_takes_are_lost_and_counted() {
         let (events, mut receiver) = Events::new();
-        let event = Event::Roamed {
+        let event = Event::Handshake {
             interface: "pw-1".parse().unwrap(),
             key: PrivateKey::new([1; 32]).public(),
             endpoint: "192.0.2.1:9".parse().unwrap(),
+            heard: Tai64n::NEVER,
         };
         (0..ROOM + 3).for_each(|_| events.tell(event.clone()));
         assert_eq!(events.lost(), 3);

@@ -19,6 +19,8 @@ use std::sync::{Arc, PoisonError};
 
 /// When to look again at a peer about which something is due that could not be done.
 const LATER: u64 = 1_000;
+/// Between two initiations of one peer that are answered, as in the kernel (INITIATIONS_PER_SECOND, drivers/net/wireguard/messages.h). Milliseconds.
+const GAP: u64 = 1_000 / 50;
 
 /// Sends an initiation: now, or, unless it is `urgent`, not before the last one has had time to be answered.
 pub fn begin(shared: &Shared, interface: &Arc<Interface>, peer: &Arc<Peer>, urgent: bool) -> Result<(), DropReason> {
@@ -116,6 +118,9 @@ fn respond(shared: &Shared, interface: &Arc<Interface>, peer: &Arc<Peer>, source
     if opened.stamp <= handshake.heard {
         return Err(DropReason::Replayed);
     }
+    if handshake.answered > 0 && now < handshake.answered + GAP {
+        return Err(DropReason::TooOften);
+    }
     let (stamp, remote) = (opened.stamp, opened.remote);
     let local = interface.reserve(peer).map_err(|_| DropReason::NoSession)?;
     let made =
@@ -124,7 +129,7 @@ fn respond(shared: &Shared, interface: &Arc<Interface>, peer: &Arc<Peer>, source
         interface.release([local]);
         return Err(DropReason::BadHandshake);
     };
-    handshake.heard = stamp;
+    (handshake.heard, handshake.answered) = (stamp, now);
     shared.buckets.lock().unwrap_or_else(PoisonError::into_inner).give_back(source.ip());
     let session = Arc::new(session);
     interface.hold(peer, &session);
@@ -238,17 +243,10 @@ fn keepalive(shared: &Shared, interface: &Arc<Interface>, peer: &Arc<Peer>, now:
 
 fn agreed(shared: &Shared, interface: &Interface, peer: &Peer, source: SocketAddr, now: u64) {
     peer.agreed.store(now, Relaxed);
-    roam(shared, interface, peer, source);
+    peer.heard_at(source, interface.config.roaming);
     let heard = peer.handshake().heard;
     let endpoint = peer.endpoint().unwrap_or(source);
     shared.tell(Event::Handshake { interface: interface.config.name.clone(), key: peer.key, endpoint, heard });
-}
-
-/// Something authentic came from there.
-pub fn roam(shared: &Shared, interface: &Interface, peer: &Peer, source: SocketAddr) {
-    if peer.heard_at(source, interface.config.roaming) {
-        shared.tell(Event::Roamed { interface: interface.config.name.clone(), key: peer.key, endpoint: source });
-    }
 }
 
 fn watch(shared: &Shared, interface: &Arc<Interface>, peer: &Arc<Peer>, by: u64) {

@@ -5,6 +5,8 @@ use crate::userspace::wireguard::mac::Cookie;
 use crate::userspace::wireguard::peer::PeerConfig;
 use crate::userspace::wireguard::shared::{Clocks, InterfaceConfig};
 use std::fs::File;
+use std::sync::LazyLock;
+use std::sync::atomic::AtomicU64;
 use std::time::{Instant, SystemTime};
 
 const SOURCE: &str = "192.0.2.7:51820";
@@ -15,7 +17,11 @@ fn private(n: u8) -> PrivateKey {
 
 /// An interface whose socket takes nothing, and a peer of it.
 fn bench() -> (Shared, Arc<Interface>, Arc<Peer>) {
-    let clocks = Clocks { now: Instant::now, wall: SystemTime::now };
+    bench_with(Instant::now)
+}
+
+fn bench_with(now: fn() -> Instant) -> (Shared, Arc<Interface>, Arc<Peer>) {
+    let clocks = Clocks { now, wall: SystemTime::now };
     let shared = Shared::new(clocks, Limit::default(), 128, Events::new().0);
     let (name, listen) = ("pw-1".parse().unwrap(), "192.0.2.1:51820".parse().unwrap());
     let config = InterfaceConfig { name, key: private(1), listen, mark: None, roaming: true };
@@ -87,4 +93,31 @@ fn what_waits_for_a_handshake_that_cannot_be_begun_is_dropped() {
     assert!(peer.wait(&[1], &shared.pool) && peer.wait(&[2], &shared.pool));
     assert_eq!(begin(&shared, &interface, &peer, false), Err(DropReason::Silent));
     assert_eq!((waiting(), peer.waited().len()), (2, 0));
+}
+
+/// Milliseconds of a clock that the test sets.
+static CLOCK: AtomicU64 = AtomicU64::new(0);
+static BEGIN: LazyLock<Instant> = LazyLock::new(Instant::now);
+
+fn clock() -> Instant {
+    *BEGIN + std::time::Duration::from_millis(CLOCK.load(Relaxed))
+}
+
+/// Or one that is a peer, or somebody with its key, has all of the thread that does handshakes.
+#[test]
+fn a_peer_is_answered_once_in_twenty_milliseconds() {
+    let (shared, interface, peer) = bench_with(clock);
+    interface.table_mut().set(private(3).public(), &PeerConfig::default()).unwrap();
+    let knock = |of, second, at| {
+        CLOCK.store(at, Relaxed);
+        let stamp = Tai64n::from_unix(second, 0);
+        let message = knock(&private(of), &private(1).public(), stamp).unwrap();
+        answer(&shared, &interface, SOURCE.parse().unwrap(), &message)
+    };
+    assert_eq!(knock(2, 1, 0), Ok(()));
+    assert_eq!((knock(2, 2, 0), knock(2, 3, 19)), (Err(DropReason::TooOften), Err(DropReason::TooOften)));
+    assert_eq!(knock(3, 1, 19), Ok(()), "others are others");
+    assert_eq!(knock(2, 1, 30), Err(DropReason::Replayed));
+    assert_eq!(peer.handshake().heard, Tai64n::from_unix(1, 0), "what was not answered is not used up");
+    assert_eq!((knock(2, 2, 20), knock(2, 3, 39), knock(2, 3, 40)), (Ok(()), Err(DropReason::TooOften), Ok(())));
 }

@@ -88,6 +88,8 @@ pub struct Handshake {
     pub removed: bool,
     pub attempt: Option<Box<Attempt>>,
     pub heard: Tai64n,
+    /// When an initiation of theirs was answered last, milliseconds; 0: never.
+    pub answered: u64,
     pub allowed: Vec<IpNet>,
     /// Of the last handshake message to them: what a cookie is about. None once one has come.
     pub sent_mac1: Option<[u8; 16]>,

@@ -3,7 +3,6 @@
 
 use super::super::coalesce::{Candidate, Coalescer, lead};
 use super::counters::DropReason;
-use super::handshake;
 use super::inbox::{Rank, Received};
 use super::mac::{self, Marker};
 use super::message::{Message, parse, word};
@@ -304,7 +303,7 @@ fn knock(shared: &Shared, interface: &Interface, source: SocketAddr, bytes: &[u8
 fn heard(shared: &Shared, interface: &Arc<Interface>, run: &Run, sealer: &mut Sealer, now: u64) {
     let Run { peer, session, source, bytes, data } = run;
     peer.received_bytes.fetch_add(*bytes, Relaxed);
-    handshake::roam(shared, interface, peer, *source);
+    peer.heard_at(*source, interface.config.roaming);
     if !session.confirmed.load(Relaxed) {
         session.confirmed.store(true, Relaxed);
         if let Some(gone) = peer.confirm(session) {

@@ -38,7 +38,7 @@ pub enum PeerRecord {
     Told(PeerState),
     /// A peer that is there, in the list of all.
     Listed(PeerState),
-    /// Nobody needs to know anything of this key any more.
+    /// It is no peer any more: of this key nobody need know more than its stamp.
     Gone(PublicKey),
 }
 

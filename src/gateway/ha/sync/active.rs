@@ -47,7 +47,7 @@ impl Active {
     pub fn peer(&mut self, now: Instant, record: &PeerRecord) {
         match record {
             PeerRecord::Told(state) | PeerRecord::Listed(state) => self.peers.told(now, state.clone()),
-            PeerRecord::Gone(key) => self.peers.gone(key),
+            PeerRecord::Gone(key) => self.peers.gone(now, key),
         }
         self.all.iter_mut().for_each(|telling| telling.sender.peer(now, record.clone()));
     }
