@@ -24,7 +24,7 @@ mod speaker;
 pub mod sync;
 mod track;
 
-use crate::config::{Authentication, Cast, Gateway};
+use crate::config::{Authentication, Cast, Gateway, TunnelKind};
 use crate::daemon::realtime;
 use crate::gateway::sessions;
 use crate::kernel::announce::Announcer;

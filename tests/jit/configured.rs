@@ -106,3 +106,20 @@ fn the_directory_gives_nobody_what_the_configuration_gives_to_another() {
     assert!(gate.stands(&public(7)) && !gate.stands(&public(9)));
     assert_eq!(gate.door.board().peers(&shard()).keys().collect::<Vec<_>>(), [&public(7)]);
 }
+
+/// A shard goes and comes back. Whoever sets its peers before the actor knows of them has a reconciler beside it, that removes whom the board does not name.
+#[test]
+fn adopted_peers_are_on_the_board_at_once_and_without_a_gap() {
+    let net = Net::new();
+    let gate = Gate::open(&net);
+    gate.directory.holds();
+    let registered = Arc::new(Registered { host: "host-1".parse().unwrap(), allowed: vec!["10.64.0.7/32".parse().unwrap()] });
+    for round in 0..200 {
+        gate.door.order(Order::Release { slot: slot() });
+        gate.door.order(Order::Serve { of: shard(), slot: slot(), interface: pw(), key: key(OURS), port: 51_820 });
+        let adopted = Adopted { endpoint: at("10.0.0.1:51820"), registered: registered.clone(), heard: Instant::now() };
+        gate.door.adopt(&shard(), slot(), vec![(public(7), adopted)]);
+        let looks = (0..200).filter(|_| gate.door.board().peers(&shard()).contains_key(&public(7))).count();
+        assert_eq!(looks, 200, "round {round}");
+    }
+}
