@@ -176,20 +176,27 @@ impl Path {
         for gone in told.peers.extract_if(.., |key, _| !carried.peers.contains_key(key)).map(|(key, _)| key).collect::<Vec<_>>() {
             device.remove_peer(name, &gone)?;
         }
-        let changed = || carried.peers.iter().filter(|(key, peer)| told.peers.get(key) != Some(peer));
+        let changed = carried.peers.iter().filter(|(key, peer)| told.peers.get(key) != Some(peer));
+        let changed: Vec<(PublicKey, &PeerConfig)> = changed.map(|(key, peer)| (*key, peer)).collect();
         // What passes from one peer to another is given up first: no two have the same.
-        for (key, peer) in changed() {
-            let Some(former) = told.peers.get(key) else { continue };
+        for (key, peer) in &changed {
+            let Some(former) = told.peers.get_mut(key) else { continue };
             let allowed: Vec<IpNet> = former.allowed.iter().filter(|prefix| peer.allowed.contains(prefix)).copied().collect();
             if allowed.len() < former.allowed.len() {
-                device.set_peer(name, *key, &PeerConfig { allowed, ..peer.clone() })?;
+                let less = PeerConfig { allowed, ..(*peer).clone() };
+                device.set_peer(name, *key, &less)?;
+                *former = less;
             }
         }
-        for (key, peer) in changed() {
-            device.set_peer(name, *key, peer)?;
+        // What is wrong with one keeps no other out.
+        let mut result = Ok(());
+        for (key, peer) in changed {
+            match device.set_peer(name, key, peer) {
+                Ok(()) => _ = told.peers.insert(key, peer.clone()),
+                Err(error) => result = result.and(Err(error.into())),
+            }
         }
-        told.peers.clone_from(&carried.peers);
-        Ok(())
+        result
     }
 }
 

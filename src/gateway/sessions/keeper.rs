@@ -1,19 +1,21 @@
 //! The thread that knows where peers are.
 
+mod taking;
+
 use super::shard::{Look, Shard};
 use super::status::Status;
-use super::tunnels::{Remote, Tunnels};
+use super::tunnels::Tunnels;
 use super::{Order, Served};
 use crate::gateway::ha::sync;
-use crate::gateway::jit::{self, Adopted, Door, Knock};
-use crate::gateway::strangers::{Left, SETTLED};
+use crate::gateway::jit::{self, Door, Knock};
+use crate::gateway::strangers::Left;
 use crate::model::{PublicKey, Slot, TenantShard};
 use crate::proto::wake::{Call, Wake};
 use crate::userspace::wireguard::Event;
 use crate::wire::sync::peer::{PeerRecord, PeerState};
 use crate::wire::wireguard::Tai64n;
 use ipnet::IpNet;
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -195,92 +197,6 @@ impl Keeper {
         }
     }
 
-    /// A shard is here: it speaks, its peers are where they were heard last, and are called. Also when its interface was opened anew. Where none stands
-    /// nothing is done, and nothing forgotten: after the pass that opens it there is an order.
-    async fn take(&mut self, of: &TenantShard) {
-        let Some(shard) = self.shards.get_mut(of) else { return };
-        let (now, interface) = (Instant::now(), shard.interface.clone());
-        let Some(stands) = self.tunnels.incarnation(&interface) else {
-            return tracing::warn!("{of}: its tunnel {interface} is not there yet: its peers are set and called when it is");
-        };
-        let told = self.known.remove(of).unwrap_or_default();
-        let told_own = told.iter().find(|state| state.key == shard.own).cloned();
-        shard.adopt(now, told.clone());
-        let mut states = shard.states(now);
-        let ours: HashSet<PublicKey> = states.iter().map(|state| state.key).collect();
-        // Of these the stamps count.
-        states.extend(told.into_iter().filter(|state| !ours.contains(&state.key) || Some(state) == told_own.as_ref()));
-        if shard.taken.replace(stands).is_some_and(|taken| taken != stands) {
-            shard.begin_anew();
-        }
-        for own in states.iter().filter(|state| state.key == shard.own) {
-            self.tunnels.stamps_after(&interface, own.stamp.plus(own.idle + STAMPS_AHEAD));
-        }
-        if let Err(error) = self.tunnels.set_sending(&interface, true) {
-            tracing::error!("{of}: the tunnel is not there yet: {error:#}");
-        }
-        let remote = |state: &PeerState| {
-            let wanted = state.endpoint.is_some() || shard.served.peers.contains_key(&state.key);
-            let allowed = shard.allowed(state).filter(|_| wanted)?;
-            Some((state.key, Remote { allowed, endpoint: state.endpoint, heard: state.stamp }))
-        };
-        let mut remotes: BTreeMap<PublicKey, Remote> = states.iter().filter_map(remote).collect();
-        for (key, allowed) in &shard.served.peers {
-            remotes.entry(*key).or_insert_with(|| Remote { allowed: allowed.clone(), ..Remote::default() });
-        }
-        let remotes: Vec<(PublicKey, Remote)> = remotes.into_iter().collect();
-        let mut left = self.left.remove(of).unwrap_or_default();
-        // Whom the configuration names is nobody's to let in or to remove.
-        left.retain(|(key, ..)| !shard.served.peers.contains_key(key));
-        // Whoever was let in by the process before is told of as if it had been now; of those who are not known yet there will be news.
-        let mut records = Vec::new();
-        for (key, adopted, stamp) in left.iter().filter(|(_, adopted, _)| !adopted.registered.allowed.is_empty()) {
-            shard.admitted(now, *key, Some(adopted.endpoint), &adopted.registered);
-            records.push(shard.stamped(now, *key, *stamp));
-        }
-        if let Some(door) = &self.door {
-            introduce(door, now, shard, &states, left);
-        }
-        if let Err(error) = self.tunnels.set_peers(&interface, &remotes).await {
-            tracing::error!("{of}: not all peers could be set: {error:#}");
-        }
-        shard.called = remotes.into_iter().filter(|(_, remote)| remote.endpoint.is_some()).collect();
-        let called = states.iter().filter(|state| shard.called.contains_key(&state.key));
-        self.wake.add(called.map(|state| ((of.clone(), state.key), state.idle)));
-        if !shard.called.is_empty() {
-            tracing::info!("{of}: calling {} peers", shard.called.len());
-        }
-        self.tell(of, records);
-    }
-
-    /// A shard is another node's: nothing of it speaks here any more.
-    async fn release(&mut self, of: &TenantShard) {
-        self.here.remove(of);
-        self.left.remove(of);
-        self.wake.retain(|(shard, _)| shard != of);
-        let Some(shard) = self.shards.get_mut(of) else { return };
-        if let Err(error) = self.tunnels.set_sending(&shard.interface, false) {
-            tracing::error!("{of}: the tunnel may still speak: {error:#}");
-        }
-        if let Some(door) = &self.door {
-            door.order(jit::Order::Release { slot: shard.served.slot });
-        }
-        shard.release();
-        // Whoever is there and not configured, whether it was heard of or not.
-        if let Err(error) = self.tunnels.remove_others(&shard.interface, &shard.served.peers).await {
-            tracing::warn!("{of}: not all peers could be removed: {error:#}");
-        }
-    }
-
-    /// One that was opened while its shard went.
-    fn silence(&self, shard: &Shard) {
-        if self.tunnels.incarnation(&shard.interface).is_some()
-            && let Err(error) = self.tunnels.set_sending(&shard.interface, false)
-        {
-            tracing::error!("{}: the tunnel may still speak: {error:#}", shard.served.of);
-        }
-    }
-
     /// Handshakes with those whose turn it is.
     async fn call(&mut self, now: Instant) {
         while let Some(Call { peer: (of, key), again }) = self.wake.next(now) {
@@ -420,27 +336,6 @@ impl Keeper {
             tell.peers(of, records);
         }
     }
-}
-
-/// Whoever knocks at this shard may be let in here from now on; what the node before knew counts, and what the process before did unless that is older.
-fn introduce(door: &Door, now: Instant, shard: &Shard, states: &[PeerState], left: Vec<(PublicKey, Adopted, Tai64n)>) {
-    let served = &shard.served;
-    let (of, slot, interface, port) = (served.of.clone(), served.slot, shard.interface.clone(), served.port);
-    door.order(jit::Order::Serve { of, slot, interface, key: served.key.clone(), port });
-    door.order(jit::Order::Configured { slot, peers: served.peers.iter().map(|(key, allowed)| (*key, allowed.clone())).collect() });
-    let stamps = states.iter().filter(|state| state.key != shard.own).map(|state| (state.key, state.stamp));
-    let stamps = stamps.chain(left.iter().map(|(key, _, stamp)| (*key, *stamp))).collect();
-    door.order(jit::Order::Learn { slot, stamps });
-    let adopted = |state: &PeerState| {
-        let (endpoint, registered) = (state.endpoint?, state.member.clone()?);
-        Some((state.key, Adopted { endpoint, registered, heard: now.checked_sub(state.idle).unwrap_or(now) }))
-    };
-    let mut peers: BTreeMap<PublicKey, Adopted> = BTreeMap::new();
-    let recent = |adopted: &Adopted| now.saturating_duration_since(adopted.heard) < SETTLED;
-    peers.extend(left.into_iter().filter(|(_, adopted, _)| recent(adopted)).map(|(key, adopted, _)| (key, adopted)));
-    peers.extend(states.iter().filter_map(adopted));
-    peers.retain(|key, _| !served.peers.contains_key(key));
-    door.adopt(&served.of, slot, peers.into_iter().collect());
 }
 
 /// Waits until something was taken. Where nothing can come, or no more, for ever.
