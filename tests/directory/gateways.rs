@@ -311,6 +311,23 @@ async fn a_slow_directory_holds_up_only_who_is_not_known() {
     registry.stop().await;
 }
 
+/// So many cannot be told to the other candidates: a host that has them would be unknown after a failover.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_host_of_too_many_prefixes_is_refused() {
+    for (count, outcome) in [(16, "found"), (17, "too_many")] {
+        let inner: Vec<_> = (1..=count).map(|n| format!("10.64.0.{n}/32")).collect();
+        let host = serde_json::json!({ "name": "host-1", "keys": [{ "public_key": key(1).public() }], "inner": { "acme/0": inner }, "revision": 1 });
+        let body = host.to_string();
+        let answer = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{body}", body.len());
+        let node = Node::new(&stub(answer.leak().as_bytes(), false).await, None, "pwt_0_0");
+        let registry = node.start();
+        let found = look_up(&registry, "acme/0", 1).await;
+        assert_eq!(found.starts_with("host-1"), count == 16, "{found}");
+        assert_eq!(registry.status()["look_ups"][outcome], 1, "{}", registry.status());
+        registry.stop().await;
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn garbage_is_no_answer() {
     let answers: [&[u8]; 9] = [

@@ -147,7 +147,15 @@ impl Keeper {
                     self.tell(&of, gone.into_iter().map(PeerRecord::Gone).collect());
                     // What was opened anew knows nobody, and who is called learns of another port.
                     let stands = self.tunnels.incarnation(&former.interface);
-                    taken.extend((here && (moves || former.taken != stands)).then(|| of.clone()));
+                    let anew = stands.is_some() && former.stands != stands;
+                    taken.extend((here && (moves || anew)).then(|| of.clone()));
+                    if anew && !here {
+                        // Whoever opened it may have believed that the shard is.
+                        self.tunnels.set_sending(&former.interface, false).unwrap_or_else(|error| {
+                            tracing::error!("{of}: the tunnel may speak, though the shard is not here: {error:#}");
+                        });
+                        former.stands = stands;
+                    }
                     former
                 }
                 Some(former) => {
@@ -163,12 +171,12 @@ impl Keeper {
                 }
                 None => {
                     taken.extend(here.then(|| of.clone()));
-                    Shard::new(served)
+                    let mut shard = Shard::new(served);
+                    // With the sessions of the process before it speaks until it is known whether the shard is here.
+                    shard.stands = self.tunnels.incarnation(&shard.interface);
+                    shard
                 }
             };
-            if !here {
-                self.silence(&shard);
-            }
             self.shards.insert(of, shard);
         }
         for (of, shard) in &old {

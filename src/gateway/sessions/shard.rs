@@ -23,8 +23,8 @@ pub struct Shard {
     pub interface: IfName,
     /// The public half of the shard's key.
     pub own: PublicKey,
-    /// The interface that was there when the shard was taken, [`Tunnels::incarnation`](super::tunnels::Tunnels::incarnation).
-    pub taken: Option<u64>,
+    /// The interface that was set up for it, or left to itself as the shard was not here: [`Tunnels::incarnation`](super::tunnels::Tunnels::incarnation).
+    pub stands: Option<u64>,
     /// What those who are called are to be set to.
     pub called: HashMap<PublicKey, Remote>,
     /// The last of our own stamps that was told.
@@ -49,7 +49,7 @@ struct Peer {
 impl Shard {
     pub fn new(served: Served) -> Self {
         let (interface, own) = (IfName::tunnel(served.slot), served.key.public());
-        Self { served, interface, own, taken: None, called: HashMap::new(), stamp: Tai64n::NEVER, peers: HashMap::new() }
+        Self { served, interface, own, stands: None, called: HashMap::new(), stamp: Tai64n::NEVER, peers: HashMap::new() }
     }
 
     /// Whether what is known holds for these values too.
@@ -107,7 +107,8 @@ impl Shard {
     pub fn adopt(&mut self, now: Instant, states: Vec<PeerState>) {
         for state in states.into_iter().filter(|state| state.key != self.own) {
             let configured = self.served.peers.contains_key(&state.key);
-            if state.endpoint.is_none() || (state.member.is_none() && !configured) {
+            let counts = state.endpoint.is_some() && (state.member.is_some() || configured);
+            if !counts && !self.peers.contains_key(&state.key) {
                 continue;
             }
             let peer = self.peers.entry(state.key).or_default();
@@ -181,7 +182,6 @@ impl Shard {
 
     /// The shard is another node's.
     pub fn release(&mut self) {
-        self.taken = None;
         self.called.clear();
         self.peers.clear();
     }

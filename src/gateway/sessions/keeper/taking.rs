@@ -27,7 +27,7 @@ impl Keeper {
         let ours: HashSet<PublicKey> = states.iter().map(|state| state.key).collect();
         // Of these the stamps count.
         states.extend(told.into_iter().filter(|state| !ours.contains(&state.key) || Some(state) == told_own.as_ref()));
-        if shard.taken.replace(stands).is_some_and(|taken| taken != stands) {
+        if shard.stands.replace(stands).is_some_and(|former| former != stands) {
             shard.begin_anew();
         }
         for own in states.iter().filter(|state| state.key == shard.own) {
@@ -86,15 +86,6 @@ impl Keeper {
         // Whoever is there and not configured, whether it was heard of or not.
         if let Err(error) = self.tunnels.remove_others(&shard.interface, &shard.served.peers).await {
             tracing::warn!("{of}: not all peers could be removed: {error:#}");
-        }
-    }
-
-    /// One that was opened while its shard went.
-    pub(super) fn silence(&self, shard: &Shard) {
-        if self.tunnels.incarnation(&shard.interface).is_some()
-            && let Err(error) = self.tunnels.set_sending(&shard.interface, false)
-        {
-            tracing::error!("{}: the tunnel may still speak: {error:#}", shard.served.of);
         }
     }
 }
