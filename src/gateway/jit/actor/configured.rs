@@ -11,9 +11,14 @@ impl Actor {
         }
         for (key, prefixes) in peers {
             let peer = Peer { slot, key };
+            let was = self.machine.peer(&peer).map(|standing| standing.registered.clone());
             self.machine.configured(peer);
             self.unless_it_stands(&peer);
             self.configured.entry(slot).or_default().insert(key, prefixes);
+            // It may have been set after its owner did, or is just being.
+            if let Some(was) = was {
+                self.put_right(peer, Some(&was.allowed));
+            }
         }
         // Of those who have what is another's now nobody asks but us.
         let (configured, members) = (&*self.configured.entry(slot).or_default(), self.machine.peers());
