@@ -128,6 +128,28 @@ fn what_is_known_late_counts_all_the_same() {
     assert_eq!(taken_over(true, true), (true, 0));
 }
 
+/// Before its addresses are there, a shard's tunnel knows where everybody is, so that what comes waits for a session; but an answer would go to where the addresses
+/// were.
+#[test]
+fn a_shard_that_is_about_to_come_has_its_peers_and_calls_none() {
+    let namespace = Namespace::new("loop");
+    let (host, mut of_host) = device(&namespace, interface(name("host"), key(2), HOST), SystemTime::now, false);
+    host.set_peer(&name("host"), key(1).public(), &peer("0.0.0.0/0", None)).unwrap();
+    let (node, events) = device(&namespace, interface(tunnel(), key(1), HAVIP), SystemTime::now, true);
+    let node = Arc::new(RwLock::new(node));
+    let mut sessions = Sessions::start(Tunnels::Userspace(node.clone()), Some(events), None).unwrap();
+    sessions.orders().send(Order::Serve { shards: vec![served()], left: BTreeMap::new() });
+    sessions.orders().send(Order::Known { of: shard(), peers: told(None) });
+    sessions.orders().come(vec![shard()], PATIENCE);
+    let peers = node.read().unwrap().peers(&tunnel()).unwrap();
+    assert_eq!(peers.iter().map(|peer| (peer.key, peer.endpoint)).collect::<Vec<_>>(), [(key(2).public(), Some(at(HOST)))]);
+    assert_eq!(sessions.status().show()["called"], 0);
+    sessions.orders().send(Order::Taken(shard()));
+    assert!(session(&mut of_host), "now it calls");
+    assert_eq!(sessions.status().show()["called"], 1);
+    sessions.stop();
+}
+
 /// Why stamps travel: the host refuses what seems to be from before.
 #[test]
 fn without_the_last_stamp_it_would() {

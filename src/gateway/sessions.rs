@@ -26,7 +26,9 @@ use ipnet::IpNet;
 use keeper::Keeper;
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::mpsc::{SyncSender, sync_channel};
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 use tunnels::Tunnels;
 
@@ -67,7 +69,9 @@ pub enum Order {
         of: TenantShard,
         peers: Vec<PeerState>,
     },
-    /// The HaVips of a shard are here, and the neighbours know.
+    /// The HaVips of a shard are about to be here: its tunnel speaks and knows its peers, of whom none is called yet. The sender is told when that is so.
+    Come(TenantShard, SyncSender<()>),
+    /// They are here, and the neighbours know.
     Taken(TenantShard),
     /// They have gone.
     Released(TenantShard),
@@ -83,6 +87,20 @@ impl Orders {
     pub fn send(&self, order: Order) {
         if let Some(queue) = &self.0 {
             let _ = queue.send(order);
+        }
+    }
+
+    /// These are about to come here ([`Order::Come`]). Waits until their tunnels are ready, but no longer than `within`.
+    pub fn come(&self, shards: Vec<TenantShard>, within: Duration) {
+        if self.0.is_none() || shards.is_empty() {
+            return;
+        }
+        let deadline = Instant::now() + within;
+        let (done, ready) = sync_channel(shards.len());
+        let count = shards.len();
+        shards.into_iter().for_each(|of| self.send(Order::Come(of, done.clone())));
+        for _ in 0..count {
+            let _ = ready.recv_timeout(deadline.saturating_duration_since(Instant::now()));
         }
     }
 }

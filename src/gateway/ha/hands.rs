@@ -175,6 +175,7 @@ impl Hands {
                 }
             }
             self.sync.promote(&coming, TAIL);
+            self.speak(&deeds);
             let count = deeds.iter().filter(|deed| !matches!(deed, Deed::Renew)).count() as u64;
             for deed in deeds {
                 match deed {
@@ -191,6 +192,21 @@ impl Hands {
             self.announce(Instant::now());
             self.board.counters.deeds.fetch_add(count, Relaxed);
         }
+    }
+
+    /// What comes for a shard in a planned move finds tunnels that speak and know its peers: it waits there for a session. A node that died is not waited for.
+    fn speak(&self, deeds: &[Deed]) {
+        let (mut planned, mut others) = (Vec::new(), Vec::new());
+        for deed in deeds {
+            match deed {
+                Deed::Take { of, former, .. } if self.shards.contains_key(of) => {
+                    if former.is_some() { &mut planned } else { &mut others }.push(of.clone());
+                }
+                _ => {}
+            }
+        }
+        self.sessions.come(others, Duration::ZERO);
+        self.sessions.come(planned, TAIL);
     }
 
     fn wait(&self) -> PollTimeout {

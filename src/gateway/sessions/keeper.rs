@@ -39,8 +39,10 @@ pub struct Keeper {
     /// Where those knock that nobody has configured, if they may.
     door: Option<Door>,
     shards: BTreeMap<TenantShard, Shard>,
-    /// Whose addresses are here.
+    /// Whose addresses are here, or about to be.
     here: BTreeSet<TenantShard>,
+    /// Who is to be called when those are here that are about to be.
+    coming: BTreeMap<TenantShard, Calls>,
     /// Of shards that come here.
     known: BTreeMap<TenantShard, Vec<PeerState>>,
     /// Whom a process before this one had let in at shards that have not been here yet.
@@ -49,6 +51,9 @@ pub struct Keeper {
     look: Instant,
     status: Arc<Status>,
 }
+
+/// Peers, and for how long each has not been heard.
+type Calls = Vec<((TenantShard, PublicKey), Duration)>;
 
 /// What is to be told of the peers of some shards.
 type Records = BTreeMap<TenantShard, Vec<PeerRecord>>;
@@ -62,6 +67,7 @@ impl Keeper {
             door,
             shards: BTreeMap::new(),
             here: BTreeSet::new(),
+            coming: BTreeMap::new(),
             known: BTreeMap::new(),
             left: Left::new(),
             wake: Wake::new(now, Wake::<(TenantShard, PublicKey)>::RATE),
@@ -114,10 +120,20 @@ impl Keeper {
                     self.take(&of).await;
                 }
             }
-            Order::Taken(of) => {
+            Order::Come(of, ready) => {
                 self.here.insert(of.clone());
+                self.coming.insert(of.clone(), Vec::new());
                 self.take(&of).await;
+                // Nobody waits any more if it took too long.
+                let _ = ready.try_send(());
             }
+            Order::Taken(of) => match self.coming.remove(&of) {
+                Some(calls) => self.wake.add(calls),
+                None => {
+                    self.here.insert(of.clone());
+                    self.take(&of).await;
+                }
+            },
             Order::Released(of) => self.release(&of).await,
             Order::Stop => {}
         }
@@ -182,6 +198,7 @@ impl Keeper {
         for (of, shard) in &old {
             self.order(jit::Order::Release { slot: shard.served.slot });
             self.here.remove(of);
+            self.coming.remove(of);
             self.known.remove(of);
         }
         for of in taken {

@@ -22,7 +22,7 @@ const LATER: u64 = 1_000;
 /// Between two initiations of one peer that are answered, as in the kernel (INITIATIONS_PER_SECOND, drivers/net/wireguard/messages.h). Milliseconds.
 const GAP: u64 = 1_000 / 50;
 
-/// Sends an initiation: now, or, unless it is `urgent`, not before the last one has had time to be answered.
+/// Sends an initiation: now, or, unless it is `urgent`, not before the last one has had time to be answered. One of the last 20 ms will do.
 pub fn begin(shared: &Shared, interface: &Arc<Interface>, peer: &Arc<Peer>, urgent: bool) -> Result<(), DropReason> {
     let result = try_begin(shared, interface, peer, urgent);
     if let Err(reason) = result {
@@ -55,7 +55,8 @@ fn try_begin(shared: &Shared, interface: &Arc<Interface>, peer: &Arc<Peer>, urge
         return Err(DropReason::Silent);
     }
     let former = handshake.attempt.as_ref().map(|attempt| (attempt.local, attempt.trying));
-    if former.is_some_and(|(_, trying)| !urgent && now < trying.until) {
+    // Whoever was just sent one refuses another, which would make its answer to the first one worthless.
+    if former.is_some_and(|(_, trying)| now < if urgent { trying.sent() + GAP } else { trying.until }) {
         return Ok(());
     }
     let to = peer.endpoint().ok_or(DropReason::NoEndpoint)?;

@@ -122,6 +122,11 @@ impl Trying {
         Self::wait(self.since, now, (self.wait * 2).min(REKEY_TIMEOUT), random)
     }
 
+    /// When the last one left.
+    pub fn sent(&self) -> u64 {
+        self.until - self.wait
+    }
+
     fn wait(since: u64, now: u64, wait: u64, random: u32) -> Self {
         Self { since, until: now + wait, next: now + wait + u64::from(random) % (wait / JITTER_DIVISOR), wait }
     }

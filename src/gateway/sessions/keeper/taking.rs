@@ -63,7 +63,12 @@ impl Keeper {
         }
         shard.called = remotes.into_iter().filter(|(_, remote)| remote.endpoint.is_some()).collect();
         let called = states.iter().filter(|state| shard.called.contains_key(&state.key));
-        self.wake.add(called.map(|state| ((of.clone(), state.key), state.idle)));
+        let called = called.map(|state| ((of.clone(), state.key), state.idle));
+        match self.coming.get_mut(of) {
+            // Before neighbours know where the address is, answers would go to where it was.
+            Some(later) => *later = called.collect(),
+            None => self.wake.add(called),
+        }
         if !shard.called.is_empty() {
             tracing::info!("{of}: calling {} peers", shard.called.len());
         }
@@ -73,6 +78,7 @@ impl Keeper {
     /// A shard is another node's: nothing of it speaks here any more.
     pub(super) async fn release(&mut self, of: &TenantShard) {
         self.here.remove(of);
+        self.coming.remove(of);
         self.left.remove(of);
         self.wake.retain(|(shard, _)| shard != of);
         let Some(shard) = self.shards.get_mut(of) else { return };
