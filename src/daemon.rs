@@ -187,8 +187,11 @@ impl<R: Role> Server<R> {
     /// One pass, and what follows from it.
     async fn settle(&mut self) -> anyhow::Result<()> {
         let report = self.shared.reconcile().await;
-        self.due = Instant::now() + if report.settled() { RESYNC } else { RETRY };
-        let descriptors = self.descriptors(&*self.shared.role.lock().await)?;
+        let role = self.shared.role.lock().await;
+        let by_itself = Instant::now() + if report.settled() { RESYNC } else { RETRY };
+        self.due = role.due().map_or(by_itself, |due| due.min(by_itself));
+        let descriptors = self.descriptors(&*role)?;
+        drop(role);
         self.store.keep(&descriptors);
         Ok(())
     }

@@ -4,6 +4,7 @@ pub mod api;
 pub mod attachments;
 mod completed;
 mod local;
+mod keyring;
 mod members;
 mod resolve;
 mod tunnels;
@@ -20,12 +21,14 @@ use crate::metrics::Page;
 use crate::model::{AttachmentName, IfName, PrivateKey};
 use crate::plan::facts::Facts;
 use crate::plan::gateway::Carrier;
+use crate::plan::host::generations::{Generations, Next, Part};
 use crate::plan::host::{Attached, Inputs, desired, shards};
 use crate::plan::slots::Slots;
 use crate::plan::{RouteKey, State, Step, Sysctl, flow_devices_fit};
 use anyhow::Context;
 use attachments::{Attach, Attachment, Attachments, Refusal, Spec};
 use completed::{LeftOut, completed};
+use keyring::Keyring;
 use members::Members;
 use serde_json::json;
 use std::collections::{BTreeMap, BTreeSet};
@@ -33,6 +36,7 @@ use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Instant;
 use tokio::sync::Notify;
 
 /// A function host's part of the daemon.
@@ -53,6 +57,14 @@ pub struct Node {
     key: Option<PrivateKey>,
     carrier: Carrier,
     slots: Slots,
+    /// With WireGuard, the interfaces of each tunnel.
+    generations: Generations,
+    /// Where a successor finds their keys.
+    keyring: Keyring,
+    /// What it was called by a predecessor.
+    told: keyring::Keys,
+    /// When what they are changes by itself.
+    next: Next,
     attachments: Attachments,
     store: Store<Attachment>,
     path: Path,
@@ -98,6 +110,10 @@ impl Node {
             key,
             carrier: Carrier::Userspace,
             slots: Slots::default(),
+            generations: Generations::default(),
+            keyring: Keyring::new()?,
+            told: keyring::Keys::new(),
+            next: Next::Never,
             attachments,
             store,
             path: Path::default(),
@@ -243,6 +259,7 @@ impl Role for Node {
         if let Some(members) = &mut self.members {
             members.start().await;
         }
+        self.told = Keyring::inherit(inherited);
         let facts = kernel.facts().await?;
         let observed = kernel.observe(&self.interest()).await?;
         self.desired(&facts, &observed)?;
@@ -262,6 +279,10 @@ impl Role for Node {
         self.again.clone()
     }
 
+    fn due(&self) -> Option<Instant> {
+        if let Next::At(due) = self.next { Some(due) } else { None }
+    }
+
     fn revision(&self) -> u64 {
         self.revision + self.members.as_ref().map_or(0, Members::changes)
     }
@@ -274,14 +295,18 @@ impl Role for Node {
         self.complete();
         if self.slots == Slots::default() {
             self.slots = Slots::recover(observed.links.iter().map(|(name, link)| (name, link.alias.as_str())));
+            self.generations = Generations::recover(observed, &self.slots, &std::mem::take(&mut self.told), Instant::now());
         }
         self.over.slots(self.slots.assign(&shards(&self.config))?);
         self.flow_tables = facts.flow_tables;
         self.lost = self.find_lost(facts);
         let lost: BTreeSet<&AttachmentName> = self.lost.iter().collect();
         let attached: Vec<_> = self.attachments.iter().filter(|a| !lost.contains(&a.name)).map(|a| a.attached.clone()).collect();
-        let (config, slots, key) = (&self.config, &self.slots, self.key.as_ref());
-        let inputs = Inputs { config, carrier: self.carrier, facts, slots, key, attachments: &attached };
+        if let Some(key) = &self.key {
+            self.generations.want(key, self.config.served().map(|(tenant, shard)| (tenant.of(shard.shard), shard)));
+        }
+        let (config, slots, generations) = (&self.config, &self.slots, &self.generations);
+        let inputs = Inputs { config, carrier: self.carrier, facts, slots, generations, attachments: &attached };
         self.mtu = facts.tunnel_mtu(&self.config.platform);
         let state = desired(&inputs);
         self.thrown = local::thrown(&state);
@@ -297,7 +322,14 @@ impl Role for Node {
         }
         self.over.end(kernel).await?;
         let tunnels = self.tunnels();
-        self.path.follow(&tunnels, kernel).await
+        self.path.follow(&tunnels, kernel).await?;
+        let seen = tunnels::Seen { carrier: self.carrier, kernel, path: &self.path };
+        self.next = self.generations.advance(&self.slots, Instant::now(), &seen);
+        self.keyring.keep(&self.generations, &self.slots)?;
+        if self.next == Next::Now {
+            self.again.notify_one();
+        }
+        Ok(())
     }
 
     fn reload(&mut self) -> Result<(), String> {
@@ -337,8 +369,14 @@ impl Role for Node {
             .map(|(tenant, shard)| {
                 let of = tenant.of(shard.shard);
                 let slot = self.slots.get(&of);
+                let tunnel = |part| {
+                    let standing = self.generations.of(&of).find(|standing| standing.part == part)?;
+                    Some(IfName::lane(slot?, standing.generation.lane))
+                };
                 json!({
-                    "name": tenant.name, "shard": shard.shard, "slot": slot, "tunnel": slot.map(IfName::tunnel),
+                    "name": tenant.name, "shard": shard.shard, "slot": slot,
+                    "tunnel": slot.map(|slot| IfName::lane(slot, self.generations.present(&of))),
+                    "coming": tunnel(Part::Coming), "former": tunnel(Part::Former),
                     "key": key(shard), "gateway": shard.gateway, "inner": shard.inner, "cidrs": tenant.cidrs,
                     "attachments": self.attachments.iter().filter(|a| a.attached.to == of).count(),
                 })
@@ -365,7 +403,11 @@ impl Role for Node {
     }
 
     fn descriptors(&self) -> anyhow::Result<BTreeMap<String, OwnedFd>> {
-        self.path.descriptors()
+        let mut all = self.path.descriptors()?;
+        if self.carrier == Carrier::Userspace && self.key.is_some() {
+            all.extend([self.keyring.descriptor()?]);
+        }
+        Ok(all)
     }
 
     async fn retire(&mut self) {}

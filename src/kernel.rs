@@ -174,6 +174,10 @@ impl Kernel {
         let mut settings: BTreeSet<Sysctl> = lock(&self.sysctls).iter().map(|former| former.sysctl.clone()).collect();
         settings.extend(interest.iter().cloned());
         settings.extend(state.links.keys().flat_map(|name| SysctlKey::OF_INTERFACE.map(|key| Sysctl { interface: name.clone(), key })));
+        // Of two interfaces of one tunnel, what comes by the one that no route leads to.
+        let beside = |name: &IfName| name.slot().is_some_and(|(slot, lane)| state.links.contains_key(&IfName::lane(slot, lane.other())));
+        let pairs = state.links.keys().filter(|name| beside(name));
+        settings.extend(pairs.map(|name| Sysctl { interface: name.clone(), key: SysctlKey::RpFilter }));
         for wanted in settings {
             if let Some(value) = sysctl::read(&wanted)? {
                 state.sysctls.insert(wanted, value);

@@ -7,7 +7,7 @@ pub mod wireguard;
 use crate::config::{Backend, PeerEnd, TunnelKind};
 use crate::kernel::Kernel;
 use crate::metrics::Page;
-use crate::model::IfName;
+use crate::model::{IfName, PublicKey};
 use crate::plan::gateway::Carrier;
 use crate::userspace::TrafficCount;
 use anyhow::{bail, ensure};
@@ -122,6 +122,11 @@ impl Path {
             }
         }
         failure.map_or(Ok(()), Err)
+    }
+
+    /// Whether a session with this peer was ever agreed on by a WireGuard interface that is carried.
+    pub fn has_session(&self, interface: &IfName, peer: &PublicKey) -> bool {
+        if let Self::Wireguard(path) = self { path.has_session(interface, peer) } else { false }
     }
 
     /// Lets one more function host use a tunnel that is carried, or gives one that does other prefixes.

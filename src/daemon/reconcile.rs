@@ -38,6 +38,11 @@ pub trait Role: Send + 'static {
         Arc::default()
     }
 
+    /// When a pass is wanted at the latest, though nothing happens.
+    fn due(&self) -> Option<Instant> {
+        None
+    }
+
     /// A number that grows whenever somebody changes what is desired, beside the passes.
     fn revision(&self) -> u64;
 

@@ -2,9 +2,12 @@
 
 use super::Node;
 use crate::config::{Host, HostShard, HostTenant, HostTunnel, TunnelKind};
-use crate::daemon::carrier::{Tunnels, gre, wireguard};
+use crate::daemon::carrier::{Path, Tunnels, gre, wireguard};
 use crate::daemon::key_file;
-use crate::model::{IfName, PrivateKey, Slot};
+use crate::kernel::Kernel;
+use crate::model::{IfName, PrivateKey, PublicKey, Slot};
+use crate::plan::gateway::Carrier;
+use crate::plan::host::generations::{Generation, Look, Standing};
 use crate::plan::host::{KEEPALIVE, listen_port};
 use crate::userspace::wireguard::{InterfaceConfig, PeerConfig};
 use crate::userspace::{End, Tunnel};
@@ -29,7 +32,12 @@ impl Node {
         let served = || self.config.served().filter_map(|(tenant, shard)| Some((self.slots.get(&tenant.of(shard.shard))?, tenant, shard)));
         match self.config.platform.tunnel {
             TunnelKind::Gre => Tunnels::Gre(served().filter_map(|served| self.gre(served)).collect()),
-            TunnelKind::Wireguard => Tunnels::Wireguard(served().filter_map(|served| self.wireguard(served)).collect()),
+            TunnelKind::Wireguard => {
+                let generations = |(slot, tenant, shard): (Slot, &HostTenant, &HostShard)| {
+                    self.generations.of(&tenant.of(shard.shard)).map(move |standing| self.wireguard((slot, tenant, standing))).collect::<Vec<_>>()
+                };
+                Tunnels::Wireguard(served().flat_map(generations).collect())
+            }
         }
     }
 
@@ -40,22 +48,48 @@ impl Node {
         Some(gre::Carried { tunnel, peers: BTreeMap::new() })
     }
 
-    fn wireguard(&self, (slot, tenant, shard): (Slot, &HostTenant, &HostShard)) -> Option<wireguard::Carried> {
-        let HostTunnel::Wireguard { public_key, port } = shard.tunnel else { return None };
+    fn wireguard(&self, (slot, tenant, standing): (Slot, &HostTenant, Standing)) -> wireguard::Carried {
+        let Generation { lane, own, gateway, endpoint } = standing.generation;
         let interface = InterfaceConfig {
-            name: IfName::tunnel(slot),
-            key: self.key.clone()?,
-            listen: SocketAddr::new(self.config.platform.address, listen_port(&self.config, slot)),
+            name: IfName::lane(slot, *lane),
+            key: own.clone(),
+            listen: SocketAddr::new(self.config.platform.address, listen_port(&self.config, slot, *lane)),
             mark: None,
             // A gateway is at its HaVip, wherever a packet may come from.
             roaming: false,
         };
-        let gateway = PeerConfig {
-            endpoint: Some(SocketAddr::new(shard.gateway, port)),
+        let peer = PeerConfig {
+            endpoint: Some(*endpoint),
             allowed: tenant.cidrs.clone(),
-            keepalive: Some(Duration::from_secs(KEEPALIVE.into())),
+            keepalive: standing.calls.then_some(Duration::from_secs(KEEPALIVE.into())),
             ..PeerConfig::default()
         };
-        Some(wireguard::Carried { interface, speaks: true, peers: [(public_key, gateway)].into() })
+        wireguard::Carried { interface, speaks: true, peers: [(*gateway, peer)].into() }
+    }
+}
+
+/// What the generations of tunnels want to know, of the kernel or of this process's data path.
+pub(super) struct Seen<'a> {
+    pub carrier: Carrier,
+    pub kernel: &'a Kernel,
+    pub path: &'a Path,
+}
+
+impl Look for Seen<'_> {
+    fn is_up(&self, interface: &IfName) -> bool {
+        self.kernel.link(interface).is_ok_and(|link| link.is_some_and(|link| link.up))
+    }
+
+    fn has_session(&self, interface: &IfName, gateway: &PublicKey) -> bool {
+        match self.carrier {
+            Carrier::Userspace => self.path.has_session(interface, gateway),
+            Carrier::Kernel => match self.kernel.wireguard_peers(interface) {
+                Ok(peers) => peers.iter().any(|peer| peer.key == *gateway && peer.agreed.is_some()),
+                Err(error) => {
+                    tracing::warn!("whether {interface} has a session cannot be seen: {:#}", anyhow::Error::from(error));
+                    false
+                }
+            },
+        }
     }
 }

@@ -92,7 +92,41 @@ impl IfName {
 
     /// The tunnel interface of a slot.
     pub fn tunnel(slot: super::Slot) -> IfName {
-        IfName(format!("{}{slot}", Self::OURS))
+        Self::lane(slot, Lane::First)
+    }
+
+    /// One of the two that a slot may have: `pw-7`, `pw-7-b`.
+    pub fn lane(slot: super::Slot, lane: Lane) -> IfName {
+        match lane {
+            Lane::First => IfName(format!("{}{slot}", Self::OURS)),
+            Lane::Second => IfName(format!("{}{slot}{SECOND}", Self::OURS)),
+        }
+    }
+
+    /// Whose tunnel this is, if it is one.
+    pub fn slot(&self) -> Option<(super::Slot, Lane)> {
+        let rest = self.0.strip_prefix(Self::OURS)?;
+        let (number, lane) = rest.strip_suffix(SECOND).map_or((rest, Lane::First), |number| (number, Lane::Second));
+        Some((number.parse::<u16>().ok()?.try_into().ok()?, lane))
+    }
+}
+
+/// What the name of a slot's second interface ends with.
+const SECOND: &str = "-b";
+
+/// A slot's tunnel is one interface, or two while its keys are changed: each is the new one in its turn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Lane {
+    First,
+    Second,
+}
+
+impl Lane {
+    pub fn other(self) -> Lane {
+        match self {
+            Lane::First => Lane::Second,
+            Lane::Second => Lane::First,
+        }
     }
 }
 
@@ -124,5 +158,23 @@ impl From<IfName> for String {
 impl fmt::Display for IfName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(&self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::Slot;
+
+    #[test]
+    fn a_slot_is_known_by_the_names_of_its_tunnels() {
+        for (text, of) in [("pw-7", Some((7, Lane::First))), ("pw-7-b", Some((7, Lane::Second))), ("pw-", None), ("pw-b", None), ("pw-0", None)] {
+            let name: IfName = text.parse().unwrap();
+            assert_eq!(name.slot().map(|(slot, lane)| (slot.get(), lane)), of, "{text}");
+            if let Some((slot, lane)) = name.slot() {
+                assert_eq!(IfName::lane(slot, lane), name);
+            }
+        }
+        assert_eq!(IfName::lane(Slot::MAX, Lane::Second).as_str().parse::<IfName>().unwrap().slot(), Some((Slot::MAX, Lane::Second)));
     }
 }

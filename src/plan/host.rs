@@ -1,5 +1,6 @@
 //! What a function host's kernel should hold.
 
+pub mod generations;
 mod local;
 mod ruleset;
 
@@ -11,11 +12,11 @@ use super::{
     flow_devices_fit, rule_tree,
 };
 use crate::config::{Host, HostShard, HostTenant, HostTunnel};
-use crate::model::{IfName, Mark, PrivateKey, PublicKey, Slot, TenantShard, Who};
+use crate::model::{IfName, Lane, Mark, Slot, TenantShard, Who};
+use generations::{Generation, Generations, Part, Standing};
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
 
 pub use local::is_thrown;
 pub use ruleset::DROPS;
@@ -27,8 +28,8 @@ pub struct Inputs<'a> {
     pub carrier: Carrier,
     pub facts: &'a Facts,
     pub slots: &'a Slots,
-    /// With WireGuard, this host's own.
-    pub key: Option<&'a PrivateKey>,
+    /// With WireGuard, the interfaces of each tunnel and their keys.
+    pub generations: &'a Generations,
     /// What is attached now. Interfaces that are gone are left out.
     pub attachments: &'a [Attached],
 }
@@ -89,7 +90,7 @@ pub fn shards(config: &Host) -> Vec<TenantShard> {
 /// What the whole host should hold.
 pub fn desired(inputs: &Inputs) -> State {
     let served = inputs.config.served();
-    let tunnels: Vec<(Slot, &HostTenant, &HostShard)> =
+    let tunnels: Vec<Tunnel> =
         served.filter_map(|(tenant, shard)| Some((inputs.slots.get(&tenant.of(shard.shard))?, tenant, shard))).collect();
     let mut state = State {
         tables: [(NftTable::Inet, Ruleset::new(ruleset::inet(inputs, &tunnels)))].into(),
@@ -100,13 +101,14 @@ pub fn desired(inputs: &Inputs) -> State {
     if !ports.is_empty() {
         state.tables.insert(NftTable::Netdev, Ruleset::new(ruleset::netdev(&ports)));
     }
-    if inputs.facts.flow_tables && flow_devices_fit(tunnels.len() + inputs.attachments.len()) {
-        state.flow_devices.extend(tunnels.iter().map(|(slot, ..)| IfName::tunnel(*slot)));
+    let interfaces = tunnels.iter().map(|tunnel| inputs.interfaces(tunnel).count()).sum::<usize>();
+    if inputs.facts.flow_tables && flow_devices_fit(interfaces + inputs.attachments.len()) {
+        state.flow_devices.extend(tunnels.iter().flat_map(|tunnel| inputs.interfaces(tunnel)));
         let attached = inputs.attachments.iter().filter(|a| a.takes_short_way() && a.mark(inputs.slots).is_some());
         state.flow_devices.extend(attached.map(|a| a.interface.clone()));
     }
-    for (slot, tenant, shard) in &tunnels {
-        state.merge(inputs.tunnel(*slot, tenant, shard));
+    for tunnel in &tunnels {
+        state.merge(inputs.tunnel(tunnel));
     }
     state.routes.extend(local::routes(inputs, &tunnels));
     for attachment in inputs.attachments {
@@ -118,59 +120,82 @@ pub fn desired(inputs: &Inputs) -> State {
     state
 }
 
+/// A tunnel that the host has.
+type Tunnel<'a> = (Slot, &'a HostTenant, &'a HostShard);
+
 impl Inputs<'_> {
-    fn tunnel(&self, slot: Slot, tenant: &HostTenant, shard: &HostShard) -> State {
-        let interface = IfName::tunnel(slot);
-        let kind = match (self.carrier, &shard.tunnel, self.key) {
-            (Carrier::Kernel, HostTunnel::Gre { key }, _) => {
-                LinkKind::Gre { local: self.config.platform.address, remote: Some(shard.gateway), key: *key }
-            }
-            (Carrier::Kernel, HostTunnel::Wireguard { .. }, Some(key)) => {
-                LinkKind::Wireguard { key: key.clone(), port: listen_port(self.config, slot) }
-            }
-            // Whoever reads the key sees to it that it is there.
-            (Carrier::Kernel, HostTunnel::Wireguard { .. }, None) => return State::default(),
-            (Carrier::Userspace, ..) => LinkKind::Tun,
-        };
-        let setting = |key| (Sysctl { interface: interface.clone(), key }, "1".to_owned());
+    /// The interfaces of a tunnel.
+    fn interfaces(&self, (slot, tenant, shard): &Tunnel) -> impl Iterator<Item = IfName> + use<> {
+        let slot = *slot;
+        self.generations.lanes(&tenant.of(shard.shard)).into_iter().map(move |lane| IfName::lane(slot, lane))
+    }
+
+    fn tunnel(&self, tunnel: &Tunnel) -> State {
+        let (slot, tenant, shard) = *tunnel;
+        let of = tenant.of(shard.shard);
         let key = |destination, metric| RouteKey { table: slot.table(), destination, metric };
+        let mut state = State::default();
+        match &shard.tunnel {
+            HostTunnel::Gre { key } => {
+                let kind = match self.carrier {
+                    Carrier::Kernel => LinkKind::Gre { local: self.config.platform.address, remote: Some(shard.gateway), key: *key },
+                    Carrier::Userspace => LinkKind::Tun,
+                };
+                state.merge(self.interface(tunnel, IfName::tunnel(slot), kind));
+            }
+            HostTunnel::Wireguard { .. } => {
+                for standing in self.generations.of(&of) {
+                    state.merge(self.generation(tunnel, standing));
+                }
+            }
+        }
+        let present = IfName::lane(slot, self.generations.present(&of));
+        if state.links.contains_key(&present) {
+            state.routes.extend(tenant.cidrs.iter().flat_map(|cidr| {
+                let tunnel = Route::Unicast { interface: present.clone(), via: None, mtu: None };
+                // Behind the tunnel's route stands this one, so that nothing falls through to the main table without it.
+                [(key(*cidr, 0), tunnel), (key(*cidr, LAST_RESORT), Route::Unreachable)]
+            }));
+        }
+        state
+    }
+
+    fn interface(&self, (_, tenant, shard): &Tunnel, interface: IfName, kind: LinkKind) -> State {
+        let setting = |key| (Sysctl { interface: interface.clone(), key }, "1".to_owned());
+        let link = Link {
+            kind,
+            mtu: self.facts.tunnel_mtu(&self.config.platform),
+            alias: alias(&tenant.of(shard.shard)),
+            group: IfName::GROUP,
+            up: true,
+        };
         State {
             sysctls: [setting(SysctlKey::Forwarding), setting(SysctlKey::SrcValidMark)].into(),
-            links: [(
-                interface.clone(),
-                Link {
-                    kind,
-                    mtu: self.facts.tunnel_mtu(&self.config.platform),
-                    alias: alias(&tenant.of(shard.shard)),
-                    group: IfName::GROUP,
-                    up: true,
-                },
-            )]
-            .into(),
             addresses: [(interface.clone(), shard.inner.into())].into(),
-            wireguard: self.peer(&interface, tenant, shard),
-            routes: tenant
-                .cidrs
-                .iter()
-                .flat_map(|cidr| {
-                    let tunnel = Route::Unicast { interface: interface.clone(), via: None, mtu: None };
-                    // Behind the tunnel's route stands this one, so that nothing falls through to the main table without it.
-                    [(key(*cidr, 0), tunnel), (key(*cidr, LAST_RESORT), Route::Unreachable)]
-                })
-                .collect(),
+            links: [(interface, link)].into(),
             ..State::default()
         }
     }
-}
 
-impl Inputs<'_> {
-    /// The gateway, where the kernel has the tunnel.
-    fn peer(&self, interface: &IfName, tenant: &HostTenant, shard: &HostShard) -> BTreeMap<(IfName, PublicKey), WireguardPeer> {
-        let HostTunnel::Wireguard { public_key, port } = shard.tunnel else { return BTreeMap::new() };
-        let allowed = tenant.cidrs.iter().copied().collect();
-        let endpoint = Endpoint::Fixed(SocketAddr::new(shard.gateway, port));
-        let peer = (self.carrier == Carrier::Kernel).then_some(WireguardPeer { allowed, endpoint, keepalive: KEEPALIVE });
-        peer.map(|peer| ((interface.clone(), public_key), peer)).into_iter().collect()
+    fn generation(&self, tunnel: &Tunnel, standing: Standing) -> State {
+        let Generation { lane, own, gateway, endpoint } = standing.generation;
+        let (slot, tenant, _) = *tunnel;
+        let interface = IfName::lane(slot, *lane);
+        let kind = match self.carrier {
+            Carrier::Kernel => LinkKind::Wireguard { key: own.clone(), port: listen_port(self.config, slot, *lane) },
+            Carrier::Userspace => LinkKind::Tun,
+        };
+        let mut state = self.interface(tunnel, interface.clone(), kind);
+        if standing.beside {
+            // Routes lead to one of two: what comes by the other would not pass a strict check of the way back.
+            state.sysctls.insert(Sysctl { interface: interface.clone(), key: SysctlKey::RpFilter }, "2".to_owned());
+        }
+        if self.carrier == Carrier::Kernel {
+            let allowed = tenant.cidrs.iter().copied().collect();
+            let keepalive = if standing.calls { KEEPALIVE } else { 0 };
+            state.wireguard.insert((interface, *gateway), WireguardPeer { allowed, endpoint: Endpoint::Fixed(*endpoint), keepalive });
+        }
+        state
     }
 }
 
@@ -178,9 +203,16 @@ impl Inputs<'_> {
 /// silent UDP flow after 30 s at the least (RFC 4787 section 4.3 asks for two minutes; many do not heed it).
 pub const KEEPALIVE: u16 = 25;
 
-/// The UDP port of a WireGuard tunnel at this end.
-pub fn listen_port(config: &Host, slot: Slot) -> u16 {
-    config.wireguard.as_ref().map_or(0, |own| own.port.saturating_add(slot.get() - Slot::MIN.get()))
+/// The UDP port of a WireGuard interface at this end: those of first interfaces go up from the configured one, those of second ones down from it, or, where
+/// that is too low, go up behind the others.
+pub fn listen_port(config: &Host, slot: Slot, lane: Lane) -> u16 {
+    let port = config.wireguard.as_ref().map_or(0, |own| own.port);
+    let (above, most) = (slot.get() - Slot::MIN.get(), Slot::MAX.get());
+    match lane {
+        Lane::First => port.saturating_add(above),
+        Lane::Second if port > most => port - 1 - above,
+        Lane::Second => port + most + above,
+    }
 }
 
 #[cfg(test)]

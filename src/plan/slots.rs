@@ -107,8 +107,8 @@ impl Slots {
     /// From the tunnel interfaces that stand: name and alias of each.
     pub fn recover<'a>(links: impl IntoIterator<Item = (&'a IfName, &'a str)>) -> Self {
         let found = links.into_iter().filter_map(|(name, alias)| {
-            let number = name.as_str().strip_prefix(IfName::OURS)?.parse().ok()?;
-            Some((alias.strip_prefix(ALIAS)?.parse().ok()?, number))
+            let (slot, _) = name.slot()?;
+            Some((owner(alias)?, slot.get()))
         });
         Self(Numbers::recover(Slot::MAX.get(), found))
     }
@@ -130,6 +130,11 @@ impl Slots {
     pub fn iter(&self) -> impl Iterator<Item = (&TenantShard, Slot)> {
         self.0.iter().filter_map(|(key, n)| Slot::try_from(n).ok().map(|slot| (key, slot)))
     }
+}
+
+/// Whose tunnel an alias says that this is.
+pub fn owner(alias: &str) -> Option<TenantShard> {
+    alias.strip_prefix(ALIAS)?.parse().ok()
 }
 
 /// The alias of a tunnel interface.

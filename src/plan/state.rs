@@ -85,7 +85,7 @@ impl Sysctl {
         match self.key {
             SysctlKey::FwmarkReflect => ["net/ipv4", self.key.as_str()].iter().collect(),
             SysctlKey::TcpBeLiberal => ["net/netfilter", self.key.as_str()].iter().collect(),
-            SysctlKey::Forwarding | SysctlKey::SrcValidMark => {
+            SysctlKey::Forwarding | SysctlKey::SrcValidMark | SysctlKey::RpFilter => {
                 ["net/ipv4/conf", self.interface.as_str(), self.key.as_str()].iter().collect()
             }
         }
@@ -97,6 +97,8 @@ impl Sysctl {
 pub enum SysctlKey {
     Forwarding,
     SrcValidMark,
+    /// 2: what came in must have a way back, by whatever interface. The kernel takes the greater of an interface's value and that of all.
+    RpFilter,
     FwmarkReflect,
     #[serde(rename = "nf_conntrack_tcp_be_liberal")]
     TcpBeLiberal,
@@ -110,6 +112,7 @@ impl SysctlKey {
         match self {
             SysctlKey::Forwarding => "forwarding",
             SysctlKey::SrcValidMark => "src_valid_mark",
+            SysctlKey::RpFilter => "rp_filter",
             SysctlKey::FwmarkReflect => "fwmark_reflect",
             SysctlKey::TcpBeLiberal => "nf_conntrack_tcp_be_liberal",
         }

@@ -111,6 +111,11 @@ impl Path {
         Ok(read(&self.device).set_peer(&left.interface, left.key, &peer)?)
     }
 
+    /// Whether a session with it was ever agreed on.
+    pub fn has_session(&self, interface: &IfName, peer: &PublicKey) -> bool {
+        matches!(read(&self.device).peer(interface, peer), Ok(Some(known)) if known.last_handshake.is_some())
+    }
+
     /// The device, for whoever follows its peers as they come and go, and what happens to them: told once.
     pub fn watch(&mut self) -> Option<(Arc<RwLock<Device>>, mpsc::Receiver<Event>)> {
         self.events.take().map(|events| (self.device.clone(), events))

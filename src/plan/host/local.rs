@@ -9,7 +9,7 @@
 //! Where neither a `source` nor a connected network says what is behind an interface (a veth whose host's end has no
 //! address, or one of its own only), nothing is thrown.
 
-use super::{Attached, HostShard, HostTenant, Inputs};
+use super::{Attached, Inputs, Tunnel};
 use crate::model::{IfName, Slot};
 use crate::plan::{Route, RouteKey};
 use ipnet::IpNet;
@@ -21,7 +21,7 @@ pub fn is_thrown(cidrs: &[IpNet], local: &IpNet) -> bool {
 }
 
 /// The `throw` routes of all attachments.
-pub(super) fn routes(inputs: &Inputs, tunnels: &[(Slot, &HostTenant, &HostShard)]) -> Vec<(RouteKey, Route)> {
+pub(super) fn routes(inputs: &Inputs, tunnels: &[Tunnel]) -> Vec<(RouteKey, Route)> {
     let cidrs: HashMap<Slot, &[IpNet]> = tunnels.iter().map(|(slot, tenant, _)| (*slot, tenant.cidrs.as_slice())).collect();
     let names: HashMap<u32, &IfName> = inputs.facts.links.iter().map(|(name, link)| (link.index, name)).collect();
     let thrown = inputs.attachments.iter().filter_map(|attached| {

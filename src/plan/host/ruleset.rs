@@ -1,7 +1,6 @@
 //! The function host's nftables tables: whose packet is this, and under which inner address does it leave.
 
-use super::{FLOW_TABLE, HostShard, HostTenant, Inputs, Slot, listen_port};
-use crate::config::HostTunnel;
+use super::{FLOW_TABLE, HostShard, Inputs, Part, Slot, Tunnel, listen_port};
 use crate::model::IfName;
 use crate::plan::ruleset::{FROM_A_ROUTER, NO_UNREACHABLE, clamp, flow_table, line, wrapped_in};
 use std::collections::BTreeMap;
@@ -18,8 +17,18 @@ pub const DROPS: [(&str, &str); 6] = [
 ];
 
 /// An anonymous map over the tunnels, as text.
-fn map<V: Display>(tunnels: &[(Slot, &HostTenant, &HostShard)], entry: impl Fn(Slot, &HostShard) -> V) -> String {
-    let entries: Vec<String> = tunnels.iter().map(|(slot, _, shard)| entry(*slot, shard).to_string()).collect();
+fn map<V: Display>(tunnels: &[Tunnel], entry: impl Fn(Slot) -> V) -> String {
+    joined(tunnels.iter().map(|(slot, ..)| entry(*slot)))
+}
+
+/// The same over their interfaces.
+fn by_interface<V: Display>(inputs: &Inputs, tunnels: &[Tunnel], entry: impl Fn(&IfName, Slot, &HostShard) -> V) -> String {
+    let entry = &entry;
+    joined(tunnels.iter().flat_map(|tunnel| inputs.interfaces(tunnel).map(move |name| entry(&name, tunnel.0, tunnel.2))))
+}
+
+fn joined(entries: impl Iterator<Item = impl Display>) -> String {
+    let entries: Vec<String> = entries.map(|entry| entry.to_string()).collect();
     format!("{{ {} }}", entries.join(", "))
 }
 
@@ -29,24 +38,31 @@ struct Wireguard {
     ends: String,
     /// This end's ports.
     ports: String,
+    /// Those of interfaces that begin nothing any more.
+    former: Option<String>,
 }
 
 /// None without any.
-fn wireguard(inputs: &Inputs, tunnels: &[(Slot, &HostTenant, &HostShard)]) -> Option<Wireguard> {
-    let end = |(slot, _, shard): &(Slot, &HostTenant, &HostShard)| match shard.tunnel {
-        HostTunnel::Gre { .. } => None,
-        HostTunnel::Wireguard { port, .. } => Some((format!("{} . {port}", shard.gateway), listen_port(inputs.config, *slot))),
+fn wireguard(inputs: &Inputs, tunnels: &[Tunnel]) -> Option<Wireguard> {
+    let end = |(slot, tenant, shard): &Tunnel| {
+        let of = tenant.of(shard.shard);
+        let slot = *slot;
+        let standing: Vec<_> = inputs.generations.of(&of).collect();
+        standing.into_iter().map(move |standing| {
+            (standing.generation.endpoint, listen_port(inputs.config, slot, standing.generation.lane), standing.part == Part::Former)
+        })
     };
-    let all: Vec<(String, u16)> = tunnels.iter().filter_map(end).collect();
-    let joined = |each: Vec<String>| format!("{{ {} }}", each.join(", "));
+    let all: Vec<_> = tunnels.iter().flat_map(end).collect();
+    let former: Vec<u16> = all.iter().filter(|(.., former)| *former).map(|(_, own, _)| *own).collect();
     (!all.is_empty()).then(|| Wireguard {
-        ends: joined(all.iter().map(|(gateway, port)| format!("{gateway} . {port}")).collect()),
-        ports: joined(all.iter().map(|(_, port)| port.to_string()).collect()),
+        ends: joined(all.iter().map(|(gateway, own, _)| format!("{} . {} . {own}", gateway.ip(), gateway.port()))),
+        ports: joined(all.iter().map(|(_, own, _)| own)),
+        former: (!former.is_empty()).then(|| joined(former.iter())),
     })
 }
 
 /// Everything inside `table inet portway { ... }`.
-pub fn inet(inputs: &Inputs, tunnels: &[(Slot, &HostTenant, &HostShard)]) -> String {
+pub fn inet(inputs: &Inputs, tunnels: &[Tunnel]) -> String {
     let mut text = String::new();
     let out = &mut text;
     let platform = &inputs.config.platform;
@@ -62,8 +78,8 @@ pub fn inet(inputs: &Inputs, tunnels: &[(Slot, &HostTenant, &HostShard)]) -> Str
     line(out, "chain out_of_tunnel {");
     if !tunnels.is_empty() {
         let (marks, zones) = (
-            map(tunnels, |slot, _| format!("\"{}\" : {:#x}", IfName::tunnel(slot), slot.bits())),
-            map(tunnels, |slot, _| format!("\"{}\" : {}", IfName::tunnel(slot), slot.zone())),
+            by_interface(inputs, tunnels, |name, slot, _| format!("\"{name}\" : {:#x}", slot.bits())),
+            by_interface(inputs, tunnels, |name, slot, _| format!("\"{name}\" : {}", slot.zone())),
         );
         // An answer: its slot makes the reverse path check look at the tenant's table.
         line(out, format_args!("meta mark set iifname map {marks}"));
@@ -79,7 +95,7 @@ pub fn inet(inputs: &Inputs, tunnels: &[(Slot, &HostTenant, &HostShard)]) -> Str
             let gre = format_args!("ip protocol gre ip daddr {}", platform.address);
             wrapped_in(out, &platform.interface, inputs.facts, gre, "notrack accept");
         }
-        Some(Wireguard { ends, ports }) => {
+        Some(Wireguard { ends, ports, .. }) => {
             wrapped_in(out, &platform.interface, inputs.facts, format_args!("ip saddr . udp sport . udp dport {ends}"), "notrack accept");
             line(out, format_args!("udp dport {ports} fib daddr type local counter name drop_unlisted_source drop"));
         }
@@ -95,7 +111,7 @@ pub fn inet(inputs: &Inputs, tunnels: &[(Slot, &HostTenant, &HostShard)]) -> Str
     if !tunnels.is_empty() {
         line(
             out,
-            format_args!("ct zone set meta mark & 0x3fff map {}", map(tunnels, |slot, _| format!("{:#x} : {}", slot.bits(), slot.zone()))),
+            format_args!("ct zone set meta mark & 0x3fff map {}", map(tunnels, |slot| format!("{:#x} : {}", slot.bits(), slot.zone()))),
         );
     }
     line(out, "}");
@@ -127,7 +143,7 @@ pub fn inet(inputs: &Inputs, tunnels: &[(Slot, &HostTenant, &HostShard)]) -> Str
     if tunnels.is_empty() {
         line(out, "counter name drop_unattached drop");
     } else {
-        let own = map(tunnels, |slot, _| format!("{:#x} . \"{}\"", slot.bits(), IfName::tunnel(slot)));
+        let own = by_interface(inputs, tunnels, |name, slot, _| format!("{:#x} . \"{name}\"", slot.bits()));
         line(out, format_args!("meta mark & 0x3fff . oifname != {own} counter name drop_unattached drop"));
     }
     line(out, "}");
@@ -140,7 +156,11 @@ pub fn inet(inputs: &Inputs, tunnels: &[(Slot, &HostTenant, &HostShard)]) -> Str
     match &wireguard {
         None => line(out, format_args!("ip saddr {} ip protocol gre notrack accept", platform.address)),
         // From the address that gateways know, whatever routing would choose.
-        Some(Wireguard { ends, .. }) => {
+        Some(Wireguard { ends, former, .. }) => {
+            if let Some(former) = former {
+                // An initiation (message type 1) by a former key would take back what the present one has.
+                line(out, format_args!("udp sport {former} @th,64,8 1 drop"));
+            }
             line(out, format_args!("ip daddr . udp dport . udp sport {ends} ip saddr set {} notrack accept", platform.address));
         }
     }
@@ -153,7 +173,7 @@ pub fn inet(inputs: &Inputs, tunnels: &[(Slot, &HostTenant, &HostShard)]) -> Str
             out,
             format_args!(
                 "snat ip to oifname map {}",
-                map(tunnels, |slot, shard| format!("\"{}\" : {}", IfName::tunnel(slot), shard.inner))
+                by_interface(inputs, tunnels, |name, _, shard| format!("\"{name}\" : {}", shard.inner))
             ),
         );
     }

@@ -1,6 +1,6 @@
 use super::*;
 use crate::config::{Backend, HostKey, Platform, TunnelKind};
-use crate::model::{GreKey, ShardId};
+use crate::model::{GreKey, PrivateKey, ShardId};
 use crate::plan::facts::LinkFacts;
 
 fn host(tenants: u16, shards: u16) -> Host {
@@ -48,7 +48,7 @@ fn attached(n: u16, source: Option<&str>, port: bool) -> Attached {
 fn state(config: &Host, attachments: &[Attached]) -> State {
     let mut slots = Slots::default();
     slots.assign(&shards(config)).unwrap();
-    desired(&Inputs { config, carrier: Carrier::Userspace, facts: &Facts::default(), slots: &slots, key: None, attachments })
+    desired(&Inputs { config, carrier: Carrier::Userspace, facts: &Facts::default(), slots: &slots, generations: &Generations::default(), attachments })
 }
 
 /// The `throw` routes for these attachments where the first tenant has these CIDRs. `veth1` has the address 10.88.1.1/24,
@@ -71,7 +71,7 @@ fn thrown(cidrs: &[&str], attachments: &[Attached]) -> Vec<String> {
         ("cni0", link(99, None, &["10.88.3.1/24", "10.99.3.1/24"])),
     ];
     let facts = Facts { links: links.map(|(name, link)| (name.parse().unwrap(), link)).into(), flow_tables: false };
-    let state = desired(&Inputs { config: &config, carrier: Carrier::Kernel, facts: &facts, slots: &slots, key: None, attachments });
+    let state = desired(&Inputs { config: &config, carrier: Carrier::Kernel, facts: &facts, slots: &slots, generations: &Generations::default(), attachments });
     let cidrs = &config.tenants[0].cidrs;
     assert!(cidrs.iter().all(|cidr| {
         let key = RouteKey { table: 0x70001, destination: *cidr, metric: 0 };
@@ -128,7 +128,7 @@ fn only_what_has_an_interface_to_itself_takes_the_short_way() {
     slots.assign(&shards(&config)).unwrap();
     let facts = Facts { flow_tables: true, ..Facts::default() };
     let devices = |attachments: &[Attached]| {
-        let state = desired(&Inputs { config: &config, carrier: Carrier::Kernel, facts: &facts, slots: &slots, key: None, attachments });
+        let state = desired(&Inputs { config: &config, carrier: Carrier::Kernel, facts: &facts, slots: &slots, generations: &Generations::default(), attachments });
         state.flow_devices.iter().map(ToString::to_string).collect::<Vec<_>>()
     };
     let three = [attached(1, None, false), attached(2, Some("10.88.0.7/32"), false), attached(3, None, true)];
@@ -158,26 +158,37 @@ fn tenants_never_share_a_mark_a_table_or_a_tunnel() {
     assert_eq!(state.ruled_tables().len(), 200);
 }
 
-#[test]
-fn a_wireguard_tunnel_has_one_peer_and_a_port_of_its_own() {
-    let mut config = host(2, 1);
+/// A host of so many tenants, whose gateways have one key.
+pub(super) fn wireguard_host(tenants: u16) -> Host {
+    let mut config = host(tenants, 1);
     config.platform.tunnel = TunnelKind::Wireguard;
     config.wireguard = Some(HostKey { private_key: "/etc/portway/host.key".into(), port: 40000 });
     let public_key = PrivateKey::new([9; 32]).public();
     config.tenants.iter_mut().for_each(|tenant| tenant.shards[0].tunnel = HostTunnel::Wireguard { public_key, port: 51820 });
-    let mut slots = Slots::default();
+    config
+}
+
+pub(super) fn of_wireguard(config: &Host, slots: &Slots, generations: &Generations) -> State {
+    desired(&Inputs { config, carrier: Carrier::Kernel, facts: &Facts::default(), slots, generations, attachments: &[] })
+}
+
+#[test]
+fn a_wireguard_tunnel_has_one_peer_and_a_port_of_its_own() {
+    let (config, mut slots) = (wireguard_host(2), Slots::default());
     slots.assign(&shards(&config)).unwrap();
-    let (own, facts) = (PrivateKey::new([1; 32]), Facts::default());
-    let inputs = |carrier| Inputs { config: &config, carrier, facts: &facts, slots: &slots, key: Some(&own), attachments: &[] };
-    let state = desired(&inputs(Carrier::Kernel));
+    let (own, facts, mut generations) = (PrivateKey::new([1; 32]), Facts::default(), Generations::default());
+    generations.want(&own, config.served().map(|(tenant, shard)| (tenant.of(shard.shard), shard)));
+    let state = of_wireguard(&config, &slots, &generations);
     let kinds: Vec<_> = state.links.values().map(|link| link.kind.clone()).collect();
     assert_eq!(kinds, [40000, 40001].map(|port| LinkKind::Wireguard { key: own.clone(), port }));
-    let peer = &state.wireguard[&("pw-2".parse().unwrap(), public_key)];
+    let peer = &state.wireguard[&("pw-2".parse().unwrap(), PrivateKey::new([9; 32]).public())];
     assert_eq!(peer.to_string(), "allowed 172.16.0.0/16 endpoint 10.9.0.2:51820 keepalive 25 s");
     let body = &state.tables[&NftTable::Inet].body;
     assert!(
         body.contains("ip saddr . udp sport . udp dport { 10.9.0.1 . 51820 . 40000, 10.9.0.2 . 51820 . 40001 } notrack accept"),
         "{body}"
     );
-    assert!(desired(&inputs(Carrier::Userspace)).wireguard.is_empty());
+    let inputs =
+        Inputs { config: &config, carrier: Carrier::Userspace, facts: &facts, slots: &slots, generations: &generations, attachments: &[] };
+    assert!(desired(&inputs).wireguard.is_empty());
 }
