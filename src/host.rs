@@ -3,8 +3,8 @@
 pub mod api;
 pub mod attachments;
 mod completed;
-mod local;
 mod keyring;
+mod local;
 mod members;
 mod resolve;
 mod tunnels;

@@ -34,7 +34,10 @@ impl Node {
             TunnelKind::Gre => Tunnels::Gre(served().filter_map(|served| self.gre(served)).collect()),
             TunnelKind::Wireguard => {
                 let generations = |(slot, tenant, shard): (Slot, &HostTenant, &HostShard)| {
-                    self.generations.of(&tenant.of(shard.shard)).map(move |standing| self.wireguard((slot, tenant, standing))).collect::<Vec<_>>()
+                    self.generations
+                        .of(&tenant.of(shard.shard))
+                        .map(move |standing| self.wireguard((slot, tenant, standing)))
+                        .collect::<Vec<_>>()
                 };
                 Tunnels::Wireguard(served().flat_map(generations).collect())
             }

@@ -168,7 +168,9 @@ mod tests {
 
     #[test]
     fn a_slot_is_known_by_the_names_of_its_tunnels() {
-        for (text, of) in [("pw-7", Some((7, Lane::First))), ("pw-7-b", Some((7, Lane::Second))), ("pw-", None), ("pw-b", None), ("pw-0", None)] {
+        for (text, of) in
+            [("pw-7", Some((7, Lane::First))), ("pw-7-b", Some((7, Lane::Second))), ("pw-", None), ("pw-b", None), ("pw-0", None)]
+        {
             let name: IfName = text.parse().unwrap();
             assert_eq!(name.slot().map(|(slot, lane)| (slot.get(), lane)), of, "{text}");
             if let Some((slot, lane)) = name.slot() {

@@ -110,8 +110,11 @@ pub struct Generations {
 impl Generations {
     /// Takes over what an earlier process has made. Of the kernel's interfaces the kernel tells the keys; of others, `told` has them.
     pub fn recover(observed: &State, slots: &Slots, told: &BTreeMap<IfName, (PrivateKey, PublicKey, SocketAddr)>, now: Instant) -> Self {
-        let routed: BTreeSet<&IfName> =
-            observed.routes.values().filter_map(|route| if let Route::Unicast { interface, .. } = route { Some(interface) } else { None }).collect();
+        let routed: BTreeSet<&IfName> = observed
+            .routes
+            .values()
+            .filter_map(|route| if let Route::Unicast { interface, .. } = route { Some(interface) } else { None })
+            .collect();
         let mut found = Self::default();
         for (name, link) in &observed.links {
             let Some((of, (slot, lane))) = owner(&link.alias).zip(name.slot()) else { continue };
@@ -178,7 +181,9 @@ impl Generations {
 
     /// A pass has been carried out: what comes next, and when.
     pub fn advance(&mut self, slots: &Slots, now: Instant, look: &impl Look) -> Next {
-        let next = |(of, tunnel): (&TenantShard, &mut Tunnel)| slots.get(of).map(|slot| tunnel.advance(now, look, |lane| IfName::lane(slot, lane)));
+        let next = |(of, tunnel): (&TenantShard, &mut Tunnel)| {
+            slots.get(of).map(|slot| tunnel.advance(now, look, |lane| IfName::lane(slot, lane)))
+        };
         self.tunnels.iter_mut().filter_map(next).min().unwrap_or(Next::Never)
     }
 }

@@ -48,7 +48,14 @@ fn attached(n: u16, source: Option<&str>, port: bool) -> Attached {
 fn state(config: &Host, attachments: &[Attached]) -> State {
     let mut slots = Slots::default();
     slots.assign(&shards(config)).unwrap();
-    desired(&Inputs { config, carrier: Carrier::Userspace, facts: &Facts::default(), slots: &slots, generations: &Generations::default(), attachments })
+    desired(&Inputs {
+        config,
+        carrier: Carrier::Userspace,
+        facts: &Facts::default(),
+        slots: &slots,
+        generations: &Generations::default(),
+        attachments,
+    })
 }
 
 /// The `throw` routes for these attachments where the first tenant has these CIDRs. `veth1` has the address 10.88.1.1/24,
@@ -71,7 +78,14 @@ fn thrown(cidrs: &[&str], attachments: &[Attached]) -> Vec<String> {
         ("cni0", link(99, None, &["10.88.3.1/24", "10.99.3.1/24"])),
     ];
     let facts = Facts { links: links.map(|(name, link)| (name.parse().unwrap(), link)).into(), flow_tables: false };
-    let state = desired(&Inputs { config: &config, carrier: Carrier::Kernel, facts: &facts, slots: &slots, generations: &Generations::default(), attachments });
+    let state = desired(&Inputs {
+        config: &config,
+        carrier: Carrier::Kernel,
+        facts: &facts,
+        slots: &slots,
+        generations: &Generations::default(),
+        attachments,
+    });
     let cidrs = &config.tenants[0].cidrs;
     assert!(cidrs.iter().all(|cidr| {
         let key = RouteKey { table: 0x70001, destination: *cidr, metric: 0 };
@@ -128,7 +142,14 @@ fn only_what_has_an_interface_to_itself_takes_the_short_way() {
     slots.assign(&shards(&config)).unwrap();
     let facts = Facts { flow_tables: true, ..Facts::default() };
     let devices = |attachments: &[Attached]| {
-        let state = desired(&Inputs { config: &config, carrier: Carrier::Kernel, facts: &facts, slots: &slots, generations: &Generations::default(), attachments });
+        let state = desired(&Inputs {
+            config: &config,
+            carrier: Carrier::Kernel,
+            facts: &facts,
+            slots: &slots,
+            generations: &Generations::default(),
+            attachments,
+        });
         state.flow_devices.iter().map(ToString::to_string).collect::<Vec<_>>()
     };
     let three = [attached(1, None, false), attached(2, Some("10.88.0.7/32"), false), attached(3, None, true)];

@@ -152,7 +152,11 @@ fn who_changes_his_mind_gets_what_he_wants_last() {
     // Only where the gateway is, is no other generation.
     host.gateway(100, 7000);
     host.want();
-    assert!(host.generations.of(&acme()).all(|standing| standing.generation.endpoint.port() == if standing.part == Part::Present { 7000 } else { 51820 }));
+    assert!(
+        host.generations
+            .of(&acme())
+            .all(|standing| standing.generation.endpoint.port() == if standing.part == Part::Present { 7000 } else { 51820 })
+    );
 }
 
 /// The kernel after this many passes of a change of the host's key.
@@ -214,9 +218,8 @@ fn ports_of_two_interfaces_never_meet() {
         let mut config = wireguard_host(1);
         config.wireguard.as_mut().unwrap().port = port;
         let slots = || (1..=Slot::MAX.get()).map(|n| Slot::try_from(n).unwrap());
-        let all: BTreeSet<u16> = slots()
-            .flat_map(|slot| [Lane::First, Lane::Second].map(|lane| crate::plan::host::listen_port(&config, slot, lane)))
-            .collect();
+        let all: BTreeSet<u16> =
+            slots().flat_map(|slot| [Lane::First, Lane::Second].map(|lane| crate::plan::host::listen_port(&config, slot, lane))).collect();
         assert_eq!((all.len(), all.contains(&0)), (2 * usize::from(Slot::MAX.get()), false), "from {port}");
     }
 }
