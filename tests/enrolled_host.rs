@@ -365,7 +365,7 @@ impl Traffic {
         poll_until("traffic", SOON, || Ok(self.probe.answered() > answered && self.transfer.returned() > returned)).unwrap();
     }
 
-    fn is_whole(self) {
+    fn ends_whole(self) {
         let (probed, transferred) = (self.probe.stop(), self.transfer.stop());
         assert!(probed.lost == 0 && transferred.ok, "{probed:?} {transferred:?}");
         println!("{probed:?} {transferred:?}");
@@ -425,7 +425,7 @@ fn serial_a_host_changes_its_key_and_nothing_is_lost() {
     stage.lab.daemon("host-1").unwrap().restart().unwrap();
     assert_eq!((stage.interfaces(), stage.status()["public_key"].as_str()), (("pw-1-b".into(), None), Some(present.as_str())));
     traffic.goes_on();
-    traffic.is_whole();
+    traffic.ends_whole();
     // One that was killed has no sessions, and begins where the routes lead.
     stage.lab.daemon("host-1").unwrap().kill().unwrap();
     stage.lab.daemon("host-1").unwrap().start_again().unwrap();
