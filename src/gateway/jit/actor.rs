@@ -414,8 +414,14 @@ impl Actor {
             return;
         }
         let replaces = self.former_keys(&peer, &registered);
-        // They are on the board until they have been removed.
-        replaces.iter().for_each(|key| self.input(Input::Gone { peer: Peer { key: *key, ..peer } }));
+        // They are on the board until they have been removed, with nothing that a pass could give back to them.
+        for key in &replaces {
+            let former = Peer { key: *key, ..peer };
+            self.input(Input::Gone { peer: former });
+            if let Some(served) = self.served.get(&peer.slot) {
+                self.disown(&former, self.board.put(&served.of, *key, Vec::new()));
+            }
+        }
         self.put(&peer, &registered);
         let Some(served) = self.served.get(&peer.slot) else { return };
         let mac1 = initiation.mac1();

@@ -191,14 +191,11 @@ impl Hand {
 
     async fn install(&self, install: &Install) -> anyhow::Result<Greeted> {
         let Install { peer, interface, registered, endpoint, stamp, .. } = install;
-        for former in &install.replaces {
-            self.tunnels.remove_peer(interface, former).await?;
-        }
         let answer = self.greeting == Greeting::Answer && !install.loaded;
         // The interface is to take this very initiation yet, and none before it.
         let heard = if answer { stamp.before() } else { *stamp };
         let remote = Remote { allowed: registered.allowed.clone(), endpoint: Some(*endpoint), heard };
-        self.tunnels.set_peer(interface, &peer.key, &remote).await?;
+        self.tunnels.succeed_peers(interface, &install.replaces, &peer.key, &remote).await?;
         if answer {
             match self.answer(install).await {
                 Ok(true) => return Ok(Greeted::Answered),

@@ -131,6 +131,22 @@ impl Tunnels {
         }
     }
 
+    /// The same for a peer that takes over what these had: the same host under another key. What it is about to be sent waits for its session; nobody's
+    /// is nothing in between. They are gone when this returns.
+    pub async fn succeed_peers(&self, interface: &IfName, former: &[PublicKey], key: &PublicKey, peer: &Remote) -> anyhow::Result<()> {
+        match self {
+            Self::Userspace(device) => {
+                let Remote { allowed, endpoint, heard } = peer.clone();
+                Ok(read(device).succeed_peers(interface, former, *key, &PeerConfig { endpoint, allowed, keepalive: None, heard })?)
+            }
+            Self::Kernel(kernel) => {
+                // An address that is allowed to a peer is another's no more, in one step (wg_allowedips_insert_v4, drivers/net/wireguard/allowedips.c).
+                let removed = former.iter().map(|key| Step::RemovePeer(interface.clone(), *key));
+                apply(kernel, &[set(interface, key, peer, 0)].into_iter().chain(removed).collect::<Vec<_>>()).await
+            }
+        }
+    }
+
     /// One that is gone counts as removed.
     pub async fn remove_peer(&self, interface: &IfName, key: &PublicKey) -> anyhow::Result<()> {
         match self {

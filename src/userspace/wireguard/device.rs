@@ -200,6 +200,14 @@ impl Device {
     /// For a prefix that is another peer's, a keepalive out of range, an endpoint of another family than the interface's, the interface's own key, or an
     /// interface that is not there.
     pub fn set_peer(&self, interface: &IfName, key: PublicKey, peer: &PeerConfig) -> Result<(), Error> {
+        self.succeed_peers(interface, &[], key, peer)
+    }
+
+    /// The same for a peer that takes over the prefixes of these, which are removed: at no moment is a prefix nobody's. Nothing is changed if it is refused.
+    ///
+    /// # Errors
+    /// As [`Device::set_peer`].
+    pub fn succeed_peers(&self, interface: &IfName, former: &[PublicKey], key: PublicKey, peer: &PeerConfig) -> Result<(), Error> {
         let interface = self.interface(interface)?;
         let listen = interface.config.listen;
         if let Some(endpoint) = peer.endpoint.filter(|endpoint| endpoint.is_ipv4() != listen.is_ipv4()) {
@@ -208,7 +216,11 @@ impl Device {
         if key == *interface.identity.public() {
             return Err(Invalid(format!("{key} is {}'s own key: it cannot be a peer's", interface.config.name)).into());
         }
-        let known = interface.table_mut().set(key, peer)?;
+        let (known, gone) = interface.table_mut().succeed(former, key, peer)?;
+        for former in &gone {
+            self.legacy.forget(&interface.config.name, Some(&former.key));
+            interface.forget(former, true);
+        }
         self.legacy.peer(&self.shared, interface, &known);
         if peer.keepalive.is_some() {
             let now = self.shared.now();

@@ -39,18 +39,22 @@ impl Table {
         self.owners.lookup(address).ok_or(DropReason::Unroutable)
     }
 
-    /// Adds or changes a peer, in time that depends on the number of its own prefixes alone. One that is there keeps its sessions.
+    /// Adds or changes a peer, in time that depends on the number of its own prefixes alone. One that is there keeps its sessions. It may take over
+    /// prefixes of `former`, which are removed, and answered.
     ///
     /// # Errors
     /// If a prefix is another peer's, or the keepalive is out of range: then nothing is changed.
-    pub fn set(&mut self, key: PublicKey, config: &PeerConfig) -> Result<Arc<Peer>, Invalid> {
+    pub fn succeed(&mut self, former: &[PublicKey], key: PublicKey, config: &PeerConfig) -> Result<(Arc<Peer>, Vec<Arc<Peer>>), Invalid> {
         if let Some(every) = config.keepalive.filter(|every| !(1..=65_535).contains(&every.as_secs())) {
             return Err(Invalid(format!("a keepalive of {every:?} for peer {key}: 1 to 65535 seconds")));
         }
         let allowed: Vec<IpNet> = config.allowed.iter().map(IpNet::trunc).collect();
-        if let Some((prefix, owner)) = allowed.iter().find_map(|p| self.owners.get(*p).filter(|o| o.key != key).map(|o| (p, o.key))) {
+        if let Some((prefix, owner)) =
+            allowed.iter().find_map(|p| self.owners.get(*p).filter(|o| o.key != key && !former.contains(&o.key)).map(|o| (p, o.key)))
+        {
             return Err(Invalid(format!("{prefix} is allowed to peer {owner} already: it cannot be {key}'s too")));
         }
+        let gone = former.iter().filter(|former| **former != key).filter_map(|former| self.remove(former)).collect();
         let peer = self.peers.entry(key).or_insert_with(|| Arc::new(Peer::new(key))).clone();
         peer.configure(config);
         let former = std::mem::replace(&mut peer.handshake().allowed, allowed.clone());
@@ -60,7 +64,7 @@ impl Table {
         for prefix in allowed.into_iter().filter(|prefix| !former.contains(prefix)) {
             self.owners.insert(prefix, peer.clone());
         }
-        Ok(peer)
+        Ok((peer, gone))
     }
 
     pub fn remove(&mut self, key: &PublicKey) -> Option<Arc<Peer>> {
@@ -76,6 +80,12 @@ impl Table {
 mod tests {
     use super::*;
     use crate::model::PrivateKey;
+
+    impl Table {
+        pub fn set(&mut self, key: PublicKey, config: &PeerConfig) -> Result<Arc<Peer>, Invalid> {
+            Ok(self.succeed(&[], key, config)?.0)
+        }
+    }
 
     fn key(n: u8) -> PublicKey {
         PrivateKey::new([n; 32]).public()
@@ -111,6 +121,18 @@ mod tests {
         assert_eq!((owner(&table, "10.64.0.9"), table.len()), (None, 1));
         assert!(table.remove(&key(1)).is_some() && table.remove(&key(1)).is_none());
         assert_eq!((owner(&table, "10.64.0.2"), table.len()), (None, 0));
+    }
+
+    #[test]
+    fn who_succeeds_another_has_its_addresses_and_no_others() {
+        let mut table = Table::default();
+        table.set(key(1), &allowed(&["10.64.0.1/32"])).unwrap();
+        table.set(key(2), &allowed(&["10.64.0.2/32"])).unwrap();
+        assert!(table.succeed(&[key(1)], key(3), &allowed(&["10.64.0.1/32", "10.64.0.2/32"])).is_err());
+        assert_eq!((owner(&table, "10.64.0.1"), table.len()), (Some(key(1)), 2));
+        let (_, gone) = table.succeed(&[key(1), key(9), key(3)], key(3), &allowed(&["10.64.0.1/32"])).unwrap();
+        assert_eq!(gone.iter().map(|peer| peer.key).collect::<Vec<_>>(), [key(1)]);
+        assert_eq!((owner(&table, "10.64.0.1"), owner(&table, "10.64.0.2"), table.len()), (Some(key(3)), Some(key(2)), 2));
     }
 
     #[test]
