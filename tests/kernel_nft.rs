@@ -290,13 +290,13 @@ fn tampering_is_seen_and_undone() {
 fn other_tables_are_not_touched_and_a_refused_ruleset_changes_nothing() {
     in_namespace(async || {
         let world = World::new().await;
-        run("nft add table inet other; nft add chain inet other c; nft add table ip portway");
+        run("nft add table inet other; nft add chain inet other c; nft add table ip6 portway");
         world.apply(&plan(&sample(), &State::default()).steps).await;
         let failures = world.kernel.apply(&[Step::ReplaceTable(NftTable::Inet, inet("chain c { nonsense; }"))]).await;
         assert!(failures[0].error.to_string().contains("nonsense"), "{}", explain(&failures));
         assert_eq!(world.observe().await, sample());
         world.apply(&plan(&State::default(), &sample()).steps).await;
-        assert_eq!(run("nft list tables"), "table inet other\ntable ip portway\n");
+        assert_eq!(run("nft list tables"), "table inet other\ntable ip6 portway\n");
     });
 }
 

@@ -28,7 +28,7 @@ const FOREIGN: &str = "
     ip rule add fwmark 1 lookup 100 priority 500
     ip rule add from 192.0.2.0/24 lookup 100 priority 8000
     nft add table inet foreign && nft add chain inet foreign c '{ type filter hook forward priority 10; }' && nft add rule inet foreign c counter
-    nft add table ip portway && nft add set ip portway s '{ type ipv4_addr; }'";
+    nft add table ip6 portway && nft add set ip6 portway s '{ type ipv6_addr; }'";
 
 /// Set where there must be kernel GRE and WireGuard: nothing of them may be left out then.
 const MUST_HAVE_TUNNELS: &str = "PORTWAY_TEST_KERNEL_TUNNELS";

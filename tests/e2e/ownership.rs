@@ -18,7 +18,7 @@ const FOREIGN: &str = "
     ip rule add from 192.0.2.0/24 lookup 100 priority 6999
     ip rule add from 192.0.2.0/24 lookup 100 priority 8000
     nft 'table inet foreign { chain c { type filter hook forward priority 10; counter; }; }'
-    nft 'table ip portway { set s { type ipv4_addr; elements = { 192.0.2.9 } }; chain forward { type filter hook forward priority 5; }; }'
+    nft 'table ip6 portway { set s { type ipv6_addr; elements = { 2001:db8::9 } }; chain forward { type filter hook forward priority 5; }; }'
     nft 'table inet portway2 { chain c { }; }'
     ip neigh add 192.0.2.7 lladdr 02:00:00:00:00:07 dev foreign0 nud permanent";
 
