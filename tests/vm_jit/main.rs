@@ -1,14 +1,18 @@
 //! Peers just in time on a stock kernel: a plain kernel peer, set up by `wg set`, that knows nothing of us and of whom the gateway's kernel knows
 //! nothing.
 
+mod failover;
 #[allow(dead_code, reason = "shared with the tests of the userspace device")]
-#[path = "jit/gate.rs"]
+#[path = "../jit/gate.rs"]
 mod gate;
+#[path = "../stranger_support/mod.rs"]
+mod stranger_support;
 #[allow(dead_code, reason = "the same")]
-#[path = "userspace_wireguard/support.rs"]
+#[path = "../userspace_wireguard/support.rs"]
 mod support;
-#[path = "userspace_support/mod.rs"]
+#[path = "../userspace_support/mod.rs"]
 mod userspace_support;
+#[path = "../vm_support/mod.rs"]
 mod vm_support;
 
 use base64::Engine;
