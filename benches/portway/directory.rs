@@ -7,7 +7,7 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use portway::config::{self, Config, Database};
 use portway::directory::Running;
 use portway::directory::client::Client;
-use portway::directory::types::{GatewaySpec, HostSpec, Role, TenantSpec, TokenSpec};
+use portway::directory::types::{Change, ChangeKind, GatewaySpec, HostSpec, Role, TenantSpec, TokenSpec};
 use portway::model::{NodeName, PrivateKey, ShardId, TenantName};
 use reqwest::Method;
 use sqlx::Connection;
@@ -59,6 +59,54 @@ struct Bed {
     operator: Client,
     config: config::Directory,
     dir: tempfile::TempDir,
+}
+
+/// Writes hosts of the first tenant into the file of a directory that does not run, with what whoever watches is to be told of each, as if they had been
+/// added one by one. The revision that is reached.
+pub async fn fill(file: &Path, hosts: usize) -> anyhow::Result<u64> {
+    sqlx::any::install_default_drivers();
+    let mut connection = sqlx::AnyConnection::connect(&format!("sqlite://{}", file.display())).await?;
+    let mut tx = connection.begin().await?;
+    let (tenant, next): (i64, i64) = sqlx::query_as("SELECT id, next FROM tenants").fetch_one(&mut *tx).await?;
+    let (mut revision,): (i64,) = sqlx::query_as("SELECT revision FROM state").fetch_one(&mut *tx).await?;
+    for number in 0..hosts {
+        let (name, key) = (format!("known-{number}"), key(number).public());
+        revision += 1;
+        let (id,): (i64,) =
+            sqlx::query_as("INSERT INTO hosts (name) VALUES ($1) RETURNING id").bind(name.clone()).fetch_one(&mut *tx).await?;
+        sqlx::query("INSERT INTO host_keys (public_key, host) VALUES ($1, $2)")
+            .bind(key.bytes().to_vec())
+            .bind(id)
+            .execute(&mut *tx)
+            .await?;
+        sqlx::query("INSERT INTO host_tenants (host, tenant) VALUES ($1, $2)").bind(id).bind(tenant).execute(&mut *tx).await?;
+        sqlx::query("INSERT INTO prefixes (host, tenant, shard, place) VALUES ($1, $2, 0, $3)")
+            .bind(id)
+            .bind(tenant)
+            .bind(next + i64::try_from(number)?)
+            .execute(&mut *tx)
+            .await?;
+        let change = Change {
+            revision: u64::try_from(revision)?,
+            kind: ChangeKind::Host,
+            name,
+            tenant: Some(self::tenant()?),
+            gone: false,
+            keys: vec![key],
+        };
+        sqlx::query("INSERT INTO changes (revision, part, kind, tenant, host, body) VALUES ($1, 0, 'host', $2, $3, $4)")
+            .bind(revision)
+            .bind(tenant)
+            .bind(id)
+            .bind(serde_json::to_string(&change)?)
+            .execute(&mut *tx)
+            .await?;
+    }
+    sqlx::query("UPDATE tenants SET next = next + $1").bind(i64::try_from(hosts)?).execute(&mut *tx).await?;
+    sqlx::query("UPDATE state SET revision = $1").bind(revision).execute(&mut *tx).await?;
+    tx.commit().await?;
+    connection.close().await?;
+    Ok(u64::try_from(revision)?)
 }
 
 /// A private key like no other.
@@ -130,35 +178,12 @@ impl Bed {
         Ok(())
     }
 
-    /// Writes hosts into the file as if they had been added, which by as many calls would take longer than all the rest; and begins anew.
+    /// With hosts that have been there before, which by as many calls would take longer than all the rest; begins anew.
     async fn fill(self, hosts: usize) -> anyhow::Result<Self> {
         let Self { running, config, dir, .. } = self;
         running.stop().await;
         let Database::Sqlite(file) = &config.database else { unreachable!("it is SQLite") };
-        let mut connection = sqlx::AnyConnection::connect(&format!("sqlite://{}", file.display())).await?;
-        let mut tx = connection.begin().await?;
-        let (tenant, next): (i64, i64) = sqlx::query_as("SELECT id, next FROM tenants").fetch_one(&mut *tx).await?;
-        for number in 0..hosts {
-            let (id,): (i64,) = sqlx::query_as("INSERT INTO hosts (name) VALUES ($1) RETURNING id")
-                .bind(format!("host-{number}"))
-                .fetch_one(&mut *tx)
-                .await?;
-            sqlx::query("INSERT INTO host_keys (public_key, host) VALUES ($1, $2)")
-                .bind(key(number).public().bytes().to_vec())
-                .bind(id)
-                .execute(&mut *tx)
-                .await?;
-            sqlx::query("INSERT INTO host_tenants (host, tenant) VALUES ($1, $2)").bind(id).bind(tenant).execute(&mut *tx).await?;
-            sqlx::query("INSERT INTO prefixes (host, tenant, shard, place) VALUES ($1, $2, 0, $3)")
-                .bind(id)
-                .bind(tenant)
-                .bind(next + i64::try_from(number)?)
-                .execute(&mut *tx)
-                .await?;
-        }
-        sqlx::query("UPDATE tenants SET next = next + $1").bind(i64::try_from(hosts)?).execute(&mut *tx).await?;
-        tx.commit().await?;
-        connection.close().await?;
+        fill(file, hosts).await?;
         Self::open(config, dir).await
     }
 

@@ -1,14 +1,17 @@
-//! Hosts that the gateway has never seen: how many it lets in, how long their first packets take, and what a flood does to both.
+//! Hosts that the gateway has never seen: how many it lets in, how long their first packets take, what a flood does to both, and what those cost that do
+//! not come.
 //!
 //! ```text
 //!  hosts (gotatun, or initiations made beforehand) -- UDP --> device --> machine --> directory (in memory) --> peer --> answer
-//!  flood: garbage whose mac1 is right, 64 sources  --^
+//!  flood: garbage whose mac1 is right  --------------^
 //! ```
 
 mod clients;
+mod flood;
+mod known;
 
 use super::Options;
-use super::figures::{Bar, Report, median, percentile};
+use super::figures::{Bar, Report, median};
 use super::nodes::Node;
 use anyhow::ensure;
 use clients::{Clients, Wire, inner, key, outer};
@@ -17,12 +20,11 @@ use portway::gateway::sessions::tunnels::Tunnels;
 use portway::model::{IfName, PrivateKey, PublicKey, Slot, TenantShard};
 use portway::proto::jit::{Answer, Registered};
 use portway::userspace::wireguard::{Clocks, Descriptors, Device, DeviceConfig, Event, InterfaceConfig, knock};
-use portway::wire::wireguard::{Initiation, Mac1, Tai64n};
+use portway::wire::wireguard::Tai64n;
 use std::collections::HashMap;
 use std::future::Future;
-use std::net::{Ipv4Addr, SocketAddrV4, UdpSocket};
+use std::net::{Ipv4Addr, SocketAddrV4};
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, RwLock};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -36,8 +38,6 @@ const POLL: Duration = Duration::from_micros(500);
 const ROUNDS: usize = 3;
 /// What the bar allows beyond look-up and round trips, milliseconds.
 const SLACK: f64 = 5.0;
-const FLOOD_PER_SECOND: u32 = 100_000;
-const FLOODERS: u32 = 64;
 
 /// Two machines.
 pub struct Site {
@@ -82,7 +82,7 @@ impl Site {
     fn new() -> anyhow::Result<Self> {
         let (gateway, hosts) = (Node::new()?, Node::new()?);
         gateway.cable("eth0", &hosts, "eth0")?;
-        gateway.sh("ip addr add 10.9.0.1/24 dev eth0; ip route add 10.128.0.0/9 via 10.9.0.2; ip addr add 172.16.0.10/32 dev lo")?;
+        gateway.sh("ip addr add 10.9.0.1/24 dev eth0; ip route add default via 10.9.0.2; ip addr add 172.16.0.10/32 dev lo")?;
         hosts.sh("ip addr add 10.9.0.2/24 dev eth0; ip route add local 10.128.0.0/9 dev lo")?;
         Ok(Self { gateway, hosts, listen: SocketAddrV4::new([10, 9, 0, 1].into(), 51_820) })
     }
@@ -126,8 +126,17 @@ pub fn run(options: &Options, report: &mut Report) -> anyhow::Result<()> {
     admission(&site, few(HOSTS), rounds, report)?;
     first_connections(&site, few(HOSTS), report)?;
     greetings(&site, few(300), report)?;
-    flood(&site, few(1_000), report)?;
     remembered(&site, few(100_000), report)
+}
+
+/// The same hosts, and garbage.
+pub fn run_flood(options: &Options, report: &mut Report) -> anyhow::Result<()> {
+    flood::run(&Site::new()?, if options.short { 100 } else { 1_000 }, report)
+}
+
+/// Those that never come.
+pub fn run_known(options: &Options, report: &mut Report) -> anyhow::Result<()> {
+    known::run(if options.short { 10_000 } else { 100_000 }, report)
 }
 
 /// As many as it can take, a window of them underway.
@@ -199,75 +208,6 @@ fn greetings(site: &Site, hosts: u32, report: &mut Report) -> anyhow::Result<()>
         report.latency(&arm, "first packet to its answer", took, bar);
     }
     Ok(())
-}
-
-/// Hosts come while nothing else happens, while the generator is busy with somebody else, and while it is busy with us; and one that is there sends.
-fn flood(site: &Site, hosts: u32, report: &mut Report) -> anyhow::Result<()> {
-    let sink = site.gateway.run(|| UdpSocket::bind("10.9.0.1:9"))?;
-    let (mut calm, mut quiet) = (0.0, 0.0);
-    for (arm, target) in [("calm", None), ("flood of others", Some(9)), ("flood", Some(site.listen.port()))] {
-        let gate = site.open(hosts + 1, Duration::ZERO, |_| {})?;
-        let mut live = Clients::new(Wire::open(site, 51_821)?, &gateway_key().public(), hosts, 1, Duration::ZERO);
-        let (_, lost) = live.connect(100)?;
-        ensure!(lost == 0, "the host that is to be there first is not");
-        let (stop, sent) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
-        let flooding = target.map(|port| flooding(site, port, stop.clone(), sent.clone())).transpose()?;
-        let mut clients = Clients::new(Wire::open(site, 51_820)?, &gateway_key().public(), 0, hosts, Duration::ZERO);
-        let time = Duration::from_secs(1) / 100 * hosts;
-        let begun = Instant::now();
-        let (connected, streamed) = std::thread::scope(|scope| {
-            let streaming = scope.spawn(|| live.stream(0, 2_000, time));
-            (clients.connect(100), streaming.join())
-        });
-        stop.store(true, Relaxed);
-        let flooded = sent.load(Relaxed) as f64 / begun.elapsed().as_secs_f64();
-        if let Some(flooding) = flooding {
-            let _ = flooding.join();
-        }
-        let (took, lost) = connected?;
-        let (answered, asked) = streamed.map_err(|_| anyhow::anyhow!("the stream's thread panicked"))??;
-        let (p99, share) = (percentile(&took, 0.99), answered as f64 / asked as f64);
-        if target.is_none() {
-            (calm, quiet) = (p99, share);
-        }
-        let bar = |bar| (target == Some(site.listen.port())).then_some(bar);
-        if target.is_some() {
-            report.add(arm, "garbage sent", "1/s", vec![flooded], None);
-        }
-        report.add(arm, format!("hosts lost of {hosts}"), "1", vec![lost as f64], bar(Bar::EachAtMost(0.0)));
-        report.latency(arm, "first packet to its answer", took, bar(Bar::P99AtMost(5.0 * calm)));
-        report.add(arm, "live packets answered, of those sent", "1", vec![share / quiet], bar(Bar::EachAtLeast(0.95)));
-        drop(gate);
-    }
-    drop(sink);
-    Ok(())
-}
-
-/// Initiations that name nobody, as many as are wanted, from as many sources.
-fn flooding(
-    site: &Site,
-    port: u16,
-    stop: Arc<AtomicBool>,
-    sent: Arc<AtomicU64>,
-) -> anyhow::Result<std::thread::JoinHandle<anyhow::Result<()>>> {
-    let wire = Wire::open(site, 51_822)?.to(SocketAddrV4::new(*site.listen.ip(), port));
-    let mac1 = Mac1::new(&gateway_key().public());
-    Ok(std::thread::spawn(move || {
-        let (begun, mut bytes) = (Instant::now(), [7; Initiation::LEN]);
-        bytes[..4].copy_from_slice(&[1, 0, 0, 0]);
-        while !stop.load(Relaxed) {
-            let n = sent.load(Relaxed);
-            if f64::from(FLOOD_PER_SECOND) * begun.elapsed().as_secs_f64() < n as f64 {
-                std::thread::sleep(Duration::from_micros(200));
-                continue;
-            }
-            bytes[8..16].copy_from_slice(&n.to_be_bytes());
-            let garbage = mac1.sign(Initiation::try_from(bytes)?);
-            wire.send(outer(0x20_0000 + n as u32 % FLOODERS), garbage.bytes())?;
-            sent.store(n + 1, Relaxed);
-        }
-        Ok(())
-    }))
 }
 
 /// What a gateway keeps of those who came and went, and what it does about them.

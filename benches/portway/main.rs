@@ -52,7 +52,7 @@ struct Bench {
     gre: bool,
 }
 
-const BENCHES: [Bench; 16] = [
+const BENCHES: [Bench; 18] = [
     Bench { name: "attach", run: attach::run, gre: false },
     Bench { name: "peers", run: peers::run, gre: false },
     Bench { name: "host-cost", run: host_cost::run, gre: false },
@@ -66,6 +66,8 @@ const BENCHES: [Bench; 16] = [
     Bench { name: "lateness", run: lateness::run, gre: false },
     Bench { name: "directory", run: directory::run, gre: false },
     Bench { name: "jit", run: jit::run, gre: false },
+    Bench { name: "jit-flood", run: jit::run_flood, gre: false },
+    Bench { name: "jit-known", run: jit::run_known, gre: false },
     Bench { name: "vm-peers", run: peers::run_kernel, gre: true },
     Bench { name: "vm-gre", run: vm_tunnels::gre, gre: true },
     Bench { name: "vm-wireguard", run: vm_tunnels::wireguard, gre: true },

@@ -34,6 +34,13 @@ pub struct Sender {
 impl Sender {
     /// In the calling thread's namespace. `index` is the interface's, `to` the MAC address that it leads to.
     pub fn new(index: u32, to: [u8; 6], flows: &[Flow]) -> anyhow::Result<Self> {
+        // A whole number of rounds through the flows, and at least a batch.
+        let rounds = BATCH.div_ceil(flows.len());
+        Self::of(index, (0..rounds).flat_map(|_| flows.iter().map(|flow| frame(to, flow, &[0; PAYLOAD]))).collect())
+    }
+
+    /// The same with frames that are there already.
+    pub fn of(index: u32, frames: Vec<Vec<u8>>) -> anyhow::Result<Self> {
         let socket = socket(AddressFamily::Packet, SockType::Raw, SockFlag::SOCK_CLOEXEC, None).context("cannot open a packet socket")?;
         let bypass: libc::c_int = 1;
         // SAFETY: the pointer and length are those of `bypass`.
@@ -47,9 +54,6 @@ impl Sender {
             )
         };
         ensure!(set == 0, "PACKET_QDISC_BYPASS: {}", std::io::Error::last_os_error());
-        // A whole number of rounds through the flows, and at least a batch.
-        let rounds = BATCH.div_ceil(flows.len());
-        let frames = (0..rounds).flat_map(|_| flows.iter().map(|flow| frame(to, flow))).collect();
         Ok(Self { socket, frames, index: i32::try_from(index)? })
     }
 
@@ -58,6 +62,12 @@ impl Sender {
         if let Some(cpu) = cpu {
             take_over(cpu)?;
         }
+        let begun = Instant::now();
+        Ok(self.drive(|_| (begun.elapsed() < time).then_some(BATCH)))
+    }
+
+    /// Sends as many at a time as `due` says, which is told how many have left, until it says none.
+    pub fn drive(&mut self, mut due: impl FnMut(u64) -> Option<usize>) -> u64 {
         // SAFETY: all zeros is a value of this plain structure.
         let mut address: libc::sockaddr_ll = unsafe { std::mem::zeroed() };
         address.sll_family = libc::AF_PACKET as u16;
@@ -76,9 +86,12 @@ impl Sender {
                 message
             })
             .collect();
-        let (begun, mut sent, mut at) = (Instant::now(), 0, 0);
-        while begun.elapsed() < time {
-            let count = BATCH.min(messages.len() - at);
+        let (mut sent, mut at) = (0, 0);
+        while let Some(count) = due(sent) {
+            let count = count.min(BATCH).min(messages.len() - at);
+            if count == 0 {
+                continue;
+            }
             // SAFETY: the messages from `at` on are `count` whole ones, whose pointers lead to `address`, `vectors` and `frames`, all alive.
             let done = unsafe { libc::sendmmsg(self.socket.as_raw_fd(), messages[at..].as_mut_ptr(), count as u32, 0) };
             // Refused for want of room: that frame is lost, as on a wire.
@@ -86,7 +99,7 @@ impl Sender {
             sent += done as u64;
             at = (at + done.max(1)) % messages.len();
         }
-        Ok(sent)
+        sent
     }
 }
 
@@ -102,9 +115,9 @@ fn take_over(cpu: usize) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Ethernet, IPv4 and UDP headers with right checksums (UDP: none), and zeros.
-fn frame(to: [u8; 6], flow: &Flow) -> Vec<u8> {
-    let total = (20 + 8 + PAYLOAD) as u16;
+/// Ethernet, IPv4 and UDP headers with right checksums (UDP: none), and what is in it.
+pub fn frame(to: [u8; 6], flow: &Flow, payload: &[u8]) -> Vec<u8> {
+    let total = (20 + 8 + payload.len()) as u16;
     let mut ip = vec![0x45, 0];
     ip.extend(total.to_be_bytes());
     ip.extend([0, 0, 0x40, 0, 64, 17, 0, 0]);
@@ -118,7 +131,8 @@ fn frame(to: [u8; 6], flow: &Flow) -> Vec<u8> {
     frame.extend(ip);
     frame.extend(4000u16.to_be_bytes());
     frame.extend(flow.port.to_be_bytes());
-    frame.extend(((8 + PAYLOAD) as u16).to_be_bytes());
-    frame.resize(frame.len() + 2 + PAYLOAD, 0);
+    frame.extend(((8 + payload.len()) as u16).to_be_bytes());
+    frame.extend([0, 0]);
+    frame.extend(payload);
     frame
 }

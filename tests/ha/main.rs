@@ -3,4 +3,7 @@
 mod changes;
 mod fence;
 mod scenarios;
+#[path = "../stranger_support/mod.rs"]
+mod stranger_support;
+mod strangers;
 mod support;

@@ -7,6 +7,7 @@ use base64::engine::general_purpose::STANDARD;
 use portway::gateway::jit::{Adopted, Greeting, News, Order};
 use portway::proto::jit::{Answer, Reaped, Refusal, Registered};
 use portway::userspace::wireguard::{Clocks, DropReason};
+use rstest::rstest;
 use std::io::Write;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -129,6 +130,40 @@ fn who_is_idle_is_reaped_and_comes_back_as_easily() {
     }
     assert_eq!(gate.directory.asked(), 1, "what was said a moment ago still holds");
     assert_eq!(gate.refusals(), []);
+}
+
+/// Reaped while its host still has a session, which says nothing to this gateway any more. WireGuard misses what it is not answered after 15 s
+/// (whitepaper section 6.5: Keepalive-Timeout and Rekey-Timeout), and knocks; so `idle` is longer than a session's life unless somebody wants it otherwise.
+#[rstest]
+#[case::of_ours(false)]
+#[case::wireguard_go(true)]
+fn who_is_reaped_with_a_session_at_its_own_end_is_back_when_it_misses_answers(#[case] go: bool) {
+    const MISSES: Duration = Duration::from_secs(15);
+    let net = Net::new();
+    let mut gate = Gate::with(&net, config(|config| config.idle = 3_000 * MS));
+    gate.directory.says(public(THEIRS), registered("10.64.0.1/32"));
+    let (mut stranger, mut ours) = (None, None);
+    if go {
+        stranger = Some(net.stranger());
+    } else {
+        let host = ours.insert(Ours::start(&net.host, "10.0.0.1:51820", Setup { key: THEIRS, ..Setup::default() }));
+        net.plumb_host("pw-1");
+        host.peer(OURS, &allowed(&["172.16.0.0/16"], Some("10.0.0.2:51820")));
+    }
+    net.ping();
+    gate.await_installed(public(THEIRS));
+    assert_eq!(gate.await_reaped(public(THEIRS)), Reaped::Idle);
+    let begun = Instant::now();
+    while !net.pings("-c 1 -W 1") {
+        assert!(begun.elapsed() < 2 * MISSES, "{:?}", gate.door.report());
+    }
+    let took = begun.elapsed();
+    println!("back after {took:?}");
+    // A look at it takes a second.
+    assert!(took < MISSES + Duration::from_secs(2), "{took:?}");
+    gate.await_installed(public(THEIRS));
+    assert_eq!((gate.directory.asked(), gate.refusals()), (1, vec![]), "what was said a moment ago still holds");
+    drop((stranger, ours));
 }
 
 /// Somebody has removed the peer from the interface; the machine is the last to know.

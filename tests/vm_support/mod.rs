@@ -70,6 +70,8 @@ pub fn inside(name: &str, body: impl FnOnce()) {
     let program = program.to_str().expect("a path in UTF-8");
     let printed = in_vm_ok(&["env", &format!("{INSIDE}=1"), program, "--exact", name, "--nocapture"]);
     assert!(printed.contains("test result: ok. 1 passed"), "no test is named {name}:\n{printed}");
+    // What was measured there is told here.
+    println!("{printed}");
 }
 
 /// Another test binary of this build, as `tests/NAME.rs`: the newest, for cargo keeps the older ones beside it.

@@ -57,10 +57,6 @@ impl Wire {
         Ok(Self { socket, to: site.listen })
     }
 
-    pub fn to(self, to: SocketAddrV4) -> Self {
-        Self { to, ..self }
-    }
-
     pub fn send(&self, from: Ipv4Addr, bytes: &[u8]) -> anyhow::Result<()> {
         let address = |ip: Ipv4Addr| libc::in_addr { s_addr: u32::from_ne_bytes(ip.octets()) };
         let source = libc::in_pktinfo { ipi_ifindex: 0, ipi_spec_dst: address(from), ipi_addr: address(Ipv4Addr::UNSPECIFIED) };

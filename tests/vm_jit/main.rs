@@ -1,14 +1,18 @@
 //! Peers just in time on a stock kernel: a plain kernel peer, set up by `wg set`, that knows nothing of us and of whom the gateway's kernel knows
 //! nothing.
 
+mod failover;
 #[allow(dead_code, reason = "shared with the tests of the userspace device")]
-#[path = "jit/gate.rs"]
+#[path = "../jit/gate.rs"]
 mod gate;
+#[path = "../stranger_support/mod.rs"]
+mod stranger_support;
 #[allow(dead_code, reason = "the same")]
-#[path = "userspace_wireguard/support.rs"]
+#[path = "../userspace_wireguard/support.rs"]
 mod support;
-#[path = "userspace_support/mod.rs"]
+#[path = "../userspace_support/mod.rs"]
 mod userspace_support;
+#[path = "../vm_support/mod.rs"]
 mod vm_support;
 
 use base64::Engine;
@@ -29,6 +33,8 @@ use userspace_support::name;
 /// Strangers for each way to greet them.
 const STRANGERS: u8 = 8;
 const PATIENCE: Duration = Duration::from_secs(60);
+/// What the emulated machine may add to a wait.
+const EMULATED: Duration = Duration::from_secs(5);
 
 fn key_file(n: u8) -> tempfile::NamedTempFile {
     let mut file = tempfile::NamedTempFile::new().unwrap();
@@ -79,14 +85,19 @@ fn peers(net: &Net) -> String {
     net.gateway.exec("wg show pw-1 endpoints")
 }
 
+/// By `wg set` alone.
+fn stranger(net: &Net, key: &tempfile::NamedTempFile) {
+    net.host.ip("link add wg0 type wireguard");
+    let gateway = public(OURS);
+    net.host.exec(&format!("wg set wg0 listen-port 51820 private-key {}", key.path().display()));
+    net.host.exec(&format!("wg set wg0 peer {gateway} endpoint 10.0.0.2:51820 allowed-ips 172.16.0.0/16"));
+    net.plumb_host("wg0");
+}
+
 /// A new stranger's first ping: milliseconds to its answer, as ping has them.
 fn first_ping(net: &Net, n: u8) -> f64 {
     let file = key_file(n);
-    net.host.ip("link add wg0 type wireguard");
-    let gateway = public(OURS);
-    net.host.exec(&format!("wg set wg0 listen-port 51820 private-key {}", file.path().display()));
-    net.host.exec(&format!("wg set wg0 peer {gateway} endpoint 10.0.0.2:51820 allowed-ips 172.16.0.0/16"));
-    net.plumb_host("wg0");
+    stranger(net, &file);
     let printed = net.host.exec("ping -c 1 -W 20 172.16.0.10");
     net.host.ip("link delete wg0");
     let time = printed.split("time=").nth(1).and_then(|rest| rest.split(' ').next()).unwrap_or_else(|| panic!("{printed}"));
@@ -124,7 +135,31 @@ fn a_plain_kernel_peer_is_served_just_in_time() {
             assert_eq!((greeted.answered, greeted.initiated), expected);
         }
         recordings(&net);
+        taken_away(&net);
     });
+}
+
+/// While its kernel still has a session, as by an operator who takes a host out and puts it back. It misses its answers after 15 s (whitepaper section
+/// 6.5), and knocks.
+fn taken_away(net: &Net) {
+    const MISSES: Duration = Duration::from_secs(15);
+    let (gate, file) = (KernelGate::open(net, Greeting::Answer), key_file(70));
+    gate.directory.says(public(70), registered("10.64.0.1/32"));
+    stranger(net, &file);
+    net.host.exec("ping -c 1 -W 20 172.16.0.10");
+    gate.directory.says(public(70), Answer::Unknown);
+    gate.door.order(Order::Changed(vec![public(70)]));
+    gate.until("the peer to be gone", || !peers(net).contains(&public(70).to_string()));
+    gate.directory.says(public(70), registered("10.64.0.1/32"));
+    gate.door.order(Order::Changed(vec![public(70)]));
+    let begun = std::time::Instant::now();
+    while !net.pings("-c 1 -W 1") {
+        assert!(begun.elapsed() < PATIENCE, "{:?}", gate.door.report());
+    }
+    let took = begun.elapsed();
+    println!("a kernel's peer that was taken away is back after {took:?}");
+    assert!(took < MISSES + EMULATED, "{took:?}");
+    net.host.ip("link delete wg0");
 }
 
 /// Its stamp is in the kernel's replay memory, and in ours when it has gone.

@@ -1,0 +1,63 @@
+//! A peer of another make, known to the directory alone, whose gateway dies.
+
+use super::stranger_support::{Kind, Stranger, TENANT, bound_ms, havip, public};
+use super::support::*;
+use portway::config::{Backend, TunnelKind};
+use portway::lab::{Counts, Flows, Kill, Lab, Probe, Topology, poll_until};
+use rstest::rstest;
+use std::time::Duration;
+
+const INTERVAL: Duration = Duration::from_millis(100);
+/// What a 1 ms ping must have had before the machine's own part in a gap is known: a second of answers.
+const QUIET: u64 = 1_000;
+
+/// Two gateways, and a directory that knows nobody yet.
+fn pair() -> Lab {
+    let topology = Topology::group(&[TENANT], 2, 1, &[]).with_tunnel(TunnelKind::Wireguard).with_directory().with_interval(INTERVAL);
+    let mut lab = Lab::build(topology).unwrap();
+    lab.serve().unwrap();
+    lab.start_daemons(program(), Backend::Auto).unwrap();
+    lab.await_active("gw-1", TENANT, 0).unwrap();
+    lab.await_in_sync().unwrap();
+    lab
+}
+
+/// Whoever takes over knows the peer and its endpoint from the Active, and calls it: no directory is asked, and the peer notices nothing.
+#[rstest]
+#[case::its_daemon_is_killed(Kill::Daemon, true)]
+#[case::it_loses_its_power_and_the_directory_is_away(Kill::Node, false)]
+fn serial_wireguard_go_goes_on_when_its_gateway_is_lost(#[case] kill: Kill, #[case] directory: bool) {
+    let mut lab = pair();
+    let stranger = Stranger::come(&mut lab, Kind::Go);
+    let probe = Probe::start(&stranger.netns, SERVER, Duration::from_millis(1)).unwrap();
+    poll_until("answers", SOON, || Ok(probe.answered() >= QUIET)).unwrap();
+    assert_eq!(status(&lab, "gw-1")["jit"]["peers"]["live"], 1, "let in just in time: {}", status(&lab, "gw-1"));
+    let counts = Counts { tcp: 40, udp: 8, idle: Duration::from_millis(500), pace: Duration::from_millis(20) };
+    let flows = Flows::open(&[&stranger.netns], lab.node("db-acme").unwrap(), SERVER, &counts).unwrap();
+    lab.await_in_sync().unwrap();
+    if !directory {
+        lab.directory().unwrap().fail();
+    }
+
+    probe.mark();
+    lab.fail("gw-1", kill).unwrap();
+    lab.await_active("gw-2", TENANT, 0).unwrap();
+    goes_on(&probe);
+    let probed = probe.stop();
+    println!("{kill:?}: {probed:?}; at most {:.0} ms", bound_ms(INTERVAL));
+    assert!(probed.gap_ms <= bound_ms(INTERVAL) + probed.quiet_ms, "{probed:?}; {}", log(&lab, "gw-2"));
+    assert_eq!(stranger.endpoint(), havip(&lab));
+    survived(flows);
+    let jit = status(&lab, "gw-2")["jit"]["peers"].clone();
+    assert_eq!((&jit["live"], &jit["admitted"]), (&1.into(), &0.into()), "a peer already, who need not knock: {jit}");
+
+    // The node that comes back leads nobody astray, and serves the peer as the other did.
+    lab.directory().unwrap().resume().unwrap();
+    lab.heal("gw-1").unwrap();
+    lab.await_in_sync().unwrap();
+    let probe = Probe::start(&stranger.netns, SERVER, Duration::from_millis(1)).unwrap();
+    goes_on(&probe);
+    assert_eq!(stranger.endpoint(), havip(&lab), "{}", stranger.wg("show"));
+    let peers = stranger.wg(&format!("show {} allowed-ips", stranger.device));
+    assert_eq!(peers.lines().count(), 1, "{peers}: {}", public());
+}
