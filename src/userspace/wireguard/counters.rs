@@ -18,7 +18,7 @@ pub enum DropReason {
     Malformed,
     /// Not made for our public key.
     BadMac,
-    /// The source sends more initiations than one may.
+    /// The source sends more initiations than one may, or under load more that do not show a cookie.
     RateLimited,
     /// More handshakes than can be worked off: a cookie was sent instead of an answer, or nothing.
     Overload,

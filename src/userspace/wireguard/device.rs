@@ -129,7 +129,7 @@ impl Device {
     /// Starts the threads.
     pub fn carry(&mut self) -> Result<(), Error> {
         let shared = self.shared.clone();
-        self.spawn("wg-control".into(), urgent::COPIES, move || control::run(&shared))?;
+        self.spawn("wg-control".into(), urgent::PACKETS, move || control::run(&shared))?;
         for (n, epoll) in self.receiving.clone().into_iter().enumerate() {
             let shared = self.shared.clone();
             self.spawn(format!("wg-receive-{n}"), urgent::PACKETS, move || receive::run(&shared, &epoll, n))?;

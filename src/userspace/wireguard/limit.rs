@@ -29,6 +29,27 @@ impl Default for Limit {
     }
 }
 
+/// Cookies that are sent: to each address, and in all. One is a seal and a datagram, some 10 us; a flood gets as many as it sends, else.
+#[derive(Debug)]
+pub struct Cookies {
+    each: Buckets,
+    all: Buckets,
+}
+
+impl Default for Cookies {
+    fn default() -> Self {
+        Self { each: Buckets::new(Limit { rate: 10, burst: 20 }), all: Buckets::new(Limit { rate: 10_000, burst: 1_000 }) }
+    }
+}
+
+impl Cookies {
+    /// Whether one more may be sent to this address.
+    pub fn take(&mut self, source: IpAddr, now: u64) -> bool {
+        // Counted under any one address.
+        !self.each.is_empty_for(source, now) && self.all.take(Ipv6Addr::UNSPECIFIED.into(), now) && self.each.take(source, now)
+    }
+}
+
 #[derive(Debug)]
 pub struct Buckets {
     limit: Limit,
@@ -119,6 +140,18 @@ mod tests {
         // From now on one every 50 ms.
         let passed = (0..1_000).filter(|ms| buckets.take(a, 1_001 + ms)).count();
         assert_eq!(passed, 20);
+    }
+
+    #[test]
+    fn one_address_has_few_cookies_and_all_have_a_bounded_number() {
+        let mut cookies = Cookies::default();
+        let source = |n: u32| IpAddr::from(n.to_be_bytes());
+        assert_eq!((0..1_000).filter(|_| cookies.take(source(1), 1_000)).count(), 20);
+        assert!(cookies.take(source(2), 1_000), "another has its own");
+        assert_eq!((3..5_000).filter(|n| cookies.take(source(*n), 1_000)).count(), 1_000 - 21);
+        // A tenth of a second later.
+        assert_eq!((5_000..9_000).filter(|n| cookies.take(source(*n), 1_100)).count(), 1_000);
+        assert_eq!((0..9).filter(|_| cookies.take(source(1), 1_200)).count(), 2);
     }
 
     #[test]

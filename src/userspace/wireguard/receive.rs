@@ -274,7 +274,8 @@ fn admit(
 }
 
 /// Whether an initiation may be looked into, which is dear. Under load its sender must first show that it is where it says, and only then counts as
-/// one of those whose initiations are counted: there is no room for all the addresses that a flood may claim. If it may: before or behind whom.
+/// one of those whose initiations are counted: there is no room for all the addresses that a flood may claim. Cookies are counted by themselves, so that nobody loses what it may send by
+/// what is sent in its name. If it may: before or behind whom.
 fn knock(shared: &Shared, interface: &Interface, source: SocketAddr, bytes: &[u8], now: u64) -> Result<Rank, DropReason> {
     let mut buckets = shared.buckets.lock().unwrap_or_else(PoisonError::into_inner);
     if buckets.is_empty_for(source.ip(), now) {
@@ -291,6 +292,9 @@ fn knock(shared: &Shared, interface: &Interface, source: SocketAddr, bytes: &[u8
     if Marker::proves(bytes, &cookie) {
         let passes = shared.buckets.lock().unwrap_or_else(PoisonError::into_inner).take(source.ip(), now);
         return if passes { Ok(rank) } else { Err(DropReason::RateLimited) };
+    }
+    if !shared.cookies.lock().unwrap_or_else(PoisonError::into_inner).take(source.ip(), now) {
+        return Err(DropReason::RateLimited);
     }
     let mut nonce = [0; 24];
     if random(&mut nonce) {

@@ -214,6 +214,22 @@ fn under_load_only_who_is_where_it_says_is_counted() {
     assert_eq!(dropped(&bench), [9, 7]);
 }
 
+#[test]
+fn a_flood_is_not_sent_a_cookie_for_each_message() {
+    let mut bench = bench();
+    for n in 0..128 {
+        let received = Received { interface: bench.interface.clone(), source: SOURCE.parse().unwrap(), bytes: Box::new([n]) };
+        assert!(bench.shared.inbox.message(received, Rank::First));
+    }
+    let message = bench.forged(7);
+    for _ in 0..10 {
+        bench.receive(&[(message.repeat(100), 148, false)]);
+    }
+    let dropped = bench.interface.drops.snapshot();
+    assert_eq!(dropped[&DropReason::Overload] + dropped[&DropReason::RateLimited], 1_000);
+    assert!((20..40).contains(&dropped[&DropReason::Overload]), "{dropped:?}");
+}
+
 fn datagram() -> impl Strategy<Value = (u8, Vec<u8>, prop::sample::Index, u8)> {
     let bytes = prop::collection::vec(any::<u8>(), 0..200);
     (0u8..8, bytes, any::<prop::sample::Index>(), 0u8..8)

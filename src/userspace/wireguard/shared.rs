@@ -4,7 +4,7 @@ use super::super::counters::Traffic;
 use super::counters::{DropReason, Drops, InterfaceCount};
 use super::event::{Event, Events};
 use super::inbox::Inbox;
-use super::limit::{Buckets, Limit};
+use super::limit::{Buckets, Cookies, Limit};
 use super::mac::{Baker, Marker};
 use super::noise::Identity;
 use super::peer::Peer;
@@ -224,6 +224,7 @@ pub struct Shared {
     pub inbox: Inbox,
     pub events: Events,
     pub buckets: Mutex<Buckets>,
+    pub cookies: Mutex<Cookies>,
     pub pool: Arc<Pool>,
     pub stop: AtomicBool,
 }
@@ -237,6 +238,7 @@ impl Shared {
             inbox: Inbox::new(load),
             events,
             buckets: Mutex::new(Buckets::new(limit)),
+            cookies: Mutex::default(),
             pool: Arc::default(),
             stop: AtomicBool::new(false),
         }
