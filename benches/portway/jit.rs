@@ -8,6 +8,7 @@
 
 mod clients;
 mod flood;
+mod kernel;
 mod known;
 
 use super::Options;
@@ -21,6 +22,7 @@ use portway::model::{IfName, PrivateKey, PublicKey, Slot, TenantShard};
 use portway::proto::jit::{Answer, Registered};
 use portway::userspace::wireguard::{Clocks, Descriptors, Device, DeviceConfig, Event, InterfaceConfig, knock};
 use portway::wire::wireguard::Tai64n;
+use std::any::Any;
 use std::collections::HashMap;
 use std::future::Future;
 use std::net::{Ipv4Addr, SocketAddrV4};
@@ -52,6 +54,12 @@ struct Directory {
     hosts: HashMap<PublicKey, u32>,
 }
 
+impl Directory {
+    fn of(known: u32, slow: Duration) -> Self {
+        Self { slow, hosts: (0..known).map(|n| (key(n).public(), n)).collect() }
+    }
+}
+
 impl WhoIs for Directory {
     fn look_up<'a>(&'a self, _: &'a TenantShard, key: &'a PublicKey) -> Pin<Box<dyn Future<Output = Answer> + Send + 'a>> {
         Box::pin(async move {
@@ -71,7 +79,8 @@ struct Gate {
     _jit: Jit,
     door: Door,
     _runtime: tokio::runtime::Runtime,
-    _device: Arc<RwLock<Device>>,
+    /// What else must stand as long as it does.
+    _rest: Box<dyn Any>,
 }
 
 fn gateway_key() -> PrivateKey {
@@ -96,7 +105,7 @@ impl Site {
         self.gateway.sh("ip link set pw-1 mtu 1420 up; ip route replace 10.64.0.0/10 dev pw-1 src 172.16.0.10")?;
         let device = Arc::new(RwLock::new(device));
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
-        let directory = Arc::new(Directory { slow, hosts: (0..known).map(|n| (key(n).public(), n)).collect() });
+        let directory = Arc::new(Directory::of(known, slow));
         let mut setup = Setup::new(Tunnels::Userspace(device.clone()), None, directory, runtime.handle().clone());
         change(&mut setup);
         let (jit, mut news) = self.gateway.run(|| Jit::start(setup))?;
@@ -115,7 +124,7 @@ impl Site {
             }
         });
         runtime.spawn(async move { while news.recv().await.is_some() {} });
-        Ok(Gate { _jit: jit, door, _runtime: runtime, _device: device })
+        Ok(Gate { _jit: jit, door, _runtime: runtime, _rest: Box::new(device) })
     }
 }
 
@@ -137,6 +146,11 @@ pub fn run_flood(options: &Options, report: &mut Report) -> anyhow::Result<()> {
 /// Those that never come.
 pub fn run_known(options: &Options, report: &mut Report) -> anyhow::Result<()> {
     known::run(if options.short { 10_000 } else { 100_000 }, report)
+}
+
+/// By the kernel.
+pub fn run_kernel(options: &Options, report: &mut Report) -> anyhow::Result<()> {
+    kernel::run(if options.short { 100 } else { 1_000 }, options.rounds.unwrap_or(ROUNDS), report)
 }
 
 /// As many as it can take, a window of them underway.

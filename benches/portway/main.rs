@@ -52,7 +52,7 @@ struct Bench {
     gre: bool,
 }
 
-const BENCHES: [Bench; 18] = [
+const BENCHES: [Bench; 19] = [
     Bench { name: "attach", run: attach::run, gre: false },
     Bench { name: "peers", run: peers::run, gre: false },
     Bench { name: "host-cost", run: host_cost::run, gre: false },
@@ -68,6 +68,7 @@ const BENCHES: [Bench; 18] = [
     Bench { name: "jit", run: jit::run, gre: false },
     Bench { name: "jit-flood", run: jit::run_flood, gre: false },
     Bench { name: "jit-known", run: jit::run_known, gre: false },
+    Bench { name: "vm-jit", run: jit::run_kernel, gre: true },
     Bench { name: "vm-peers", run: peers::run_kernel, gre: true },
     Bench { name: "vm-gre", run: vm_tunnels::gre, gre: true },
     Bench { name: "vm-wireguard", run: vm_tunnels::wireguard, gre: true },
