@@ -150,6 +150,14 @@ impl Bench {
         (0..inbox.waiting()).map(|_| if let Work::Message(received) = inbox.next(|| 0) { received } else { panic!("no message") }).collect()
     }
 
+    /// As many messages wait as there may be without cookies.
+    fn load(&self) {
+        for n in 0..128 {
+            let received = Received { interface: self.interface.clone(), source: SOURCE.parse().unwrap(), bytes: Box::new([n]) };
+            assert!(self.shared.inbox.message(received, Rank::First));
+        }
+    }
+
     /// An initiation of which nothing is right but its first mac.
     fn forged(&self, seed: u8) -> [u8; 148] {
         let mut message = [seed; 148];
@@ -194,10 +202,7 @@ fn answers_that_nobody_waits_for_do_not_wait_for_the_control_thread() {
 #[test]
 fn under_load_only_who_is_where_it_says_is_counted() {
     let mut bench = bench();
-    for n in 0..128 {
-        let received = Received { interface: bench.interface.clone(), source: SOURCE.parse().unwrap(), bytes: Box::new([n]) };
-        assert!(bench.shared.inbox.message(received, Rank::First));
-    }
+    bench.load();
     let message = bench.forged(7);
     bench.receive(&[(message.repeat(9), 148, false)]);
     let source: SocketAddr = SOURCE.parse().unwrap();
@@ -217,10 +222,7 @@ fn under_load_only_who_is_where_it_says_is_counted() {
 #[test]
 fn a_flood_is_not_sent_a_cookie_for_each_message() {
     let mut bench = bench();
-    for n in 0..128 {
-        let received = Received { interface: bench.interface.clone(), source: SOURCE.parse().unwrap(), bytes: Box::new([n]) };
-        assert!(bench.shared.inbox.message(received, Rank::First));
-    }
+    bench.load();
     let message = bench.forged(7);
     for _ in 0..10 {
         bench.receive(&[(message.repeat(100), 148, false)]);
