@@ -97,11 +97,10 @@ impl Orders {
         }
         let deadline = Instant::now() + within;
         let (done, ready) = sync_channel(shards.len());
-        let count = shards.len();
         shards.into_iter().for_each(|of| self.send(Order::Come(of, done.clone())));
-        for _ in 0..count {
-            let _ = ready.recv_timeout(deadline.saturating_duration_since(Instant::now()));
-        }
+        // If the thread has ended nobody has it any more.
+        drop(done);
+        while !within.is_zero() && ready.recv_timeout(deadline.saturating_duration_since(Instant::now())).is_ok() {}
     }
 }
 

@@ -28,17 +28,25 @@ impl PassBack {
         self.netlink.port()
     }
 
-    /// From now on copies go to this node, for so long; or to none.
+    /// From now on copies go to this node, for so long.
     ///
     /// # Errors
     /// `ENOENT` if the table does not stand, `EAFNOSUPPORT` for an IPv6 address.
-    pub fn set(&mut self, havip: IpAddr, node: Option<IpAddr>, lasts: Duration) -> Result<(), KernelError> {
+    pub fn begin(&mut self, havip: IpAddr, node: IpAddr, lasts: Duration) -> Result<(), KernelError> {
         let havip = octets(havip)?;
-        // The kernel does not overwrite what an element leads to, and refuses to delete one that is not there.
-        found(commit(&mut self.netlink, vec![Request::new(number(nf::DELSETELEM), 0, &payload(havip, None))]))?;
-        let Some(node) = node else { return Ok(()) };
         let payload = payload(havip, Some((octets(node)?, lasts)));
-        Ok(commit(&mut self.netlink, vec![Request::new(number(nf::NEWSETELEM), NLM_F_CREATE, &payload)])?)
+        let add = || Request::new(number(nf::NEWSETELEM), NLM_F_CREATE, &payload);
+        match commit(&mut self.netlink, vec![add()]) {
+            // The kernel does not overwrite what an element leads to.
+            Err(Refused { errno: libc::EEXIST | libc::EBUSY, .. }) => Ok(commit(&mut self.netlink, vec![delete(havip), add()])?),
+            other => Ok(other?),
+        }
+    }
+
+    /// To none any more. Only where they went to one until now: the kernel takes 8 ms to refuse what is not there (a batch that is
+    /// aborted waits for all processors, `nf_tables_abort`).
+    pub fn end(&mut self, havip: IpAddr) -> Result<(), KernelError> {
+        Ok(found(commit(&mut self.netlink, vec![delete(octets(havip)?)]))?)
     }
 }
 
@@ -49,6 +57,10 @@ fn octets(address: IpAddr) -> Result<[u8; 4], Refused> {
             Err(Refused { errno: libc::EAFNOSUPPORT, text: Some(format!("HaVips are IPv4 addresses, and {address} is none")) })
         }
     }
+}
+
+fn delete(havip: [u8; 4]) -> Request {
+    Request::new(number(nf::DELSETELEM), 0, &payload(havip, None))
 }
 
 fn payload(havip: [u8; 4], to: Option<([u8; 4], Duration)>) -> Vec<u8> {

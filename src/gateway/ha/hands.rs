@@ -106,6 +106,8 @@ pub struct Shard {
     /// Whether it answers for them, too, while it has them.
     answering: bool,
     burst: Option<Burst>,
+    /// Until when the node before gets a copy of what belongs to its sessions.
+    passes_back: Option<Instant>,
     /// Neighbours do not know yet that the addresses are here.
     unannounced: bool,
 }
@@ -205,8 +207,8 @@ impl Hands {
                 _ => {}
             }
         }
-        self.sessions.come(others, Duration::ZERO);
         self.sessions.come(planned, TAIL);
+        self.sessions.come(others, Duration::ZERO);
     }
 
     fn wait(&self) -> PollTimeout {
@@ -226,13 +228,22 @@ impl Hands {
         self.settle(of);
     }
 
-    /// Whoever had the shard has its sessions, too: what belongs to one of those it gets, as long as it goes on forwarding.
+    /// Whoever had the shard has its sessions, too: what belongs to one of those it gets, as long as it goes on forwarding. None: no more.
     fn pass_back(&mut self, of: &TenantShard, former: Option<IpAddr>) {
-        let Some((back, shard)) = self.back.as_mut().zip(self.shards.get(of)) else { return };
-        for (_, havip) in shard.addresses.iter().take(1) {
-            if let Err(error) = back.set(*havip, former, FORWARD_AFTER_HANDOVER) {
-                self.scribe.say(Level::WARN, format!("{of}: what hosts send before they have new sessions is lost: {error}"));
+        let Some((back, shard)) = self.back.as_mut().zip(self.shards.get_mut(of)) else { return };
+        let Some((_, havip)) = shard.addresses.first() else { return };
+        let now = Instant::now();
+        let stands = std::mem::take(&mut shard.passes_back).is_some_and(|until| now < until);
+        let result = match former {
+            Some(node) => {
+                shard.passes_back = Some(now + FORWARD_AFTER_HANDOVER);
+                back.begin(*havip, node, FORWARD_AFTER_HANDOVER)
             }
+            None if stands => back.end(*havip),
+            None => Ok(()),
+        };
+        if let Err(error) = result {
+            self.scribe.say(Level::WARN, format!("{of}: what hosts send before they have new sessions is lost: {error}"));
         }
     }
 
@@ -255,9 +266,9 @@ impl Hands {
         let Some(shard) = self.shards.get_mut(of) else { return };
         (shard.answering, shard.burst, shard.until) = (false, None, None);
         let addresses = shard.addresses.clone();
-        self.pass_back(of, None);
         self.board.hold(of, false);
         self.give_up(of, &addresses);
+        self.pass_back(of, None);
         self.sessions.send(sessions::Order::Released(of.clone()));
         self.sync.demote(of, taken);
         // This node may have served it only until somebody else does.
@@ -335,12 +346,12 @@ impl Hands {
             Deed::Take { of, until, former } => self.take(&of, until, former),
             Deed::Release { of, taken } => self.release(&of, taken),
             Deed::StopAnswering { of } => {
-                self.pass_back(&of, None);
                 let Some(shard) = self.shards.get_mut(&of) else { return };
                 (shard.answering, shard.burst) = (false, None);
                 if let Err(error) = self.lease.end(&[(ANSWERS, &shard.addresses)]) {
                     self.scribe.say(Level::ERROR, format!("{of}: cannot stop answering: {error}"));
                 }
+                self.pass_back(&of, None);
             }
             Deed::Announce { of, burst } => {
                 if let Some(shard) = self.shards.get_mut(&of).filter(|_| burst > 0) {

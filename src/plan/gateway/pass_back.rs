@@ -2,8 +2,10 @@
 //!
 //! Session keys stay where they are. When a shard moves in peace, what its hosts send comes to the new node at once, but belongs to sessions of the old
 //! one until each has agreed on a new one: a round trip and a half. The old node still has the addresses and forwards, for a second; so for that long
-//! each such packet goes to both, and whoever has the session opens it. No other family has a `dup` that sends to a neighbour, whose packets
-//! stay as they are but for a hop (nf_dup_ipv4: so a circle of two nodes ends).
+//! each such packet goes to both, and whoever has the session opens it. No other family has a `dup` that sends to a neighbour.
+//!
+//! A copy has a hop less (`nf_dup_ipv4`), but nobody else looks at that: neither node forwards it. So the rule does, and a circle of two nodes, each of which takes the
+//! other for the one before, ends.
 
 use super::{Inputs, Served, wrapped};
 use crate::plan::FORMER;
@@ -20,7 +22,7 @@ pub(super) fn body(inputs: &Inputs, all: &[Served]) -> Option<String> {
     let out = &mut text;
     line(out, format_args!("map {FORMER} {{ type ipv4_addr : ipv4_addr; flags timeout; }}"));
     line(out, "chain again { type filter hook prerouting priority raw; policy accept;");
-    line(out, format_args!("iifname \"{interface}\" ip daddr . udp dport {ends} {DATA} dup to ip daddr map @{FORMER}"));
+    line(out, format_args!("iifname \"{interface}\" ip daddr . udp dport {ends} {DATA} ip ttl > 1 dup to ip daddr map @{FORMER}"));
     line(out, "}");
     Some(text)
 }

@@ -369,7 +369,7 @@ fn only_the_node_that_has_a_shard_has_its_peers() {
         };
         let state = desired(&inputs);
         assert!(state.routes.keys().any(|key| key.destination == "10.64.0.11/32".parse().unwrap()), "the way in stands on both");
-        let passed_back = "iifname \"plat0\" ip daddr . udp dport { 10.9.0.1 . 51820 } @th,64,8 4 dup to ip daddr map @former";
+        let passed_back = "iifname \"plat0\" ip daddr . udp dport { 10.9.0.1 . 51820 } @th,64,8 4 ip ttl > 1 dup to ip daddr map @former";
         assert!(state.tables[&NftTable::Ip].body.contains(passed_back), "{}", state.tables[&NftTable::Ip].body);
         state.wireguard.len()
     };
