@@ -18,7 +18,7 @@ pub enum DropReason {
     Malformed,
     /// Not made for our public key.
     BadMac,
-    /// The source sends more initiations than one may, or under load more that do not show a cookie.
+    /// More initiations in the name of an address than one may send: one that shows a cookie, which was sent, may still pass.
     RateLimited,
     /// More handshakes than can be worked off: a cookie was sent instead of an answer, or nothing.
     Overload,

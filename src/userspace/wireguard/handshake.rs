@@ -131,7 +131,9 @@ fn respond(shared: &Shared, interface: &Arc<Interface>, peer: &Arc<Peer>, source
         return Err(DropReason::BadHandshake);
     };
     (handshake.heard, handshake.answered) = (stamp, now);
-    shared.buckets.lock().unwrap_or_else(PoisonError::into_inner).give_back(source.ip());
+    for buckets in [&shared.claimed, &shared.proven] {
+        buckets.lock().unwrap_or_else(PoisonError::into_inner).give_back(source.ip());
+    }
     let session = Arc::new(session);
     interface.hold(peer, &session);
     interface.release_sessions(&peer.answered(session));

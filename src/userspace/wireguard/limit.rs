@@ -22,31 +22,15 @@ pub struct Limit {
     pub burst: u32,
 }
 
+impl Limit {
+    /// Cookies that are sent to all addresses together. One is a seal and a datagram, some 10 us: a tenth of a processor. Else a flood would get as many as it sends.
+    pub const COOKIES: Limit = Limit { rate: 10_000, burst: 1_000 };
+}
+
 impl Default for Limit {
     /// As other implementations have it under load is 20 and 5; behind one address there may be many hosts that start together.
     fn default() -> Self {
         Self { rate: 20, burst: 50 }
-    }
-}
-
-/// Cookies that are sent: to each address, and in all. One is a seal and a datagram, some 10 us; a flood gets as many as it sends, else.
-#[derive(Debug)]
-pub struct Cookies {
-    each: Buckets,
-    all: Buckets,
-}
-
-impl Default for Cookies {
-    fn default() -> Self {
-        Self { each: Buckets::new(Limit { rate: 10, burst: 20 }), all: Buckets::new(Limit { rate: 10_000, burst: 1_000 }) }
-    }
-}
-
-impl Cookies {
-    /// Whether one more may be sent to this address.
-    pub fn take(&mut self, source: IpAddr, now: u64) -> bool {
-        // Counted under any one address.
-        !self.each.is_empty_for(source, now) && self.all.take(Ipv6Addr::UNSPECIFIED.into(), now) && self.each.take(source, now)
     }
 }
 
@@ -83,11 +67,6 @@ impl Buckets {
         }
     }
 
-    /// Whether it has sent so many that no more may pass; nothing is remembered of who has not.
-    pub fn is_empty_for(&self, source: IpAddr, now: u64) -> bool {
-        self.buckets.get(&network(source)).is_some_and(|bucket| self.limit.tokens(*bucket, now) < TOKEN)
-    }
-
     /// Whether it has sent next to nothing that did not prove to be a peer's, of late.
     pub fn is_clean(&self, source: IpAddr, now: u64) -> bool {
         let clean = self.full().saturating_sub(CLEAN * TOKEN);
@@ -95,7 +74,7 @@ impl Buckets {
     }
 
     /// Whether this address is remembered or can be; those whose buckets are full again need not be.
-    pub fn has_room_for(&mut self, source: IpAddr, now: u64) -> bool {
+    fn has_room_for(&mut self, source: IpAddr, now: u64) -> bool {
         if self.buckets.len() < ROOM || self.buckets.contains_key(&network(source)) {
             return true;
         }
@@ -143,18 +122,6 @@ mod tests {
     }
 
     #[test]
-    fn one_address_has_few_cookies_and_all_have_a_bounded_number() {
-        let mut cookies = Cookies::default();
-        let source = |n: u32| IpAddr::from(n.to_be_bytes());
-        assert_eq!((0..1_000).filter(|_| cookies.take(source(1), 1_000)).count(), 20);
-        assert!(cookies.take(source(2), 1_000), "another has its own");
-        assert_eq!((3..5_000).filter(|n| cookies.take(source(*n), 1_000)).count(), 1_000 - 21);
-        // A tenth of a second later.
-        assert_eq!((5_000..9_000).filter(|n| cookies.take(source(*n), 1_100)).count(), 1_000);
-        assert_eq!((0..9).filter(|_| cookies.take(source(1), 1_200)).count(), 2);
-    }
-
-    #[test]
     fn what_is_given_back_can_be_taken_again_and_no_more() {
         let mut buckets = Buckets::new(Limit { rate: 20, burst: 5 });
         let source = IpAddr::from([192, 0, 2, 1]);
@@ -181,8 +148,8 @@ mod tests {
     fn to_be_asked_costs_nobody_room() {
         let mut buckets = Buckets::new(Limit { rate: 1, burst: 1 });
         let source = IpAddr::from([192, 0, 2, 1]);
-        assert!(!buckets.is_empty_for(source, 5_000) && buckets.has_room_for(source, 5_000) && buckets.buckets.is_empty());
-        assert!(buckets.take(source, 5_000) && buckets.is_empty_for(source, 5_500) && !buckets.is_empty_for(source, 6_000));
+        assert!(buckets.has_room_for(source, 5_000) && buckets.buckets.is_empty());
+        assert!(buckets.take(source, 5_000) && !buckets.take(source, 5_500) && buckets.take(source, 6_000));
     }
 
     #[test]

@@ -4,6 +4,7 @@
 use super::super::coalesce::{Candidate, Coalescer, lead};
 use super::counters::DropReason;
 use super::inbox::{Rank, Received};
+use super::limit::Buckets;
 use super::mac::{self, Marker};
 use super::message::{Message, parse, word};
 use super::peer::Peer;
@@ -18,7 +19,7 @@ use crate::userspace::receive::reporting;
 use crate::wire::{ecn, ipv4, nested};
 use nix::sys::epoll::Epoll;
 use std::io::IoSlice;
-use std::net::SocketAddr;
+use std::net::{Ipv6Addr, SocketAddr};
 use std::ops::Range;
 use std::os::fd::AsFd;
 use std::sync::atomic::Ordering::Relaxed;
@@ -273,34 +274,38 @@ fn admit(
     if shared.inbox.message(received, rank) { Ok(()) } else { Err(DropReason::Overload) }
 }
 
-/// Whether an initiation may be looked into, which is dear. Under load its sender must first show that it is where it says, and only then counts as
-/// one of those whose initiations are counted: there is no room for all the addresses that a flood may claim. Cookies are counted by themselves, so that nobody loses what it may send by
-/// what is sent in its name. If it may: before or behind whom.
+/// Whether an initiation may be looked into, which is dear. If it may: before or behind whom.
+///
+/// Anybody can send in another's name. So what an address may send unproven is counted by itself: when that is used up, and under load, its sender has to show by a
+/// cookie that it is where it says, and then counts as one of those who have.
 fn knock(shared: &Shared, interface: &Interface, source: SocketAddr, bytes: &[u8], now: u64) -> Result<Rank, DropReason> {
-    let mut buckets = shared.buckets.lock().unwrap_or_else(PoisonError::into_inner);
-    if buckets.is_empty_for(source.ip(), now) {
-        return Err(DropReason::RateLimited);
-    }
-    let rank = if buckets.is_clean(source.ip(), now) { Rank::First } else { Rank::Later };
-    if !shared.inbox.is_loaded(rank) && buckets.has_room_for(source.ip(), now) {
-        return if buckets.take(source.ip(), now) { Ok(rank) } else { Err(DropReason::RateLimited) };
-    }
-    drop(buckets);
+    let address = source.ip();
+    let rank = |buckets: &Buckets| if buckets.is_clean(address, now) { Rank::First } else { Rank::Later };
+    let refused = {
+        let mut claimed = shared.claimed.lock().unwrap_or_else(PoisonError::into_inner);
+        let rank = rank(&claimed);
+        match shared.inbox.is_loaded(rank) {
+            true => DropReason::Overload,
+            false if claimed.take(address, now) => return Ok(rank),
+            false => DropReason::RateLimited,
+        }
+    };
     let random = |room: &mut [u8]| getrandom::fill(room).is_ok();
     let cookie = interface.baker.lock().unwrap_or_else(PoisonError::into_inner).cookie(source, now, random);
     let cookie = cookie.ok_or(DropReason::Overload)?;
     if Marker::proves(bytes, &cookie) {
-        let passes = shared.buckets.lock().unwrap_or_else(PoisonError::into_inner).take(source.ip(), now);
-        return if passes { Ok(rank) } else { Err(DropReason::RateLimited) };
+        let mut proven = shared.proven.lock().unwrap_or_else(PoisonError::into_inner);
+        let rank = rank(&proven);
+        return if proven.take(address, now) { Ok(rank) } else { Err(DropReason::RateLimited) };
     }
-    if !shared.cookies.lock().unwrap_or_else(PoisonError::into_inner).take(source.ip(), now) {
+    if !shared.cookies.lock().unwrap_or_else(PoisonError::into_inner).take(Ipv6Addr::UNSPECIFIED.into(), now) {
         return Err(DropReason::RateLimited);
     }
     let mut nonce = [0; 24];
     if random(&mut nonce) {
         send_one(interface, source, &interface.marker.cookie_reply(bytes, &cookie, nonce));
     }
-    Err(DropReason::Overload)
+    Err(refused)
 }
 
 /// Notes that something authentic came from a peer.

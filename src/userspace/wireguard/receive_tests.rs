@@ -139,7 +139,8 @@ fn one_source_may_not_send_as_many_initiations_as_it_likes() {
     let mut bench = bench();
     let message = bench.forged(0);
     bench.receive(&[(message.repeat(9), 148, false)]);
-    assert_eq!(bench.dropped(), [(DropReason::RateLimited, 4)]);
+    // To the others cookies were to be sent, which here go nowhere.
+    assert_eq!(bench.dropped(), [(DropReason::RateLimited, 4), (DropReason::SendFailed, 4)]);
     assert_eq!(bench.waiting().iter().map(|received| received.bytes.len()).sum::<usize>(), 5 * 148);
 }
 
@@ -214,9 +215,9 @@ fn under_load_only_who_is_where_it_says_is_counted() {
     bench.interface.marker.seal(&mut proven, Some(&cookie));
     bench.receive(&[(proven.repeat(9), 148, false)]);
     assert_eq!(dropped(&bench), [9, 4]);
-    // Who has none left is not even sent a cookie.
+    // What is sent in its name without one is another matter.
     bench.receive(&[(message.repeat(3), 148, false)]);
-    assert_eq!(dropped(&bench), [9, 7]);
+    assert_eq!(dropped(&bench), [12, 4]);
 }
 
 #[test]
@@ -224,12 +225,31 @@ fn a_flood_is_not_sent_a_cookie_for_each_message() {
     let mut bench = bench();
     bench.load();
     let message = bench.forged(7);
-    for _ in 0..10 {
+    let cookies = Limit::COOKIES.burst as usize;
+    for _ in 0..cookies / 50 {
         bench.receive(&[(message.repeat(100), 148, false)]);
     }
     let dropped = bench.interface.drops.snapshot();
-    assert_eq!(dropped[&DropReason::Overload] + dropped[&DropReason::RateLimited], 1_000);
-    assert!((20..40).contains(&dropped[&DropReason::Overload]), "{dropped:?}");
+    let sent = dropped[&DropReason::Overload] as usize;
+    assert_eq!(sent + dropped[&DropReason::RateLimited] as usize, 2 * cookies);
+    assert!(sent >= cookies, "{dropped:?}");
+}
+
+/// Who forges an address keeps nobody out who has it: it is asked for a cookie, and comes before the forger's.
+#[test]
+fn what_is_sent_in_its_name_keeps_nobody_out() {
+    let mut bench = bench();
+    let forged = bench.forged(7);
+    bench.receive(&[(forged.repeat(200), 148, false)]);
+    let waiting = bench.waiting().len();
+    assert_eq!(waiting, 5, "as many as one may send");
+    let source: SocketAddr = SOURCE.parse().unwrap();
+    let cookie = bench.interface.baker.lock().unwrap().cookie(source, bench.shared.now(), |_| false).unwrap();
+    let mut genuine = bench.forged(8);
+    bench.interface.marker.seal(&mut genuine, Some(&cookie));
+    bench.receive(&[(forged.repeat(10), 148, false), (genuine.to_vec(), 148, false)]);
+    let waiting: Vec<u8> = bench.waiting().iter().map(|received| received.bytes[9]).collect();
+    assert_eq!(waiting, [8]);
 }
 
 fn datagram() -> impl Strategy<Value = (u8, Vec<u8>, prop::sample::Index, u8)> {

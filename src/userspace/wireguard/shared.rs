@@ -4,7 +4,7 @@ use super::super::counters::Traffic;
 use super::counters::{DropReason, Drops, InterfaceCount};
 use super::event::{Event, Events};
 use super::inbox::Inbox;
-use super::limit::{Buckets, Cookies, Limit};
+use super::limit::{Buckets, Limit};
 use super::mac::{Baker, Marker};
 use super::noise::Identity;
 use super::peer::Peer;
@@ -223,8 +223,12 @@ pub struct Shared {
     interfaces: RwLock<HashMap<u64, Arc<Interface>>>,
     pub inbox: Inbox,
     pub events: Events,
-    pub buckets: Mutex<Buckets>,
-    pub cookies: Mutex<Cookies>,
+    /// Initiations from addresses that anybody may have claimed.
+    pub claimed: Mutex<Buckets>,
+    /// Of those who have shown to be there.
+    pub proven: Mutex<Buckets>,
+    /// In all, under any one address.
+    pub cookies: Mutex<Buckets>,
     pub pool: Arc<Pool>,
     pub stop: AtomicBool,
 }
@@ -237,8 +241,9 @@ impl Shared {
             interfaces: RwLock::default(),
             inbox: Inbox::new(load),
             events,
-            buckets: Mutex::new(Buckets::new(limit)),
-            cookies: Mutex::default(),
+            claimed: Mutex::new(Buckets::new(limit)),
+            proven: Mutex::new(Buckets::new(limit)),
+            cookies: Mutex::new(Buckets::new(Limit::COOKIES)),
             pool: Arc::default(),
             stop: AtomicBool::new(false),
         }
