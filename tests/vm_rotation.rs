@@ -15,3 +15,8 @@ fn passes(name: &str) {
 fn a_host_changes_its_key_and_nothing_is_lost() {
     passes("serial_a_host_changes_its_key_and_nothing_is_lost");
 }
+
+#[test]
+fn a_shard_changes_its_key_and_nothing_is_lost() {
+    passes("serial_a_shard_changes_its_key_and_nothing_is_lost");
+}
