@@ -28,7 +28,7 @@ pub use directory::{Database, Directory, Oidc, PostgresUrl, Tls};
 pub use fault::{Fault, Faults};
 pub use registry::{DirectoryAt, HostDirectory, STATE_DIR};
 pub use space::{NEVER_ALLOWED, UNUSABLE};
-pub use tunnel::{ENROLLED_KEY, GatewayTunnel, HostKey, HostTunnel, Identity, PeerEnd, TunnelKind};
+pub use tunnel::{ENROLLED_KEY, GatewayTunnel, HostKey, HostTunnel, Identity, NextKey, PeerEnd, TunnelKind};
 pub use types::*;
 pub use values::duration;
 

@@ -12,6 +12,7 @@ pub mod carrier;
 pub mod failed;
 mod fdstore;
 pub mod key_file;
+pub mod keyring;
 pub mod over;
 pub mod realtime;
 pub mod reconcile;

@@ -2,20 +2,23 @@
 
 use crate::config::{self, Config, Gateway, GatewayShard, GatewayTunnel, Platform, StaticPeer};
 use crate::daemon::carrier::{self, Path};
+use crate::daemon::keyring::{self, Keyring};
 use crate::daemon::over::Over;
 use crate::daemon::reconcile::Role;
 use crate::daemon::store::Store;
 use crate::daemon::{self, Place};
 use crate::kernel::Kernel;
 use crate::metrics::Page;
-use crate::model::{IfName, PrivateKey, TenantShard};
+use crate::model::{IfName, Lane, Slot, TenantShard};
 use crate::plan::facts::Facts;
 use crate::plan::flows::Terms;
+use crate::plan::gateway::ends::{Ends, Keys};
 use crate::plan::gateway::{Carrier, Inputs, desired, recover_peers, shards};
 use crate::plan::slots::{Numbers, Slots};
-use crate::plan::{NftTable, Ruleset, State, Sysctl, SysctlKey};
+use crate::plan::{NftTable, Route, Ruleset, State, Sysctl, SysctlKey};
 use anyhow::Context;
 use ha::Group;
+use ipnet::IpNet;
 use peers::Peers;
 use serde_json::json;
 use sessions::Sessions;
@@ -25,6 +28,7 @@ use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Instant;
 use strangers::Strangers;
 use tokio::sync::Notify;
 
@@ -51,7 +55,15 @@ pub struct Node {
     /// The number of each peer, by its outer address.
     numbers: Numbers<IpAddr>,
     /// With WireGuard, each shard's.
-    keys: BTreeMap<TenantShard, PrivateKey>,
+    keys: BTreeMap<TenantShard, Keys>,
+    /// The interfaces that have them.
+    ends: Ends,
+    /// By which of its shard's an earlier process sent to each prefix.
+    led: Led,
+    /// Where a successor finds them.
+    keyring: Keyring,
+    /// What a predecessor has told of them.
+    told: keyring::Keys,
     store: Store<StaticPeer>,
     recovered: bool,
     path: Path,
@@ -104,6 +116,10 @@ impl Node {
             peers,
             numbers: Numbers::new(u16::MAX),
             keys,
+            ends: Ends::default(),
+            led: Led::new(),
+            keyring: Keyring::new()?,
+            told: keyring::Keys::new(),
             store,
             recovered: false,
             path: Path::default(),
@@ -153,7 +169,7 @@ impl Node {
     fn key(&self, of: &TenantShard, shard: &GatewayShard) -> serde_json::Value {
         match shard.tunnel {
             GatewayTunnel::Gre { key } => json!(key),
-            GatewayTunnel::Wireguard { .. } => json!(self.keys.get(of).map(PrivateKey::public)),
+            GatewayTunnel::Wireguard { .. } => json!(self.keys.get(of).map(|keys| keys.present.0.public())),
         }
     }
 
@@ -162,6 +178,9 @@ impl Node {
         if !self.recovered {
             self.slots = Slots::recover(observed.links.iter().map(|(name, link)| (name, link.alias.as_str())));
             self.numbers = recover_peers(observed);
+            let told = std::mem::take(&mut self.told).into_iter().map(|(name, (key, _, at))| (name, (key, at.port()))).collect();
+            self.ends = Ends::recover(observed, &self.slots, &told);
+            self.led = led(observed, &self.slots);
             self.recovered = true;
             self.terms.extend(self.terms_found());
         }
@@ -181,6 +200,7 @@ impl Role for Node {
         ha::check(&self.config).context("cannot take part in the group of gateways")?;
         self.kernel = Some(kernel.clone());
         self.choose_carrier(kernel).await?;
+        self.told = Keyring::inherit(inherited);
         let facts = kernel.facts().await?;
         let observed = kernel.observe(&self.interest()).await?;
         self.desired(&facts, &observed)?;
@@ -208,6 +228,10 @@ impl Role for Node {
         self.group.board().again.clone()
     }
 
+    fn due(&self) -> Option<Instant> {
+        self.ends.due()
+    }
+
     fn revision(&self) -> u64 {
         self.revision + *self.group.board().changes().borrow()
     }
@@ -227,11 +251,16 @@ impl Role for Node {
         let hosts: Vec<&StaticPeer> = self.peers.iter().map(|(peer, _)| peer).collect();
         let outers: Vec<IpAddr> = hosts.iter().filter_map(|peer| peer.outer()).collect();
         self.numbers.assign(&outers)?;
+        let served = shards(&self.config).into_iter().collect::<BTreeSet<_>>();
+        let keys = self.keys.iter().filter(|(of, _)| served.contains(*of)).map(|(of, keys)| (of.clone(), keys.clone()));
+        self.ends.want(keys, Instant::now());
         let (config, slots, holds) = (&self.config, &self.slots, self.group.board().holds());
         let known = &self.peers;
         let admitted = self.strangers.admitted(|of, key| known.is_at(of, key));
-        let (carrier, peers, keys) = (self.carrier, &self.numbers, &self.keys);
-        let inputs = Inputs { config, carrier, facts, hosts: &hosts, slots, peers, keys, holds: &holds, admitted: &admitted };
+        let heard = self.heard(&hosts, &admitted);
+        let (carrier, peers, ends) = (self.carrier, &self.numbers, &self.ends);
+        let inputs =
+            Inputs { config, carrier, facts, hosts: &hosts, slots, peers, ends, heard: &heard, holds: &holds, admitted: &admitted };
         self.mtu = facts.tunnel_mtu(&self.config.platform);
         let desired = desired(&inputs);
         let without_text = |table| desired.tables.get(&table).map(|ruleset: &Ruleset| Ruleset::observed(ruleset.revision()));
@@ -242,6 +271,7 @@ impl Role for Node {
 
     async fn follow(&mut self, kernel: &Kernel) -> anyhow::Result<()> {
         let tunnels = self.tunnels();
+        self.keep_keys()?;
         // What fails does not keep the rest from following: one tenant's tunnel is not the group's business.
         let followed = self.path.follow(&tunnels, kernel).await;
         self.sessions.orders().send(self.served());
@@ -297,7 +327,13 @@ impl Role for Node {
                 let of = tenant.of(shard.shard);
                 let slot = self.slots.get(&of);
                 json!({
-                    "name": tenant.name, "shard": shard.shard, "slot": slot, "tunnel": slot.map(IfName::tunnel), "key": self.key(&of, shard),
+                    "name": tenant.name, "shard": shard.shard, "slot": slot,
+                    "tunnel": slot.map(|slot| self.ends.of(&of).next().map_or(IfName::tunnel(slot), |end| IfName::lane(slot, end.lane))),
+                    "key": self.key(&of, shard),
+                    "beside": self.ends.of(&of).nth(1).map(|end| json!({
+                        "tunnel": slot.map(|slot| IfName::lane(slot, end.lane)), "key": end.key.public(), "port": end.port,
+                        "heard": self.heard_beside(&of),
+                    })),
                     "local": shard.local, "interface": tenant.interface, "peers": self.peers.of_shard(&of), "allow": tenant.allow,
                     "snat": snat(&shard.snat),
                 })
@@ -324,7 +360,11 @@ impl Role for Node {
     }
 
     fn descriptors(&self) -> anyhow::Result<BTreeMap<String, OwnedFd>> {
-        self.path.descriptors()
+        let mut all = self.path.descriptors()?;
+        if self.carrier == Carrier::Userspace && !self.keys.is_empty() {
+            all.extend([self.keyring.descriptor()?]);
+        }
+        Ok(all)
     }
 
     async fn retire(&mut self) {
@@ -339,6 +379,22 @@ impl Role for Node {
         self.sessions.stop();
         self.path.stop();
     }
+}
+
+/// The ways to inner addresses that stand.
+type Led = BTreeMap<TenantShard, BTreeMap<IpNet, Lane>>;
+
+fn led(observed: &State, slots: &Slots) -> Led {
+    let owners: BTreeMap<Slot, &TenantShard> = slots.iter().map(|(of, slot)| (slot, of)).collect();
+    let mut led = Led::new();
+    for (key, route) in &observed.routes {
+        let Route::Unicast { interface, .. } = route else { continue };
+        let Some((slot, lane)) = interface.slot() else { continue };
+        if let Some(of) = owners.get(&slot).filter(|_| slot.table() == key.table) {
+            led.entry((*of).clone()).or_default().insert(key.destination, lane);
+        }
+    }
+    led
 }
 
 /// What is taken up at a start only, and is not as it was.

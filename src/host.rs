@@ -3,7 +3,6 @@
 pub mod api;
 pub mod attachments;
 mod completed;
-mod keyring;
 mod local;
 mod members;
 mod resolve;
@@ -11,6 +10,7 @@ mod tunnels;
 
 use crate::config::{self, Config, Host, HostShard, HostTunnel};
 use crate::daemon::carrier::{self, Path};
+use crate::daemon::keyring::{self, Keyring};
 use crate::daemon::over::Over;
 use crate::daemon::reconcile::Role;
 use crate::daemon::store::Store;
@@ -28,7 +28,6 @@ use crate::plan::{RouteKey, State, Step, Sysctl, flow_devices_fit};
 use anyhow::Context;
 use attachments::{Attach, Attachment, Attachments, Refusal, Spec};
 use completed::{LeftOut, completed};
-use keyring::Keyring;
 use members::Members;
 use serde_json::json;
 use std::collections::{BTreeMap, BTreeSet};
@@ -325,7 +324,10 @@ impl Role for Node {
         self.path.follow(&tunnels, kernel).await?;
         let seen = tunnels::Seen { carrier: self.carrier, kernel, path: &self.path };
         self.next = self.generations.advance(&self.slots, Instant::now(), &seen);
-        self.keyring.keep(&self.generations, &self.slots)?;
+        self.keyring.keep(self.generations.iter().filter_map(|(of, standing)| {
+            let one = standing.generation;
+            Some((IfName::lane(self.slots.get(of)?, one.lane), &one.own, one.gateway, one.endpoint))
+        }))?;
         if self.next == Next::Now {
             self.again.notify_one();
         }

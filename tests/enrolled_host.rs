@@ -1,11 +1,14 @@
 //! Gateways and a function host that a directory brings together: nobody's file names the other. They follow what changes, and do without it.
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use nix::sys::signal::Signal;
 use portway::config::{Backend, TunnelKind};
 use portway::directory::client::Client;
 use portway::directory::types::*;
 use portway::lab::topology::{Wiring, port};
 use portway::lab::{Lab, Life, Netns, Probe, Process, Topology, Transfer, configs, keys, poll_until, unix, whoami};
-use portway::model::{NodeName, TenantName, TenantShard};
+use portway::model::{NodeName, PrivateKey, TenantName, TenantShard};
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
@@ -18,7 +21,8 @@ use std::time::{Duration, Instant};
 const SERVER: Ipv4Addr = Ipv4Addr::new(172, 16, 101, 20);
 /// On the host, where gateways reach it, too.
 const URL: &str = "https://10.9.0.101:9473";
-const SOON: Duration = Duration::from_secs(15);
+/// In the virtual machine, too, where all is slow.
+const SOON: Duration = Duration::from_secs(60);
 const SECOND: Duration = Duration::from_secs(1);
 
 /// Two tenants with a gateway each, `gw-acme` and `gw-blue`; one host, and on the same machine a directory. The host has enrolled for acme.
@@ -104,7 +108,7 @@ impl Stage {
     fn shard(&self, tenant: &str) -> ShardSpec {
         let outer = self.lab.topology.gateways_of(tenant).next().unwrap().0.outer;
         let endpoint = SocketAddr::from((outer, self.lab.topology.port(tenant, 0)));
-        ShardSpec { endpoint, public_key: keys::of_shard(tenant, 0).public(), next_key: None }
+        ShardSpec { endpoint, public_key: keys::of_shard(tenant, 0).public(), next_key: None, next_port: None }
     }
 
     fn directory_up(&mut self) {
@@ -343,7 +347,16 @@ fn serial_what_changes_is_taken_up_within_a_second_and_disturbs_nothing_else() {
     poll_until("the end of the host", SOON, || Ok(!stage.fetches("fn-1a"))).unwrap();
 }
 
-/// Under a 1 ms ping and a transfer: what both came to is looked at in the end.
+/// Between two pings, bytes a second of a transfer, and how soon something is that takes less than a second: in an emulated machine, what it can do.
+fn load() -> (Duration, u64, Duration) {
+    if std::env::var_os("PORTWAY_INSIDE_VM").is_none() {
+        (Duration::from_millis(1), 4 << 20, SECOND)
+    } else {
+        (Duration::from_millis(20), 128 << 10, 20 * SECOND)
+    }
+}
+
+/// A ping and a transfer: what both came to is looked at in the end.
 struct Traffic {
     probe: Probe,
     transfer: Transfer,
@@ -351,9 +364,9 @@ struct Traffic {
 
 impl Traffic {
     fn start(stage: &Stage) -> Self {
-        let from = stage.lab.node("fn-1a").unwrap();
-        let transfer = Transfer::start(from, SocketAddr::from((SERVER, port::ECHO)), Some(4 << 20)).unwrap();
-        let traffic = Self { probe: Probe::start(from, SERVER, Duration::from_millis(1)).unwrap(), transfer };
+        let (from, (interval, pace, _)) = (stage.lab.node("fn-1a").unwrap(), load());
+        let transfer = Transfer::start(from, SocketAddr::from((SERVER, port::ECHO)), Some(pace)).unwrap();
+        let traffic = Self { probe: Probe::start(from, SERVER, interval).unwrap(), transfer };
         traffic.goes_on();
         traffic.probe.mark();
         traffic
@@ -361,7 +374,7 @@ impl Traffic {
 
     /// Until more has come back than was under way.
     fn goes_on(&self) {
-        let (answered, returned) = (self.probe.answered() + 200, self.transfer.returned() + (1 << 20));
+        let (answered, returned) = (self.probe.answered() + 50, self.transfer.returned() + (128 << 10));
         poll_until("traffic", SOON, || Ok(self.probe.answered() > answered && self.transfer.returned() > returned)).unwrap();
     }
 
@@ -405,7 +418,7 @@ fn serial_a_host_changes_its_key_and_nothing_is_lost() {
     assert!(!stage.file("state/host.key.next").exists());
     let begun = Instant::now();
     poll_until("the new key", SOON, || Ok(stage.interfaces() == ("pw-1-b".into(), Some("pw-1".into())))).unwrap();
-    assert!(begun.elapsed() < SECOND, "{:?}", begun.elapsed());
+    assert!(begun.elapsed() < load().2, "{:?}", begun.elapsed());
     assert_eq!(stage.status()["public_key"], present.as_str());
     // Both are the host's for a while, and gateways are told both; a third has to wait.
     let host = stage.runtime.block_on(stage.operator.host(&name("host-1"))).unwrap();
@@ -431,6 +444,77 @@ fn serial_a_host_changes_its_key_and_nothing_is_lost() {
     stage.lab.daemon("host-1").unwrap().start_again().unwrap();
     assert_eq!(stage.interfaces(), ("pw-1-b".into(), None));
     stage.is_served("fn-1a");
+}
+
+impl Stage {
+    /// The gateway's file says something else from now on.
+    fn reload(&mut self, from: &str, to: &str) {
+        let path = self.lab.dir().config("gw-acme");
+        let yaml = std::fs::read_to_string(&path).unwrap();
+        assert!(yaml.contains(from), "{from} is not in\n{yaml}");
+        std::fs::write(&path, yaml.replacen(from, to, 1)).unwrap();
+        self.lab.daemon("gw-acme").unwrap().process().signal(Signal::SIGHUP).unwrap();
+    }
+
+    /// What the gateway says of its shard.
+    fn gateway(&self) -> Value {
+        let answer = unix(&self.lab.socket("gw-acme").unwrap(), "GET", "/v1/status", None).unwrap();
+        serde_json::from_str::<Value>(&answer.body).unwrap()["tenants"][0].clone()
+    }
+
+    /// The gateway's route to the host.
+    fn way_in(&self) -> String {
+        let show = ["route", "show", "table", "458753", "10.64.0.1"];
+        let routes = self.lab.node("gw-acme").unwrap().command("ip").args(show).output().unwrap();
+        String::from_utf8(routes.stdout).unwrap()
+    }
+
+    fn known(&self) -> Shard {
+        self.runtime.block_on(self.operator.shards()).unwrap().into_iter().find(|shard| shard.of == of("acme")).unwrap()
+    }
+}
+
+#[test]
+fn serial_a_shard_changes_its_key_and_nothing_is_lost() {
+    let mut stage = Stage::set();
+    stage.start();
+    stage.attach("fn-1a");
+    stage.is_served("fn-1a");
+    let traffic = Traffic::start(&stage);
+    let (former, present) = (keys::of_shard("acme", 0).public(), PrivateKey::new([77; 32]));
+    let (file, port) = (stage.file("next.key"), stage.lab.topology.port("acme", 0));
+    secret(&file, &STANDARD.encode(present.expose()));
+    let (port_is, next_is) = (format!("port: {port} }}"), format!("port: {port}, next: {{ private_key: {} }} }}", file.display()));
+    stage.reload(&port_is, &next_is);
+    let both = ("pw-1-b".to_owned(), Some("pw-1".to_owned()));
+    poll_until("the host to move", SOON, || Ok(stage.interfaces() == both)).unwrap();
+    let known = stage.known();
+    assert_eq!((known.public_key, known.next_key, known.next_port), (Some(former), Some(present.public()), Some(51819)));
+    poll_until("the gateway to answer there", SOON, || Ok(stage.gateway()["beside"]["heard"] == 1)).unwrap();
+    poll_until("the route", SOON, || Ok(stage.way_in().contains("dev pw-1-b"))).unwrap();
+    traffic.goes_on();
+    // The next process finds both, and by which of them the host is heard.
+    stage.lab.daemon("gw-acme").unwrap().restart().unwrap();
+    assert!(stage.way_in().contains("dev pw-1-b"), "{}", stage.way_in());
+    traffic.goes_on();
+    assert_eq!(stage.settles(), "pw-1-b");
+    // It is the present one now: nothing moves, and the former one goes after a while.
+    let from = format!("port: {port}, next: {{ private_key: {} }} }}", file.display());
+    let yaml = std::fs::read_to_string(stage.lab.dir().config("gw-acme")).unwrap();
+    let own = yaml.split("wireguard: { private_key: ").nth(1).unwrap().split(',').next().unwrap().to_owned();
+    stage.reload(&format!("private_key: {own}, {from}"), &format!("private_key: {}, port: 51819 }}", file.display()));
+    poll_until("the directory to know", SOON, || {
+        let known = stage.known();
+        Ok((known.public_key, known.next_key, known.next_port) == (Some(present.public()), None, None))
+    })
+    .unwrap();
+    assert_eq!((stage.interfaces().0.as_str(), stage.gateway()["tunnel"].as_str()), ("pw-1-b", Some("pw-1-b")));
+    traffic.goes_on();
+    poll_until("the end of the former key", SOON, || Ok(stage.gateway()["beside"].is_null())).unwrap();
+    stage.lab.daemon("gw-acme").unwrap().restart().unwrap();
+    traffic.goes_on();
+    assert_eq!(stage.interfaces(), ("pw-1-b".into(), None));
+    traffic.ends_whole();
 }
 
 /// The very commands of docs/directory.md, each where it belongs.

@@ -116,7 +116,9 @@ async fn gateway(world: &World, way: Way) -> gateway::Node {
             local: [10, 9, 0, 1].into(),
             tunnel: match way.tunnel {
                 TunnelKind::Gre => GatewayTunnel::Gre { key: GreKey(n.into()) },
-                TunnelKind::Wireguard => GatewayTunnel::Wireguard { private_key: key_file(world, n), port: 51820 + u16::from(n) },
+                TunnelKind::Wireguard => {
+                    GatewayTunnel::Wireguard { private_key: key_file(world, n), port: 51820 + u16::from(n), next: None }
+                }
             },
             snat,
             havip: None,

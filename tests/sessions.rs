@@ -4,7 +4,8 @@ mod userspace_support;
 
 use portway::gateway::sessions::tunnels::Tunnels;
 use portway::gateway::sessions::{Order, Served, Sessions};
-use portway::model::{IfName, PrivateKey, ShardId, Slot, TenantShard};
+use portway::model::{IfName, Lane, PrivateKey, ShardId, Slot, TenantShard};
+use portway::plan::gateway::ends::End;
 use portway::userspace::wireguard::{Clocks, Descriptors, Device, DeviceConfig, DropReason, Event, InterfaceConfig, PeerConfig};
 use portway::wire::sync::peer::PeerState;
 use portway::wire::wireguard::Tai64n;
@@ -79,7 +80,7 @@ fn session(events: &mut mpsc::Receiver<Event>) -> bool {
 
 fn served() -> Served {
     let peers = [(key(2).public(), vec!["10.64.0.2/32".parse().unwrap()])].into();
-    Served { of: shard(), slot: slot(), key: key(1), port: 51820, shared: true, peers }
+    Served { of: shard(), slot: slot(), ends: vec![End { lane: Lane::First, key: key(1), port: 51820 }], shared: true, peers }
 }
 
 /// What the node that dies has told: where the host is, and the last of its own stamps.
@@ -105,7 +106,7 @@ fn taken_over(knows_the_stamp: bool, known_late: bool) -> (bool, u64) {
     let (second, events) = device(&namespace, interface(tunnel(), key(1), HAVIP), late, true);
     second.set_peer(&tunnel(), key(2).public(), &peer("10.64.0.2/32", None)).unwrap();
     let second = Arc::new(RwLock::new(second));
-    let mut sessions = Sessions::start(Tunnels::Userspace(second.clone()), Some(events), None).unwrap();
+    let mut sessions = Sessions::start(Tunnels::Userspace(second.clone()), Some(events), None, Arc::default()).unwrap();
     sessions.orders().send(Order::Serve { shards: vec![served()], left: BTreeMap::new() });
     let mut orders = [Order::Known { of: shard(), peers: told(knows_the_stamp.then_some(stamp)) }, Order::Taken(shard())];
     if known_late {
@@ -137,7 +138,7 @@ fn a_shard_that_is_about_to_come_has_its_peers_and_calls_none() {
     host.set_peer(&name("host"), key(1).public(), &peer("0.0.0.0/0", None)).unwrap();
     let (node, events) = device(&namespace, interface(tunnel(), key(1), HAVIP), SystemTime::now, true);
     let node = Arc::new(RwLock::new(node));
-    let mut sessions = Sessions::start(Tunnels::Userspace(node.clone()), Some(events), None).unwrap();
+    let mut sessions = Sessions::start(Tunnels::Userspace(node.clone()), Some(events), None, Arc::default()).unwrap();
     sessions.orders().send(Order::Serve { shards: vec![served()], left: BTreeMap::new() });
     sessions.orders().send(Order::Known { of: shard(), peers: told(None) });
     sessions.orders().come(vec![shard()], PATIENCE);
@@ -176,7 +177,7 @@ impl Standing {
         let (mut node, events) = Device::prepare(DeviceConfig::new(clocks), Descriptors::new()).unwrap();
         node.carry().unwrap();
         let node = Arc::new(RwLock::new(node));
-        let sessions = Sessions::start(Tunnels::Userspace(node.clone()), Some(events), None).unwrap();
+        let sessions = Sessions::start(Tunnels::Userspace(node.clone()), Some(events), None, Arc::default()).unwrap();
         let standing = Self { namespace, host, of_host, node, sessions };
         standing.order(Order::Serve { shards: vec![served()], left: BTreeMap::new() });
         standing.order(Order::Known { of: shard(), peers: told(None) });
@@ -240,7 +241,7 @@ fn hosts_are_called_from_a_new_port() {
     let mut standing = Standing::new();
     standing.opens(served(), HAVIP);
     assert_eq!(standing.is_called(&key(1)), Some(at(HAVIP)));
-    standing.opens(Served { port: 51_999, ..served() }, "127.0.0.1:51999");
+    standing.opens(Served { ends: vec![End { lane: Lane::First, key: key(1), port: 51_999 }], ..served() }, "127.0.0.1:51999");
     assert_eq!(standing.is_called(&key(1)), Some(at("127.0.0.1:51999")));
     standing.sessions.stop();
 }
@@ -253,7 +254,7 @@ fn hosts_are_called_with_a_new_key() {
     assert_eq!(standing.is_called(&key(1)), Some(at(HAVIP)));
     standing.host.remove_peer(&name("host"), &key(1).public()).unwrap();
     standing.host.set_peer(&name("host"), key(3).public(), &peer("0.0.0.0/0", None)).unwrap();
-    let served = Served { key: key(3), ..served() };
+    let served = Served { ends: vec![End { lane: Lane::First, key: key(3), port: 51820 }], ..served() };
     standing.passes(served, |node| _ = node.add_interface(interface(tunnel(), key(3), HAVIP)).unwrap());
     assert_eq!(standing.is_called(&key(3)), Some(at(HAVIP)));
     standing.sessions.stop();
@@ -279,7 +280,7 @@ fn a_shard_that_is_released_is_silent_and_calls_nobody() {
     let (node, events) = device(&namespace, interface(tunnel(), key(1), HAVIP), SystemTime::now, true);
     node.set_peer(&tunnel(), key(2).public(), &peer("10.64.0.2/32", Some(HOST))).unwrap();
     let node = Arc::new(RwLock::new(node));
-    let mut sessions = Sessions::start(Tunnels::Userspace(node.clone()), Some(events), None).unwrap();
+    let mut sessions = Sessions::start(Tunnels::Userspace(node.clone()), Some(events), None, Arc::default()).unwrap();
     sessions.orders().send(Order::Serve { shards: vec![served()], left: BTreeMap::new() });
     sessions.orders().send(Order::Taken(shard()));
     sessions.orders().send(Order::Released(shard()));

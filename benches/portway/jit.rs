@@ -18,7 +18,8 @@ use anyhow::ensure;
 use clients::{Clients, Wire, inner, key, outer};
 use portway::gateway::jit::{Door, Greeting, Jit, Knock, Order, Setup, WhoIs};
 use portway::gateway::sessions::tunnels::Tunnels;
-use portway::model::{IfName, PrivateKey, PublicKey, Slot, TenantShard};
+use portway::model::{IfName, Lane, PrivateKey, PublicKey, Slot, TenantShard};
+use portway::plan::gateway::ends::End;
 use portway::proto::jit::{Answer, Registered};
 use portway::userspace::wireguard::{Clocks, Descriptors, Device, DeviceConfig, Event, InterfaceConfig, knock};
 use portway::wire::wireguard::Tai64n;
@@ -99,7 +100,7 @@ impl Site {
     fn open(&self, known: u32, slow: Duration, change: impl FnOnce(&mut Setup)) -> anyhow::Result<Gate> {
         let name: IfName = "pw-1".parse()?;
         let (mut device, mut events) = Device::prepare(DeviceConfig::new(CLOCKS), Descriptors::new())?;
-        let interface = InterfaceConfig { name: name.clone(), key: gateway_key(), listen: self.listen.into(), mark: None, roaming: true };
+        let interface = InterfaceConfig { name, key: gateway_key(), listen: self.listen.into(), mark: None, roaming: true };
         self.gateway.run(|| device.add_interface(interface))?;
         device.carry()?;
         self.gateway.sh("ip link set pw-1 mtu 1420 up; ip route replace 10.64.0.0/10 dev pw-1 src 172.16.0.10")?;
@@ -111,7 +112,11 @@ impl Site {
         let (jit, mut news) = self.gateway.run(|| Jit::start(setup))?;
         let door = jit.door().clone();
         let slot = Slot::try_from(1)?;
-        door.order(Order::Serve { of: "acme/1".parse()?, slot, interface: name, key: gateway_key(), port: self.listen.port() });
+        door.order(Order::Serve {
+            of: "acme/1".parse()?,
+            slot,
+            ends: vec![End { lane: Lane::First, key: gateway_key(), port: self.listen.port() }],
+        });
         let to = door.clone();
         std::thread::spawn(move || {
             while let Some(event) = events.blocking_recv() {

@@ -55,7 +55,7 @@ fn talk(mut bytes: &[u8]) {
         ..Config::default()
     };
     let mut machine: Machine<Option<Claim>> = Machine::new(config, now);
-    machine.serve(slot, RESPONDER.public());
+    machine.serve(slot, &[*RESPONDER.public()]);
     let host = "host".parse().expect("a name");
     let registered = Arc::new(Registered { host, allowed: vec![] });
     let (mut effects, mut count) = (vec![], 0_u64);

@@ -2,6 +2,7 @@
 
 use super::common::{PlatformParts, Seen};
 use super::decode::{At, Decoder, Field, Shape, Table};
+use super::fault::Span;
 use super::node::Node;
 use crate::model::{GreKey, PublicKey, ShardId, Slot};
 use serde::{Deserialize, Serialize};
@@ -46,7 +47,15 @@ pub enum GatewayTunnel {
     Gre { key: GreKey },
     /// The private key is the shard's, on all its candidates: hosts see one gateway, whoever is Active. The UDP port is no other shard's of
     /// the node, for the kernel's WireGuard takes it at all addresses. Default 51820 + the shard's number.
-    Wireguard { private_key: PathBuf, port: u16 },
+    Wireguard { private_key: PathBuf, port: u16, next: Option<NextKey> },
+}
+
+/// The key of a shard that is to come after the present one: answered beside it, and told to hosts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NextKey {
+    pub private_key: PathBuf,
+    /// Default 51819 - the shard's number; if the present key has that, 51820 + the shard's number.
+    pub port: u16,
 }
 
 /// How a function host ends the tunnel to a shard.
@@ -125,7 +134,16 @@ pub const ENROLLED_KEY: &str = "host.key";
 
 const GATEWAY_KEY: Shape = Shape {
     what: "`wireguard`",
-    fields: &[Field::required("private_key", "private_key: /etc/portway/acme.key"), Field::optional("port", "port: 51820")],
+    fields: &[
+        Field::required("private_key", "private_key: /etc/portway/acme.key"),
+        Field::optional("port", "port: 51820"),
+        Field::optional("next", "next: { private_key: /etc/portway/acme.next.key }"),
+    ],
+};
+
+const NEXT_KEY: Shape = Shape {
+    what: "`next`",
+    fields: &[Field::required("private_key", "private_key: /etc/portway/acme.next.key"), Field::optional("port", "port: 51819")],
 };
 
 const HOST_KEY: Shape = Shape {
@@ -195,10 +213,25 @@ impl Decoder {
                 let missing = if table.written("port") { None } else { shard.map(port_of) };
                 let port = self.field_or(&table, "port", missing, |d, node| d.port(node).map(Some))?;
                 let at = port.map(|value| At { value, span: place });
-                self.unique(ports, at.as_ref(), "write another `port` here: WireGuard takes one at all addresses of the node");
-                Some(GatewayTunnel::Wireguard { private_key: private_key?.value, port: port? })
+                self.unique(ports, at.as_ref(), ANOTHER_PORT);
+                let next = match table.get("next") {
+                    Some(node) => Some(self.next_key(node, table.place("next"), (port?, shard), ports)?),
+                    None => None,
+                };
+                Some(GatewayTunnel::Wireguard { private_key: private_key?.value, port: port?, next })
             }
         }
+    }
+
+    fn next_key(&mut self, node: &Node, place: Span, (present, shard): (u16, Option<ShardId>), ports: &mut Seen<u16>) -> Option<NextKey> {
+        let table = self.table(node, &NEXT_KEY, place)?;
+        let private_key = self.field(&table, "private_key", |d, node| d.absolute(node, "private_key", "/etc/portway/acme.next.key"));
+        let place = if table.written("port") { table.place("port") } else { place };
+        let missing = if table.written("port") { None } else { shard.map(|shard| next_port_of(shard, present)) };
+        let port = self.field_or(&table, "port", missing, |d, node| d.port(node).map(Some))?;
+        let at = port.map(|value| At { value, span: place });
+        self.unique(ports, at.as_ref(), ANOTHER_PORT);
+        Some(NextKey { private_key: private_key?.value, port: port? })
     }
 
     /// `state_dir`: where `portway enroll` left the key, if a directory is asked.
@@ -274,3 +307,11 @@ impl Decoder {
 fn port_of(shard: ShardId) -> u16 {
     FIRST_PORT.saturating_add(shard.0)
 }
+
+/// Of the next key of a shard, unless another is written: below those of all shards, and the other way round the next time.
+fn next_port_of(shard: ShardId, present: u16) -> u16 {
+    let below = (FIRST_PORT - 1).saturating_sub(shard.0).max(1);
+    if present == below { port_of(shard) } else { below }
+}
+
+const ANOTHER_PORT: &str = "write another `port` here: WireGuard takes one at all addresses of the node";

@@ -134,6 +134,7 @@ impl Store {
             migration(1, "registry", step!("0001_registry")),
             migration(2, "nonces", step!("0002_nonces")),
             migration(3, "gateway tokens", step!("0003_gateway_tokens")),
+            migration(4, "next port", step!("0004_next_port")),
         ])
     }
 

@@ -47,6 +47,9 @@ pub struct ShardSpec {
     /// While the shard's key is changed: the one that hosts must accept beside the present one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next_key: Option<PublicKey>,
+    /// Where that one is answered, at the same address. None: nowhere yet, and no host goes there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next_port: Option<u16>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -56,6 +59,8 @@ pub struct Shard {
     pub endpoint: Option<SocketAddr>,
     pub public_key: Option<PublicKey>,
     pub next_key: Option<PublicKey>,
+    #[serde(default)]
+    pub next_port: Option<u16>,
     pub gateways: BTreeSet<NodeName>,
 }
 

@@ -39,7 +39,8 @@ pub use report::Report;
 use crate::gateway::registry::Registry;
 use crate::gateway::sessions::tunnels::Tunnels;
 use crate::kernel::vrrp_socket::Family;
-use crate::model::{IfName, PrivateKey, PublicKey, Slot, TenantShard};
+use crate::model::{IfName, PublicKey, Slot, TenantShard};
+use crate::plan::gateway::ends::End;
 use crate::proto::jit::{Answer, Config, Reaped, Registered};
 use crate::proto::rate::Rate;
 use crate::userspace::urgent;
@@ -126,13 +127,12 @@ impl Setup {
 /// What the owner tells.
 #[derive(Debug)]
 pub enum Order {
-    /// This node has the shard now: whoever knocks at its interface is served. Again with another key or port: they count from now on.
+    /// This node has the shard now: whoever knocks at its interfaces is served, and then is a peer at each of them. Again with others: they count
+    /// from now on.
     Serve {
         of: TenantShard,
         slot: Slot,
-        interface: IfName,
-        key: PrivateKey,
-        port: u16,
+        ends: Vec<End>,
     },
     /// Another node has it. Its peers leave the board at once; they are the owner's to remove.
     Release {

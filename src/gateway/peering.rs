@@ -7,9 +7,10 @@ use super::peers::{Peers, Refusal};
 use super::sessions;
 use crate::config::StaticPeer;
 use crate::kernel::Kernel;
-use crate::model::{IfName, NodeName};
+use crate::model::{IfName, Lane, NodeName};
 use crate::plan::facts::Facts;
 use crate::plan::gateway::Inputs;
+use crate::plan::gateway::ends::Heard;
 use crate::plan::{State, Step, plan};
 use anyhow::Context;
 use std::collections::{BTreeMap, BTreeSet};
@@ -93,7 +94,8 @@ impl Node {
             hosts: &[],
             slots: &self.slots,
             peers: &self.numbers,
-            keys: &self.keys,
+            ends: &self.ends,
+            heard: &Heard::new(),
             holds: &holds,
             admitted: &BTreeMap::new(),
         }
@@ -101,8 +103,13 @@ impl Node {
     }
 
     fn tunnels_of<'p>(&self, peer: &'p StaticPeer) -> Vec<(IfName, &'p [ipnet::IpNet])> {
-        let served = peer.inner.iter().filter_map(|(of, prefixes)| Some((IfName::tunnel(self.slots.get(of)?), prefixes.as_slice())));
-        served.collect()
+        let served = peer.inner.iter().filter_map(|(of, prefixes)| Some((of, self.slots.get(of)?, prefixes.as_slice())));
+        let interfaces = served.flat_map(|(of, slot, prefixes)| {
+            let lanes: Vec<Lane> = self.ends.of(of).map(|end| end.lane).collect();
+            let lanes = if lanes.is_empty() { vec![Lane::First] } else { lanes };
+            lanes.into_iter().map(move |lane| (IfName::lane(slot, lane), prefixes))
+        });
+        interfaces.collect()
     }
 }
 

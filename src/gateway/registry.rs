@@ -18,12 +18,13 @@ mod file;
 mod flights;
 mod follow;
 
-use crate::config::{DirectoryAt, Gateway, GatewayTunnel};
+use crate::config::{DirectoryAt, Gateway};
 use crate::directory::client::ClientError;
 use crate::directory::session::Session;
 use crate::directory::types::{Host, ShardSpec};
 use crate::metrics::Page;
-use crate::model::{NodeName, PrivateKey, PublicKey, TenantShard};
+use crate::model::{NodeName, PublicKey, TenantShard};
+use crate::plan::gateway::ends::Keys;
 use crate::proto::jit::{Answer, Registered};
 use cache::{Cache, Known};
 use figures::{Figures, Outcome};
@@ -86,15 +87,19 @@ struct Shards {
     /// Where their tenants' inner addresses come from.
     ranges: BTreeMap<TenantShard, IpNet>,
     specs: BTreeMap<TenantShard, ShardSpec>,
+    /// Next keys that this gateway has told of, and that are taken back.
+    withdrawn: BTreeMap<TenantShard, PublicKey>,
 }
 
 impl Shards {
-    fn of(config: &Gateway, keys: &BTreeMap<TenantShard, PrivateKey>) -> Self {
+    fn of(config: &Gateway, keys: &BTreeMap<TenantShard, Keys>) -> Self {
         let mut shards = Self::default();
         for (tenant, shard) in config.served() {
             let of = tenant.of(shard.shard);
-            if let (GatewayTunnel::Wireguard { port, .. }, Some(key)) = (&shard.tunnel, keys.get(&of)) {
-                let spec = ShardSpec { endpoint: SocketAddr::new(shard.local, *port), public_key: key.public(), next_key: None };
+            if let Some(Keys { present: (key, port), next }) = keys.get(&of) {
+                let (next_key, next_port) = next.as_ref().map(|(key, port)| (key.public(), *port)).unzip();
+                let endpoint = SocketAddr::new(shard.local, *port);
+                let spec = ShardSpec { endpoint, public_key: key.public(), next_key, next_port };
                 shards.specs.insert(of.clone(), spec);
             }
             shards.ranges.insert(of, tenant.inner);
@@ -111,7 +116,7 @@ fn now() -> u64 {
 impl Registry {
     /// Begins to tell the directory of the shards that this gateway serves (`keys`: theirs) and to watch it, in tasks of the present runtime.
     /// None without `directory` in the configuration. Nothing here waits for the directory.
-    pub fn start(config: &Gateway, keys: &BTreeMap<TenantShard, PrivateKey>) -> Option<Self> {
+    pub fn start(config: &Gateway, keys: &BTreeMap<TenantShard, Keys>) -> Option<Self> {
         let at = config.directory.clone()?;
         let file = at.state_dir.join(file::NAME);
         let known = file::load(&file, &config.node, at.url.as_str()).map(|stored| Cache::restore(stored, now()));
@@ -136,8 +141,15 @@ impl Registry {
     }
 
     /// The configuration was read anew: shards may be others, and what the files of token and CA hold. Where the directory is, is taken up at a start.
-    pub fn reload(&self, config: &Gateway, keys: &BTreeMap<TenantShard, PrivateKey>) {
-        *lock(&self.0.shards) = Shards::of(config, keys);
+    pub fn reload(&self, config: &Gateway, keys: &BTreeMap<TenantShard, Keys>) {
+        let mut shards = lock(&self.0.shards);
+        let former = std::mem::replace(&mut *shards, Shards::of(config, keys));
+        for (of, told) in former.specs {
+            let back = shards.specs.get(&of).is_some_and(|spec| spec.next_key.is_none() && spec.public_key == told.public_key);
+            let withdrawn = told.next_key.or_else(|| former.withdrawn.get(&of).copied()).filter(|_| back);
+            shards.withdrawn.extend(withdrawn.map(|key| (of, key)));
+        }
+        drop(shards);
         self.0.session.renew();
         self.0.tell.notify_one();
     }

@@ -17,7 +17,8 @@ pub mod tunnels;
 
 use crate::gateway::ha::sync;
 use crate::gateway::strangers::{Left, Way};
-use crate::model::{PrivateKey, PublicKey, Slot, TenantShard};
+use crate::model::{PublicKey, Slot, TenantShard};
+use crate::plan::gateway::ends::{End, Heard};
 use crate::userspace::urgent;
 use crate::userspace::wireguard::Event;
 use crate::wire::sync::peer::PeerState;
@@ -29,7 +30,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 use tunnels::Tunnels;
 
 pub use status::Status;
@@ -39,9 +40,8 @@ pub use status::Status;
 pub struct Served {
     pub of: TenantShard,
     pub slot: Slot,
-    /// The shard's own.
-    pub key: PrivateKey,
-    pub port: u16,
+    /// The interfaces with the shard's own keys, that of the present one first.
+    pub ends: Vec<End>,
     /// Whether other nodes may have its addresses; if not, they are always here.
     pub shared: bool,
     /// Peers that stand without anybody's asking, and their inner prefixes.
@@ -114,11 +114,12 @@ pub struct Sessions {
 
 impl Sessions {
     /// `events`: of the device, where this process carries the tunnels. `way`: where peers are let in that nobody has configured.
-    pub fn start(tunnels: Tunnels, events: Option<mpsc::Receiver<Event>>, way: Option<Way>) -> anyhow::Result<Self> {
+    /// `again`: rung when what goes to a peer is to leave by another interface.
+    pub fn start(tunnels: Tunnels, events: Option<mpsc::Receiver<Event>>, way: Option<Way>, again: Arc<Notify>) -> anyhow::Result<Self> {
         let (queue, inbox) = mpsc::unbounded_channel();
         let status = Arc::<Status>::default();
         let (door, news) = way.unzip();
-        let keeper = Keeper::new(tunnels, status.clone(), door);
+        let keeper = Keeper::new(tunnels, status.clone(), door, again);
         // A runtime to itself: what it does at a promotion does not wait for callers of the API.
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot make a runtime")?;
         let work = move || {
@@ -135,6 +136,11 @@ impl Sessions {
 
     pub fn status(&self) -> &Status {
         &self.status
+    }
+
+    /// By which interface each peer of a shard with two of them was heard last.
+    pub fn heard(&self) -> Heard {
+        self.status.heard()
     }
 
     pub fn stop(&mut self) {

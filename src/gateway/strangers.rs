@@ -6,8 +6,9 @@ use super::sessions::tunnels::Tunnels;
 use crate::config::Gateway;
 use crate::kernel::vrrp_socket::Family;
 use crate::metrics::Page;
-use crate::model::{PrivateKey, PublicKey, Registered, TenantShard};
+use crate::model::{PublicKey, Registered, TenantShard};
 use crate::plan::gateway::Admitted;
+use crate::plan::gateway::ends::Keys;
 use crate::wire::wireguard::Tai64n;
 use ipnet::IpNet;
 use serde_json::json;
@@ -38,7 +39,7 @@ pub type Way = (Door, mpsc::UnboundedReceiver<News>);
 
 impl Strangers {
     /// Whoever follows the sessions of peers passes knocks on, and hears what becomes of them.
-    pub fn start(config: &Gateway, keys: &BTreeMap<TenantShard, PrivateKey>, tunnels: &Tunnels) -> anyhow::Result<(Self, Option<Way>)> {
+    pub fn start(config: &Gateway, keys: &BTreeMap<TenantShard, Keys>, tunnels: &Tunnels) -> anyhow::Result<(Self, Option<Way>)> {
         let Some(registry) = Registry::start(config, keys) else { return Ok((Self::default(), None)) };
         let platform = &config.platform;
         let capture = Capture { interface: platform.interface.clone(), family: Family::of(platform.address) };
@@ -107,7 +108,7 @@ impl Strangers {
         all
     }
 
-    pub fn reload(&self, config: &Gateway, keys: &BTreeMap<TenantShard, PrivateKey>) {
+    pub fn reload(&self, config: &Gateway, keys: &BTreeMap<TenantShard, Keys>) {
         if let Some((registry, _)) = &self.running {
             registry.reload(config, keys);
         }

@@ -7,24 +7,37 @@ use crate::config::{Gateway, GatewayShard, GatewayTenant, GatewayTunnel, StaticP
 use crate::daemon::carrier::{Path, Tunnels, gre, wireguard};
 use crate::daemon::key_file;
 use crate::kernel::Kernel;
-use crate::model::{IfName, PrivateKey, TenantShard};
-use crate::plan::gateway::shards;
+use crate::model::{IfName, Lane, TenantShard};
+use crate::plan::gateway::ends::{End, Heard, Keys};
+use crate::plan::gateway::{Admitted, shards};
 use crate::userspace::wireguard::{InterfaceConfig, PeerConfig};
-use crate::userspace::{End, Tunnel};
+use crate::userspace::{self, Tunnel};
 use crate::wire::wireguard::Tai64n;
-use anyhow::Context;
+use anyhow::{Context, ensure};
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 /// The private keys of all WireGuard tunnels, from their files.
-pub fn read_keys(config: &Gateway) -> anyhow::Result<BTreeMap<TenantShard, PrivateKey>> {
+pub fn read_keys(config: &Gateway) -> anyhow::Result<BTreeMap<TenantShard, Keys>> {
     let mut keys = BTreeMap::new();
     for (tenant, shard) in config.served() {
-        if let GatewayTunnel::Wireguard { private_key, .. } = &shard.tunnel {
+        if let GatewayTunnel::Wireguard { private_key, port, next } = &shard.tunnel {
             let of = tenant.of(shard.shard);
             let key = key_file::private_key(private_key).with_context(|| format!("{of} has no WireGuard key"))?;
-            keys.insert(of, key);
+            let next = match next {
+                None => None,
+                Some(next) => {
+                    let coming = key_file::private_key(&next.private_key).with_context(|| format!("{of} has no next WireGuard key"))?;
+                    ensure!(
+                        coming != key,
+                        "the next WireGuard key of {of} is the present one: write another to {}",
+                        next.private_key.display()
+                    );
+                    Some((coming, next.port))
+                }
+            };
+            keys.insert(of, Keys { present: (key, *port), next });
         }
     }
     Ok(keys)
@@ -36,7 +49,7 @@ impl Node {
             TunnelKind::Gre => Tunnels::Gre(self.config.served().filter_map(|served| self.gre(served)).collect()),
             TunnelKind::Wireguard => {
                 let holds = self.group.board().holds();
-                Tunnels::Wireguard(self.config.served().filter_map(|served| self.wireguard(served, &holds)).collect())
+                Tunnels::Wireguard(self.config.served().flat_map(|served| self.wireguard(served, &holds)).collect())
             }
         }
     }
@@ -45,26 +58,59 @@ impl Node {
         let of = tenant.of(shard.shard);
         let GatewayTunnel::Gre { key } = shard.tunnel else { return None };
         let interface = IfName::tunnel(self.slots.get(&of)?);
-        let tunnel = Tunnel { interface, local: shard.local, key, end: End::Gateway };
+        let tunnel = Tunnel { interface, local: shard.local, key, end: userspace::End::Gateway };
         let peers = self.peers.iter().filter_map(|(peer, _)| Some((peer.outer()?, peer.inner.get(&of)?.clone()))).collect();
         Some(gre::Carried { tunnel, peers })
     }
 
-    fn wireguard(&self, (tenant, shard): (&GatewayTenant, &GatewayShard), holds: &BTreeSet<TenantShard>) -> Option<wireguard::Carried> {
+    /// Everybody is at each interface of a shard.
+    fn wireguard(&self, (tenant, shard): (&GatewayTenant, &GatewayShard), holds: &BTreeSet<TenantShard>) -> Vec<wireguard::Carried> {
         let of = tenant.of(shard.shard);
-        let GatewayTunnel::Wireguard { port, .. } = shard.tunnel else { return None };
-        let interface = InterfaceConfig {
-            name: IfName::tunnel(self.slots.get(&of)?),
-            key: self.keys.get(&of)?.clone(),
-            listen: SocketAddr::new(shard.local, port),
-            mark: None,
-            roaming: true,
-        };
+        let Some(slot) = self.slots.get(&of) else { return Vec::new() };
         let peer = |peer: &StaticPeer| {
             Some((peer.end.public_key()?, PeerConfig { allowed: peer.inner.get(&of)?.clone(), ..PeerConfig::default() }))
         };
-        let peers = self.peers.iter().filter_map(|(known, _)| peer(known)).collect();
-        Some(wireguard::Carried { interface, speaks: shard.havip.is_none() || holds.contains(&of), peers })
+        let peers: BTreeMap<_, _> = self.peers.iter().filter_map(|(known, _)| peer(known)).collect();
+        let speaks = shard.havip.is_none() || holds.contains(&of);
+        let one = |end: &End| {
+            let (name, listen) = (IfName::lane(slot, end.lane), SocketAddr::new(shard.local, end.port));
+            let interface = InterfaceConfig { name, key: end.key.clone(), listen, mark: None, roaming: true };
+            wireguard::Carried { interface, speaks, peers: peers.clone() }
+        };
+        self.ends.of(&of).map(one).collect()
+    }
+
+    /// The interfaces, their keys and where they listen, for a successor.
+    pub(super) fn keep_keys(&mut self) -> anyhow::Result<()> {
+        let locals: BTreeMap<TenantShard, IpAddr> =
+            self.config.served().map(|(tenant, shard)| (tenant.of(shard.shard), shard.local)).collect();
+        let (ends, slots) = (&self.ends, &self.slots);
+        self.keyring.keep(ends.iter().filter_map(|(of, end)| {
+            let (slot, local) = (slots.get(of)?, locals.get(of)?);
+            Some((IfName::lane(slot, end.lane), &end.key, end.key.public(), SocketAddr::new(*local, end.port)))
+        }))
+    }
+
+    /// By which interface each peer of a shard with two was heard; those that were not yet since the start, as the process before had it.
+    pub(super) fn heard(&self, hosts: &[&StaticPeer], admitted: &BTreeMap<TenantShard, Arc<Admitted>>) -> Heard {
+        let mut heard = self.sessions.heard();
+        for (of, led) in self.led.iter().filter(|(of, _)| self.ends.of(of).count() > 1) {
+            let configured = hosts.iter().filter_map(|peer| Some((peer.end.public_key()?, peer.inner.get(of)?)));
+            let strangers = admitted.get(of).into_iter().flat_map(|peers| peers.iter().map(|(key, prefixes)| (*key, prefixes)));
+            let known = heard.entry(of.clone()).or_default();
+            for (key, prefixes) in configured.chain(strangers) {
+                if let Some(lane) = prefixes.first().and_then(|prefix| led.get(&prefix.trunc())) {
+                    known.entry(key).or_insert(*lane);
+                }
+            }
+        }
+        heard
+    }
+
+    /// How many hosts of a shard with two keys were heard under the one that is not the present one.
+    pub(super) fn heard_beside(&self, of: &TenantShard) -> usize {
+        let lane = self.ends.of(of).nth(1).map(|end| end.lane);
+        self.sessions.heard().get(of).map_or(0, |heard| heard.values().filter(|heard| Some(**heard) == lane).count())
     }
 
     /// Whoever follows the peers of WireGuard tunnels, and lets in those that knock.
@@ -78,7 +124,8 @@ impl Node {
             },
         };
         let (strangers, way) = Strangers::start(&self.config, &self.keys, &tunnels)?;
-        (self.strangers, self.sessions) = (strangers, Sessions::start(tunnels, events, way)?);
+        let again = self.group.board().again.clone();
+        (self.strangers, self.sessions) = (strangers, Sessions::start(tunnels, events, way, again)?);
         Ok(())
     }
 
@@ -115,18 +162,21 @@ impl Node {
     }
 
     fn shards_by_interface(&self) -> BTreeMap<IfName, TenantShard> {
-        shards(&self.config).into_iter().filter_map(|of| Some((IfName::tunnel(self.slots.get(&of)?), of))).collect()
+        let all = shards(&self.config).into_iter().filter_map(|of| Some((self.slots.get(&of)?, of)));
+        all.flat_map(|(slot, of)| [Lane::First, Lane::Second].map(|lane| (IfName::lane(slot, lane), of.clone()))).collect()
     }
 
     /// The shards whose WireGuard interfaces stand.
     pub(super) fn served(&self) -> sessions::Order {
         let served = |(tenant, shard): (&GatewayTenant, &GatewayShard)| {
             let of = tenant.of(shard.shard);
-            let (slot, key) = (self.slots.get(&of)?, self.keys.get(&of)?.clone());
-            let GatewayTunnel::Wireguard { port, .. } = shard.tunnel else { return None };
+            let (slot, ends) = (self.slots.get(&of)?, self.ends.of(&of).cloned().collect::<Vec<_>>());
+            if ends.is_empty() {
+                return None;
+            }
             let peer = |peer: &StaticPeer| Some((peer.end.public_key()?, peer.inner.get(&of)?.clone()));
             let peers = self.peers.iter().filter_map(|(known, _)| peer(known)).collect();
-            Some(sessions::Served { of, slot, key, port, shared: shard.havip.is_some(), peers })
+            Some(sessions::Served { of, slot, ends, shared: shard.havip.is_some(), peers })
         };
         sessions::Order::Serve { shards: self.config.served().filter_map(served).collect(), left: self.strangers.left() }
     }

@@ -80,9 +80,13 @@ struct Seen<'a> {
 
 impl<'a> Seen<'a> {
     fn checked(&mut self, file: &Host, tenant: &HostTenant, shard: &'a Shard, inner: &[IpNet]) -> Result<HostShard, String> {
-        let (Some(endpoint), Some(public_key)) = (shard.endpoint, shard.public_key) else {
+        let (Some(mut endpoint), Some(mut public_key)) = (shard.endpoint, shard.public_key) else {
             return Err("no gateway has told the directory of it yet".into());
         };
+        // The tunnel that stands goes on until the gateway answers under the other key (`plan::host::generations`).
+        if let (Some(next_key), Some(next_port)) = (shard.next_key, shard.next_port) {
+            (endpoint, public_key) = (SocketAddr::new(endpoint.ip(), next_port), next_key);
+        }
         let platform = file.platform.address;
         let covering = |address: IpAddr| tenant.cidrs.iter().find(|cidr| cidr.contains(&address));
         // A pod's address is translated to one; of a wider prefix the first that a machine could have.
@@ -188,6 +192,17 @@ mod tests {
             ]
         );
         assert_eq!(told(&host(ANY), &membership(&[])), [""; 0]);
+    }
+
+    #[test]
+    fn the_next_key_of_a_gateway_is_taken_as_soon_as_it_is_answered_somewhere() {
+        let mut all = membership(&[("acme/0", Some("10.9.0.50:51820"), &["10.64.0.9/32"])]);
+        for (next_port, told_of) in [(None, (key(1), 51820)), (Some(51819), (key(2), 51819))] {
+            (all.shards[0].next_key, all.shards[0].next_port) = (Some(key(2)), next_port);
+            let (host, _) = completed(&host(ANY), &all);
+            let HostTunnel::Wireguard { public_key, port } = host.tenants[0].shards[0].tunnel else { panic!("{host:?}") };
+            assert_eq!((public_key, port), told_of);
+        }
     }
 
     #[test]

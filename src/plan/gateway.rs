@@ -1,5 +1,6 @@
 //! What a gateway node's kernel should hold.
 
+pub mod ends;
 mod fence;
 mod pass_back;
 mod probes;
@@ -13,7 +14,8 @@ use super::{
     flow_devices_fit, rule_tree,
 };
 use crate::config::{Gateway, GatewayShard, GatewayTenant, GatewayTunnel, PeerEnd, Platform, Snat, StaticPeer};
-use crate::model::{GreKey, IfName, Mark, PrivateKey, PublicKey, Slot, TenantShard, Who};
+use crate::model::{GreKey, IfName, Lane, Mark, PublicKey, Slot, TenantShard, Who};
+use ends::{DUMMY, End, Ends, Heard};
 use ipnet::{IpNet, Ipv4Net};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -42,8 +44,10 @@ pub struct Inputs<'a> {
     pub slots: &'a Slots,
     /// The number of each host, by its outer address. With WireGuard they have none.
     pub peers: &'a Numbers<IpAddr>,
-    /// With WireGuard, the private key of each shard.
-    pub keys: &'a BTreeMap<TenantShard, PrivateKey>,
+    /// With WireGuard, the interfaces of each shard and their keys.
+    pub ends: &'a Ends,
+    /// Of peers of shards with two keys.
+    pub heard: &'a Heard,
     /// The shards whose HaVips this node has.
     pub holds: &'a BTreeSet<TenantShard>,
     /// WireGuard peers that stand because they have knocked.
@@ -63,6 +67,20 @@ struct Served<'a> {
     slot: Slot,
     tenant: &'a GatewayTenant,
     shard: &'a GatewayShard,
+    /// With WireGuard.
+    ends: Vec<&'a End>,
+}
+
+impl Served<'_> {
+    /// The interfaces of its tunnels.
+    fn tunnels(&self) -> impl Iterator<Item = IfName> {
+        lanes(&self.ends).into_iter().map(|lane| IfName::lane(self.slot, lane))
+    }
+}
+
+/// That which leads to most hosts first.
+fn lanes(ends: &[&End]) -> Vec<Lane> {
+    if ends.is_empty() { vec![Lane::First] } else { ends.iter().map(|end| end.lane).collect() }
 }
 
 /// What the whole node should hold.
@@ -88,7 +106,7 @@ pub fn desired(inputs: &Inputs) -> State {
         state.merge(inputs.peer(peer));
     }
     let present = served.iter().map(|served| &served.tenant.interface).filter(|interface| inputs.facts.links.contains_key(interface));
-    let devices: BTreeSet<IfName> = served.iter().map(|served| IfName::tunnel(served.slot)).chain(present.cloned()).collect();
+    let devices: BTreeSet<IfName> = served.iter().flat_map(Served::tunnels).chain(present.cloned()).collect();
     if inputs.facts.flow_tables && flow_devices_fit(devices.len()) {
         state.flow_devices = devices;
     }
@@ -107,48 +125,62 @@ pub fn havips(platform: &Platform, tenant: &GatewayTenant, shard: &GatewayShard)
 impl<'a> Inputs<'a> {
     fn served(&self) -> Vec<Served<'a>> {
         let served = self.config.served();
-        served.filter_map(|(tenant, shard)| Some(Served { slot: self.slots.get(&tenant.of(shard.shard))?, tenant, shard })).collect()
+        let one = |(tenant, shard): (&'a GatewayTenant, &'a GatewayShard)| {
+            let of = tenant.of(shard.shard);
+            Some(Served { slot: self.slots.get(&of)?, tenant, shard, ends: self.ends.of(&of).collect() })
+        };
+        served.filter_map(one).collect()
     }
 
     fn shard(&self, served: &Served) -> State {
-        let Served { slot, tenant, shard } = *served;
-        let (tunnel, of) = (IfName::tunnel(slot), tenant.of(shard.shard));
-        let kind = match (self.carrier, &shard.tunnel) {
-            (Carrier::Kernel, GatewayTunnel::Gre { key }) => LinkKind::Gre { local: shard.local, remote: None, key: *key },
-            (Carrier::Kernel, GatewayTunnel::Wireguard { port, .. }) => match self.keys.get(&of) {
-                Some(key) => LinkKind::Wireguard { key: key.clone(), port: *port },
-                // Without its key a shard is nobody's: whoever reads them sees to it that all are there.
-                None => return State::default(),
-            },
-            (Carrier::Userspace, _) => LinkKind::Tun,
+        let Served { slot, tenant, shard, ref ends } = *served;
+        let of = tenant.of(shard.shard);
+        let kinds: Vec<(Lane, LinkKind)> = match (self.carrier, &shard.tunnel) {
+            (Carrier::Kernel, GatewayTunnel::Gre { key }) => {
+                vec![(Lane::First, LinkKind::Gre { local: shard.local, remote: None, key: *key })]
+            }
+            (Carrier::Userspace, GatewayTunnel::Gre { .. }) => vec![(Lane::First, LinkKind::Tun)],
+            // Without its key a shard is nobody's: whoever reads them sees to it that all are there.
+            (_, GatewayTunnel::Wireguard { .. }) if ends.is_empty() => return State::default(),
+            (Carrier::Kernel, GatewayTunnel::Wireguard { .. }) => {
+                ends.iter().map(|end| (end.lane, LinkKind::Wireguard { key: end.key.clone(), port: end.port })).collect()
+            }
+            (Carrier::Userspace, GatewayTunnel::Wireguard { .. }) => ends.iter().map(|end| (end.lane, LinkKind::Tun)).collect(),
         };
-        let link = Link { kind, mtu: self.facts.tunnel_mtu(&self.config.platform), alias: alias(&of), group: IfName::GROUP, up: true };
+        let link =
+            |kind| Link { kind, mtu: self.facts.tunnel_mtu(&self.config.platform), alias: alias(&of), group: IfName::GROUP, up: true };
+        let links: BTreeMap<IfName, Link> = kinds.into_iter().map(|(lane, kind)| (IfName::lane(slot, lane), link(kind))).collect();
         let settings =
             |interface: &IfName| SysctlKey::OF_INTERFACE.map(|key| (Sysctl { interface: interface.clone(), key }, "1".to_owned()));
-        let addresses = match shard.havip {
+        let mut sysctls: BTreeMap<Sysctl, String> = links.keys().chain([&tenant.interface]).flat_map(settings).collect();
+        if links.len() > 1 {
+            // A route leads to one of two: what comes by the other would not pass a strict check of the way back.
+            let loose = |interface: &IfName| (Sysctl { interface: interface.clone(), key: SysctlKey::RpFilter }, "2".to_owned());
+            sysctls.extend(links.keys().map(loose));
+        }
+        let mut addresses: BTreeSet<(IfName, IpNet)> = match shard.havip {
             None => self.snat_address(tenant, shard).map(|address| (tenant.interface.clone(), address.into())).into_iter().collect(),
             Some(_) if self.holds.contains(&of) => {
                 havips(&self.config.platform, tenant, shard).map(|(interface, address)| (interface, address.into())).collect()
             }
             Some(_) => BTreeSet::new(),
         };
+        if self.ends.is_numbered(&of) {
+            addresses.extend(links.keys().map(|tunnel| (tunnel.clone(), IpAddr::from(DUMMY).into())));
+        }
         let mut routes = self.tenant_routes(slot, tenant);
         if self.config.directory.is_some() {
             // Whoever is let in later needs no route: the tunnel knows whose is what.
-            routes.extend([lead(slot, tenant.inner, None, 0)]);
+            routes.extend([lead(slot, lanes(ends)[0], tenant.inner, None, 0)]);
         }
         let mut wireguard = BTreeMap::new();
         for (key, prefixes) in self.admitted.get(&of).iter().flat_map(|peers| peers.iter()) {
-            wireguard.extend(self.wireguard_peer(&of, slot, *key, prefixes));
+            wireguard.extend(self.wireguard_peers(&of, slot, *key, prefixes));
+            if let Some(lane) = self.heard_by(&of, key) {
+                routes.extend(prefixes.iter().map(|prefix| lead(slot, lane, *prefix, None, 0)));
+            }
         }
-        State {
-            wireguard,
-            sysctls: [&tunnel, &tenant.interface].into_iter().flat_map(settings).collect(),
-            links: [(tunnel, link)].into(),
-            addresses,
-            routes,
-            ..State::default()
-        }
+        State { wireguard, sysctls, links, addresses, routes, ..State::default() }
     }
 
     /// The address to translate to, unless somebody else has put it on the interface already.
@@ -179,8 +211,10 @@ impl<'a> Inputs<'a> {
             match (&peer.end, self.gre_key(of)) {
                 (PeerEnd::Gre { outer }, Some(key)) => state.merge(self.gre_peer(slot, *outer, key, prefixes)),
                 (PeerEnd::Wireguard { public_key }, None) => {
-                    state.routes.extend(prefixes.iter().map(|prefix| lead(slot, *prefix, None, 0)));
-                    state.wireguard.extend(self.wireguard_peer(of, slot, *public_key, prefixes));
+                    let ends: Vec<&End> = self.ends.of(of).collect();
+                    let lane = self.heard_by(of, public_key).unwrap_or(lanes(&ends)[0]);
+                    state.routes.extend(prefixes.iter().map(|prefix| lead(slot, lane, *prefix, None, 0)));
+                    state.wireguard.extend(self.wireguard_peers(of, slot, *public_key, prefixes));
                 }
                 // A peer of another kind of tunnel than the shard's: there is none, by the configuration's checks.
                 (PeerEnd::Gre { .. }, None) | (PeerEnd::Wireguard { .. }, Some(_)) => {}
@@ -190,16 +224,22 @@ impl<'a> Inputs<'a> {
     }
 
     /// Of the kernel, where the shard is: elsewhere a peer would have sessions that are over, and say so from a node that is not asked.
-    fn wireguard_peer(
+    fn wireguard_peers(
         &self,
         of: &TenantShard,
         slot: Slot,
         key: PublicKey,
         prefixes: &[IpNet],
-    ) -> Option<((IfName, PublicKey), WireguardPeer)> {
-        let allowed = prefixes.iter().copied().collect();
-        let peer = WireguardPeer { allowed, endpoint: Endpoint::Roams(None), keepalive: 0 };
-        (self.carrier == Carrier::Kernel && self.has(of)).then(|| ((IfName::tunnel(slot), key), peer))
+    ) -> impl Iterator<Item = ((IfName, PublicKey), WireguardPeer)> {
+        let peer = WireguardPeer { allowed: prefixes.iter().copied().collect(), endpoint: Endpoint::Roams(None), keepalive: 0 };
+        let ends = self.ends.of(of).filter(|_| self.carrier == Carrier::Kernel && self.has(of));
+        ends.map(move |end| ((IfName::lane(slot, end.lane), key), peer.clone()))
+    }
+
+    /// Of two interfaces, the one at which a peer was heard last.
+    fn heard_by(&self, of: &TenantShard, key: &PublicKey) -> Option<Lane> {
+        let lane = *self.heard.get(of)?.get(key)?;
+        (self.ends.of(of).count() > 1 && self.ends.of(of).any(|end| end.lane == lane)).then_some(lane)
     }
 
     /// Whether the addresses of a shard are here.
@@ -223,7 +263,7 @@ impl<'a> Inputs<'a> {
         // The kernel looks its next hops up by interface and metric: with one metric for all of them every new route
         // would be compared with thousands (fib_info_hash in net/ipv4/fib_semantics.c).
         let metric = via.and(who).map_or(0, |who| u32::from(who.get()));
-        state.routes.extend(prefixes.iter().map(|prefix| lead(slot, *prefix, via, metric)));
+        state.routes.extend(prefixes.iter().map(|prefix| lead(slot, Lane::First, *prefix, via, metric)));
         if self.carrier == Carrier::Kernel {
             state.neighbours.insert((IfName::tunnel(slot), outer), outer);
             for prefix in prefixes {
@@ -241,8 +281,8 @@ impl<'a> Inputs<'a> {
 }
 
 /// The way to inner addresses through a slot's tunnel.
-fn lead(slot: Slot, destination: IpNet, via: Option<IpAddr>, metric: u32) -> (RouteKey, Route) {
-    let route = Route::Unicast { interface: IfName::tunnel(slot), via, mtu: None };
+fn lead(slot: Slot, lane: Lane, destination: IpNet, via: Option<IpAddr>, metric: u32) -> (RouteKey, Route) {
+    let route = Route::Unicast { interface: IfName::lane(slot, lane), via, mtu: None };
     (RouteKey { table: slot.table(), destination, metric }, route)
 }
 

@@ -83,7 +83,8 @@ use std::time::Instant;
 #[derive(Debug)]
 pub struct Machine<C> {
     config: Config,
-    interfaces: HashMap<Slot, Mac1>,
+    /// Of each, by the keys that it is called by.
+    interfaces: HashMap<Slot, Vec<Mac1>>,
     /// By `mac1`: as good as the whole.
     repeats: Generations<(Slot, [u8; 16]), ()>,
     sources: Buckets,
@@ -188,8 +189,8 @@ impl<C> Machine<C> {
     }
 
     /// From now on this interface's datagrams are looked at. Another key for one that is: what waits under the old one comes to nothing.
-    pub fn serve(&mut self, slot: Slot, key: &PublicKey) {
-        self.interfaces.insert(slot, Mac1::new(key));
+    pub fn serve(&mut self, slot: Slot, keys: &[PublicKey]) {
+        self.interfaces.insert(slot, keys.iter().map(Mac1::new).collect());
     }
 
     /// No more. Its peers are no longer this machine's affair, and the shell's to remove; what was known of them serves if they come back.

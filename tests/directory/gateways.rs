@@ -7,6 +7,7 @@ use portway::directory::types::*;
 use portway::gateway::registry::{Changed, Registry};
 use portway::metrics::Page;
 use portway::model::{NodeName, PrivateKey, TenantShard};
+use portway::plan::gateway::ends::Keys;
 use portway::proto::jit::Answer;
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -66,8 +67,12 @@ impl Node {
     }
 }
 
-fn keys() -> BTreeMap<TenantShard, PrivateKey> {
-    [(shard("acme/0"), key(100)), (shard("globex/0"), key(101))].into()
+fn keys() -> BTreeMap<TenantShard, Keys> {
+    [(shard("acme/0"), at(key(100), 51820)), (shard("globex/0"), at(key(101), 51900))].into()
+}
+
+fn at(key: PrivateKey, port: u16) -> Keys {
+    Keys { present: (key, port), next: None }
 }
 
 async fn gateway_token(bed: &Bed, name: &str) -> String {
@@ -414,7 +419,8 @@ async fn shards_are_told_again_when_they_change_and_a_coming_key_is_left_alone()
     let acme = async || bed.operator().shards().await.unwrap().into_iter().find(|one| one.of == shard("acme/0")).unwrap();
     // An operator begins to change the shard's key, and then the gateway's port is another.
     bed.operator().put_shard(&shard("acme/0"), &shard_spec("10.9.0.50:51820", 100, Some(110))).await.unwrap();
-    registry.reload(&files.config(|yaml| yaml.replacen("private_key: /k ", "private_key: /k, port: 7000 ", 1)), &keys());
+    let moved = [(shard("acme/0"), at(key(100), 7000)), (shard("globex/0"), at(key(101), 51900))].into();
+    registry.reload(&files.config(|yaml| yaml), &moved);
     let deadline = Instant::now() + Duration::from_secs(20);
     while acme().await.endpoint != Some("10.9.0.50:7000".parse().unwrap()) {
         assert!(Instant::now() < deadline, "{:?}", acme().await);
@@ -423,7 +429,7 @@ async fn shards_are_told_again_when_they_change_and_a_coming_key_is_left_alone()
     assert_eq!(acme().await.next_key, Some(key(110).public()));
     // A key that is a host's is no shard's.
     bed.host("host-1", &key(1), &["acme"]).await;
-    let keys = [(shard("acme/0"), key(1)), (shard("globex/0"), key(101))].into();
+    let keys = [(shard("acme/0"), at(key(1), 51820)), (shard("globex/0"), at(key(101), 51900))].into();
     registry.reload(&files.config(|yaml| yaml), &keys);
     wait(&registry, "refused", |status| status["shards"]["acme/0"].as_str().is_some_and(|text| text.contains("is another's"))).await;
     assert_eq!(registry.status()["shards"]["globex/0"], "told");

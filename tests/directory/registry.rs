@@ -99,7 +99,8 @@ pub async fn a_range_that_is_full_says_so(bed: Bed) {
 }
 
 pub fn shard_spec(endpoint: &str, present: u8, next: Option<u8>) -> ShardSpec {
-    ShardSpec { endpoint: endpoint.parse().unwrap(), public_key: key(present).public(), next_key: next.map(|next| key(next).public()) }
+    let next_key = next.map(|next| key(next).public());
+    ShardSpec { endpoint: endpoint.parse().unwrap(), public_key: key(present).public(), next_key, next_port: next.map(|_| 7_777) }
 }
 
 pub async fn a_shard_has_a_present_and_a_next_key(bed: Bed) {
@@ -110,7 +111,7 @@ pub async fn a_shard_has_a_present_and_a_next_key(bed: Bed) {
     gateway.put_shard(&shard("acme/0"), &shard_spec("10.9.0.50:51820", 100, None)).await.unwrap();
     gateway.put_shard(&shard("acme/0"), &shard_spec("10.9.0.50:51820", 100, Some(101))).await.unwrap();
     let seen = &host.membership().await.unwrap().shards[0];
-    assert_eq!((seen.public_key, seen.next_key), (Some(key(100).public()), Some(key(101).public())));
+    assert_eq!((seen.public_key, seen.next_key, seen.next_port), (Some(key(100).public()), Some(key(101).public()), Some(7_777)));
     assert_eq!((seen.endpoint, seen.gateways.len()), (Some("10.9.0.50:51820".parse().unwrap()), 1));
     gateway.put_shard(&shard("acme/0"), &shard_spec("10.9.0.50:51820", 101, None)).await.unwrap();
     assert_eq!(gateway.assignment().await.unwrap().shards[0].public_key, Some(key(101).public()));
@@ -120,6 +121,10 @@ pub async fn a_shard_has_a_present_and_a_next_key(bed: Bed) {
         assert_eq!(code(gateway.put_shard(&shard("acme/0"), &shard_spec(bad, 101, None)).await), "invalid", "{bad}");
     }
     assert_eq!(code(gateway.put_shard(&shard("acme/0"), &shard_spec("10.9.0.50:1", 101, Some(101))).await), "invalid");
+    for (next_key, next_port) in [(None, Some(7_000)), (Some(key(103).public()), Some(0)), (Some(key(103).public()), Some(51_820))] {
+        let bad = ShardSpec { next_key, next_port, ..shard_spec("10.9.0.50:51820", 101, None) };
+        assert_eq!(code(gateway.put_shard(&shard("acme/0"), &bad).await), "invalid", "{bad:?}");
+    }
     // It stays, with the hosts' prefixes, while its gateways change; and cannot be removed under them.
     assert_eq!(code(bed.operator().put_tenant(&tenant("acme"), &tenant_spec("10.64.0.0/16", &[1])).await), "in_use");
     let epoch = bed.operator().gateways().await.unwrap()[0].epoch;

@@ -8,7 +8,8 @@ use nix::sys::socket::{AddressFamily, LinkAddr, MsgFlags, SockFlag, SockType, So
 use portway::gateway::jit::{Capture, Greeting, Order, Setup};
 use portway::kernel::knock_socket::{Again, KnockSocket};
 use portway::kernel::vrrp_socket::Family;
-use portway::model::PrivateKey;
+use portway::model::{Lane, PrivateKey};
+use portway::plan::gateway::ends::End;
 use portway::proto::jit::Refusal;
 use portway::wire::wireguard::{Initiation, Mac1};
 use std::net::{SocketAddr, UdpSocket};
@@ -28,7 +29,7 @@ fn capturing(setup: &mut Setup) {
 }
 
 fn serve(gate: &Gate, port: u16) {
-    gate.door.order(Order::Serve { of: shard(), slot: slot(), interface: pw(), key: key(OURS), port });
+    gate.door.order(Order::Serve { of: shard(), slot: slot(), ends: vec![End { lane: Lane::First, key: key(OURS), port }] });
 }
 
 fn open(net: &Net) -> Gate {

@@ -3,7 +3,8 @@
 use crate::gate::*;
 use crate::support::*;
 use portway::gateway::jit::{Adopted, News, Order};
-use portway::model::{PublicKey, Registered};
+use portway::model::{Lane, PublicKey, Registered};
+use portway::plan::gateway::ends::End;
 use portway::proto::jit::{Answer, Reaped};
 use std::sync::Arc;
 use std::time::Instant;
@@ -116,7 +117,7 @@ fn adopted_peers_are_on_the_board_at_once_and_without_a_gap() {
     let registered = Arc::new(Registered { host: "host-1".parse().unwrap(), allowed: vec!["10.64.0.7/32".parse().unwrap()] });
     for round in 0..200 {
         gate.door.order(Order::Release { slot: slot() });
-        gate.door.order(Order::Serve { of: shard(), slot: slot(), interface: pw(), key: key(OURS), port: 51_820 });
+        gate.door.order(Order::Serve { of: shard(), slot: slot(), ends: vec![End { lane: Lane::First, key: key(OURS), port: 51_820 }] });
         let adopted = Adopted { endpoint: at("10.0.0.1:51820"), registered: registered.clone(), heard: Instant::now() };
         gate.door.adopt(&shard(), slot(), vec![(public(7), adopted)]);
         let looks = (0..200).filter(|_| gate.door.board().peers(&shard()).contains_key(&public(7))).count();

@@ -3,7 +3,8 @@
 use crate::support::*;
 use portway::gateway::jit::{Door, Jit, Knock, News, Order, Setup, WhoIs};
 use portway::gateway::sessions::tunnels::Tunnels;
-use portway::model::{PrivateKey, PublicKey, Slot, TenantShard};
+use portway::model::{Lane, PrivateKey, PublicKey, Slot, TenantShard};
+use portway::plan::gateway::ends::End;
 use portway::proto::jit::{Answer, Config, Refusal, Registered};
 use portway::userspace::wireguard::{Clocks, Descriptors, Device, DeviceConfig, Event, InterfaceConfig, Limit, knock};
 use portway::wire::wireguard::Tai64n;
@@ -115,7 +116,7 @@ impl Gate {
         change(&mut setup);
         let (jit, news) = net.gateway.run(|| Jit::start(setup)).unwrap();
         let door = jit.door().clone();
-        door.order(Order::Serve { of: shard(), slot: slot(), interface: pw(), key: key(OURS), port: 51_820 });
+        door.order(Order::Serve { of: shard(), slot: slot(), ends: vec![End { lane: Lane::First, key: key(OURS), port: 51_820 }] });
         // What the owner of the device does with its events. It ends with the device.
         let to = door.clone();
         thread::spawn(move || {

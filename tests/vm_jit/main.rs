@@ -22,6 +22,8 @@ use portway::gateway::jit::{Capture, Door, Greeting, Jit, Order, Setup};
 use portway::gateway::sessions::tunnels::Tunnels;
 use portway::kernel::Kernel;
 use portway::kernel::vrrp_socket::Family;
+use portway::model::Lane;
+use portway::plan::gateway::ends::End;
 use portway::proto::jit::{Answer, Refusal};
 use std::io::Write;
 use std::net::UdpSocket;
@@ -61,7 +63,7 @@ impl KernelGate {
         setup.greeting = greeting;
         let (jit, _) = net.gateway.run(|| Jit::start(setup)).unwrap();
         let door = jit.door().clone();
-        door.order(Order::Serve { of: shard(), slot: slot(), interface: pw(), key: key(OURS), port: 51_820 });
+        door.order(Order::Serve { of: shard(), slot: slot(), ends: vec![End { lane: Lane::First, key: key(OURS), port: 51_820 }] });
         let gate = Self { _jit: jit, door, directory, _runtime: runtime, _state: state };
         // Until somebody whom nobody knows is heard, the packet socket may not be open.
         let socket = net.host.run(|| UdpSocket::bind("10.0.0.1:3999")).unwrap();

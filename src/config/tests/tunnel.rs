@@ -42,9 +42,28 @@ host:
 fn a_gateway_has_a_key_and_a_port_for_each_shard_and_knows_hosts_by_their_keys() {
     let Config::Gateway(gateway) = parse(GATEWAY, "f").unwrap() else { panic!("not a gateway") };
     let ends: Vec<_> = gateway.tenants.iter().map(|tenant| tenant.shards[0].tunnel.clone()).collect();
-    let end = |file: &str, port| GatewayTunnel::Wireguard { private_key: file.into(), port };
+    let end = |file: &str, port| GatewayTunnel::Wireguard { private_key: file.into(), port, next: None };
     assert_eq!(ends, [end("/etc/portway/acme.key", 51820), end("/etc/portway/globex.key", 51900)]);
     assert_eq!(gateway.peers[0].end, PeerEnd::Wireguard { public_key: KEY.parse().unwrap() });
+}
+
+#[test]
+fn a_next_key_has_a_port_below_those_of_all_shards_and_the_next_time_the_other_one() {
+    let next = |wireguard: &str| {
+        let text = with(GATEWAY, &[("{ private_key: /etc/portway/acme.key }", wireguard)]);
+        let Config::Gateway(gateway) = parse(&text, "f").unwrap() else { panic!("not a gateway") };
+        let GatewayTunnel::Wireguard { next, .. } = gateway.tenants[0].shards[0].tunnel.clone() else { panic!("no WireGuard") };
+        next.map(|next| next.port)
+    };
+    assert_eq!(next("{ private_key: /k }"), None);
+    assert_eq!(next("{ private_key: /k, next: { private_key: /n } }"), Some(51819));
+    assert_eq!(next("{ private_key: /k, port: 51819, next: { private_key: /n } }"), Some(51820));
+    assert_eq!(next("{ private_key: /k, next: { private_key: /n, port: 7000 } }"), Some(7000));
+    let taken = faults(&with(
+        GATEWAY,
+        &[("{ private_key: /etc/portway/acme.key }", "{ private_key: /k, next: { private_key: /n, port: 51820 } }")],
+    ));
+    assert!(taken.contains("write another `port` here"), "{taken}");
 }
 
 #[test]

@@ -10,7 +10,9 @@ use super::report::{Greeted, Report};
 use super::{Knock, News, Order, Setup, WhoIs};
 use crate::kernel::knock_socket::Captured;
 use crate::model::{IfName, PublicKey, Slot, TenantShard};
+use crate::plan::gateway::ends::End;
 use crate::proto::jit::{Answer, Effect, Generations, Input, Machine, Peer, Reaped, Registered, Standing, Ticket};
+use crate::userspace::wireguard::message::Initiation as Message;
 use crate::wire::wireguard::{Claim, Initiation, Responder, Tai64n};
 use ipnet::IpNet;
 use std::collections::{HashMap, VecDeque};
@@ -39,7 +41,7 @@ pub struct Inbox {
 
 /// What was done elsewhere.
 pub enum Done {
-    Claimed { ticket: Ticket, claim: Option<Box<Claim>> },
+    Claimed { ticket: Ticket, claim: Option<Box<Claim>>, responder: Arc<Responder> },
     Proved { ticket: Ticket, stamp: Option<Tai64n> },
     Answered { peer: Peer, answer: Answer },
     Installed { install: Box<Install>, result: anyhow::Result<hands::Greeted> },
@@ -50,8 +52,8 @@ pub enum Done {
 /// What the first step leaves for the second.
 #[derive(Debug)]
 enum Opened {
-    /// By the machine's own steps.
-    Half(Box<Claim>),
+    /// By the machine's own steps, with this key.
+    Half(Box<Claim>, Arc<Responder>),
     /// By the device, both at once.
     Whole(Tai64n),
 }
@@ -63,14 +65,29 @@ pub struct Stranger {
     pub at: Instant,
     /// Where it was sent to, if it was captured.
     pub to: Option<SocketAddr>,
+    /// The port of ours at which it came.
+    port: Option<u16>,
     /// What the device has made of it.
     opened: Option<(PublicKey, Tai64n)>,
 }
 
 struct Served {
     of: TenantShard,
+    /// Each of its interfaces.
+    gates: Vec<Gate>,
+}
+
+struct Gate {
     interface: IfName,
+    port: u16,
     responder: Arc<Responder>,
+}
+
+impl Served {
+    /// Where somebody has knocked; if that one is gone, any.
+    fn gate(&self, knocked: Option<u16>) -> Option<&Gate> {
+        self.gates.iter().find(|gate| Some(gate.port) == knocked).or(self.gates.first())
+    }
 }
 
 pub struct Actor {
@@ -162,12 +179,18 @@ impl Actor {
 
     fn order(&mut self, order: Order) {
         match order {
-            Order::Serve { of, slot, interface, key, port } => {
-                self.machine.serve(slot, &key.public());
-                self.ears.listen(slot, port);
+            Order::Serve { of, slot, ends } => {
+                self.machine.serve(slot, &ends.iter().map(|end| end.key.public()).collect::<Vec<_>>());
+                self.ears.listen(slot, ends.iter().map(|end| end.port));
                 self.slots.retain(|_, known| *known != slot);
-                self.slots.insert(interface.clone(), slot);
-                self.served.insert(slot, Served { of, interface, responder: Arc::new(Responder::new(&key)) });
+                let gate = |end: &End| Gate {
+                    interface: IfName::lane(slot, end.lane),
+                    port: end.port,
+                    responder: Arc::new(Responder::new(&end.key)),
+                };
+                let gates: Vec<Gate> = ends.iter().map(gate).collect();
+                self.slots.extend(gates.iter().map(|gate| (gate.interface.clone(), slot)));
+                self.served.insert(slot, Served { of, gates });
             }
             Order::Release { slot } => {
                 self.machine.release(slot);
@@ -175,8 +198,8 @@ impl Actor {
                 self.rechecks.retain(|peer| peer.slot != slot);
                 self.owners.retain(|(of, _), _| *of != slot);
                 self.configured.remove(&slot);
+                self.slots.retain(|_, known| *known != slot);
                 if let Some(served) = self.served.remove(&slot) {
-                    self.slots.remove(&served.interface);
                     self.board.clear(&served.of);
                 }
             }
@@ -254,12 +277,25 @@ impl Actor {
         // The device does not know it, so it does not stand, whatever the machine believes. A recording proves nothing.
         let missing = self.machine.peer(&peer).is_some_and(|standing| !standing.installing);
         if missing && self.machine.last(&peer).is_none_or(|last| stamp > last) {
+            if self.served.get(&slot).is_some_and(|served| served.gates.len() > 1) {
+                return self.join(peer, interface, (source, stamp, bytes));
+            }
             self.gone(peer);
         }
         if let Ok(initiation) = Initiation::try_from(*bytes) {
-            self.strangers.insert(initiation.mac1(), Stranger { at, to: None, opened: Some((key, stamp)) });
+            let gates = self.served.get(&slot).into_iter().flat_map(|served| &served.gates);
+            let port = gates.into_iter().find(|gate| gate.interface == interface).map(|gate| gate.port);
+            self.strangers.insert(initiation.mac1(), Stranger { at, to: None, port, opened: Some((key, stamp)) });
         }
         self.input(Input::Datagram { slot, from: source, payload: &*bytes });
+    }
+
+    /// A peer that stands has come to an interface of its shard that does not know it yet, while it may have a session at the other.
+    fn join(&mut self, peer: Peer, interface: IfName, (source, stamp, bytes): (SocketAddr, Tai64n, Box<Message>)) {
+        let Some(registered) = self.machine.peer(&peer).map(|standing| standing.registered.clone()) else { return };
+        self.machine.learn(peer, stamp);
+        self.tell(News::Stamp { slot: peer.slot, key: peer.key, stamp });
+        self.hands.give(Job::Join { peer, interface, registered, source, stamp, bytes });
     }
 
     /// What has come to our ports. What the machine refuses at once is not remembered, so that a flood makes nothing else forgotten.
@@ -270,7 +306,7 @@ impl Actor {
             machine.handle(at, Input::Datagram { slot, from, payload });
             let initiation = <[u8; Initiation::LEN]>::try_from(payload).ok().and_then(|bytes| Initiation::try_from(bytes).ok());
             if let Some(initiation) = initiation.filter(|_| all_refused(machine) == refused) {
-                strangers.insert(initiation.mac1(), Stranger { at, to: Some(to), opened: None });
+                strangers.insert(initiation.mac1(), Stranger { at, to: Some(to), port: Some(to.port()), opened: None });
             }
         });
     }
@@ -285,8 +321,8 @@ impl Actor {
 
     fn done(&mut self, done: Done) {
         match done {
-            Done::Claimed { ticket, claim } => {
-                let claim = claim.map(|claim| (*claim.key(), Opened::Half(claim)));
+            Done::Claimed { ticket, claim, responder } => {
+                let claim = claim.map(|claim| (*claim.key(), Opened::Half(claim, responder)));
                 self.input(Input::Claimed { ticket, claim });
             }
             Done::Proved { ticket, stamp } => self.input(Input::Proved { ticket, stamp }),
@@ -314,7 +350,7 @@ impl Actor {
     }
 
     fn installed(&mut self, install: Install, result: anyhow::Result<hands::Greeted>) {
-        let Install { peer, interface, endpoint, registered, replaces, stranger, .. } = install;
+        let Install { peer, interface, others, endpoint, registered, replaces, stranger, .. } = install;
         let stands = self.machine.peer(&peer).is_some();
         for key in replaces {
             self.unless_it_stands(&Peer { key, ..peer });
@@ -332,7 +368,9 @@ impl Actor {
                     self.tell(News::Installed { slot: peer.slot, key: peer.key, endpoint, registered });
                 } else if !self.served.contains_key(&peer.slot) {
                     // Another node has the shard meanwhile, and the owner may have removed its peers before this one came.
-                    self.hands.give(Job::Remove { peer, interface });
+                    for interface in others.into_iter().chain([interface]) {
+                        self.hands.give(Job::Remove { peer, interface });
+                    }
                     return;
                 } else if self.machine.is_configured(&peer) {
                     self.put_right(peer, Some(&registered.allowed));
@@ -366,18 +404,18 @@ impl Actor {
                 Effect::Claim { ticket, slot, initiation } => self.claim(ticket, slot, initiation),
                 Effect::LookUp { peer } => self.look_up(peer),
                 Effect::Prove { ticket, claim: Opened::Whole(stamp), .. } => self.input(Input::Proved { ticket, stamp: Some(stamp) }),
-                Effect::Prove { ticket, peer, claim: Opened::Half(claim) } => match self.served.get(&peer.slot) {
-                    Some(served) => self.hands.give(Job::Prove { ticket, responder: served.responder.clone(), claim }),
-                    None => self.input(Input::Proved { ticket, stamp: None }),
-                },
+                Effect::Prove { ticket, claim: Opened::Half(claim, responder), .. } => {
+                    self.hands.give(Job::Prove { ticket, responder, claim });
+                }
                 Effect::Stamp { peer: Peer { slot, key }, stamp } => self.tell(News::Stamp { slot, key, stamp }),
                 Effect::Install { peer, endpoint, registered, initiation } => self.install(peer, endpoint, registered, initiation),
                 // With the installing, where it is known whether it answered: one way less.
                 Effect::Initiate { .. } => {}
                 Effect::Update { peer, registered } => {
                     self.put(&peer, &registered);
-                    let Some(served) = self.served.get(&peer.slot) else { continue };
-                    self.hands.give(Job::Update { peer, interface: served.interface.clone(), registered });
+                    for gate in self.served.get(&peer.slot).into_iter().flat_map(|served| &served.gates) {
+                        self.hands.give(Job::Update { peer, interface: gate.interface.clone(), registered: registered.clone() });
+                    }
                 }
                 Effect::Reap { peer, why } => {
                     self.remove(peer);
@@ -390,10 +428,11 @@ impl Actor {
     }
 
     fn claim(&mut self, ticket: Ticket, slot: Slot, initiation: Arc<Initiation>) {
-        let opened = self.strangers.get(&initiation.mac1()).and_then(|stranger| stranger.opened);
-        match (opened, self.served.get(&slot)) {
+        let stranger = self.strangers.get(&initiation.mac1());
+        let (opened, knocked) = stranger.map_or((None, None), |stranger| (stranger.opened, stranger.port));
+        match (opened, self.served.get(&slot).and_then(|served| served.gate(knocked))) {
             (Some((key, stamp)), _) => self.input(Input::Claimed { ticket, claim: Some((key, Opened::Whole(stamp))) }),
-            (None, Some(served)) => self.hands.give(Job::Claim { ticket, responder: served.responder.clone(), initiation }),
+            (None, Some(gate)) => self.hands.give(Job::Claim { ticket, responder: gate.responder.clone(), initiation }),
             (None, None) => self.input(Input::Claimed { ticket, claim: None }),
         }
     }
@@ -423,13 +462,14 @@ impl Actor {
             }
         }
         self.put(&peer, &registered);
-        let Some(served) = self.served.get(&peer.slot) else { return };
         let mac1 = initiation.mac1();
-        let stranger = self.strangers.remove(&mac1).unwrap_or(Stranger { at: Instant::now(), to: None, opened: None });
+        let stranger = self.strangers.remove(&mac1).unwrap_or(Stranger { at: Instant::now(), to: None, port: None, opened: None });
         let stamp = self.machine.last(&peer).unwrap_or(Tai64n::NEVER);
-        let interface = served.interface.clone();
-        let install =
-            Install { peer, interface, endpoint, registered, replaces, initiation, stranger, stamp, loaded: self.ears.is_flooded() };
+        let Some(served) = self.served.get(&peer.slot) else { return };
+        let Some(interface) = served.gate(stranger.port).map(|gate| gate.interface.clone()) else { return };
+        let others = served.gates.iter().map(|gate| gate.interface.clone()).filter(|other| *other != interface).collect();
+        let loaded = self.ears.is_flooded();
+        let install = Install { peer, interface, others, endpoint, registered, replaces, initiation, stranger, stamp, loaded };
         self.hands.give(Job::Install(Box::new(install)));
     }
 
@@ -465,8 +505,8 @@ impl Actor {
     }
 
     fn remove(&mut self, peer: Peer) {
-        if let Some(served) = self.served.get(&peer.slot) {
-            self.hands.give(Job::Remove { peer, interface: served.interface.clone() });
+        for gate in self.served.get(&peer.slot).into_iter().flat_map(|served| &served.gates) {
+            self.hands.give(Job::Remove { peer, interface: gate.interface.clone() });
         }
     }
 

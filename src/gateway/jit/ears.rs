@@ -44,9 +44,9 @@ impl Ears {
         Self { capture, ports, socket, more: false, retry, failing: false, lost: (0, 0), counted: now, heard: (now, 0, 0) }
     }
 
-    pub fn listen(&mut self, slot: Slot, port: u16) {
+    pub fn listen(&mut self, slot: Slot, ports: impl Iterator<Item = u16>) {
         self.ports.retain(|_, known| *known != slot);
-        self.ports.insert(port, slot);
+        self.ports.extend(ports.map(|port| (port, slot)));
         self.change();
     }
 

@@ -7,6 +7,7 @@ use crate::kernel::knock_socket::Again;
 use crate::model::{IfName, PublicKey};
 use crate::proto::jit::{Generations, Peer, Registered, Ticket};
 use crate::userspace::urgent;
+use crate::userspace::wireguard::message::Initiation as Message;
 use crate::wire::wireguard::{Claim, Initiation, Responder, SharedSecret, Tai64n};
 use anyhow::Context;
 use std::net::SocketAddr;
@@ -40,6 +41,15 @@ pub enum Job {
         interface: IfName,
         registered: Arc<Registered>,
     },
+    /// Sets a peer of the shard's other interface, and answers it.
+    Join {
+        peer: Peer,
+        interface: IfName,
+        registered: Arc<Registered>,
+        source: SocketAddr,
+        stamp: Tai64n,
+        bytes: Box<Message>,
+    },
     Remove {
         peer: Peer,
         interface: IfName,
@@ -48,7 +58,10 @@ pub enum Job {
 
 pub struct Install {
     pub peer: Peer,
+    /// Where it has knocked.
     pub interface: IfName,
+    /// Where it may knock next.
+    pub others: Vec<IfName>,
     pub endpoint: SocketAddr,
     pub registered: Arc<Registered>,
     /// Former keys of its host: their inner addresses are this one's now.
@@ -87,7 +100,7 @@ impl Hands {
             }
             Job::Prove { claim, .. } => place(claim.key()),
             Job::Install(install) => place(&install.peer.key),
-            Job::Update { peer, .. } | Job::Remove { peer, .. } => place(&peer.key),
+            Job::Update { peer, .. } | Job::Join { peer, .. } | Job::Remove { peer, .. } => place(&peer.key),
         };
         // Bounded by the machine: steps by their tickets, peers by those that are being installed (`actor::MOST`).
         if self.hands[place % self.hands.len()].send(job).is_ok() {
@@ -163,7 +176,9 @@ struct Hand {
 impl Hand {
     async fn work(&mut self, job: Job) -> Done {
         match job {
-            Job::Claim { ticket, responder, initiation } => Done::Claimed { ticket, claim: responder.claim(&initiation).map(Box::new) },
+            Job::Claim { ticket, responder, initiation } => {
+                Done::Claimed { ticket, claim: responder.claim(&initiation).map(Box::new), responder }
+            }
             Job::Prove { ticket, responder, claim } => Done::Proved { ticket, stamp: self.prove(&responder, &claim) },
             Job::Install(install) => {
                 let result = self.install(&install).await;
@@ -172,6 +187,17 @@ impl Hand {
             Job::Update { peer, interface, registered } => {
                 let remote = Remote { allowed: registered.allowed.clone(), ..Remote::default() };
                 Done::Updated { peer, registered, result: self.tunnels.set_peer(&interface, &peer.key, &remote).await }
+            }
+            Job::Join { peer, interface, registered, source, stamp, bytes } => {
+                let remote = Remote { allowed: registered.allowed.clone(), endpoint: Some(source), heard: stamp.before() };
+                let result = self.tunnels.set_peer(&interface, &peer.key, &remote).await;
+                if result.is_ok()
+                    && let Err(error) = self.tunnels.answer(&interface, source, &bytes).await
+                {
+                    // It knocks again, and is no stranger then.
+                    tracing::debug!("{} is not answered at {interface}: {error:#}", peer.key);
+                }
+                Done::Updated { peer, registered, result }
             }
             Job::Remove { peer, interface } => Done::Removed { peer, result: self.tunnels.remove_peer(&interface, &peer.key).await },
         }
@@ -196,6 +222,12 @@ impl Hand {
         let heard = if answer { stamp.before() } else { *stamp };
         let remote = Remote { allowed: registered.allowed.clone(), endpoint: Some(*endpoint), heard };
         self.tunnels.succeed_peers(interface, &install.replaces, &peer.key, &remote).await?;
+        for other in &install.others {
+            let remote = Remote { allowed: registered.allowed.clone(), ..Remote::default() };
+            if let Err(error) = self.tunnels.succeed_peers(other, &install.replaces, &peer.key, &remote).await {
+                tracing::warn!("{} is not known at {other}, the interface of its shard's other key: {error:#}", peer.key);
+            }
+        }
         if answer {
             match self.answer(install).await {
                 Ok(true) => return Ok(Greeted::Answered),

@@ -141,16 +141,23 @@ impl Inner {
 
     /// Puts the shards of this gateway, where the directory has them otherwise.
     async fn announce(&self, assignment: &Assignment) -> Result<(), ClientError> {
-        let specs = lock(&self.shards).specs.clone();
+        let (specs, withdrawn) = {
+            let shards = lock(&self.shards);
+            (shards.specs.clone(), shards.withdrawn.clone())
+        };
         let present: BTreeMap<&TenantShard, &Shard> = assignment.shards.iter().map(|shard| (&shard.of, shard)).collect();
         let mut announced = BTreeMap::new();
         for (of, spec) in specs {
             let result = match present.get(&of) {
                 // Its other candidate tells it; it stays while the present key does.
-                Some(shard) if is(shard, &spec) => Ok(()),
+                Some(shard) if is(shard, &spec, withdrawn.get(&of)) => Ok(()),
                 present => {
-                    let next_key = present.filter(|shard| shard.public_key == Some(spec.public_key)).and_then(|shard| shard.next_key);
-                    let (of, spec) = (&of, &ShardSpec { next_key, ..spec });
+                    let kept = present.filter(|shard| {
+                        let same = shard.public_key == Some(spec.public_key) && spec.next_key.is_none();
+                        same && (shard.next_key.is_none() || shard.next_key.as_ref() != withdrawn.get(&of))
+                    });
+                    let (next_key, next_port) = kept.map_or((spec.next_key, spec.next_port), |shard| (shard.next_key, shard.next_port));
+                    let (of, spec) = (&of, &ShardSpec { next_key, next_port, ..spec });
                     self.session.ask(|client| async move { client.put_shard(of, spec).await }).await
                 }
             };
@@ -259,6 +266,11 @@ impl Inner {
     }
 }
 
-fn is(shard: &Shard, spec: &ShardSpec) -> bool {
-    (shard.endpoint, shard.public_key) == (Some(spec.endpoint), Some(spec.public_key))
+/// A next key that this gateway has not been given yet, its other candidate has told.
+fn is(shard: &Shard, spec: &ShardSpec, withdrawn: Option<&PublicKey>) -> bool {
+    let next = match spec.next_key {
+        None => shard.next_key.is_none() || shard.next_key.as_ref() != withdrawn,
+        Some(_) => (shard.next_key, shard.next_port) == (spec.next_key, spec.next_port),
+    };
+    next && (shard.endpoint, shard.public_key) == (Some(spec.endpoint), Some(spec.public_key))
 }

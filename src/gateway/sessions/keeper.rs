@@ -9,7 +9,7 @@ use super::{Order, Served};
 use crate::gateway::ha::sync;
 use crate::gateway::jit::{self, Door, Knock};
 use crate::gateway::strangers::Left;
-use crate::model::{PublicKey, Slot, TenantShard};
+use crate::model::{IfName, Lane, PublicKey, Slot, TenantShard};
 use crate::proto::wake::{Call, Wake};
 use crate::userspace::wireguard::Event;
 use crate::wire::sync::peer::{PeerRecord, PeerState};
@@ -18,8 +18,8 @@ use ipnet::IpNet;
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
-use tokio::sync::mpsc;
+use std::time::{Duration, Instant, SystemTime};
+use tokio::sync::{Notify, mpsc};
 use tokio::time::sleep_until;
 
 /// Between looks at what nobody tells of: our own stamp, what came from whom, and of the kernel's peers everything.
@@ -50,6 +50,8 @@ pub struct Keeper {
     wake: Wake<(TenantShard, PublicKey)>,
     look: Instant,
     status: Arc<Status>,
+    /// A pass is wanted: what goes to a peer is to leave by another interface.
+    again: Arc<Notify>,
 }
 
 /// Peers, and for how long each has not been heard.
@@ -59,7 +61,7 @@ type Calls = Vec<((TenantShard, PublicKey), Duration)>;
 type Records = BTreeMap<TenantShard, Vec<PeerRecord>>;
 
 impl Keeper {
-    pub fn new(tunnels: Tunnels, status: Arc<Status>, door: Option<Door>) -> Self {
+    pub fn new(tunnels: Tunnels, status: Arc<Status>, door: Option<Door>, again: Arc<Notify>) -> Self {
         let now = Instant::now();
         Self {
             tunnels,
@@ -73,6 +75,7 @@ impl Keeper {
             wake: Wake::new(now, Wake::<(TenantShard, PublicKey)>::RATE),
             look: now + LOOK,
             status,
+            again,
         }
     }
 
@@ -143,7 +146,7 @@ impl Keeper {
         left.retain(|of, _| !self.shards.contains_key(of));
         self.left.append(&mut left);
         let (mut old, now) = (std::mem::take(&mut self.shards), Instant::now());
-        let mut taken = Vec::new();
+        let (mut taken, mut joined) = (Vec::new(), Vec::new());
         for served in shards {
             let of = served.of.clone();
             if !served.shared {
@@ -152,7 +155,13 @@ impl Keeper {
             let here = self.here.contains(&of);
             let shard = match old.remove(&of) {
                 Some(mut former) if former.is_of(&served) => {
-                    let moves = former.served.port != served.port;
+                    let moves =
+                        former.served.ends.iter().any(|end| served.ends.iter().any(|other| end.is(other) && end.port != other.port));
+                    let other_ends = former.served.ends != served.ends;
+                    // What has another key now is another interface.
+                    let stays: Vec<Lane> =
+                        served.ends.iter().filter(|end| former.served.ends.iter().any(|other| end.is(other))).map(|end| end.lane).collect();
+                    former.stands.retain(|lane, _| stays.contains(lane));
                     let (changed, gone) = former.change(served);
                     gone.iter().for_each(|key| _ = self.wake.awake(&(of.clone(), *key)));
                     if here {
@@ -162,15 +171,20 @@ impl Keeper {
                     }
                     self.tell(&of, gone.into_iter().map(PeerRecord::Gone).collect());
                     // What was opened anew knows nobody, and who is called learns of another port.
-                    let stands = self.tunnels.incarnation(&former.interface);
-                    let anew = stands.is_some() && former.stands != stands;
+                    let now_stands: BTreeMap<Lane, u64> = self.standing(&former);
+                    let differs = |(lane, stands): (&Lane, &u64)| former.stands.get(lane).is_some_and(|former| former != stands);
+                    let anew = former.stands.is_empty() && !now_stands.is_empty() || now_stands.iter().any(differs);
                     taken.extend((here && (moves || anew)).then(|| of.clone()));
                     if anew && !here {
                         // Whoever opened it may have believed that the shard is.
-                        self.tunnels.set_sending(&former.interface, false).unwrap_or_else(|error| {
-                            tracing::error!("{of}: the tunnel may speak, though the shard is not here: {error:#}");
-                        });
-                        former.stands = stands;
+                        for lane in now_stands.keys() {
+                            self.tunnels.set_sending(&former.interface(*lane), false).unwrap_or_else(|error| {
+                                tracing::error!("{of}: the tunnel may speak, though the shard is not here: {error:#}");
+                            });
+                        }
+                        former.stands = now_stands;
+                    } else if other_ends || now_stands.keys().any(|lane| !former.stands.contains_key(lane)) {
+                        joined.push(of.clone());
                     }
                     former
                 }
@@ -179,7 +193,7 @@ impl Keeper {
                     let shard = Shard::new(served);
                     if here {
                         // Under another key nobody has a session; who has had one is where it was, and to be called.
-                        let states = former.states(now).into_iter().filter(|state| state.key != former.own);
+                        let states = former.states(now).into_iter().filter(|state| !former.is_own(&state.key));
                         self.known.entry(of.clone()).or_default().extend(states);
                         taken.push(of.clone());
                     }
@@ -189,11 +203,14 @@ impl Keeper {
                     taken.extend(here.then(|| of.clone()));
                     let mut shard = Shard::new(served);
                     // With the sessions of the process before it speaks until it is known whether the shard is here.
-                    shard.stands = self.tunnels.incarnation(&shard.interface);
+                    shard.stands = self.standing(&shard);
                     shard
                 }
             };
             self.shards.insert(of, shard);
+        }
+        for of in joined.iter().filter(|of| !taken.contains(of)) {
+            self.join(of).await;
         }
         for (of, shard) in &old {
             self.order(jit::Order::Release { slot: shard.served.slot });
@@ -203,6 +220,19 @@ impl Keeper {
         }
         for of in taken {
             self.take(&of).await;
+        }
+    }
+
+    /// The interfaces of a shard as they stand.
+    fn standing(&self, shard: &Shard) -> BTreeMap<Lane, u64> {
+        shard.served.ends.iter().filter_map(|end| Some((end.lane, self.tunnels.incarnation(&shard.interface(end.lane))?))).collect()
+    }
+
+    /// By which interface to send to whom.
+    fn show_lanes(&self, of: &TenantShard) {
+        if let Some(shard) = self.shards.get(of) {
+            self.status.set_heard(of, shard.lanes());
+            self.again.notify_one();
         }
     }
 
@@ -228,8 +258,11 @@ impl Keeper {
             let Some(shard) = self.shards.get(&of) else { continue };
             let Some(remote) = shard.called.get(&key) else { continue };
             self.status.called(again);
-            if let Err(error) = self.tunnels.initiate(&shard.interface, &key, remote, again).await {
-                tracing::debug!("{of}: peer {key} cannot be called: {error:#}");
+            // Under which of two keys a host is, only it knows: it answers the right one.
+            for interface in shard.interfaces() {
+                if let Err(error) = self.tunnels.initiate(&interface, &key, remote, again).await {
+                    tracing::debug!("{of}: peer {key} cannot be called: {error:#}");
+                }
             }
             if !self.tunnels.tells() {
                 self.look = self.look.min(now + LOOK_FOR_ANSWERS);
@@ -239,7 +272,7 @@ impl Keeper {
 
     /// What the device tells.
     fn hear(&mut self, events: impl Iterator<Item = Event>) {
-        let (now, mut records) = (Instant::now(), Records::new());
+        let (now, mut records, mut moved) = (Instant::now(), Records::new(), BTreeSet::new());
         for event in events {
             let (interface, key, endpoint, stamp) = match event {
                 Event::Handshake { interface, key, endpoint, heard } => (interface, key, endpoint, heard),
@@ -250,13 +283,17 @@ impl Keeper {
                     continue;
                 }
             };
-            let Some(of) = self.find(|shard| shard.interface == interface).filter(|of| self.here.contains(of)) else { continue };
+            let Some(of) = self.find(|shard| shard.has(&interface)).filter(|of| self.here.contains(of)) else { continue };
             self.awake(&of, key);
             self.learn(&of, key, stamp);
             if let Some(shard) = self.shards.get_mut(&of) {
+                if shard.heard_at(key, &interface) && shard.served.ends.len() > 1 {
+                    moved.insert(of.clone());
+                }
                 records.entry(of).or_default().push(shard.heard(now, key, endpoint, stamp));
             }
         }
+        moved.iter().for_each(|of| self.show_lanes(of));
         self.tell_all(records);
     }
 
@@ -310,23 +347,35 @@ impl Keeper {
     async fn look(&mut self, now: Instant) {
         for of in self.here.clone() {
             let Some(shard) = self.shards.get_mut(&of) else { continue };
-            let mut records = Vec::new();
-            if let Some(stamp) = self.tunnels.stamp(&shard.interface).filter(|stamp| *stamp > shard.stamp) {
-                shard.stamp = stamp;
-                records.push(shard.own_stamp(stamp));
-            }
-            let mut heard = Vec::new();
-            match self.tunnels.look(&shard.interface).await {
-                Ok(peers) => {
-                    for (key, news) in peers {
-                        let Look { agreed, record } = shard.looked_at(now, key, news);
-                        if record.is_some() && (!agreed || !self.tunnels.tells()) {
-                            heard.push((key, news.heard));
-                        }
-                        records.extend(record);
-                    }
+            let (mut records, mut heard) = (Vec::new(), Vec::new());
+            // Who was heard at which interfaces, and their sessions.
+            let mut grew: BTreeMap<PublicKey, Vec<(Option<SystemTime>, Lane)>> = BTreeMap::new();
+            for end in shard.served.ends.clone() {
+                let (interface, own) = (IfName::lane(shard.served.slot, end.lane), end.key.public());
+                let known = shard.stamps.get(&own).copied().unwrap_or(Tai64n::NEVER);
+                if let Some(stamp) = self.tunnels.stamp(&interface).filter(|stamp| *stamp > known) {
+                    shard.stamps.insert(own, stamp);
+                    records.push(Shard::own_stamp(own, stamp));
                 }
-                Err(error) => tracing::debug!("{of}: peers cannot be looked at: {error:#}"),
+                match self.tunnels.look(&interface).await {
+                    Ok(peers) => {
+                        for (key, news) in peers {
+                            let Look { agreed, grew: more, record } = shard.looked_at(now, end.lane, key, news);
+                            if more {
+                                grew.entry(key).or_default().push((news.agreed, end.lane));
+                            }
+                            if record.is_some() && (!agreed || !self.tunnels.tells()) {
+                                heard.push((key, news.heard));
+                            }
+                            records.extend(record);
+                        }
+                    }
+                    Err(error) => tracing::debug!("{of}: peers cannot be looked at: {error:#}"),
+                }
+            }
+            let moved = grew.into_iter().fold(false, |moved, (key, at)| shard.grew_at(key, &at) || moved);
+            if moved && shard.served.ends.len() > 1 {
+                self.show_lanes(&of);
             }
             for (key, stamp) in heard {
                 self.awake(&of, key);

@@ -2,14 +2,14 @@
 
 use super::Served;
 use super::tunnels::{News, Remote};
-use crate::model::{IfName, PublicKey, Registered};
+use crate::model::{IfName, Lane, PublicKey, Registered};
 use crate::wire::sync::peer::{PeerRecord, PeerState};
 use crate::wire::wireguard::Tai64n;
 use ipnet::IpNet;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 /// Between two words about a peer that is merely active.
 const ACTIVE: Duration = Duration::from_secs(5);
@@ -17,18 +17,19 @@ const ACTIVE: Duration = Duration::from_secs(5);
 /// two minutes is nothing of the kind.
 const QUIET: Duration = Duration::from_secs(60);
 
+/// So often something must have come by another interface alone, without a new session there.
+const ELSEWHERE: u8 = 2;
+
 #[derive(Debug)]
 pub struct Shard {
     pub served: Served,
-    pub interface: IfName,
-    /// The public half of the shard's key.
-    pub own: PublicKey,
-    /// The interface that was set up for it, or left to itself as the shard was not here: [`Tunnels::incarnation`](super::tunnels::Tunnels::incarnation).
-    pub stands: Option<u64>,
+    /// Its interfaces that were set up for it, or left to themselves as the shard was not here:
+    /// [`Tunnels::incarnation`](super::tunnels::Tunnels::incarnation).
+    pub stands: BTreeMap<Lane, u64>,
     /// What those who are called are to be set to.
     pub called: HashMap<PublicKey, Remote>,
-    /// The last of our own stamps that was told.
-    pub stamp: Tai64n,
+    /// Of each of our own keys, the last stamp that was told.
+    pub stamps: BTreeMap<PublicKey, Tai64n>,
     peers: HashMap<PublicKey, Peer>,
 }
 
@@ -40,21 +41,91 @@ struct Peer {
     member: Option<Arc<Registered>>,
     /// The latest that it has used, as far as that is known here.
     stamp: Tai64n,
-    /// What was last told of it, as far as it was looked at, and when.
-    told: Option<(News, Instant)>,
+    /// What was last told of it at each interface, as far as it was looked at, and when.
+    told: BTreeMap<Lane, (News, Instant)>,
+    /// What had come from it at each, when it was looked at.
+    received: BTreeMap<Lane, u64>,
+    /// The interface at which it was heard last.
+    lane: Option<Lane>,
+    /// The latest session that was seen, where the device does not tell of them.
+    agreed: Option<SystemTime>,
+    /// Looks in a row at which something had come by another interface alone.
+    elsewhere: u8,
     /// When something came from it, as far as that is known.
     active: Option<Instant>,
 }
 
 impl Shard {
     pub fn new(served: Served) -> Self {
-        let (interface, own) = (IfName::tunnel(served.slot), served.key.public());
-        Self { served, interface, own, stands: None, called: HashMap::new(), stamp: Tai64n::NEVER, peers: HashMap::new() }
+        Self { served, stands: BTreeMap::new(), called: HashMap::new(), stamps: BTreeMap::new(), peers: HashMap::new() }
     }
 
-    /// Whether what is known holds for these values too.
+    /// Whether what is known holds for these values too: there is an interface that keeps its key.
     pub fn is_of(&self, served: &Served) -> bool {
-        (self.served.slot, &self.served.key) == (served.slot, &served.key)
+        self.served.slot == served.slot && self.served.ends.iter().any(|end| served.ends.iter().any(|other| end.is(other)))
+    }
+
+    pub fn interface(&self, lane: Lane) -> IfName {
+        IfName::lane(self.served.slot, lane)
+    }
+
+    /// All of them, that of the present key first.
+    pub fn interfaces(&self) -> impl Iterator<Item = IfName> + use<> {
+        let slot = self.served.slot;
+        self.served.ends.iter().map(|end| end.lane).collect::<Vec<_>>().into_iter().map(move |lane| IfName::lane(slot, lane))
+    }
+
+    /// Whether this is one of its own keys.
+    pub fn is_own(&self, key: &PublicKey) -> bool {
+        self.served.ends.iter().any(|end| end.key.public() == *key)
+    }
+
+    pub fn has(&self, interface: &IfName) -> bool {
+        self.interfaces().any(|name| name == *interface)
+    }
+
+    /// Everybody who may be here, as an interface that has just come is to know them: they have no sessions there.
+    pub fn everybody(&self) -> Vec<(PublicKey, Remote)> {
+        let members = self.peers.iter().filter_map(|(key, peer)| Some((*key, peer.member.as_ref()?.allowed.clone())));
+        let configured = self.served.peers.iter().map(|(key, allowed)| (*key, allowed.clone()));
+        let all: BTreeMap<_, _> = members.chain(configured).collect();
+        all.into_iter().map(|(key, allowed)| (key, Remote { allowed, ..Remote::default() })).collect()
+    }
+
+    /// It was heard at this interface. Whether that is another than before.
+    pub fn heard_at(&mut self, key: PublicKey, interface: &IfName) -> bool {
+        let lane = interface.slot().map(|(_, lane)| lane);
+        let peer = self.peers.entry(key).or_default();
+        let changed = lane.is_some() && peer.lane != lane;
+        (peer.lane, peer.elsewhere) = (lane.or(peer.lane), 0);
+        changed
+    }
+
+    /// Something had come from it by these, each with its latest session, when it was looked at. Whether it is another than before: one with a later
+    /// session, or one by which alone things come for a while; what was under way when a host moved is no reason to go back.
+    pub fn grew_at(&mut self, key: PublicKey, at: &[(Option<SystemTime>, Lane)]) -> bool {
+        let peer = self.peers.entry(key).or_default();
+        let later = at.iter().max().filter(|(agreed, _)| *agreed > peer.agreed);
+        let lane = match (later, at) {
+            (Some((agreed, lane)), _) => {
+                peer.agreed = *agreed;
+                *lane
+            }
+            (None, [(_, lane)]) if peer.lane.is_some() && peer.lane != Some(*lane) && peer.elsewhere < ELSEWHERE => {
+                peer.elsewhere += 1;
+                return false;
+            }
+            (None, [(_, lane)]) => *lane,
+            (None, _) => return false,
+        };
+        peer.elsewhere = 0;
+        peer.lane.replace(lane) != Some(lane)
+    }
+
+    /// Of all peers, if there are two interfaces.
+    pub fn lanes(&self) -> BTreeMap<PublicKey, Lane> {
+        let two = self.served.ends.len() > 1;
+        self.peers.iter().filter(|_| two).filter_map(|(key, peer)| Some((*key, peer.lane?))).collect()
     }
 
     /// The inner prefixes of a peer; none: nobody knows it here.
@@ -105,7 +176,10 @@ impl Shard {
 
     /// What another node has told. What was heard here is newer.
     pub fn adopt(&mut self, now: Instant, states: Vec<PeerState>) {
-        for state in states.into_iter().filter(|state| state.key != self.own) {
+        for state in states {
+            if self.is_own(&state.key) {
+                continue;
+            }
             let configured = self.served.peers.contains_key(&state.key);
             let counts = state.endpoint.is_some() && (state.member.is_some() || configured);
             if !counts && !self.peers.contains_key(&state.key) {
@@ -121,8 +195,14 @@ impl Shard {
 
     /// All that is known of its peers, for an interface that knows nothing: as another node would have told it. Our own stamp is among it.
     pub fn states(&self, now: Instant) -> Vec<PeerState> {
-        let own = PeerState { key: self.own, stamp: self.stamp, endpoint: None, idle: Duration::ZERO, member: None };
-        let own = (self.stamp != Tai64n::NEVER).then_some(own);
+        let own = |(key, stamp): (&PublicKey, &Tai64n)| PeerState {
+            key: *key,
+            stamp: *stamp,
+            endpoint: None,
+            idle: Duration::ZERO,
+            member: None,
+        };
+        let own = self.stamps.iter().filter(|(key, _)| self.is_own(key)).map(own);
         self.peers.keys().map(|key| self.state(now, *key, Tai64n::NEVER)).chain(own).collect()
     }
 
@@ -142,8 +222,8 @@ impl Shard {
     }
 
     /// Of our own, as if we were a peer: nobody is idle there, and what is behind it counts by the clock.
-    pub fn own_stamp(&self, stamp: Tai64n) -> PeerRecord {
-        PeerRecord::Told(PeerState { key: self.own, stamp, endpoint: None, idle: Duration::ZERO, member: None })
+    pub fn own_stamp(own: PublicKey, stamp: Tai64n) -> PeerRecord {
+        PeerRecord::Told(PeerState { key: own, stamp, endpoint: None, idle: Duration::ZERO, member: None })
     }
 
     pub fn admitted(&mut self, now: Instant, key: PublicKey, endpoint: Option<SocketAddr>, registered: &Arc<Registered>) -> PeerRecord {
@@ -161,23 +241,28 @@ impl Shard {
     }
 
     /// What somebody who looks at a peer finds: whether it is news, and whether it was heard since it was last looked at.
-    pub fn looked_at(&mut self, now: Instant, key: PublicKey, news: News) -> Look {
+    pub fn looked_at(&mut self, now: Instant, lane: Lane, key: PublicKey, news: News) -> Look {
         let peer = self.peers.entry(key).or_default();
-        let agreed = peer.told.is_none_or(|(told, _)| (told.endpoint, told.agreed, told.heard) != (news.endpoint, news.agreed, news.heard));
-        if news.received > peer.told.map_or(0, |(told, _)| told.received) {
+        let told = peer.told.get(&lane).copied();
+        let grew = news.received > peer.received.insert(lane, news.received).unwrap_or(0);
+        let agreed = told.is_none_or(|(told, _)| (told.endpoint, told.agreed, told.heard) != (news.endpoint, news.agreed, news.heard));
+        if news.received > told.map_or(0, |(told, _)| told.received) {
             peer.active = Some(now);
         }
-        let active = peer.active.is_some_and(|active| peer.told.is_some_and(|(_, told)| active > told && now >= told + ACTIVE));
+        let active = peer.active.is_some_and(|active| told.is_some_and(|(_, told)| active > told && now >= told + ACTIVE));
         if agreed || active {
-            peer.told = Some((news, now));
+            peer.told.insert(lane, (news, now));
         }
         let record = news.endpoint.filter(|_| agreed || active).map(|at| self.heard(now, key, at, news.heard));
-        Look { agreed, record }
+        Look { agreed, grew, record }
     }
 
-    /// Its interface was opened anew, and counts anew.
-    pub fn begin_anew(&mut self) {
-        self.peers.values_mut().for_each(|peer| peer.told = None);
+    /// This interface was opened anew, and counts anew.
+    pub fn begin_anew(&mut self, lane: Lane) {
+        for peer in self.peers.values_mut() {
+            peer.told.remove(&lane);
+            peer.received.remove(&lane);
+        }
     }
 
     /// The shard is another node's.
@@ -209,6 +294,8 @@ impl Shard {
 pub struct Look {
     /// There is a session that was not there when it was looked at last.
     pub agreed: bool,
+    /// Something has come from it since.
+    pub grew: bool,
     /// To be told.
     pub record: Option<PeerRecord>,
 }

@@ -1,8 +1,12 @@
 //! What the thread tells of itself.
 
 use crate::metrics::Page;
+use crate::model::{Lane, PublicKey, TenantShard};
+use crate::plan::gateway::ends::Heard;
 use serde_json::json;
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::{Mutex, PoisonError};
 
 /// Everything but `asleep` only ever grows.
 #[derive(Debug, Default)]
@@ -12,11 +16,26 @@ pub struct Status {
     called: AtomicU64,
     called_again: AtomicU64,
     answered: AtomicU64,
+    heard: Mutex<Heard>,
 }
 
 impl Status {
     pub(super) fn set_asleep(&self, peers: usize) {
         self.asleep.store(peers, Relaxed);
+    }
+
+    /// By which interface the peers of a shard were heard.
+    pub(super) fn set_heard(&self, of: &TenantShard, lanes: BTreeMap<PublicKey, Lane>) {
+        let mut heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
+        if lanes.is_empty() {
+            heard.remove(of);
+        } else {
+            heard.insert(of.clone(), lanes);
+        }
+    }
+
+    pub(super) fn heard(&self) -> Heard {
+        self.heard.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     pub(super) fn called(&self, again: bool) {

@@ -104,7 +104,7 @@ fn before_routing(out: &mut String, inputs: &Inputs, all: &[Served], asking: &BT
     line(out, format_args!("chain before_routing {{ type filter hook prerouting priority raw; policy accept;"));
     wrapped::taken(out, inputs, all);
     untracked(out, inputs, "daddr");
-    let tunnels = all.iter().map(|served| (IfName::tunnel(served.slot), format!("from_tunnel_{}", served.slot)));
+    let tunnels = all.iter().flat_map(|served| served.tunnels().map(|tunnel| (tunnel, format!("from_tunnel_{}", served.slot))));
     let networks = at.iter().map(|(interface, sharing)| {
         let others = if sharing.len() > 1 { "_and_others" } else { "" };
         ((*interface).clone(), format!("from_tenant_{}{others}", sharing[0].slot))
@@ -259,8 +259,10 @@ fn hooks(out: &mut String, inputs: &Inputs, all: &[Served]) {
     line(out, format_args!("}}"));
 
     line(out, format_args!("chain forward {{ type filter hook forward priority filter; policy accept;"));
-    dispatch(out, "iifname", "goto", all.iter().map(|served| (IfName::tunnel(served.slot), format!("to_tenant_{}", served.slot))));
-    dispatch(out, "oifname", "goto", all.iter().map(|served| (IfName::tunnel(served.slot), format!("to_tunnel_{}", served.slot))));
+    for (direction, chain) in [("iifname", "to_tenant"), ("oifname", "to_tunnel")] {
+        let tunnels = all.iter().flat_map(|served| served.tunnels().map(move |tunnel| (tunnel, format!("{chain}_{}", served.slot))));
+        dispatch(out, direction, "goto", tunnels);
+    }
     line(out, format_args!("iifgroup {} counter name drop_policy drop", IfName::GROUP));
     line(out, format_args!("oifgroup {} counter name drop_unsolicited drop", IfName::GROUP));
     // Tenants' interfaces forward because we said so: between tunnel and tenant, and nowhere else.
@@ -291,7 +293,7 @@ fn hooks(out: &mut String, inputs: &Inputs, all: &[Served]) {
     untracked(out, inputs, "saddr");
     line(out, NO_UNREACHABLE);
     probes::questions(out, all);
-    for Served { slot, tenant, shard } in all {
+    for Served { slot, tenant, shard, .. } in all {
         if matches!(shard.snat, Snat::Masquerade { .. }) {
             // The interface's own address is in the tenant's zone, so what the node itself sends from there must be too.
             line(out, format_args!("oifname \"{}\" ct zone set {}", tenant.interface, slot.zone()));
@@ -301,7 +303,7 @@ fn hooks(out: &mut String, inputs: &Inputs, all: &[Served]) {
 
     line(out, format_args!("chain after_routing {{ type nat hook postrouting priority srcnat; policy accept;"));
     probes::untranslated(out, all);
-    for Served { slot, tenant, shard } in all {
+    for Served { slot, tenant, shard, .. } in all {
         let flow = format!("meta mark & 0x3fff == {:#x} oifname \"{}\"", slot.bits(), tenant.interface);
         match shard.snat {
             Snat::To { address, ports } => {

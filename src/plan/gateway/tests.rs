@@ -1,9 +1,11 @@
 use super::*;
 use crate::config::{Allow, Authentication, Backend, Cast, Ha, HaVip, Platform, TunnelKind};
+use crate::model::PrivateKey;
 use crate::model::{AdvertInterval, ChecksumForm, GreKey, PortRange, ShardId, Vrid, VrrpVersion};
 use crate::plan::facts::LinkFacts;
 use crate::plan::plan;
-use std::time::Duration;
+use ends::Keys;
+use std::time::{Duration, Instant};
 
 fn port(n: u16) -> PortRange {
     PortRange::new(n, n).unwrap()
@@ -61,6 +63,20 @@ fn facts() -> Facts {
     }
 }
 
+/// Each shard's key is the same, and the next one another.
+fn ends(config: &Gateway) -> Ends {
+    let mut ends = Ends::default();
+    let keys = config.served().filter_map(|(tenant, shard)| match &shard.tunnel {
+        GatewayTunnel::Gre { .. } => None,
+        GatewayTunnel::Wireguard { port, next, .. } => {
+            let next = next.as_ref().map(|next| (PrivateKey::new([8; 32]), next.port));
+            Some((tenant.of(shard.shard), Keys { present: (PrivateKey::new([7; 32]), *port), next }))
+        }
+    });
+    ends.want(keys, Instant::now());
+    ends
+}
+
 fn state(config: &Gateway, carrier: Carrier) -> State {
     state_with(config, carrier, &facts())
 }
@@ -70,7 +86,7 @@ fn state_with(config: &Gateway, carrier: Carrier, facts: &Facts) -> State {
     slots.assign(&shards(config)).unwrap();
     peers.assign(&config.peers.iter().filter_map(StaticPeer::outer).collect::<Vec<_>>()).unwrap();
     let hosts: Vec<_> = config.peers.iter().collect();
-    let keys = shards(config).into_iter().map(|of| (of, PrivateKey::new([7; 32]))).collect();
+    let ends = ends(config);
     desired(&Inputs {
         config,
         carrier,
@@ -78,7 +94,8 @@ fn state_with(config: &Gateway, carrier: Carrier, facts: &Facts) -> State {
         hosts: &hosts,
         slots: &slots,
         peers: &peers,
-        keys: &keys,
+        ends: &ends,
+        heard: &Heard::new(),
         holds: &BTreeSet::new(),
         admitted: &BTreeMap::new(),
     })
@@ -292,7 +309,7 @@ fn wireguard(tenants: &[&str], peers: u8) -> Gateway {
     let mut config = gateway(tenants, peers);
     config.platform.tunnel = TunnelKind::Wireguard;
     for (port, tenant) in (51820..).zip(&mut config.tenants) {
-        tenant.shards[0].tunnel = GatewayTunnel::Wireguard { private_key: "/etc/portway/wg.key".into(), port };
+        tenant.shards[0].tunnel = GatewayTunnel::Wireguard { private_key: "/etc/portway/wg.key".into(), port, next: None };
     }
     for (n, peer) in (1..).zip(&mut config.peers) {
         peer.end = PeerEnd::Wireguard { public_key: PrivateKey::new([n; 32]).public() };
@@ -313,6 +330,48 @@ fn a_wireguard_tunnel_is_one_device_with_a_peer_for_each_host() {
     assert!(state.neighbours.is_empty() && state.elements.is_empty(), "{state:?}");
     let route = RouteKey { table: 0x70001, destination: "10.64.0.11/32".parse().unwrap(), metric: 0 };
     assert_eq!(state.routes[&route], Route::Unicast { interface: "pw-1".parse().unwrap(), via: None, mtu: None });
+}
+
+#[test]
+fn while_its_key_is_changed_a_shard_has_two_interfaces_and_each_host_the_one_where_it_was_heard() {
+    let mut config = wireguard(&["acme"], 2);
+    let GatewayTunnel::Wireguard { next, .. } = &mut config.tenants[0].shards[0].tunnel else { panic!("no WireGuard") };
+    *next = Some(crate::config::NextKey { private_key: "/etc/portway/next.key".into(), port: 51819 });
+    let mut slots = Slots::default();
+    slots.assign(&shards(&config)).unwrap();
+    let (ends, facts, numbers) = (ends(&config), facts(), Numbers::new(u16::MAX));
+    let hosts: Vec<_> = config.peers.iter().collect();
+    let (of, stranger) = (TenantShard { tenant: "acme".parse().unwrap(), shard: ShardId(0) }, PrivateKey::new([99; 32]).public());
+    let heard = |keys: &[PublicKey]| Heard::from([(of.clone(), keys.iter().map(|key| (*key, Lane::Second)).collect())]);
+    let heard = heard(&[hosts[1].end.public_key().unwrap(), stranger]);
+    let admitted = [(of.clone(), Arc::new(Admitted::from([(stranger, vec!["10.64.7.7/32".parse().unwrap()])])))].into();
+    let inputs = Inputs {
+        config: &config,
+        carrier: Carrier::Kernel,
+        facts: &facts,
+        hosts: &hosts,
+        slots: &slots,
+        peers: &numbers,
+        ends: &ends,
+        heard: &heard,
+        holds: &BTreeSet::new(),
+        admitted: &admitted,
+    };
+    let state = desired(&inputs);
+    let ports: Vec<_> = state.links.iter().map(|(name, link)| (name.as_str(), link.kind.clone())).collect();
+    let kind = |n, port| LinkKind::Wireguard { key: PrivateKey::new([n; 32]), port };
+    assert_eq!(ports, [("pw-1", kind(7, 51820)), ("pw-1-b", kind(8, 51819))]);
+    assert_eq!(state.wireguard.len(), 6, "everybody at both");
+    let way = |to: &str| match &state.routes[&RouteKey { table: 0x70001, destination: to.parse().unwrap(), metric: 0 }] {
+        Route::Unicast { interface, .. } => interface.as_str(),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(["10.64.0.11/32", "10.64.0.12/32", "10.64.7.7/32"].map(way), ["pw-1", "pw-1-b", "pw-1-b"]);
+    assert_eq!(state.sysctls[&Sysctl { interface: "pw-1".parse().unwrap(), key: SysctlKey::RpFilter }], "2");
+    assert!(["pw-1", "pw-1-b"].iter().all(|tunnel| state.addresses.contains(&(tunnel.parse().unwrap(), "192.0.0.8/32".parse().unwrap()))));
+    let body = &state.tables[&NftTable::Inet].body;
+    assert!(body.contains("udp dport { 51819, 51820 } fib daddr type local counter name drop_wrong_interface drop"), "{body}");
+    assert!(body.contains("\"pw-1-b\" : goto from_tunnel_1"), "{body}");
 }
 
 #[test]
@@ -353,7 +412,7 @@ fn only_the_node_that_has_a_shard_has_its_peers() {
     let peers = |holds: BTreeSet<TenantShard>| {
         let mut slots = Slots::default();
         slots.assign(&shards(&config)).unwrap();
-        let keys = shards(&config).into_iter().map(|of| (of, PrivateKey::new([7; 32]))).collect();
+        let ends = ends(&config);
         let hosts: Vec<_> = config.peers.iter().collect();
         let (facts, numbers, carrier) = (facts(), Numbers::new(u16::MAX), Carrier::Kernel);
         let inputs = Inputs {
@@ -363,7 +422,8 @@ fn only_the_node_that_has_a_shard_has_its_peers() {
             hosts: &hosts,
             slots: &slots,
             peers: &numbers,
-            keys: &keys,
+            ends: &ends,
+            heard: &Heard::new(),
             holds: &holds,
             admitted: &BTreeMap::new(),
         };

@@ -14,7 +14,7 @@ pub(super) fn taken(out: &mut String, inputs: &Inputs, all: &[Served]) {
             wrapped_in(out, interface, facts, format_args!("ip protocol gre ip daddr {locals}"), "goto outer");
         }
         TunnelKind::Wireguard => {
-            let (Some(ends), Some(ports)) = (ends(all), set(all.iter().filter_map(port))) else { return };
+            let (Some(ends), Some(ports)) = (ends(all), set(all.iter().flat_map(ports))) else { return };
             if inputs.carrier == Carrier::Kernel {
                 // What we bring before the interface ourselves (`kernel::knock_socket::Again`). No other program can send so: it takes CAP_NET_RAW.
                 line(out, format_args!("iif \"lo\" ip daddr . udp dport {ends} fib saddr type != local notrack accept"));
@@ -47,8 +47,7 @@ pub(super) fn sent(out: &mut String, inputs: &Inputs, all: &[Served], fenced: bo
             }
             // The kernel's WireGuard sends from the address that it was asked at, and to whom it has not heard of, from the one that routing
             // chooses: the node's own, to which no other node could ever bring the answers. Nobody else has the port.
-            for served in all {
-                let Some(port) = port(served) else { continue };
+            for (served, port) in all.iter().flat_map(|served| ports(served).map(move |port| (served, port))) {
                 let local = served.shard.local;
                 line(out, format_args!("udp sport {port} ip saddr != {local}{interface} ip saddr set {local} notrack accept"));
             }
@@ -70,8 +69,11 @@ pub(super) fn brought(out: &mut String, inputs: &Inputs, all: &[Served]) {
 pub(super) fn alone(out: &mut String, served: &Served) {
     let local = served.shard.local;
     let other = match served.shard.tunnel {
-        GatewayTunnel::Gre { .. } => "ip protocol != gre",
-        GatewayTunnel::Wireguard { port, .. } => &format!("meta l4proto . th dport != {{ udp . {port} }}"),
+        GatewayTunnel::Gre { .. } => "ip protocol != gre".to_owned(),
+        GatewayTunnel::Wireguard { .. } => match set(ports(served).map(|port| format!("udp . {port}"))) {
+            Some(ends) => format!("meta l4proto . th dport != {ends}"),
+            None => String::new(),
+        },
     };
     line(out, format_args!("ip daddr {local} {other} counter name drop_to_node drop"));
 }
@@ -83,9 +85,10 @@ fn locals(all: &[Served]) -> Option<String> {
 
 /// Address and port of each shard's WireGuard.
 pub(super) fn ends(all: &[Served]) -> Option<String> {
-    set(all.iter().filter_map(|served| Some(format!("{} . {}", served.shard.local, port(served)?))))
+    set(all.iter().flat_map(|served| ports(served).map(|port| format!("{} . {port}", served.shard.local))))
 }
 
-fn port(served: &Served) -> Option<u16> {
-    if let GatewayTunnel::Wireguard { port, .. } = served.shard.tunnel { Some(port) } else { None }
+/// Those of its WireGuard.
+fn ports(served: &Served) -> impl Iterator<Item = u16> {
+    served.ends.iter().map(|end| end.port)
 }

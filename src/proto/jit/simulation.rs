@@ -76,7 +76,7 @@ impl Simulation {
         let start = Instant::now();
         let config = Config { steps: crate::proto::rate::Rate { per_second: BUDGET, burst: 64 }, ..Config::default() };
         let mut machine = Machine::new(config, start);
-        machine.serve(slot(1), &gateway());
+        machine.serve(slot(1), &[gateway()]);
         let (agenda, steps, took) = (BinaryHeap::new(), vec![], vec![]);
         let mut all = Self { machine, start, now: start, agenda, count: 0, flood, busy: start, look_up, steps, took };
         all.at(start, Event::Flood(0));

@@ -11,8 +11,8 @@ use std::time::Instant;
 impl<C> Machine<C> {
     pub(super) fn datagram(&mut self, now: Instant, slot: Slot, from: SocketAddr, payload: &[u8]) -> Result<(), Refusal> {
         let Ok(Message::Initiation(initiation)) = classify(payload) else { return Err(Refusal::Malformed) };
-        let mac1 = self.interfaces.get(&slot).ok_or(Refusal::NoInterface)?;
-        if !mac1.is_right(&initiation) {
+        let keys = self.interfaces.get(&slot).ok_or(Refusal::NoInterface)?;
+        if !keys.iter().any(|mac1| mac1.is_right(&initiation)) {
             return Err(Refusal::Mac1);
         }
         let mark = (slot, initiation.mac1());

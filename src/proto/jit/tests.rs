@@ -61,7 +61,7 @@ impl Bench {
     pub fn new(config: Config) -> Self {
         let now = Instant::now();
         let mut machine = Machine::new(config, now);
-        machine.serve(slot(1), &gateway());
+        machine.serve(slot(1), &[gateway()]);
         Self { machine, now, knocks: 0 }
     }
 

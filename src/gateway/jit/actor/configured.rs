@@ -1,6 +1,6 @@
 //! Whom the configuration names, as far as the actor is concerned: nobody's to let in, to change, or to remove.
 
-use super::{Actor, Answer, IpNet, Job, Peer, PublicKey, Slot};
+use super::{Actor, Answer, IfName, IpNet, Job, Peer, PublicKey, Slot};
 use crate::proto::jit::Registered;
 use std::sync::Arc;
 
@@ -40,16 +40,21 @@ impl Actor {
 
     /// What hands had begun when a peer became the configuration's is as the configuration says in the end; and the other way round.
     pub(super) fn put_right(&mut self, peer: Peer, stands_with: Option<&[IpNet]>) {
-        let Some(interface) = self.served.get(&peer.slot).map(|served| served.interface.clone()) else { return };
+        let Some(served) = self.served.get(&peer.slot) else { return };
+        let interfaces: Vec<IfName> = served.gates.iter().map(|gate| gate.interface.clone()).collect();
         let configured = self.configured.get(&peer.slot).and_then(|configured| configured.get(&peer.key));
         match configured {
             Some(prefixes) if stands_with != Some(prefixes) => {
                 if let Ok(host) = "configured".parse() {
                     let registered = Arc::new(Registered { host, allowed: prefixes.to_vec() });
-                    self.hands.give(Job::Update { peer, interface, registered });
+                    for interface in interfaces {
+                        self.hands.give(Job::Update { peer, interface, registered: registered.clone() });
+                    }
                 }
             }
-            None if stands_with.is_some() && self.machine.peer(&peer).is_none() => self.hands.give(Job::Remove { peer, interface }),
+            None if stands_with.is_some() && self.machine.peer(&peer).is_none() => {
+                interfaces.into_iter().for_each(|interface| self.hands.give(Job::Remove { peer, interface }));
+            }
             Some(_) | None => {}
         }
     }

@@ -5,7 +5,8 @@ use crate::gateway::jit::{self, Adopted, Door};
 use crate::gateway::sessions::shard::Shard;
 use crate::gateway::sessions::tunnels::Remote;
 use crate::gateway::strangers::SETTLED;
-use crate::model::{PublicKey, TenantShard};
+use crate::model::{IfName, Lane, PublicKey, TenantShard};
+use crate::plan::gateway::ends::End;
 use crate::wire::sync::peer::PeerState;
 use crate::wire::wireguard::Tai64n;
 use std::collections::{BTreeMap, HashSet};
@@ -16,25 +17,32 @@ impl Keeper {
     /// nothing is done, and nothing forgotten: after the pass that opens it there is an order.
     pub(super) async fn take(&mut self, of: &TenantShard) {
         let Some(shard) = self.shards.get_mut(of) else { return };
-        let (now, interface) = (Instant::now(), shard.interface.clone());
-        let Some(stands) = self.tunnels.incarnation(&interface) else {
-            return tracing::warn!("{of}: its tunnel {interface} is not there yet: its peers are set and called when it is");
+        let (now, slot) = (Instant::now(), shard.served.slot);
+        let end = |end: &End| {
+            let interface = IfName::lane(slot, end.lane);
+            Some((end.lane, end.key.public(), self.tunnels.incarnation(&interface)?, interface))
         };
+        let ends: Vec<(Lane, PublicKey, u64, IfName)> = shard.served.ends.iter().filter_map(end).collect();
+        if ends.is_empty() {
+            return tracing::warn!("{of}: its tunnel is not there yet: its peers are set and called when it is");
+        }
         let told = self.known.remove(of).unwrap_or_default();
-        let told_own = told.iter().find(|state| state.key == shard.own).cloned();
+        let told_own: Vec<PeerState> = told.iter().filter(|state| shard.is_own(&state.key)).cloned().collect();
         shard.adopt(now, told.clone());
         let mut states = shard.states(now);
         let ours: HashSet<PublicKey> = states.iter().map(|state| state.key).collect();
         // Of these the stamps count.
-        states.extend(told.into_iter().filter(|state| !ours.contains(&state.key) || Some(state) == told_own.as_ref()));
-        if shard.stands.replace(stands).is_some_and(|former| former != stands) {
-            shard.begin_anew();
-        }
-        for own in states.iter().filter(|state| state.key == shard.own) {
-            self.tunnels.stamps_after(&interface, own.stamp.plus(own.idle + STAMPS_AHEAD));
-        }
-        if let Err(error) = self.tunnels.set_sending(&interface, true) {
-            tracing::error!("{of}: the tunnel is not there yet: {error:#}");
+        states.extend(told.into_iter().filter(|state| !ours.contains(&state.key) || told_own.contains(state)));
+        for (lane, own, stands, interface) in &ends {
+            if shard.stands.insert(*lane, *stands).is_some_and(|former| former != *stands) {
+                shard.begin_anew(*lane);
+            }
+            for own in states.iter().filter(|state| state.key == *own) {
+                self.tunnels.stamps_after(interface, own.stamp.plus(own.idle + STAMPS_AHEAD));
+            }
+            if let Err(error) = self.tunnels.set_sending(interface, true) {
+                tracing::error!("{of}: the tunnel is not there yet: {error:#}");
+            }
         }
         let remote = |state: &PeerState| {
             let wanted = state.endpoint.is_some() || shard.served.peers.contains_key(&state.key);
@@ -58,8 +66,10 @@ impl Keeper {
         if let Some(door) = &self.door {
             introduce(door, now, shard, &states, left);
         }
-        if let Err(error) = self.tunnels.set_peers(&interface, &remotes).await {
-            tracing::error!("{of}: not all peers could be set: {error:#}");
+        for (.., interface) in &ends {
+            if let Err(error) = self.tunnels.set_peers(interface, &remotes).await {
+                tracing::error!("{of}: not all peers could be set at {interface}: {error:#}");
+            }
         }
         shard.called = remotes.into_iter().filter(|(_, remote)| remote.endpoint.is_some()).collect();
         let called = states.iter().filter(|state| shard.called.contains_key(&state.key));
@@ -75,6 +85,31 @@ impl Keeper {
         self.tell(of, records);
     }
 
+    /// A shard has another interface beside, or one less. A new one is to know everybody before whoever knocks there counts as a stranger.
+    pub(super) async fn join(&mut self, of: &TenantShard) {
+        let Some(shard) = self.shards.get_mut(of) else { return };
+        let here = self.here.contains(of);
+        let (everybody, ends) = (shard.everybody(), shard.served.ends.clone());
+        for end in &ends {
+            let interface = shard.interface(end.lane);
+            let Some(stands) = self.tunnels.incarnation(&interface).filter(|_| !shard.stands.contains_key(&end.lane)) else { continue };
+            if here {
+                if let Err(error) = self.tunnels.set_peers(&interface, &everybody).await {
+                    tracing::error!("{of}: not all peers could be set at {interface}: {error:#}");
+                }
+                if let Err(error) = self.tunnels.set_sending(&interface, true) {
+                    tracing::error!("{of}: {interface} is not there yet: {error:#}");
+                }
+            }
+            shard.stands.insert(end.lane, stands);
+            shard.begin_anew(end.lane);
+        }
+        if let Some(door) = self.door.as_ref().filter(|_| here) {
+            door.order(jit::Order::Serve { of: of.clone(), slot: shard.served.slot, ends });
+        }
+        self.show_lanes(of);
+    }
+
     /// A shard is another node's: nothing of it speaks here any more.
     pub(super) async fn release(&mut self, of: &TenantShard) {
         self.here.remove(of);
@@ -82,27 +117,32 @@ impl Keeper {
         self.left.remove(of);
         self.wake.retain(|(shard, _)| shard != of);
         let Some(shard) = self.shards.get_mut(of) else { return };
-        if let Err(error) = self.tunnels.set_sending(&shard.interface, false) {
-            tracing::error!("{of}: the tunnel may still speak: {error:#}");
+        for interface in shard.interfaces() {
+            if let Err(error) = self.tunnels.set_sending(&interface, false) {
+                tracing::error!("{of}: the tunnel may still speak: {error:#}");
+            }
         }
         if let Some(door) = &self.door {
             door.order(jit::Order::Release { slot: shard.served.slot });
         }
         shard.release();
         // Whoever is there and not configured, whether it was heard of or not.
-        if let Err(error) = self.tunnels.remove_others(&shard.interface, &shard.served.peers).await {
-            tracing::warn!("{of}: not all peers could be removed: {error:#}");
+        for interface in shard.interfaces() {
+            if let Err(error) = self.tunnels.remove_others(&interface, &shard.served.peers).await {
+                tracing::warn!("{of}: not all peers could be removed: {error:#}");
+            }
         }
+        self.show_lanes(of);
     }
 }
 
 /// Whoever knocks at this shard may be let in here from now on; what the node before knew counts, and what the process before did unless that is older.
 fn introduce(door: &Door, now: Instant, shard: &Shard, states: &[PeerState], left: Vec<(PublicKey, Adopted, Tai64n)>) {
     let served = &shard.served;
-    let (of, slot, interface, port) = (served.of.clone(), served.slot, shard.interface.clone(), served.port);
-    door.order(jit::Order::Serve { of, slot, interface, key: served.key.clone(), port });
+    let slot = served.slot;
+    door.order(jit::Order::Serve { of: served.of.clone(), slot, ends: served.ends.clone() });
     door.order(jit::Order::Configured { slot, peers: served.peers.iter().map(|(key, allowed)| (*key, allowed.clone())).collect() });
-    let stamps = states.iter().filter(|state| state.key != shard.own).map(|state| (state.key, state.stamp));
+    let stamps = states.iter().filter(|state| !shard.is_own(&state.key)).map(|state| (state.key, state.stamp));
     let stamps = stamps.chain(left.iter().map(|(key, _, stamp)| (*key, *stamp))).collect();
     door.order(jit::Order::Learn { slot, stamps });
     let adopted = |state: &PeerState| {

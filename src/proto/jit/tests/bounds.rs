@@ -144,7 +144,7 @@ fn happen(bench: &mut Bench, open: &mut Open, event: Event, n: u64) -> Vec<Effec
                 vec![]
             }
             _ => {
-                bench.machine.serve(slot(2), &gateway());
+                bench.machine.serve(slot(2), &[gateway()]);
                 vec![]
             }
         },
@@ -157,7 +157,7 @@ proptest! {
     #[test]
     fn nothing_grows_beyond_its_limit_and_nothing_is_left_over(events in proptest::collection::vec(event(), 0..600)) {
         let (mut bench, mut open) = (Bench::new(tight()), Open::default());
-        bench.machine.serve(slot(2), &gateway());
+        bench.machine.serve(slot(2), &[gateway()]);
         for (n, event) in events.into_iter().enumerate() {
             let effects = happen(&mut bench, &mut open, event, n as u64);
             for effect in &effects {

@@ -29,7 +29,7 @@ fn one_look_up_serves_all_who_claim_the_same_key() {
 #[test]
 fn a_key_at_two_interfaces_is_two_peers() {
     let mut bench = Bench::new(Config::default());
-    bench.machine.serve(slot(2), &gateway());
+    bench.machine.serve(slot(2), &[gateway()]);
     bench.admit(7, 5, stamp(1));
     let effects = bench.handle(Input::Datagram { slot: slot(2), from: from(7), payload: initiation(900).bytes() });
     let [Effect::Claim { ticket, .. }] = effects.as_slice() else { panic!("{effects:?}") };

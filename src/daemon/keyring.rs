@@ -1,11 +1,9 @@
-//! The keys of interfaces that this process carries, for the next one: an interface may have a key that is in no file any more (`plan::host::generations`),
-//! and the sessions under it are of use to whoever has the key alone. In memory, in a file without a name (memfd_create(2)), passed on as a descriptor.
+//! The keys of interfaces that this process carries, for the next one: an interface may have a key that is in no file any more
+//! (`plan::host::generations`, `plan::gateway::ends`), and the sessions under it are of use to whoever has the key alone. In memory, in a file without a name (memfd_create(2)), passed on as a descriptor.
 //!
-//! A line for each interface: its name, its private key, the gateway's public key and endpoint; then `end`.
+//! A line for each interface: its name, its private key, the gateway's public key, and where that is; then `end`.
 
 use crate::model::{IfName, PrivateKey, PublicKey};
-use crate::plan::host::generations::Generations;
-use crate::plan::slots::Slots;
 use anyhow::Context;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -19,7 +17,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 use zeroize::Zeroizing;
 
-/// Of each interface: our key, the gateway's, and where that is.
+/// Of each interface: our key, the gateway's, and where that is; on a gateway, these are its own.
 pub type Keys = BTreeMap<IfName, (PrivateKey, PublicKey, SocketAddr)>;
 
 /// Under this name among a process's descriptors.
@@ -50,11 +48,8 @@ impl Keyring {
     }
 
     /// Writes down what has changed.
-    pub fn keep(&mut self, generations: &Generations, slots: &Slots) -> anyhow::Result<()> {
-        let text = encode(generations.iter().filter_map(|(of, standing)| {
-            let one = standing.generation;
-            Some((IfName::lane(slots.get(of)?, one.lane), &one.own, one.gateway, one.endpoint))
-        }));
+    pub fn keep<'k>(&mut self, keys: impl Iterator<Item = (IfName, &'k PrivateKey, PublicKey, SocketAddr)>) -> anyhow::Result<()> {
+        let text = encode(keys);
         if *self.written.0 != *text {
             self.write(&text).context("cannot write tunnels' keys to memory")?;
             self.written = Written(text);
