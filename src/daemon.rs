@@ -189,8 +189,13 @@ impl<R: Role> Server<R> {
     async fn settle(&mut self) -> anyhow::Result<()> {
         let report = self.shared.reconcile().await;
         let role = self.shared.role.lock().await;
-        let by_itself = Instant::now() + if report.settled() { RESYNC } else { RETRY };
-        self.due = role.due().map_or(by_itself, |due| due.min(by_itself));
+        let now = Instant::now();
+        self.due = match role.due() {
+            // What is due may be what has failed.
+            _ if !report.settled() => now + RETRY,
+            Some(due) => due.clamp(now + SETTLE, now + RESYNC),
+            None => now + RESYNC,
+        };
         let descriptors = self.descriptors(&*role)?;
         drop(role);
         self.store.keep(&descriptors);
