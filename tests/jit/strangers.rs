@@ -208,6 +208,42 @@ fn a_host_that_has_changed_its_key_takes_its_address_along() {
     assert_eq!(gate.refusals(), []);
 }
 
+/// Half of what the directory gives it is another's yet: the whole is refused, and leaves nobody behind whom nobody knows.
+#[test]
+fn a_new_key_that_is_refused_leaves_the_former_one_out_and_gets_in_when_it_can() {
+    let net = Net::new();
+    let mut gate = Gate::open(&net);
+    let both = ["10.64.0.1/32", "10.64.0.2/32"].map(|prefix| prefix.parse().unwrap()).into();
+    let both = Answer::Found(Arc::new(Registered { host: "host-1".parse().unwrap(), allowed: both }));
+    gate.directory.says(public(THEIRS), registered("10.64.0.1/32"));
+    gate.directory.says(public(8), both);
+    for n in [7, 9] {
+        gate.directory.says(public(n), registered_to("host-2", "10.64.0.2/32"));
+    }
+    let (socket, reaped) = (socket(&net, 4000), |news| if let News::Reaped { key, why, .. } = news { Some((key, why)) } else { None });
+    for n in [THEIRS, 7] {
+        socket.send(&initiation(&key(n), 1)).unwrap();
+        gate.await_installed(public(n));
+    }
+    socket.send(&initiation(&key(8), 1)).unwrap();
+    assert_eq!(gate.news(reaped), (public(THEIRS), Reaped::Replaced));
+    gate.await_refused(Refusal::Failed, 1);
+    until(|| !gate.stands(&public(THEIRS)), || "the former one to be gone".into());
+    until(|| gate.door.board().peers(&shard()).keys().eq([&public(7)]), || "the board to forget both".into());
+    assert!(gate.stands(&public(7)) && !gate.stands(&public(8)));
+    // Whose the other half is, is known yet.
+    socket.send(&initiation(&key(9), 1)).unwrap();
+    assert_eq!(gate.news(reaped), (public(7), Reaped::Replaced));
+    gate.await_installed(public(9));
+    gate.directory.says(public(9), Answer::Unknown);
+    gate.door.order(Order::Changed(vec![public(9)]));
+    assert_eq!(gate.news(reaped), (public(9), Reaped::Revoked));
+    until(|| !gate.stands(&public(9)), || "the other half to be free".into());
+    socket.send(&initiation(&key(8), 2)).unwrap();
+    gate.await_installed(public(8));
+    assert!(gate.stands(&public(8)));
+}
+
 /// Of the node that was Active until now: they stand, and whoever was removed meanwhile does not for long.
 #[test]
 fn adopted_peers_are_known_and_asked_about() {

@@ -353,7 +353,13 @@ impl Actor {
         let Install { peer, interface, others, endpoint, registered, replaces, stranger, .. } = install;
         let stands = self.machine.peer(&peer).is_some();
         for key in replaces {
-            self.unless_it_stands(&Peer { key, ..peer });
+            let former = Peer { key, ..peer };
+            if result.is_err() && self.machine.peer(&former).is_none() {
+                // What is refused changes nothing: it is there yet. It goes from the board when it has gone.
+                self.remove(former);
+            } else {
+                self.unless_it_stands(&former);
+            }
             self.tell(News::Reaped { slot: peer.slot, key, why: Reaped::Replaced });
         }
         match result {
@@ -381,6 +387,17 @@ impl Actor {
                 self.warn("installed", &peer, &error);
                 self.input(Input::InstallFailed { peer });
                 self.unless_it_stands(&peer);
+                self.own_again(peer.slot, &registered);
+            }
+        }
+    }
+
+    /// What was to be a new peer's and is not, is whose it was.
+    fn own_again(&mut self, slot: Slot, registered: &Registered) {
+        let Some(served) = self.served.get(&slot) else { return };
+        for (key, allowed) in &*self.board.peers(&served.of) {
+            for prefix in allowed.iter().filter(|prefix| registered.allowed.contains(prefix)) {
+                self.owners.entry((slot, prefix.trunc())).or_insert(*key);
             }
         }
     }

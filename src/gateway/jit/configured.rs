@@ -8,20 +8,23 @@ use std::net::IpAddr;
 #[derive(Debug, Default)]
 pub struct Configured {
     peers: HashMap<PublicKey, Vec<IpNet>>,
-    /// First and last address of each prefix; no two have one in common.
-    ranges: BTreeMap<IpAddr, IpAddr>,
+    /// First and last address of each prefix, and whose it is. No two have one in common, but for as long as one passes from one peer to another.
+    ranges: BTreeMap<IpAddr, (IpAddr, PublicKey)>,
 }
 
 impl Configured {
     pub fn insert(&mut self, key: PublicKey, prefixes: Vec<IpNet>) {
         self.remove(&key);
-        self.ranges.extend(prefixes.iter().map(|prefix| (prefix.network(), prefix.broadcast())));
+        self.ranges.extend(prefixes.iter().map(|prefix| (prefix.network(), (prefix.broadcast(), key))));
         self.peers.insert(key, prefixes);
     }
 
     pub fn remove(&mut self, key: &PublicKey) {
         for prefix in self.peers.remove(key).unwrap_or_default() {
-            self.ranges.remove(&prefix.network());
+            // It may be another's by now.
+            if self.ranges.get(&prefix.network()).is_some_and(|(_, owner)| owner == key) {
+                self.ranges.remove(&prefix.network());
+            }
         }
     }
 
@@ -33,7 +36,7 @@ impl Configured {
     pub fn overlap<'a>(&self, prefixes: &'a [IpNet]) -> Option<&'a IpNet> {
         prefixes.iter().find(|prefix| {
             let before = self.ranges.range(..=prefix.broadcast()).next_back();
-            before.is_some_and(|(_, last)| *last >= prefix.network())
+            before.is_some_and(|(_, (last, _))| *last >= prefix.network())
         })
     }
 }
@@ -58,5 +61,27 @@ mod tests {
         }
         configured.remove(&key);
         assert_eq!((configured.overlap(&nets(&["10.64.0.8/30"])), configured.get(&key)), (None, None));
+    }
+
+    #[test]
+    fn what_passes_from_one_to_another_is_the_others_whoever_is_told_first() {
+        let mut configured = Configured::default();
+        let nets = |nets: &[&str]| nets.iter().map(|net| net.parse().unwrap()).collect::<Vec<IpNet>>();
+        let [a, b] = [1, 2].map(|n| PrivateKey::new([n; 32]).public());
+        configured.insert(a, nets(&["10.64.0.4/32"]));
+        configured.insert(b, nets(&["10.64.0.5/32"]));
+        configured.insert(a, nets(&["10.64.0.5/32"]));
+        configured.insert(b, nets(&["10.64.0.4/32"]));
+        for taken in ["10.64.0.4/32", "10.64.0.5/32"] {
+            assert!(configured.overlap(&nets(&[taken])).is_some(), "{taken}");
+        }
+        // The same first address, and another length.
+        configured.insert(a, nets(&["10.64.0.4/30"]));
+        configured.insert(b, nets(&["10.64.0.8/32"]));
+        assert!(configured.overlap(&nets(&["10.64.0.6/32"])).is_some());
+        configured.remove(&b);
+        assert!(configured.overlap(&nets(&["10.64.0.6/32"])).is_some());
+        configured.remove(&a);
+        assert!(configured.overlap(&nets(&["10.64.0.0/24"])).is_none());
     }
 }
