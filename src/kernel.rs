@@ -112,6 +112,7 @@ pub struct Kernel {
     own: watch::Ports,
     /// Whether the kernel has them, asked once.
     flow_tables: OnceCell<bool>,
+    copies: OnceCell<bool>,
 }
 
 impl Kernel {
@@ -133,6 +134,7 @@ impl Kernel {
             sysctls: Mutex::new(former::FormerValues::open(state_dir)?),
             leaving: watch::Leaving::default(),
             flow_tables: OnceCell::new(),
+            copies: OnceCell::new(),
         })
     }
 
@@ -204,7 +206,8 @@ impl Kernel {
     /// Reads the world that is not ours: interfaces and their IPv4 addresses.
     pub async fn facts(&self) -> Result<Facts, KernelError> {
         let flow_tables = *self.flow_tables.get_or_try_init(nft::has_flow_tables).await?;
-        Ok(Facts { flow_tables, ..survey::facts(&mut lock(&self.lists))? })
+        let copies = *self.copies.get_or_try_init(nft::has_copies).await?;
+        Ok(Facts { flow_tables, copies, ..survey::facts(&mut lock(&self.lists))? })
     }
 
     /// One interface, without its addresses.

@@ -46,6 +46,7 @@ fn well() -> Facts {
         network: crate::plan::facts::Facts {
             links: links.map(|(name, link)| (name.parse().expect("a name"), link)).into(),
             flow_tables: true,
+            copies: true,
         },
         sysctls: settings.map(|(key, value)| (key.to_owned(), value.to_owned())).into(),
         read_only: None,

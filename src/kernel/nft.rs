@@ -229,6 +229,12 @@ pub async fn has_flow_tables() -> Result<bool, KernelError> {
     Ok(nft(&["-c", "-f", "-"], &script).await?.status.success())
 }
 
+/// Whether this kernel sends copies of packets to neighbours, in the same way.
+pub async fn has_copies() -> Result<bool, KernelError> {
+    let script = format!("table ip {TABLE}_dry_run {{\nchain c {{ dup to 192.0.2.1; }}\n}}\n");
+    Ok(nft(&["-c", "-f", "-"], &script).await?.status.success())
+}
+
 /// Every table of this namespace, whoever made it; without the elements of sets.
 pub async fn ruleset_json() -> Result<Value, KernelError> {
     json("list the ruleset", &["-j", "-t", "list", "ruleset"]).await

@@ -60,6 +60,7 @@ fn facts() -> Facts {
         ]
         .into(),
         flow_tables: true,
+        copies: true,
     }
 }
 

@@ -77,7 +77,7 @@ fn thrown(cidrs: &[&str], attachments: &[Attached]) -> Vec<String> {
         ("veth3", link(103, Some(99), &[])),
         ("cni0", link(99, None, &["10.88.3.1/24", "10.99.3.1/24"])),
     ];
-    let facts = Facts { links: links.map(|(name, link)| (name.parse().unwrap(), link)).into(), flow_tables: false };
+    let facts = Facts { links: links.map(|(name, link)| (name.parse().unwrap(), link)).into(), ..Facts::default() };
     let state = desired(&Inputs {
         config: &config,
         carrier: Carrier::Kernel,
