@@ -87,7 +87,7 @@ pub async fn run<R: Role>(mut role: R, place: Place, routes: impl Fn(Arc<Shared<
     let sockets = Sockets::open(&place.runtime_dir, R::NAME, place.admin, &mut inherited)?;
     drop(inherited);
     let shared = Arc::new(Shared::new(role, kernel));
-    let mut server = Server { shared: shared.clone(), watch, sockets, store, due: Instant::now() };
+    let mut server = Server { shared: shared.clone(), watch, sockets, store, look: Instant::now(), due: None };
     let mut heirs = server.sockets.heirs()?;
     let mut ready = false;
     loop {
@@ -160,7 +160,9 @@ struct Server<R> {
     sockets: Sockets,
     store: FdStore,
     /// When to look at the kernel even if nothing happens.
-    due: Instant,
+    look: Instant,
+    /// When the role wants to go on.
+    due: Option<Instant>,
 }
 
 impl<R: Role> Server<R> {
@@ -179,7 +181,8 @@ impl<R: Role> Server<R> {
                     self.watch.forget();
                 }
                 () = self.shared.again.notified() => {}
-                () = tokio::time::sleep_until(self.due.into()) => {}
+                () = tokio::time::sleep_until(self.look.into()) => {}
+                () = until(self.due) => if !self.advance().await { continue },
             }
             self.settle().await?;
         }
@@ -190,16 +193,20 @@ impl<R: Role> Server<R> {
         let report = self.shared.reconcile().await;
         let role = self.shared.role.lock().await;
         let now = Instant::now();
-        self.due = match role.due() {
-            // What is due may be what has failed.
-            _ if !report.settled() => now + RETRY,
-            Some(due) => due.clamp(now + SETTLE, now + RESYNC),
-            None => now + RESYNC,
-        };
+        self.look = now + if report.settled() { RESYNC } else { RETRY };
+        self.due = role.due().map(|due| next(now, report.settled(), due));
         let descriptors = self.descriptors(&*role)?;
         drop(role);
         self.store.keep(&descriptors);
         Ok(())
+    }
+
+    /// Whether a pass is wanted.
+    async fn advance(&mut self) -> bool {
+        let mut role = self.shared.role.lock().await;
+        let wanted = role.advance(&self.shared.kernel);
+        self.due = role.due().map(|due| next(Instant::now(), true, due));
+        wanted
     }
 
     /// What the next process goes on with.
@@ -215,6 +222,18 @@ impl<R: Role> Server<R> {
             Err(faults) => tracing::error!("the configuration has faults, the old one stays in force:\n{faults}"),
         }
     }
+}
+
+async fn until(due: Option<Instant>) {
+    match due {
+        Some(due) => tokio::time::sleep_until(due.into()).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// When to go on with what is due then. It may be long past, as the pass in which it was to be seen to has failed: that waits as other failures do.
+fn next(now: Instant, settled: bool, due: Instant) -> Instant {
+    if settled || due > now { due.max(now + SETTLE) } else { now + RETRY }
 }
 
 impl Report {
@@ -244,4 +263,17 @@ pub async fn teardown<R: Role>(runtime_dir: &Path) -> anyhow::Result<ExitCode> {
     Store::<()>::clear(runtime_dir, carrier::remembered::KEEPS).context("cannot remove what was written down of WireGuard peers")?;
     println!("removed {} of {} things", forgotten + steps.len() - failures.len(), forgotten + steps.len());
     Ok(if failures.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_due_and_has_failed_waits_as_other_failures_do() {
+        let now = Instant::now();
+        assert_eq!([now, now - RESYNC].map(|due| next(now, false, due)), [now + RETRY; 2]);
+        assert_eq!([now - RESYNC, now, now + SETTLE / 2].map(|due| next(now, true, due)), [now + SETTLE; 3]);
+        assert_eq!([true, false].map(|settled| next(now, settled, now + 2 * SETTLE)), [now + 2 * SETTLE; 2]);
+    }
 }

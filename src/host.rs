@@ -237,6 +237,12 @@ impl Node {
         }
     }
 
+    /// Tunnels that wait for something may have it by now.
+    fn go_on(&mut self, kernel: &Kernel) {
+        let seen = tunnels::Seen { carrier: self.carrier, kernel, path: &self.path };
+        self.next = self.generations.advance(&self.slots, Instant::now(), &seen);
+    }
+
     /// Attachments whose interface has gone are over: a new interface of the same name may be anybody's.
     fn find_lost(&self, facts: &Facts) -> Vec<AttachmentName> {
         let stands = |a: &Attachment| facts.links.get(&a.attached.interface).is_some_and(|link| link.index == a.attached.index);
@@ -282,6 +288,14 @@ impl Role for Node {
         if let Next::At(due) = self.next { Some(due) } else { None }
     }
 
+    fn advance(&mut self, kernel: &Kernel) -> bool {
+        // A pass that is wanted already is to be made first.
+        if self.next != Next::Now {
+            self.go_on(kernel);
+        }
+        self.next == Next::Now
+    }
+
     fn revision(&self) -> u64 {
         self.revision + self.members.as_ref().map_or(0, Members::changes)
     }
@@ -319,19 +333,19 @@ impl Role for Node {
                 self.over.who(gone.attached.who);
             }
         }
-        self.over.end(kernel).await?;
+        // What fails does not keep the rest from following: one tunnel is not the others' business.
+        let ended = self.over.end(kernel).await;
         let tunnels = self.tunnels();
-        self.path.follow(&tunnels, kernel).await?;
-        let seen = tunnels::Seen { carrier: self.carrier, kernel, path: &self.path };
-        self.next = self.generations.advance(&self.slots, Instant::now(), &seen);
-        self.keyring.keep(self.generations.iter().filter_map(|(of, standing)| {
+        let carried = self.path.follow(&tunnels, kernel).await;
+        self.go_on(kernel);
+        let kept = self.keyring.keep(self.generations.iter().filter_map(|(of, standing)| {
             let one = standing.generation;
             Some((IfName::lane(self.slots.get(of)?, one.lane), &one.own, one.gateway, one.endpoint))
-        }))?;
+        }));
         if self.next == Next::Now {
             self.again.notify_one();
         }
-        Ok(())
+        ended.and(carried).and(kept)
     }
 
     fn reload(&mut self) -> Result<(), String> {

@@ -2,14 +2,23 @@
 
 mod kernel_support;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use ipnet::IpNet;
-use kernel_support::{in_namespace, name};
+use kernel_support::{in_namespace, name, run};
+use portway::config::{self, Config};
 use portway::daemon::carrier::wireguard::{Carried, Carrying, Path};
+use portway::daemon::reconcile::{Role, pass};
+use portway::host::Node;
+use portway::kernel::Kernel;
 use portway::metrics::Page;
 use portway::model::{PrivateKey, PublicKey};
 use portway::userspace::wireguard::{InterfaceConfig, PeerConfig};
 use std::collections::BTreeMap;
 use std::net::{SocketAddr, UdpSocket};
+use std::os::unix::fs::PermissionsExt;
+use std::sync::Arc;
+use std::time::Instant;
 
 /// `pw-1` with these peers.
 fn carried(peers: &[(PublicKey, &[&str])]) -> [Carried; 1] {
@@ -82,5 +91,75 @@ fn a_tunnel_that_cannot_be_carried_keeps_no_other_from_it() {
         let Carrying { opened, failure } = path.carry(&[first, tunnel("pw-2", 51_822, &[(a, net)]), third]);
         assert_eq!((opened, failure.map(|error| error.to_string())), (vec![name("pw-1")], None));
         assert_eq!(carrier.status()["failing"], serde_json::json!({}));
+    });
+}
+
+/// A function host in this place with two tunnels; the gateway of the second has this key.
+fn host(place: &std::path::Path, gateway: u8) -> std::path::PathBuf {
+    let (file, key) = (place.join("host.yaml"), place.join("host.key"));
+    std::fs::write(&key, STANDARD.encode([9; 32])).unwrap();
+    std::fs::set_permissions(&key, PermissionsExt::from_mode(0o600)).unwrap();
+    let shard = |n: u8, gateway: u8| {
+        let public = PrivateKey::new([gateway; 32]).public();
+        format!(
+            "{{name: t{n}, cidrs: [172.16.0.0/16], shards: [{{shard: 0, gateway: 10.9.0.{n}, inner: 10.64.{n}.9, \
+             wireguard: {{public_key: {public}, port: 51820}}}}]}}"
+        )
+    };
+    let (of_platform, of_key) = ("{interface: plat0, address: 10.9.0.11}", format!("{{private_key: {}, port: 51820}}", key.display()));
+    let text = format!(
+        "host: {{node: h, platform: {of_platform}, tunnel: wireguard, backend: userspace, runtime_dir: {}, \
+         wireguard: {of_key}, tenants: [{}, {}]}}",
+        place.display(),
+        shard(1, 1),
+        shard(2, gateway)
+    );
+    std::fs::write(&file, text).unwrap();
+    file
+}
+
+/// Whatever is wrong with one tunnel, another goes on with its keys, and it is known when.
+#[test]
+fn a_tunnel_that_cannot_be_carried_keeps_no_other_from_changing_its_keys() {
+    in_namespace(async || {
+        run(
+            "ip link add plat0 type veth peer name plat1 && ip addr add 10.9.0.11/24 dev plat0 && ip link set plat0 up && ip link set plat1 up",
+        );
+        let place = tempfile::tempdir().unwrap();
+        let file = host(place.path(), 2);
+        let config = match config::load(&file) {
+            Ok(Config::Host(config)) => config,
+            other => panic!("a host's configuration: {other:?}"),
+        };
+        let (mut node, kernel) = (Node::new(file, config).unwrap(), Arc::new(Kernel::open(place.path()).await.unwrap()));
+        let _foreign = UdpSocket::bind("10.9.0.11:51820").unwrap();
+        node.start(&kernel, &mut BTreeMap::new()).await.unwrap();
+        node.carry().unwrap();
+        let failing = async |node: &mut Node| {
+            let report = pass(node, &kernel).await;
+            assert!(report.failures.iter().any(|failure| failure.contains("cannot carry pw-1")), "{:?}", report.failures);
+        };
+        failing(&mut node).await;
+        assert_eq!(node.due(), None, "{}", node.status());
+        host(place.path(), 3);
+        node.reload().unwrap();
+        let begun = Instant::now();
+        for _ in 0..10 {
+            failing(&mut node).await;
+            if node.due().is_some() {
+                break;
+            }
+        }
+        assert_eq!((&node.status()["tenants"][1]["coming"], node.due() > Some(begun)), (&"pw-2-b".into(), true), "{}", node.status());
+        // Nobody answers: it is looked for again, pass or none.
+        for _ in 0..2 {
+            let due = node.due().unwrap();
+            tokio::time::sleep_until(due.into()).await;
+            assert!(!node.advance(&kernel), "no pass is wanted");
+            assert!(node.due() > Some(due), "{}", node.status());
+        }
+        let begun = Instant::now();
+        failing(&mut node).await;
+        assert!(node.due() > Some(begun), "{}", node.status());
     });
 }

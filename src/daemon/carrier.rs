@@ -10,7 +10,7 @@ use crate::metrics::Page;
 use crate::model::{IfName, PublicKey};
 use crate::plan::gateway::Carrier;
 use crate::userspace::TrafficCount;
-use anyhow::{bail, ensure};
+use anyhow::{anyhow, bail, ensure};
 use ipnet::IpNet;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -112,16 +112,15 @@ impl Path {
             // What tunnels are is taken up at a start only.
             (Self::Kernel | Self::Gre(_) | Self::Wireguard(_), _) => return Ok(()),
         };
-        // A TUN device has a carrier when it is opened; that it sends, the kernel sees to in a work item of its own
-        // (net/core/link_watch.c). What comes before that is dropped.
         let deadline = Instant::now() + CARRIER;
+        let mut silent = Ok(());
         for name in opened {
-            while !kernel.link(&name)?.is_some_and(|link| link.running) {
-                ensure!(Instant::now() < deadline, "{name} was opened and does not run: is it up (`ip link show {name}`)?");
-                tokio::time::sleep(LOOK_AGAIN).await;
-            }
+            silent = silent.and(until_it_runs(&name, deadline, kernel).await);
         }
-        failure.map_or(Ok(()), Err)
+        match (failure, silent) {
+            (Some(failure), Err(silent)) => Err(anyhow!("{failure:#}; {silent:#}")),
+            (failure, silent) => failure.map_or(silent, Err),
+        }
     }
 
     /// Whether a session with this peer was ever agreed on by a WireGuard interface that is carried.
@@ -176,6 +175,16 @@ impl Path {
             Self::Wireguard(path) => Some(&mut **path),
         }
     }
+}
+
+/// A TUN device has a carrier when it is opened; that it sends, the kernel sees to in a work item of its own (net/core/link_watch.c). What comes before
+/// that is dropped.
+async fn until_it_runs(name: &IfName, deadline: Instant, kernel: &Kernel) -> anyhow::Result<()> {
+    while !kernel.link(name)?.is_some_and(|link| link.running) {
+        ensure!(Instant::now() < deadline, "{name} was opened and does not run: is it up (`ip link show {name}`)?");
+        tokio::time::sleep(LOOK_AGAIN).await;
+    }
+    Ok(())
 }
 
 /// The data path's own among all that was inherited.

@@ -38,9 +38,14 @@ pub trait Role: Send + 'static {
         Arc::default()
     }
 
-    /// When a pass is wanted at the latest, though nothing happens.
+    /// When to go on at the latest, though nothing happens.
     fn due(&self) -> Option<Instant> {
         None
+    }
+
+    /// That time has come: goes on as far as it can without a pass. Whether one is wanted; if not, [`Role::due`] tells when to go on again.
+    fn advance(&mut self, _kernel: &Kernel) -> bool {
+        true
     }
 
     /// A number that grows whenever somebody changes what is desired, beside the passes.

@@ -67,7 +67,7 @@ impl Node {
             keepalive: standing.calls.then_some(Duration::from_secs(KEEPALIVE.into())),
             ..PeerConfig::default()
         };
-        wireguard::Carried { interface, speaks: true, peers: [(*gateway, peer)].into() }
+        wireguard::Carried { interface, speaks: true, peers: standing.met.then_some((*gateway, peer)).into_iter().collect() }
     }
 }
 

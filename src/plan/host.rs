@@ -190,7 +190,7 @@ impl Inputs<'_> {
             // Routes lead to one of two: what comes by the other would not pass a strict check of the way back.
             state.sysctls.insert(Sysctl { interface: interface.clone(), key: SysctlKey::RpFilter }, "2".to_owned());
         }
-        if self.carrier == Carrier::Kernel {
+        if self.carrier == Carrier::Kernel && standing.met {
             let allowed = tenant.cidrs.iter().copied().collect();
             let keepalive = if standing.calls { KEEPALIVE } else { 0 };
             state.wireguard.insert((interface, *gateway), WireguardPeer { allowed, endpoint: Endpoint::Fixed(*endpoint), keepalive });

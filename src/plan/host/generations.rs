@@ -4,19 +4,23 @@
 //! share what a peer may send. So other keys are another interface, a generation, beside the one that stands:
 //!
 //! ```text
-//!                 other keys                   it is up, same gateway key
-//!  Settled ------------------------> Made ------------------------------------> Moved    the route leads to the new one, which now
-//!     ^                               | another gateway key                       |      begins a session: what comes waits in it
-//!     |                               v                                           v
-//!     |                            Called ----------- a session ----+           Tried
-//!     |                               ^                             |             | a session
-//!     |                               +------ none for PATIENCE ----|-------------+
-//!     |                                  the route leads back       v             v
-//!     +------------------------------------ LINGER ---------------- Leaving <-----+      the former one only takes what still comes
+//!                 other keys        it is up, and has no session      same gateway key
+//!  Settled ------------------> Made -----------------------------> Met -----------> Moved    the route leads to the new one, which now
+//!     ^                                                             |                 |      begins a session: what comes waits in it
+//!     |                                         another gateway key |                 v
+//!     |                            Called <-------------------------+               Tried
+//!     |                             ^   |                                             | |
+//!     |                             |   | a session       none for PATIENCE:          | |
+//!     |                             +---)---------------- the route leads back -------+ |
+//!     |                                 v                                               | a session
+//!     +----------- LINGER ----------- Leaving <-----------------------------------------+      the former one only takes what still comes
 //! ```
 //! A new key of this host takes the addresses from the former one as soon as the gateway hears of it: so the route leads first, and nothing comes by
 //! the former session behind the initiation. With another key of the gateway each has its own addresses: the route waits for the session, for as
 //! long as the gateway needs to have that key.
+//!
+//! The interface may be there from an earlier change, and a session of its own that the gateway has forgotten since would be taken for the new one. So it
+//! is made without a peer, which ends all that it had, and meets the gateway afterwards.
 
 use super::HostShard;
 use crate::config::HostTunnel;
@@ -31,9 +35,12 @@ use std::time::{Duration, Instant};
 pub const LINGER: Duration = Duration::from_secs(10);
 /// A session that is not there by then is not awaited with packets. Handshakes are tried every 5 s (whitepaper section 6.4).
 pub const PATIENCE: Duration = Duration::from_secs(3);
-/// How often to look for a session: at first, and when that has been done for a while. The kernel does not tell of them.
+/// How often to look for a session: at first, after [`SOON`], and after [`PATIENCE`]. The kernel does not tell of them.
 const LOOK: Duration = Duration::from_millis(20);
+const LOOK_ON: Duration = Duration::from_millis(100);
 const LOOK_LATER: Duration = Duration::from_secs(1);
+/// What is answered at all is answered sooner.
+const SOON: Duration = Duration::from_secs(1);
 
 /// An interface with its keys.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -60,6 +67,8 @@ pub enum Part {
 pub struct Standing<'a> {
     pub generation: &'a Generation,
     pub part: Part,
+    /// Whether it has the gateway as its peer yet.
+    pub met: bool,
     /// Whether it begins a session by itself.
     pub calls: bool,
     /// There is another.
@@ -70,7 +79,7 @@ pub struct Standing<'a> {
 pub trait Look {
     /// Whether it can send.
     fn is_up(&self, interface: &IfName) -> bool;
-    /// Whether a session with the gateway was ever agreed on.
+    /// Whether a session with the gateway was ever agreed on, since that became its peer.
     fn has_session(&self, interface: &IfName, gateway: &PublicKey) -> bool;
 }
 
@@ -86,6 +95,7 @@ pub enum Next {
 enum Stage {
     Settled,
     Made,
+    Met,
     Called { since: Instant },
     Moved,
     Tried { since: Instant },
@@ -179,7 +189,7 @@ impl Generations {
         self.tunnels.iter().flat_map(|(of, tunnel)| tunnel.standing().map(move |standing| (of, standing)))
     }
 
-    /// A pass has been carried out: what comes next, and when.
+    /// A pass has been carried out, or what it answered last has come: what comes next, and when. `Now`: after another pass.
     pub fn advance(&mut self, slots: &Slots, now: Instant, look: &impl Look) -> Next {
         let next = |(of, tunnel): (&TenantShard, &mut Tunnel)| {
             slots.get(of).map(|slot| tunnel.advance(now, look, |lane| IfName::lane(slot, lane)))
@@ -209,7 +219,7 @@ impl Tunnel {
     fn want(&mut self, wanted: Generation) {
         if self.present.is(&wanted) {
             self.present.endpoint = wanted.endpoint;
-            if matches!(self.stage, Stage::Made | Stage::Called { .. }) {
+            if matches!(self.stage, Stage::Made | Stage::Met | Stage::Called { .. }) {
                 (self.beside, self.stage) = (None, Stage::Settled);
             }
             return;
@@ -228,11 +238,11 @@ impl Tunnel {
     }
 
     fn standing(&self) -> impl Iterator<Item = Standing<'_>> {
-        let coming = matches!(self.stage, Stage::Made | Stage::Called { .. });
+        let coming = matches!(self.stage, Stage::Made | Stage::Met | Stage::Called { .. });
         let (part, calls) = (if coming { Part::Coming } else { Part::Former }, matches!(self.stage, Stage::Called { .. }));
-        let beside = self.beside.is_some();
-        let present = Standing { generation: &self.present, part: Part::Present, calls: self.stage != Stage::Moved, beside };
-        [present].into_iter().chain(self.beside.as_ref().map(|generation| Standing { generation, part, calls, beside }))
+        let (met, beside) = (self.stage != Stage::Made, self.beside.is_some());
+        let present = Standing { generation: &self.present, part: Part::Present, met: true, calls: self.stage != Stage::Moved, beside };
+        [present].into_iter().chain(self.beside.as_ref().map(move |generation| Standing { generation, part, met, calls, beside }))
     }
 
     fn swap(&mut self) {
@@ -244,16 +254,27 @@ impl Tunnel {
     fn advance(&mut self, now: Instant, look: &impl Look, name: impl Fn(Lane) -> IfName) -> Next {
         let Some(beside) = &self.beside else { return Next::Never };
         let agreed = |generation: &Generation| look.has_session(&name(generation.lane), &generation.gateway);
-        let again = |since: Instant| Next::At(now + if now < since + PATIENCE { LOOK } else { LOOK_LATER });
+        let again = |since: Instant| {
+            let every = match now.saturating_duration_since(since) {
+                waited if waited < SOON => LOOK,
+                waited if waited < PATIENCE => LOOK_ON,
+                _ => LOOK_LATER,
+            };
+            Next::At(now + every)
+        };
         match self.stage {
             Stage::Settled => Next::Never,
-            Stage::Made if !look.is_up(&name(beside.lane)) => Next::At(now + LOOK_LATER),
-            Stage::Made if beside.gateway == self.present.gateway => {
+            Stage::Made if !look.is_up(&name(beside.lane)) || agreed(beside) => Next::At(now + LOOK_LATER),
+            Stage::Made => {
+                self.stage = Stage::Met;
+                Next::Now
+            }
+            Stage::Met if beside.gateway == self.present.gateway => {
                 self.swap();
                 self.stage = Stage::Moved;
                 Next::Now
             }
-            Stage::Made => {
+            Stage::Met => {
                 self.stage = Stage::Called { since: now };
                 Next::Now
             }
