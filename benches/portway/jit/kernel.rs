@@ -10,7 +10,8 @@ use portway::gateway::jit::{Capture, Jit, Order, Setup};
 use portway::gateway::sessions::tunnels::Tunnels;
 use portway::kernel::Kernel;
 use portway::kernel::vrrp_socket::Family;
-use portway::model::Slot;
+use portway::model::{Lane, Slot};
+use portway::plan::gateway::ends::End;
 use portway::proto::jit::Refusal;
 use portway::userspace::wireguard::knock;
 use portway::wire::wireguard::Tai64n;
@@ -64,7 +65,11 @@ impl Site {
         let setup = Setup::new(Tunnels::Kernel(Arc::new(kernel)), Some(capture), directory, runtime.handle().clone());
         let (jit, mut news) = self.gateway.run(|| Jit::start(setup))?;
         let door = jit.door().clone();
-        door.order(Order::Serve { of: "acme/1".parse()?, slot: Slot::try_from(1)?, interface: "pw-1".parse()?, key: gateway_key(), port });
+        door.order(Order::Serve {
+            of: "acme/1".parse()?,
+            slot: Slot::try_from(1)?,
+            ends: vec![End { lane: Lane::First, key: gateway_key(), port }],
+        });
         runtime.spawn(async move { while news.recv().await.is_some() {} });
         Ok(Gate { _jit: jit, door, _runtime: runtime, _rest: Box::new(state) })
     }
