@@ -1,6 +1,8 @@
 //! The loop: what comes goes into the machine, and what it decides is carried out.
 
 mod configured;
+mod installing;
+mod orders;
 
 use super::board::Board;
 use super::configured::Configured;
@@ -10,8 +12,7 @@ use super::report::{Greeted, Report};
 use super::{Knock, News, Order, Setup, WhoIs};
 use crate::kernel::knock_socket::Captured;
 use crate::model::{IfName, PublicKey, Slot, TenantShard};
-use crate::plan::gateway::ends::End;
-use crate::proto::jit::{Answer, Effect, Generations, Input, Machine, Peer, Reaped, Registered, Standing, Ticket};
+use crate::proto::jit::{Answer, Effect, Generations, Input, Machine, Peer, Reaped, Registered, Ticket};
 use crate::userspace::wireguard::message::Initiation as Message;
 use crate::wire::wireguard::{Claim, Initiation, Responder, Tai64n};
 use ipnet::IpNet;
@@ -177,97 +178,6 @@ impl Actor {
         }
     }
 
-    fn order(&mut self, order: Order) {
-        match order {
-            Order::Serve { of, slot, ends } => {
-                self.machine.serve(slot, &ends.iter().map(|end| end.key.public()).collect::<Vec<_>>());
-                self.ears.listen(slot, ends.iter().map(|end| end.port));
-                self.slots.retain(|_, known| *known != slot);
-                let gate = |end: &End| Gate {
-                    interface: IfName::lane(slot, end.lane),
-                    port: end.port,
-                    responder: Arc::new(Responder::new(&end.key)),
-                };
-                let gates: Vec<Gate> = ends.iter().map(gate).collect();
-                self.slots.extend(gates.iter().map(|gate| (gate.interface.clone(), slot)));
-                self.served.insert(slot, Served { of, gates });
-            }
-            Order::Release { slot } => {
-                self.machine.release(slot);
-                self.ears.leave(slot);
-                self.rechecks.retain(|peer| peer.slot != slot);
-                self.owners.retain(|(of, _), _| *of != slot);
-                self.configured.remove(&slot);
-                self.slots.retain(|_, known| *known != slot);
-                if let Some(served) = self.served.remove(&slot) {
-                    self.board.clear(&served.of);
-                }
-            }
-            Order::Learn { slot, stamps } => stamps.into_iter().for_each(|(key, stamp)| self.machine.learn(Peer { slot, key }, stamp)),
-            Order::Adopt { slot, peers } => {
-                if !self.served.contains_key(&slot) {
-                    return;
-                }
-                let now = Instant::now();
-                for (key, adopted) in peers {
-                    let peer = Peer { slot, key };
-                    if self.machine.is_configured(&peer) {
-                        continue;
-                    }
-                    self.put(&peer, &adopted.registered);
-                    // It was told to another: whether it still holds is asked.
-                    let standing = Standing {
-                        endpoint: adopted.endpoint,
-                        registered: adopted.registered,
-                        fetched: now,
-                        seen: adopted.heard.min(now),
-                        installing: false,
-                    };
-                    self.machine.adopt(peer, standing);
-                    self.rechecks.push_back(peer);
-                }
-            }
-            Order::Adopted(expected) => drop(expected),
-            Order::Configured { slot, peers } => self.configure(slot, peers),
-            Order::ConfiguredNoMore { slot, keys } => self.configure_no_more(slot, &keys),
-            Order::Seen { slot, key, at } => self.input(Input::Seen { peer: Peer { slot, key }, at }),
-            Order::Gone { slot, key } => self.gone(Peer { slot, key }),
-            Order::Changed(keys) => {
-                for key in keys {
-                    for slot in self.served.keys().copied().collect::<Vec<_>>() {
-                        self.changed(Peer { slot, key });
-                    }
-                }
-            }
-            Order::AllChanged => {
-                self.machine.distrust(Instant::now());
-                self.rechecks = self.machine.peers().map(|(peer, _)| *peer).collect();
-            }
-            // Seen to by the loop.
-            Order::Stop => {}
-        }
-    }
-
-    /// One that stands is asked about in its turn, so that a long list of changes does not keep out who knocks.
-    fn changed(&mut self, peer: Peer) {
-        if self.machine.peer(&peer).is_some() {
-            self.rechecks.push_back(peer);
-        } else {
-            self.input(Input::Changed { peer });
-        }
-    }
-
-    fn recheck(&mut self) {
-        while self.machine.sizes().asked < RECHECKS
-            && let Some(peer) = self.rechecks.pop_front()
-        {
-            if self.machine.peer(&peer).is_some() {
-                self.input(Input::Changed { peer });
-                self.carry_out();
-            }
-        }
-    }
-
     /// Something that the device has opened. The machine looks at it as at any other, and what it asks for is known already.
     fn knock(&mut self, Knock { interface, source, key, stamp, bytes }: Knock, at: Instant) {
         let Some(&slot) = self.slots.get(&interface) else {
@@ -349,68 +259,6 @@ impl Actor {
         }
     }
 
-    fn installed(&mut self, install: Install, result: anyhow::Result<hands::Greeted>) {
-        let Install { peer, interface, others, endpoint, registered, replaces, stranger, .. } = install;
-        let stands = self.machine.peer(&peer).is_some();
-        for key in replaces {
-            let former = Peer { key, ..peer };
-            if result.is_err() && self.machine.peer(&former).is_none() {
-                // What is refused changes nothing: it is there yet. It goes from the board when it has gone.
-                self.remove(former);
-            } else {
-                self.unless_it_stands(&former);
-            }
-            self.tell(News::Reaped { slot: peer.slot, key, why: Reaped::Replaced });
-        }
-        match result {
-            Ok(greeted) => {
-                match greeted {
-                    hands::Greeted::Answered => self.greeted.answered += 1,
-                    hands::Greeted::Initiated => self.greeted.initiated += 1,
-                    hands::Greeted::Failed => self.greeted.failed += 1,
-                }
-                self.board.took(stranger.at.elapsed());
-                if stands {
-                    self.tell(News::Installed { slot: peer.slot, key: peer.key, endpoint, registered });
-                } else if !self.served.contains_key(&peer.slot) {
-                    // Another node has the shard meanwhile, and the owner may have removed its peers before this one came.
-                    for interface in others.into_iter().chain([interface]) {
-                        self.hands.give(Job::Remove { peer, interface });
-                    }
-                    return;
-                } else if self.machine.is_configured(&peer) {
-                    self.put_right(peer, Some(&registered.allowed));
-                }
-                self.input(Input::Installed { peer });
-            }
-            Err(error) => {
-                self.warn("installed", &peer, &error);
-                self.input(Input::InstallFailed { peer });
-                self.unless_it_stands(&peer);
-                self.own_again(peer.slot, &registered);
-            }
-        }
-    }
-
-    /// What was to be a new peer's and is not, is whose it was.
-    fn own_again(&mut self, slot: Slot, registered: &Registered) {
-        let Some(served) = self.served.get(&slot) else { return };
-        for (key, allowed) in &*self.board.peers(&served.of) {
-            for prefix in allowed.iter().filter(|prefix| registered.allowed.contains(prefix)) {
-                self.owners.entry((slot, prefix.trunc())).or_insert(*key);
-            }
-        }
-    }
-
-    /// Off the board.
-    fn unless_it_stands(&mut self, peer: &Peer) {
-        if self.machine.peer(peer).is_none()
-            && let Some(served) = self.served.get(&peer.slot)
-        {
-            self.disown(peer, self.board.take(&served.of, &peer.key));
-        }
-    }
-
     fn input(&mut self, input: Input<'_, Opened>) {
         self.machine.handle(Instant::now(), input);
     }
@@ -463,68 +311,6 @@ impl Actor {
             let answer = tokio::time::timeout(patience, directory.look_up(&of, &peer.key)).await.unwrap_or(Answer::Failed);
             let _ = done.send(Done::Answered { peer, answer });
         });
-    }
-
-    fn install(&mut self, peer: Peer, endpoint: SocketAddr, registered: Arc<Registered>, initiation: Arc<Initiation>) {
-        if !self.served.contains_key(&peer.slot) {
-            return;
-        }
-        let replaces = self.former_keys(&peer, &registered);
-        // They are on the board until they have been removed, with nothing that a pass could give back to them.
-        for key in &replaces {
-            let former = Peer { key: *key, ..peer };
-            self.input(Input::Gone { peer: former });
-            if let Some(served) = self.served.get(&peer.slot) {
-                self.disown(&former, self.board.put(&served.of, *key, Vec::new()));
-            }
-        }
-        self.put(&peer, &registered);
-        let mac1 = initiation.mac1();
-        let stranger = self.strangers.remove(&mac1).unwrap_or(Stranger { at: Instant::now(), to: None, port: None, opened: None });
-        let stamp = self.machine.last(&peer).unwrap_or(Tai64n::NEVER);
-        let Some(served) = self.served.get(&peer.slot) else { return };
-        let Some(interface) = served.gate(stranger.port).map(|gate| gate.interface.clone()) else { return };
-        let others = served.gates.iter().map(|gate| gate.interface.clone()).filter(|other| *other != interface).collect();
-        let loaded = self.ears.is_flooded();
-        let install = Install { peer, interface, others, endpoint, registered, replaces, initiation, stranger, stamp, loaded };
-        self.hands.give(Job::Install(Box::new(install)));
-    }
-
-    /// Peers of the same host that have its inner addresses: it has changed its key, and the former one is still good for a while.
-    fn former_keys(&self, peer: &Peer, registered: &Registered) -> Vec<PublicKey> {
-        let owner = |prefix: &IpNet| self.owners.get(&(peer.slot, prefix.trunc())).filter(|key| **key != peer.key).copied();
-        let of_host = |key: &PublicKey| {
-            let standing = self.machine.peer(&Peer { key: *key, ..*peer });
-            standing.is_some_and(|standing| standing.registered.host == registered.host)
-        };
-        let mut keys: Vec<_> = registered.allowed.iter().filter_map(owner).filter(of_host).collect();
-        keys.sort_unstable();
-        keys.dedup();
-        keys
-    }
-
-    /// Onto the board.
-    fn put(&mut self, peer: &Peer, registered: &Registered) {
-        let Some(served) = self.served.get(&peer.slot) else { return };
-        self.disown(peer, self.board.put(&served.of, peer.key, registered.allowed.clone()));
-        for prefix in &registered.allowed {
-            self.owners.insert((peer.slot, prefix.trunc()), peer.key);
-        }
-    }
-
-    fn disown(&mut self, peer: &Peer, prefixes: Option<Vec<IpNet>>) {
-        for prefix in prefixes.unwrap_or_default() {
-            let place = (peer.slot, prefix.trunc());
-            if self.owners.get(&place) == Some(&peer.key) {
-                self.owners.remove(&place);
-            }
-        }
-    }
-
-    fn remove(&mut self, peer: Peer) {
-        for gate in self.served.get(&peer.slot).into_iter().flat_map(|served| &served.gates) {
-            self.hands.give(Job::Remove { peer, interface: gate.interface.clone() });
-        }
     }
 
     fn tell(&self, news: News) {
