@@ -2,13 +2,17 @@
 
 mod vm_support;
 
-use vm_support::{in_vm_ok, test_binary};
+use vm_support::{test_binary, vm};
 
+/// Several daemons, a directory among them, and traffic: more than the usual time of an emulated machine.
 fn passes(name: &str) {
     let program = test_binary("enrolled_host");
-    let printed = in_vm_ok(&["env", "PORTWAY_INSIDE_VM=1", program.to_str().unwrap(), "--exact", name, "--nocapture"]);
-    assert!(printed.contains("test result: ok. 1 passed"), "no test is named {name}:\n{printed}");
-    println!("{}", printed.lines().find(|line| line.starts_with("Probed")).unwrap_or_default());
+    let mut command = vm(&["--timeout", "480", "--", "env", "PORTWAY_INSIDE_VM=1"]);
+    let output = command.arg(program).args(["--exact", name, "--nocapture"]).output().expect("scripts/vm");
+    let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{name} in the VM: {}\n{out}\n{err}", output.status);
+    assert!(out.contains("test result: ok. 1 passed"), "no test is named {name}:\n{out}");
+    println!("{}", out.lines().find(|line| line.starts_with("Probed")).unwrap_or_default());
 }
 
 #[test]
