@@ -125,9 +125,9 @@ fn a_gateway_restarted_by_systemd_loses_no_packet_and_resets_no_connection(#[cas
     first.end();
     let second = start(daemon(), &path, &held);
     let again = store(&notify, &mut held);
-    // Where sessions are left, each process has a file of its own.
-    let sessions = (tunnel == TunnelKind::Wireguard).then(|| "wg-sessions".to_owned());
-    assert_eq!(again, BTreeSet::from_iter(sessions));
+    // Where sessions and keys are left, each process has a file of its own.
+    let left = ["wg-keys", "wg-sessions"].into_iter().filter(|_| tunnel == TunnelKind::Wireguard).map(str::to_owned);
+    assert_eq!(again, left.collect());
     unix_ok(&socket, "GET", "/readyz", None).unwrap();
     flows(probe.answered() + 50);
     let probed = probe.stop();
