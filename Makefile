@@ -8,14 +8,15 @@ demo: ## see it work: installs what it needs, builds, runs; leaves the machine a
 	cargo build --release --locked
 	target/release/portway demo
 
-test: ## everything: formatting, lints, licences, unit, namespace and VM tests
+test: ## everything: formatting, lints, licences, fuzz targets that compile, unit, namespace and VM tests
 	scripts/install-deps test
 	cargo fmt --check
 	cargo clippy --locked --all-targets -- -D warnings
+	CARGO_TARGET_DIR=target cargo check --locked --manifest-path fuzz/Cargo.toml
 	cargo nextest run --locked
 
 bench: ## measure side by side with the alternatives; JSON lines in target/bench
-	scripts/install-deps test
+	scripts/install-deps bench
 	cargo bench --locked --bench portway
 
 check: test ## what CI runs

@@ -224,7 +224,8 @@ impl<R: Role> Server<R> {
     }
 }
 
-async fn until(due: Option<Instant>) {
+/// Waits until then; for ever, if nothing is due.
+pub async fn until(due: Option<Instant>) {
     match due {
         Some(due) => tokio::time::sleep_until(due.into()).await,
         None => std::future::pending().await,

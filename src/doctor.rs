@@ -7,8 +7,10 @@ pub mod gather;
 mod group;
 mod machine;
 mod network;
+mod packets;
 #[cfg(test)]
 mod tests;
+mod wireguard;
 
 use crate::config::{Backend, Config, Gateway, Host, Platform};
 use crate::directory::types::Whoami;
@@ -49,6 +51,8 @@ pub struct Facts {
     pub kernel: String,
     /// Whether the kernel has GRE devices; none if it could not be asked.
     pub gre: Option<bool>,
+    /// Whether the kernel has WireGuard; none if it was not asked, as nobody needs it.
+    pub wireguard: Option<bool>,
     /// Whether there is /dev/net/tun.
     pub tun: bool,
     /// What `nft --version` says; none without nft.
@@ -70,8 +74,22 @@ pub struct Facts {
     pub directory: Option<Result<Whoami, String>>,
     /// Why the key of a host that asks a directory cannot be used, if so.
     pub host_key: Option<String>,
+    /// Keys of WireGuard tunnels that cannot be used.
+    pub tunnel_keys: Vec<Unusable>,
     /// What a thread whose timers must not be late would need besides.
     pub missing_for_realtime: Vec<String>,
+    /// Whether a daemon keeps the machine's clock right; none: the kernel does not say.
+    pub clock_kept: Option<bool>,
+    /// By how many milliseconds this clock is ahead of other gateways', as the one that runs here has found.
+    pub clocks: BTreeMap<String, f64>,
+}
+
+/// A file that does not hold the key that it should.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unusable {
+    pub whose: String,
+    pub why: String,
+    pub remedy: String,
 }
 
 /// Everything there is to say, the worst first.
@@ -80,9 +98,10 @@ pub fn examine(facts: &Facts, config: Option<&Config>) -> Vec<Finding> {
     findings.extend(network::findings(facts, config));
     findings.extend(group::findings(facts, config));
     findings.extend(directory::findings(facts, config));
+    findings.extend(wireguard::findings(facts, config));
     match &facts.ruleset {
         Ok(ruleset) => {
-            let blocked = firewall::findings(ruleset, &network::packets(config));
+            let blocked = firewall::findings(ruleset, &packets::packets(config));
             if blocked.is_empty() {
                 findings.push(Finding::ok("no nftables rule of others stands in the way"));
             }

@@ -1,6 +1,6 @@
 //! `portway gateway`: the node at a tenant VPC's edge.
 
-use crate::config::{self, Config, Gateway, GatewayShard, GatewayTunnel, Platform, StaticPeer};
+use crate::config::{self, Config, Gateway, Platform, StaticPeer, TunnelKind};
 use crate::daemon::carrier::{self, Path};
 use crate::daemon::keyring::{self, Keyring};
 use crate::daemon::over::Over;
@@ -9,7 +9,7 @@ use crate::daemon::store::Store;
 use crate::daemon::{self, Place};
 use crate::kernel::Kernel;
 use crate::metrics::Page;
-use crate::model::{IfName, Lane, Slot, TenantShard};
+use crate::model::{Lane, Slot, TenantShard};
 use crate::plan::facts::Facts;
 use crate::plan::flows::Terms;
 use crate::plan::gateway::ends::{Ends, Keys};
@@ -20,7 +20,6 @@ use anyhow::Context;
 use ha::Group;
 use ipnet::IpNet;
 use peers::Peers;
-use serde_json::json;
 use sessions::Sessions;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -41,6 +40,8 @@ mod peering;
 pub mod peers;
 pub mod registry;
 pub mod sessions;
+mod show;
+pub mod stamps;
 mod strangers;
 mod tunnels;
 
@@ -50,6 +51,8 @@ pub struct Node {
     file: PathBuf,
     config: Gateway,
     carrier: Carrier,
+    /// The kernel can send copies of packets to neighbours, and there are sessions to need it.
+    copies: bool,
     slots: Slots,
     peers: Peers,
     /// The number of each peer, by its outer address.
@@ -112,6 +115,7 @@ impl Node {
             file,
             config,
             carrier: Carrier::Userspace,
+            copies: false,
             slots: Slots::default(),
             peers,
             numbers: Numbers::new(u16::MAX),
@@ -142,12 +146,15 @@ impl Node {
     /// Takes part in the group, once; or tells it what has changed.
     fn regroup(&mut self) -> anyhow::Result<()> {
         let Some(kernel) = &self.kernel else { return Ok(()) };
-        if !self.group.is_running() {
+        if self.config.ha.is_none() {
+            // Alone.
+        } else if !self.group.is_running() {
+            let used = self.strangers.used(&shards(&self.config));
             self.group
-                .start(&self.config, &self.slots, kernel, self.sessions.orders())
+                .start(&self.config, self.carrier, &self.slots, kernel, self.sessions.orders(), used)
                 .context("cannot take part in the group of gateways")?;
         } else if self.regroup {
-            self.group.change(&self.config, &self.slots).context("the group of gateways cannot be changed")?;
+            self.group.change(&self.config, self.carrier, &self.slots).context("the group of gateways cannot be changed")?;
         }
         self.regroup = false;
         Ok(())
@@ -163,14 +170,6 @@ impl Node {
 
     pub fn group(&self) -> &Group {
         &self.group
-    }
-
-    /// What hosts must have to send: the GRE key, or the public key of the shard.
-    fn key(&self, of: &TenantShard, shard: &GatewayShard) -> serde_json::Value {
-        match shard.tunnel {
-            GatewayTunnel::Gre { key } => json!(key),
-            GatewayTunnel::Wireguard { .. } => json!(self.keys.get(of).map(|keys| keys.present.0.public())),
-        }
     }
 
     /// Slots and numbers of an earlier process, from what it left standing.
@@ -193,6 +192,7 @@ impl Role for Node {
 
     async fn choose_carrier(&mut self, kernel: &Kernel) -> anyhow::Result<()> {
         self.carrier = carrier::choose(self.config.backend, self.config.platform.tunnel, kernel).await?;
+        self.copies = self.config.platform.tunnel == TunnelKind::Wireguard && kernel.can_copy().await?;
         Ok(())
     }
 
@@ -258,9 +258,9 @@ impl Role for Node {
         let known = &self.peers;
         let admitted = self.strangers.admitted(|of, key| known.is_at(of, key));
         let heard = self.heard(&hosts, &admitted);
-        let (carrier, peers, ends) = (self.carrier, &self.numbers, &self.ends);
+        let (carrier, copies, peers, ends) = (self.carrier, self.copies, &self.numbers, &self.ends);
         let inputs =
-            Inputs { config, carrier, facts, hosts: &hosts, slots, peers, ends, heard: &heard, holds: &holds, admitted: &admitted };
+            Inputs { config, carrier, facts, copies, hosts: &hosts, slots, peers, ends, heard: &heard, holds: &holds, admitted: &admitted };
         self.mtu = facts.tunnel_mtu(&self.config.platform);
         let desired = desired(&inputs);
         let without_text = |table| desired.tables.get(&table).map(|ruleset: &Ruleset| Ruleset::observed(ruleset.revision()));
@@ -320,39 +320,11 @@ impl Role for Node {
     }
 
     fn status(&self) -> serde_json::Value {
-        let tenants: Vec<_> = self
-            .config
-            .served()
-            .map(|(tenant, shard)| {
-                let of = tenant.of(shard.shard);
-                let slot = self.slots.get(&of);
-                json!({
-                    "name": tenant.name, "shard": shard.shard, "slot": slot,
-                    "tunnel": slot.map(|slot| self.ends.of(&of).next().map_or(IfName::tunnel(slot), |end| IfName::lane(slot, end.lane))),
-                    "key": self.key(&of, shard),
-                    "beside": self.ends.of(&of).nth(1).map(|end| json!({
-                        "tunnel": slot.map(|slot| IfName::lane(slot, end.lane)), "key": end.key.public(), "port": end.port,
-                        "heard": self.heard_beside(&of),
-                    })),
-                    "local": shard.local, "interface": tenant.interface, "peers": self.peers.of_shard(&of), "allow": tenant.allow,
-                    "snat": snat(&shard.snat),
-                })
-            })
-            .collect();
-        json!({
-            "node": self.config.node, "backend": self.carrier.name(), "platform_address": self.config.platform.address,
-            "tunnel_mtu": self.mtu, "tenants": tenants, "peers": self.peers.len(), "userspace": self.path.status(), "wireguard": self.sessions.status().show(), "jit": self.strangers.status(), "ha": self.group.status(&self.config),
-        })
+        self.show()
     }
 
     fn metrics(&self, out: &mut Page) {
-        #[expect(clippy::cast_precision_loss, reason = "at most 65,535")]
-        out.gauge("portway_peers", "Function hosts that may send", &[], self.peers.len() as f64);
-        out.gauge("portway_tunnel_mtu_bytes", "Bytes that a packet inside a tunnel may have", &[], f64::from(self.mtu));
-        self.path.metrics(out);
-        self.sessions.status().metrics(out);
-        self.strangers.metrics(out);
-        self.group.metrics(&self.config, out);
+        self.measure(out);
     }
 
     async fn write_down(&mut self) {
@@ -424,11 +396,4 @@ fn known(config: &mut Gateway, added: Vec<StaticPeer>) -> Peers {
         tracing::error!("peer {name}, which was added while the gateway ran, is left out: {refusal}");
     }
     peers
-}
-
-fn snat(snat: &config::Snat) -> String {
-    match snat {
-        config::Snat::To { address, ports } => format!("{address}:{ports}"),
-        config::Snat::Masquerade { ports } => format!("the interface's address:{ports}"),
-    }
 }

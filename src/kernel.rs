@@ -7,6 +7,7 @@ mod address;
 pub mod announce;
 mod apply;
 mod attr;
+pub mod clock;
 pub mod conntrack;
 mod counter;
 mod element;
@@ -112,7 +113,6 @@ pub struct Kernel {
     own: watch::Ports,
     /// Whether the kernel has them, asked once.
     flow_tables: OnceCell<bool>,
-    copies: OnceCell<bool>,
 }
 
 impl Kernel {
@@ -134,7 +134,6 @@ impl Kernel {
             sysctls: Mutex::new(former::FormerValues::open(state_dir)?),
             leaving: watch::Leaving::default(),
             flow_tables: OnceCell::new(),
-            copies: OnceCell::new(),
         })
     }
 
@@ -203,11 +202,15 @@ impl Kernel {
         Ok(())
     }
 
+    /// Whether this kernel can send copies of packets to neighbours (CONFIG_NFT_DUP_IPV4).
+    pub async fn can_copy(&self) -> Result<bool, KernelError> {
+        nft::has_copies().await
+    }
+
     /// Reads the world that is not ours: interfaces and their IPv4 addresses.
     pub async fn facts(&self) -> Result<Facts, KernelError> {
         let flow_tables = *self.flow_tables.get_or_try_init(nft::has_flow_tables).await?;
-        let copies = *self.copies.get_or_try_init(nft::has_copies).await?;
-        Ok(Facts { flow_tables, copies, ..survey::facts(&mut lock(&self.lists))? })
+        Ok(Facts { flow_tables, ..survey::facts(&mut lock(&self.lists))? })
     }
 
     /// One interface, without its addresses.

@@ -59,7 +59,7 @@ pub use ha::{ShardState, ShardStatus};
 pub use http::{Answer, get, unix, unix_ok, unix_within};
 pub use measure::*;
 pub use netns::Netns;
-pub use packet::{ETHERTYPE_IPV4, checksum, gre, icmp_echo, ipv4, tcp};
+pub use packet::{ETHERTYPE_IPV4, checksum, gre, icmp_echo, ipv4, tcp, udp};
 pub use ping::{Probe, Probed, answers, round_trips};
 pub use process::{Life, Process, poll_until};
 pub use serve::{Seen, Servers};

@@ -3,6 +3,7 @@
 
 pub mod jit;
 pub mod rate;
+pub mod skew;
 pub mod sync;
 pub mod track;
 pub mod vrrp;

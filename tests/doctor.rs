@@ -42,6 +42,30 @@ table ip nat {
 }
 END";
 
+/// The peer's key is nobody's.
+const WIREGUARD: &str = "
+gateway:
+  node: gw
+  platform: { interface: plat0, address: 10.9.0.1 }
+  tunnel: wireguard
+  backend: userspace
+  runtime_dir: DIRECTORY
+  tenants:
+    - { name: acme, wireguard: { private_key: DIRECTORY/acme.key, next: { private_key: DIRECTORY/acme.next.key } }, interface: eni0,
+        router: 172.16.101.1, allow: [{ to: 172.16.0.0/16, tcp: all }], inner: 10.64.0.0/16 }
+peers:
+  static: [{ host: host-1, public_key: hSDwCYkwp1R0i33ctD73Wg2/Og0mOBr066SpjqqbTmo=, inner: { acme: [10.64.0.9] } }]
+";
+
+/// One port of two is let in, and nothing goes out.
+const WALLED: &str = "
+nft -f - <<END
+table inet wall {
+  chain input { type filter hook input priority filter; policy drop; iif lo accept; udp dport { 53, 51820 } accept; }
+  chain output { type filter hook output priority filter; policy drop; oif lo accept; tcp dport 443 accept; }
+}
+END";
+
 struct Machine {
     netns: Netns,
     directory: tempfile::TempDir,
@@ -49,9 +73,13 @@ struct Machine {
 
 impl Machine {
     fn new() -> Self {
+        Self::with(CONFIG)
+    }
+
+    fn with(config: &str) -> Self {
         let netns = Netns::create().expect("these tests make network namespaces: run them as root");
         let directory = tempfile::tempdir().expect("a directory");
-        let config = CONFIG.replace("DIRECTORY", &directory.path().display().to_string());
+        let config = config.replace("DIRECTORY", &directory.path().display().to_string());
         std::fs::write(directory.path().join("gateway.yaml"), config).expect("a file");
         let machine = Self { netns, directory };
         machine.sh(WELL);
@@ -133,6 +161,42 @@ fn what_is_broken_is_found_and_the_printed_commands_mend_it() {
     let (findings, code) = machine.findings();
     assert_eq!(code, Some(0), "{findings:#?}");
     find(&findings, "note", "rp_filter is strict on eni0: Portway sets src_valid_mark");
+    find(&findings, "ok", "no nftables rule of others stands in the way");
+}
+
+#[test]
+fn a_gateway_of_wireguard_is_told_of_its_keys_and_of_walls_around_its_ports() {
+    let machine = Machine::with(WIREGUARD);
+    let key = |name: &str| machine.directory.path().join(name).display().to_string();
+    machine.sh(&format!("umask 022; wg genkey > {}", key("acme.key")));
+    machine.sh(WALLED);
+    let (findings, code) = machine.findings();
+    assert_eq!(code, Some(1), "{findings:#?}");
+    find(&findings, "ok", "the tunnels are carried in userspace, as configured");
+    find(&findings, "ok", "plat0: MTU 1500, 1440 inside tunnels");
+    assert!(findings.iter().flatten().all(|text| !text.contains("GRE") && !text.contains("gre ")), "{findings:#?}");
+    let remedies = [
+        find(&findings, "broken", "the WireGuard key of acme/0: cannot use"),
+        find(&findings, "broken", "the next WireGuard key of acme/0: cannot use"),
+        find(
+            &findings,
+            "broken",
+            "table inet wall, chain input (hook input) drops tunnel packets that come in (WireGuard, UDP) by its policy",
+        ),
+        find(
+            &findings,
+            "broken",
+            "table inet wall, chain output (hook output) drops tunnel packets that go out (WireGuard, UDP) by its policy",
+        ),
+    ];
+    assert_eq!(remedies[0], format!("chmod 600 {}", key("acme.key")));
+    assert_eq!(remedies[2], "nft insert rule inet wall input 'udp dport { 51819, 51820 } accept'");
+    for remedy in remedies {
+        machine.sh(remedy);
+    }
+    let (findings, code) = machine.findings();
+    assert_eq!(code, Some(0), "{findings:#?}");
+    find(&findings, "ok", "the WireGuard keys of all shards can be used");
     find(&findings, "ok", "no nftables rule of others stands in the way");
 }
 

@@ -2,6 +2,7 @@
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use rstest::rstest;
 use serde_json::Value;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
@@ -141,11 +142,13 @@ fn a_failed_scenario_says_so_in_json_too() {
     assert_eq!((&outcome["scenario"], &outcome["pass"]), (&Value::from("gre"), &Value::from(false)));
 }
 
-#[test]
-fn the_demo_holds_and_leaves_the_machine_as_it_was() {
+#[rstest]
+#[case::gre("gre")]
+#[case::wireguard("wireguard")]
+fn the_demo_holds_and_leaves_the_machine_as_it_was(#[case] tunnel: &str) {
     let tmp = TempDir::new().unwrap();
     let before = network();
-    let output = run(tmp.path(), &["demo", "--report", "page/report.html"]);
+    let output = run(tmp.path(), &["demo", "--tunnel", tunnel, "--report", "page/report.html"]);
     let said = text(&output.stdout);
     assert!(output.status.success(), "{said}\n{}", text(&output.stderr));
     assert_eq!(before, network());

@@ -20,6 +20,8 @@ use userspace_support::{Namespace, name};
 const PATIENCE: Duration = Duration::from_secs(4);
 const HAVIP: &str = "127.0.0.1:51820";
 const HOST: &str = "127.0.0.2:51820";
+/// Where another node has the HaVip, as it believes.
+const OTHER: &str = "127.0.0.3:51820";
 
 fn key(n: u8) -> PrivateKey {
     PrivateKey::new([n; 32])
@@ -40,6 +42,14 @@ fn slot() -> Slot {
 
 fn shard() -> TenantShard {
     TenantShard { tenant: "acme".parse().unwrap(), shard: ShardId::default() }
+}
+
+/// By which a node that takes over begins after the last stamp of the one before.
+const AHEAD: Duration = Duration::from_secs(3);
+
+/// The stamps of such a node.
+fn ahead() -> SystemTime {
+    SystemTime::now() + AHEAD
 }
 
 /// The clock of the node that takes over.
@@ -268,14 +278,35 @@ fn hosts_are_called_with_a_new_key() {
     standing.host.remove_peer(&name("host"), &key(1).public()).unwrap();
     standing.host.set_peer(&name("host"), key(3).public(), &peer("0.0.0.0/0", None)).unwrap();
     let served = Served { ends: vec![End { lane: Lane::First, key: key(3), port: 51820 }], ..served() };
-    // The former socket is closed by the threads that read it; a pass that comes before is tried again.
-    let opened = |node: &mut Device| Ok(node.add_interface(interface(tunnel(), key(3), HAVIP)).is_ok());
-    standing.passes(served, |node| poll_until("the port", PATIENCE, || opened(node)).unwrap());
+    standing.passes(served, |node| assert!(node.add_interface(interface(tunnel(), key(3), HAVIP)).unwrap()));
     assert_eq!(standing.is_called(&key(3)), Some(at(HAVIP)));
     standing.sessions.stop();
 }
 
-/// A pass that looked while the shard was here opens its tunnel when it is here no more.
+/// While another node had the shard, too, it called everybody, with stamps as far ahead as those of any that takes over. It has let go; the one that stays calls them
+/// back, before its clock has come so far.
+#[test]
+fn after_a_split_brain_hosts_are_called_back() {
+    let mut standing = Standing::new();
+    standing.opens(served(), HAVIP);
+    assert_eq!(standing.is_called(&key(1)), Some(at(HAVIP)));
+    let begun = Instant::now();
+    let (other, _events) = device(&standing.namespace, interface(name("other"), key(1), OTHER), ahead, false);
+    other.set_peer(&name("other"), key(2).public(), &peer("10.64.0.2/32", Some(HOST))).unwrap();
+    other.initiate(&name("other"), &key(2).public()).unwrap();
+    assert_eq!(standing.is_called(&key(1)), Some(at(OTHER)));
+    drop(other);
+    // How far its own stamps have come a node looks every second.
+    let back = || {
+        standing.order(Order::Healed(shard()));
+        Ok(standing.host.peer(&name("host"), &key(1).public()).unwrap().unwrap().endpoint == Some(at(HAVIP)))
+    };
+    poll_until("the host's return", AHEAD - begun.elapsed(), back).unwrap();
+    assert!(begun.elapsed() < AHEAD);
+    standing.sessions.stop();
+}
+
+/// A pass that looked while the shard opens its tunnel when it is here no more.
 #[test]
 fn a_tunnel_that_is_opened_after_its_shard_has_gone_is_silent() {
     let mut standing = Standing::new();

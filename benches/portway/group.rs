@@ -85,7 +85,8 @@ impl Arm {
     /// One line for who watches.
     pub fn tell(&self, failed: &[String]) {
         let last = |column: &str| self.columns.get(column).and_then(|values| values.last().copied());
-        let known = ["gap_ms", "quiet_ms", "asked_ms", "lost", "survived", "udp_survived", "owner_ms", "listed_s", "known"];
+        let known =
+            ["gap_ms", "quiet_ms", "asked_ms", "lost", "survived", "udp_survived", "owner_ms", "listed_s", "known", "peers_back_ms"];
         let text: Vec<String> = known.iter().filter_map(|name| last(name).map(|value| format!("{name} {value:.1}"))).collect();
         eprintln!("  {}: {}{}", self.name, text.join(", "), failed.iter().map(|f| format!("\n    ! {f}")).collect::<String>());
     }

@@ -52,13 +52,14 @@ struct Bench {
     gre: bool,
 }
 
-const BENCHES: [Bench; 19] = [
+const BENCHES: [Bench; 20] = [
     Bench { name: "attach", run: attach::run, gre: false },
     Bench { name: "peers", run: peers::run, gre: false },
     Bench { name: "host-cost", run: host_cost::run, gre: false },
     Bench { name: "throughput", run: throughput::run, gre: false },
     Bench { name: "wireguard", run: wireguard::run, gre: false },
     Bench { name: "failover", run: failover::run, gre: false },
+    Bench { name: "wireguard-failover", run: failover::run_wireguard, gre: false },
     Bench { name: "handover", run: handover::run, gre: false },
     Bench { name: "failover-peer", run: failover_peer::run, gre: false },
     Bench { name: "sync", run: sync_rate::run, gre: false },

@@ -62,11 +62,9 @@ pub fn run(options: &Options, report: &mut Report) -> anyhow::Result<()> {
     }
     let mut arms = vec![ours(&nodes)?];
     for (program, arguments, install) in STRANGERS {
-        if Command::new("which").arg(program).stdout(Stdio::null()).status()?.success() {
-            arms.push(strangers(&nodes, program, arguments, arms.len() as u8 + 1)?);
-        } else {
-            eprintln!("wireguard: not compared with {program}, which is not installed: {install}");
-        }
+        let there = Command::new("which").arg(program).stdout(Stdio::null()).status()?.success();
+        ensure!(there, "{program}, to compare with, is not installed: run {install}");
+        arms.push(strangers(&nodes, program, arguments, arms.len() as u8 + 1)?);
     }
     let measured = measure(&nodes, &arms, options.rounds.unwrap_or(ROUNDS))?;
     report.add("portway", "strangers let in", "1/s", admissions(&nodes[0], options.rounds.unwrap_or(ROUNDS))?, None);

@@ -112,6 +112,9 @@ struct OptionArgs {
     /// How long the idle ones among them are idle
     #[arg(long, value_parser = super::duration, default_value = "2s")]
     idle: Duration,
+    /// Between two pings; longer where the machine is slow, such as an emulated one
+    #[arg(long, value_parser = super::duration, default_value = "1ms")]
+    ping: Duration,
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u8).range(2..=6))]
     nodes: u8,
     #[arg(long, default_value_t = 6, value_parser = clap::value_parser!(u8).range(1..=10))]
@@ -135,6 +138,7 @@ impl From<OptionArgs> for Options {
             interval: args.interval,
             flows: args.flows.into(),
             idle: args.idle,
+            ping: args.ping,
             nodes: args.nodes.into(),
             shards: args.shards.into(),
             peers: args.peers,

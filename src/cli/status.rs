@@ -1,6 +1,7 @@
 //! `portway status`.
 
 mod ha;
+mod strangers;
 
 use super::client::RuntimeDir;
 use reqwest::Method;
@@ -60,7 +61,9 @@ fn table(status: &Value) -> String {
     for failure in status["failures"].as_array().into_iter().flatten() {
         out += &format!("  ! {}\n", text(failure));
     }
-    out += &directory(&status["directory"]);
+    let jit = &status["jit"];
+    out += &directory([&jit["directory"], &status["directory"]].into_iter().find(|told| !told.is_null()).unwrap_or(&Value::Null));
+    out += &strangers::lines(&jit["peers"]);
     for left_out in status["left_out"].as_array().into_iter().flatten() {
         out += &format!("  ! {}\n", text(left_out));
     }
@@ -98,4 +101,86 @@ pub(super) fn rows(columns: &[&str], rows: Vec<Vec<String>>) -> String {
     let widths: Vec<usize> = (0..columns.len()).map(width).collect();
     let line = |row: &Vec<String>| row.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}")).collect::<Vec<_>>().join("  ");
     cells.iter().map(|row| format!("  {}\n", line(row).trim_end())).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn gateway(jit: &Value) -> Value {
+        json!({
+            "role": "gateway", "node": "gw-1", "ready": true, "backend": "userspace", "platform_address": "10.9.0.1", "tunnel_mtu": 1440,
+            "failures": [], "peers": 1002, "jit": jit,
+            "tenants": [{
+                "name": "acme", "shard": 0, "tunnel": "pw-1", "key": "hSDw", "interface": "eni0", "peers": 1002, "configured": 2,
+                "admitted": 1000, "snat": "172.16.101.10:1024-65535",
+            }],
+        })
+    }
+
+    #[test]
+    fn a_gateway_tells_of_its_directory_and_of_peers_just_in_time() {
+        let jit = json!({
+            "directory": {
+                "url": "https://d.example:9473/", "reachable": true, "error": null, "failed": null, "revision": 12,
+                "shards": { "acme/0": "told" },
+            },
+            "peers": {
+                "known": 1000, "live": 998, "installing": 2,
+                "refused": { "unknown": 31, "mac1": 7, "replayed": 7, "forged": 2, "source_rate": 900, "full": 1 },
+            },
+        });
+        let expected = "\
+gateway gw-1: ready, userspace tunnels, platform address 10.9.0.1, tunnel MTU 1440
+  - directory https://d.example:9473/: answers, revision 12
+  - peers just in time: 1000 known, 998 live, 2 installing; refused: 900 source_rate, 31 unknown, 7 mac1, 7 replayed, 3 for 2 other reasons
+  NAME  SHARD  TUNNEL  KEY   INTERFACE  PEERS  SNAT
+  acme  0      pw-1    hSDw  eni0       1002   172.16.101.10:1024-65535
+";
+        assert_eq!(table(&gateway(&jit)), expected);
+    }
+
+    #[test]
+    fn a_directory_that_is_away_and_shards_that_it_does_not_know_are_marked() {
+        let jit = json!({
+            "directory": {
+                "url": "https://d.example:9473/", "reachable": false, "error": null, "failed": "connection refused", "revision": null,
+                "shards": { "acme/0": "told", "blue/0": "it does not answer" },
+            },
+            "peers": { "known": 0, "live": 0, "installing": 0, "refused": {} },
+        });
+        let shown = table(&gateway(&jit));
+        let expected = "
+  ! directory https://d.example:9473/: connection refused
+  ! the directory does not know blue/0 as it is: it does not answer
+  - peers just in time: 0 known, 0 live, 0 installing; none refused
+";
+        assert!(shown.contains(expected), "{shown}");
+    }
+
+    #[test]
+    fn who_asks_no_directory_has_no_line_of_one() {
+        let shown = table(&gateway(&Value::Null));
+        assert_eq!(shown.lines().count(), 3, "{shown}");
+    }
+
+    #[test]
+    fn a_host_tells_of_its_directory_and_of_what_it_leaves_out() {
+        let status = json!({
+            "role": "host", "node": "host-1", "ready": false, "backend": "kernel", "platform_address": "10.9.0.11", "tunnel_mtu": 1440,
+            "failures": ["cannot make pw-1: busy"], "left_out": ["acme/1: no gateway has told of it yet"],
+            "directory": { "url": "https://d.example:9473/", "reachable": null, "error": null, "failed": null, "revision": null },
+            "tenants": [{ "name": "acme", "shard": 0, "tunnel": "pw-1", "key": "hSDw", "gateway": "10.9.0.50", "inner": "10.64.0.9", "attachments": 3 }],
+        });
+        let expected = "\
+host host-1: NOT READY, kernel tunnels, platform address 10.9.0.11, tunnel MTU 1440
+  ! cannot make pw-1: busy
+  - directory https://d.example:9473/: was not asked yet
+  ! acme/1: no gateway has told of it yet
+  NAME  SHARD  TUNNEL  KEY   GATEWAY    INNER      ATTACHMENTS
+  acme  0      pw-1    hSDw  10.9.0.50  10.64.0.9  3
+";
+        assert_eq!(table(&status), expected);
+    }
 }

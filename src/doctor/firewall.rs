@@ -23,6 +23,9 @@ pub enum Side {
     Named(IfName),
 }
 
+/// The first and the last.
+pub type Ports = (u16, u16);
+
 /// A packet, as it is seen at one hook.
 #[derive(Debug, Clone)]
 pub struct Packet {
@@ -33,6 +36,8 @@ pub struct Packet {
     pub oif: Side,
     /// The transport protocol, if it is known.
     pub protocol: Option<&'static str>,
+    /// Where from and where to it may be, of UDP; none: anywhere.
+    pub ports: [Option<Ports>; 2],
     pub state: &'static str,
     pub source: Option<IpAddr>,
     pub destination: Option<IpAddr>,
@@ -62,7 +67,7 @@ type Rules<'a> = BTreeMap<[&'a str; 3], Vec<&'a Value>>;
 pub fn findings(ruleset: &Value, packets: &[Packet]) -> Vec<Finding> {
     let items = || ruleset["nftables"].as_array().into_iter().flatten();
     let foreign = |chain: &&Value| {
-        let portway = chain["table"] == "portway" && matches!(text(&chain["family"]), "inet" | "netdev");
+        let portway = chain["table"] == "portway" && matches!(text(&chain["family"]), "ip" | "inet" | "netdev");
         matches!(text(&chain["family"]), "ip" | "inet") && !portway && chain["hook"].is_string()
     };
     let mut rules = Rules::new();
@@ -239,6 +244,10 @@ impl Walk<'_> {
             (.., ["ip", "saddr"]) => address(self.packet.source, right),
             (.., ["ip", "daddr"]) => address(self.packet.destination, right),
             (.., ["ip6" | "icmpv6", _]) => Truth::No,
+            (.., ["udp", "sport"]) => self.protocol(&"udp".into()).min(port(self.packet.ports[0], right)),
+            (.., ["udp", "dport"]) => self.protocol(&"udp".into()).min(port(self.packet.ports[1], right)),
+            (.., ["th", "sport"]) if self.packet.protocol == Some("udp") => port(self.packet.ports[0], right),
+            (.., ["th", "dport"]) if self.packet.protocol == Some("udp") => port(self.packet.ports[1], right),
             (.., [protocol @ ("tcp" | "udp" | "icmp" | "sctp" | "dccp" | "udplite" | "esp" | "ah"), _]) => {
                 if self.protocol(&protocol.into()) == Truth::No { Truth::No } else { Truth::Maybe }
             }
@@ -247,9 +256,8 @@ impl Walk<'_> {
     }
 
     fn protocol(&self, name: &Value) -> Truth {
-        self.packet
-            .protocol
-            .map_or(Truth::Maybe, |known| is(name == known || (known == "gre" && name == 47) || (known == "vrrp" && name == 112)))
+        const NUMBERS: [(&str, u64); 3] = [("gre", 47), ("udp", 17), ("vrrp", 112)];
+        self.packet.protocol.map_or(Truth::Maybe, |known| is(name == known || NUMBERS.iter().any(|of| of.0 == known && *name == of.1)))
     }
 }
 
@@ -267,6 +275,17 @@ fn interface(side: &Side, pattern: &str) -> Truth {
         (Side::Tunnel, _) if pattern.starts_with(IfName::OURS) => Truth::Maybe,
         (Side::Tunnel, _) => Truth::No,
     }
+}
+
+/// A number, or a range of them.
+fn port(known: Option<Ports>, of: &Value) -> Truth {
+    let number = |value: &Value| value.as_u64().and_then(|number| u16::try_from(number).ok());
+    let range = number(of).map(|one| (one, one)).or_else(|| Some((number(&of["range"][0])?, number(&of["range"][1])?)));
+    let (Some((first, last)), Some((least, most))) = (known, range) else { return Truth::Maybe };
+    if last < least || most < first {
+        return Truth::No;
+    }
+    if least <= first && last <= most { Truth::Yes } else { Truth::Maybe }
 }
 
 fn address(known: Option<IpAddr>, of: &Value) -> Truth {

@@ -1,19 +1,24 @@
 //! What the machine says. Nothing is changed; a module may be loaded by asking for it.
 
-use super::{Facts, directory};
-use crate::config::{Config, Ha};
+use super::{Facts, directory, wireguard};
+use crate::config::{Config, Ha, TunnelKind};
 use crate::daemon::{rights, sockets};
-use crate::kernel::{KernelError, Survey};
+use crate::kernel::{KernelError, Survey, clock};
+use crate::lab;
 use anyhow::Context;
 use caps::Capability;
+use serde_json::Value;
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
+use std::time::Duration;
 
 const SYSCTLS: &str = "/proc/sys/net";
 /// Stands for all settings: written by the daemons for their interfaces, here only opened.
 const PROBE: &str = "/proc/sys/net/ipv4/conf/default/forwarding";
+/// For an answer of the gateway that runs here.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Looks around in the network namespace of this process.
 pub async fn gather(config: Option<&Config>) -> anyhow::Result<Facts> {
@@ -44,6 +49,10 @@ pub async fn gather(config: Option<&Config>) -> anyhow::Result<Facts> {
     let answers = |role: &&str| UnixStream::connect(sockets::api_path(runtime_dir, role)).is_ok();
     Ok(Facts {
         gre: admin.then_some(survey.gre),
+        wireguard: match config.and_then(Config::node_platform).map(|platform| platform.tunnel) {
+            Some(TunnelKind::Wireguard) => Some(Survey::has_wireguard()?),
+            Some(TunnelKind::Gre) | None => None,
+        },
         missing_capabilities: missing.into_iter().map(|(capability, purpose)| (capability.to_string(), purpose)).collect(),
         kernel: fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default().trim().to_owned(),
         tun: Path::new("/dev/net/tun").exists(),
@@ -63,7 +72,18 @@ pub async fn gather(config: Option<&Config>) -> anyhow::Result<Facts> {
             None => None,
         },
         host_key: directory::unusable_key(config),
+        tunnel_keys: wireguard::unusable(config),
+        clock_kept: clock::is_kept(),
+        clocks: clocks(runtime_dir),
         missing_for_realtime: rights::missing_for_realtime().map(|capability| capability.to_string()).collect(),
         running: ["gateway", "host"].into_iter().filter(answers).map(str::to_owned).collect(),
     })
+}
+
+/// What the gateway that runs here knows of the clocks of others. Nothing, if none does.
+fn clocks(runtime_dir: &Path) -> BTreeMap<String, f64> {
+    let answer = lab::unix_within(&sockets::api_path(runtime_dir, "gateway"), "GET", "/v1/status", None, PATIENCE);
+    let status: Value = answer.ok().and_then(|answer| serde_json::from_str(&answer.body).ok()).unwrap_or_default();
+    let clocks = status["ha"]["clocks"].as_object().into_iter().flatten();
+    clocks.filter_map(|(node, clock)| Some((node.clone(), clock["ahead_ms"].as_f64()?))).collect()
 }

@@ -8,6 +8,11 @@ use crate::plan::gateway::havips;
 use ipnet::IpNet;
 use std::collections::BTreeSet;
 
+/// By how much clocks may differ, milliseconds.
+const TOLERATED_MS: f64 = 10.0;
+const CHRONY: &str =
+    "apt-get install -y chrony (on EC2 with `server 169.254.169.123 prefer iburst minpoll 4 maxpoll 4` in /etc/chrony/chrony.conf)";
+
 pub fn findings(facts: &Facts, config: Option<&Config>) -> Vec<Finding> {
     let Some(Config::Gateway(gateway)) = config else { return Vec::new() };
     let Some(ha) = &gateway.ha else { return Vec::new() };
@@ -15,6 +20,7 @@ pub fn findings(facts: &Facts, config: Option<&Config>) -> Vec<Finding> {
     findings.extend(foreign(facts, gateway));
     findings.extend(elsewhere(facts, gateway));
     findings.extend(realtime(facts));
+    findings.extend(clocks(facts));
     if findings.is_empty() {
         findings.push(Finding::ok(format!("{} gateways share {} shards", ha.nodes.len(), gateway.served().count())));
     }
@@ -62,6 +68,20 @@ fn realtime(facts: &Facts) -> Option<Finding> {
         let what = format!("without {} a busy machine may delay advertisements, and others take over from it", lacks.join(" and "));
         Finding::warning(what, rights::REALTIME)
     })
+}
+
+/// Gateways tell recordings by their time, and the kernel's WireGuard signs with it.
+fn clocks(facts: &Facts) -> impl Iterator<Item = Finding> {
+    let kept = (facts.clock_kept == Some(false)).then(|| {
+        let what = "nothing keeps this machine's clock right: gateways whose clocks differ by 5 s do not hear each other, and with the kernel's WireGuard hosts refuse one whose clock is behind";
+        Finding::warning(what, CHRONY)
+    });
+    let apart = facts.clocks.iter().filter(|(_, ahead)| ahead.abs() > TOLERATED_MS).map(|(node, ahead)| {
+        let side = if *ahead < 0.0 { "behind" } else { "ahead of" };
+        let what = format!("this clock is {:.0} ms {side} that of {node}", ahead.abs());
+        Finding::warning(what, format!("see `chronyc tracking` on both; {CHRONY}"))
+    });
+    kept.into_iter().chain(apart)
 }
 
 impl Ha {

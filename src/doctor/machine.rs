@@ -1,7 +1,7 @@
 //! The machine itself: kernel, rights, programs, settings.
 
 use super::{Facts, Finding, Severity};
-use crate::config::{Backend, Config};
+use crate::config::{Backend, Config, TunnelKind};
 use crate::daemon::rights;
 
 /// Since this kernel, an address says who added it (`IFA_PROTO`), which is how Portway knows its own.
@@ -16,7 +16,8 @@ const FULL: u64 = 70;
 pub fn findings(facts: &Facts, config: Option<&Config>) -> Vec<Finding> {
     let mut findings = vec![kernel(facts), nft(facts), forwarding(facts), conntrack(facts)];
     findings.extend(rights_of(facts));
-    findings.extend(carrier(facts, config.map(Config::node_backend).unwrap_or_default()));
+    let tunnel = config.and_then(Config::node_platform).map(|platform| platform.tunnel).unwrap_or_default();
+    findings.extend(carrier(facts, config.map(Config::node_backend).unwrap_or_default(), tunnel));
     findings.extend(facts.running.iter().map(|role| match config {
         Some(config) if config.role() == role => {
             Finding::note(format!("a `portway {role}` is running here: starting it again takes over from it without a packet lost"))
@@ -74,26 +75,30 @@ fn rights_of(facts: &Facts) -> Vec<Finding> {
 }
 
 /// What can carry the tunnels.
-fn carrier(facts: &Facts, backend: Backend) -> Vec<Finding> {
+fn carrier(facts: &Facts, backend: Backend, tunnel: TunnelKind) -> Vec<Finding> {
     let modprobe = |module: &str| format!("modprobe {module}");
-    let gre = match (facts.gre, backend) {
-        (Some(true), _) => Finding::ok("the kernel has GRE tunnels (ip_gre)"),
+    let (there, module) = match tunnel {
+        TunnelKind::Gre => (facts.gre, "ip_gre"),
+        TunnelKind::Wireguard => (facts.wireguard, "wireguard"),
+    };
+    let kernel = match (there, backend) {
+        (Some(true), _) => Finding::ok(format!("the kernel has {tunnel} tunnels ({module})")),
         (_, Backend::Userspace) => Finding::ok("the tunnels are carried in userspace, as configured"),
-        (Some(false), Backend::Kernel) => Finding::broken("`backend: kernel`, but the kernel has no ip_gre", modprobe("ip_gre")),
+        (Some(false), Backend::Kernel) => Finding::broken(format!("`backend: kernel`, but the kernel has no {module}"), modprobe(module)),
         (Some(false), Backend::Auto) => Finding {
             severity: Severity::Note,
-            what: "the kernel has no ip_gre: Portway itself will carry the tunnels, which is slower".into(),
-            remedy: Some(modprobe("ip_gre")),
+            what: format!("the kernel has no {module}: Portway itself will carry the tunnels, which is slower"),
+            remedy: Some(modprobe(module)),
         },
-        (None, _) => Finding::note("whether the kernel has ip_gre cannot be asked without CAP_NET_ADMIN"),
+        (None, _) => Finding::note(format!("whether the kernel has {module} cannot be asked without CAP_NET_ADMIN")),
     };
     let needed = match backend {
         Backend::Kernel => false,
-        Backend::Auto => facts.gre == Some(false),
+        Backend::Auto => there == Some(false),
         Backend::Userspace => true,
     };
     let tun = (needed && !facts.tun).then(|| Finding::broken("/dev/net/tun is missing, which userspace tunnels need", modprobe("tun")));
-    [Some(gre), tun].into_iter().flatten().collect()
+    [Some(kernel), tun].into_iter().flatten().collect()
 }
 
 fn forwarding(facts: &Facts) -> Finding {

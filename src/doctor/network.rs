@@ -1,9 +1,8 @@
 //! Interfaces, addresses and paths, as the configuration wants them.
 
-use super::firewall::{Packet, Side};
 use super::{Facts, Finding, Severity};
-use crate::config::{Config, Ha, MIN_INNER_MTU, Platform};
-use crate::model::{IfName, NodeName};
+use crate::config::{Config, MIN_INNER_MTU, Platform};
+use crate::model::IfName;
 use crate::plan::facts::LinkFacts;
 use ipnet::IpNet;
 use std::net::IpAddr;
@@ -134,97 +133,4 @@ fn unreachable(facts: &Facts, name: &IfName, router: IpAddr) -> Option<Finding> 
         what: format!("the router {router} is in no subnet of {name}: it is taken to be on the link"),
         remedy: Some(format!("see whether it answers: arping -I {name} {router}")),
     })
-}
-
-/// Every kind of packet that Portway needs to get through, at every hook on its way.
-pub fn packets(config: Option<&Config>) -> Vec<Packet> {
-    let platform = config.and_then(Config::node_platform);
-    let wire = platform.map_or(Side::Unknown, |platform| Side::Named(platform.interface.clone()));
-    let own = platform.map(|platform| platform.address);
-    let other = config.and_then(|config| config.others().first().map(|(_, address)| *address));
-    let outer = |name: &str, kind: &str, protocol, pass: String, own, other| {
-        let packet = |hook, coming: bool| Packet {
-            what: format!("{name} that {} ({kind})", if coming { "come in" } else { "go out" }),
-            hook,
-            iif: if coming { wire.clone() } else { Side::Unknown },
-            oif: if coming { Side::Unknown } else { wire.clone() },
-            protocol,
-            // Portway keeps them out of connection tracking.
-            state: "untracked",
-            source: if coming { other } else { own },
-            destination: if coming { own } else { other },
-            pass: pass.clone(),
-        };
-        [packet("prerouting", true), packet("input", true), packet("output", false), packet("postrouting", false)]
-    };
-    let mut packets: Vec<Packet> =
-        outer("tunnel packets", "GRE", Some("gre"), "ip protocol gre accept".into(), local(config).or(own), other).into();
-    if let Some((ha, node)) = config.and_then(group) {
-        let peer = ha.nodes.iter().find(|(name, _)| *name != node).map(|(_, address)| *address);
-        packets.extend(outer("advertisements", "VRRP", Some("vrrp"), "ip protocol 112 accept".into(), own, peer));
-        let port = ha.sync_port;
-        packets.extend(outer("copies of connections", "UDP", Some("udp"), format!("udp dport {port} accept"), own, peer));
-    }
-    let host = matches!(config, Some(Config::Host(_)));
-    let mut far: Vec<Side> = config.into_iter().flat_map(Config::tenant_interfaces).map(|(name, _)| Side::Named(name.clone())).collect();
-    far.dedup();
-    if far.is_empty() {
-        far.push(Side::Unknown);
-    }
-    for side in &far {
-        packets.extend(inner(side, host));
-    }
-    packets
-}
-
-/// The outer address of a gateway's first tunnel.
-fn local(config: Option<&Config>) -> Option<IpAddr> {
-    match config {
-        Some(Config::Gateway(gateway)) => gateway.served().next().map(|(_, shard)| shard.local),
-        Some(Config::Host(_) | Config::Directory(_)) | None => None,
-    }
-}
-
-fn group(config: &Config) -> Option<(&Ha, &NodeName)> {
-    match config {
-        Config::Gateway(gateway) => gateway.ha.as_ref().map(|ha| (ha, &gateway.node)),
-        Config::Host(_) | Config::Directory(_) => None,
-    }
-}
-
-/// Packets between a tunnel and what is on the other side of this node: a tenant's network, or a host's containers.
-fn inner(far: &Side, host: bool) -> Vec<Packet> {
-    let from_tunnel = format!("iifname \"{}*\" accept", IfName::OURS);
-    let to_tunnel = format!("oifname \"{}*\" accept", IfName::OURS);
-    let named = |key: &str, else_: &str| match far {
-        Side::Named(name) => format!("{key} \"{name}\" accept"),
-        _ => else_.to_owned(),
-    };
-    let packet = |what: &str, hook, iif: &Side, oif: &Side, state, pass: String| Packet {
-        what: what.into(),
-        hook,
-        iif: iif.clone(),
-        oif: oif.clone(),
-        protocol: None,
-        state,
-        source: None,
-        destination: None,
-        pass,
-    };
-    // Connections begin on hosts: there they go into the tunnel, on a gateway they come out of it.
-    let (out, back) = if host { ("established", "new") } else { ("new", "established") };
-    let (coming, going) = ("what comes out of tunnels (pw-*)", "what goes into tunnels (pw-*)");
-    let (tunnel, unknown) = (&Side::Tunnel, &Side::Unknown);
-    let mut packets = vec![
-        packet(coming, "prerouting", tunnel, unknown, out, from_tunnel.clone()),
-        packet(coming, "forward", tunnel, far, out, from_tunnel.clone()),
-        packet(going, "forward", far, tunnel, back, to_tunnel.clone()),
-        packet(going, "postrouting", unknown, tunnel, back, to_tunnel),
-    ];
-    if let Side::Named(name) = far {
-        let what = |how: &str| format!("what {how} {name}");
-        packets.push(packet(&what("answers from"), "prerouting", far, unknown, back, named("iifname", "")));
-        packets.push(packet(&what("goes out to"), "postrouting", unknown, far, out, named("oifname", "")));
-    }
-    packets
 }

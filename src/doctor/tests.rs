@@ -7,6 +7,7 @@ use serde_json::json;
 
 mod chains;
 mod directory;
+mod wireguard;
 
 const GATEWAY: &str = "
 gateway:
@@ -39,6 +40,7 @@ fn well() -> Facts {
         missing_capabilities: vec![],
         kernel: "6.1.0-13-amd64".into(),
         gre: Some(true),
+        wireguard: None,
         tun: true,
         nft: Some("nftables v1.0.6 (Lester Gooch #5)".into()),
         ruleset: Ok(json!({ "nftables": [] })),
@@ -46,7 +48,6 @@ fn well() -> Facts {
         network: crate::plan::facts::Facts {
             links: links.map(|(name, link)| (name.parse().expect("a name"), link)).into(),
             flow_tables: true,
-            copies: true,
         },
         sysctls: settings.map(|(key, value)| (key.to_owned(), value.to_owned())).into(),
         read_only: None,
@@ -54,7 +55,10 @@ fn well() -> Facts {
         keys: vec![],
         directory: None,
         host_key: None,
+        tunnel_keys: vec![],
         missing_for_realtime: vec![],
+        clock_kept: Some(true),
+        clocks: [("gw-2".to_owned(), -9.9)].into(),
     }
 }
 
@@ -223,6 +227,14 @@ gateway:
     "net.ipv4.conf.all.arp_ignore=1"
 )]
 #[case::realtime(|f: &mut Facts| f.missing_for_realtime.push("CAP_SYS_NICE".into()), Severity::Warning, "without CAP_SYS_NICE", "AmbientCapabilities")]
+#[case::clock(|f: &mut Facts| f.clock_kept = Some(false), Severity::Warning, "nothing keeps this machine's clock right", "chrony")]
+#[case::behind(
+    |f: &mut Facts| _ = f.clocks.insert("gw-2".into(), -31.2),
+    Severity::Warning,
+    "this clock is 31 ms behind that of gw-2",
+    "chronyc tracking"
+)]
+#[case::ahead(|f: &mut Facts| _ = f.clocks.insert("gw-2".into(), 10.6), Severity::Warning, "this clock is 11 ms ahead of that of gw-2", "chronyc tracking")]
 #[case::firewall(
     |f: &mut Facts| {
         let chain = json!({ "family": "inet", "table": "filter", "name": "input", "type": "filter", "hook": "input", "prio": 0, "policy": "drop" });

@@ -26,7 +26,7 @@ mod track;
 
 use crate::config::{Authentication, Cast, Gateway, TunnelKind};
 use crate::daemon::realtime;
-use crate::gateway::sessions;
+use crate::gateway::{sessions, stamps};
 use crate::kernel::announce::Announcer;
 use crate::kernel::conntrack::{Conntrack, Filter, FlowWatch};
 use crate::kernel::havip::HaVips;
@@ -36,6 +36,7 @@ use crate::kernel::vrrp_socket::{Family, VrrpSocket};
 use crate::kernel::{Kernel, Own};
 use crate::model::{IfName, Mark, NodeName, TenantShard};
 use crate::plan::facts::Facts;
+use crate::plan::gateway::Carrier;
 use crate::plan::gateway::havips;
 use crate::plan::slots::Slots;
 use crate::plan::{ANSWERS, LIVE};
@@ -69,7 +70,7 @@ pub struct Group {
 pub fn check(config: &Gateway) -> anyhow::Result<()> {
     let Some(ha) = &config.ha else { return Ok(()) };
     keys::read_all(&ha.keys)?;
-    instances::virtuals(config).map(drop)
+    instances::virtuals(config, Carrier::Userspace).map(drop)
 }
 
 #[derive(Debug)]
@@ -96,11 +97,21 @@ impl Group {
 
     /// Takes part from now on. The rules and tunnels stand already. HaVips whose lease still runs are this node's: a process before this
     /// one had them until now.
-    pub fn start(&mut self, config: &Gateway, slots: &Slots, kernel: &Arc<Kernel>, sessions: &sessions::Orders) -> anyhow::Result<()> {
+    ///
+    /// `used`: the replay memory of an earlier process, which other candidates may not have.
+    pub fn start(
+        &mut self,
+        config: &Gateway,
+        carrier: Carrier,
+        slots: &Slots,
+        kernel: &Arc<Kernel>,
+        sessions: &sessions::Orders,
+        used: stamps::ByShard,
+    ) -> anyhow::Result<()> {
         let Some(ha) = config.ha.as_ref().filter(|_| self.running.is_none()) else { return Ok(()) };
         let (platform, board) = (&config.platform, self.board.clone());
         let (keyring, seal) = keys::read_all(&ha.keys)?;
-        let mut virtuals = instances::virtuals(config)?;
+        let mut virtuals = instances::virtuals(config, carrier)?;
         let shards: Addresses = addresses(config);
         let mut lease = Lease::open()?;
         let resumed = live(&mut lease, &shards)?;
@@ -129,7 +140,7 @@ impl Group {
             shown: Instant::now(),
             walk: Default::default(),
         };
-        copier.take_up(shared(config, slots), seal, |of| resumed.contains(of));
+        copier.take_up(shared(config, slots), seal, |of| resumed.contains(of), used);
         let (scribe, writing) = Scribe::new();
         spawn("log", None, writing)?;
         let havips = HaVips::open()?;
@@ -177,10 +188,10 @@ impl Group {
     }
 
     /// The configuration has changed: shards may come and go, and keys.
-    pub fn change(&mut self, config: &Gateway, slots: &Slots) -> anyhow::Result<()> {
+    pub fn change(&mut self, config: &Gateway, carrier: Carrier, slots: &Slots) -> anyhow::Result<()> {
         let (Some(running), Some(ha)) = (&self.running, &config.ha) else { return Ok(()) };
         let (keyring, seal) = keys::read_all(&ha.keys)?;
-        let mut virtuals = instances::virtuals(config)?;
+        let mut virtuals = instances::virtuals(config, carrier)?;
         self.tracking.replace(config, slots, &mut virtuals, |_| false);
         let served: BTreeSet<TenantShard> = virtuals.iter().map(|one| one.of.clone()).collect();
         running.sync.0.send(sync::Order::Replace(shared(config, slots), Box::new(seal)));

@@ -38,6 +38,7 @@ pub use report::Report;
 
 use crate::gateway::registry::Registry;
 use crate::gateway::sessions::tunnels::Tunnels;
+use crate::gateway::stamps::Used;
 use crate::kernel::vrrp_socket::Family;
 use crate::model::{IfName, PublicKey, Slot, TenantShard};
 use crate::plan::gateway::ends::End;
@@ -98,6 +99,8 @@ pub struct Setup {
     /// With the kernel's WireGuard; a device in this process tells of its own accord ([`Door::knock`]).
     pub capture: Option<Capture>,
     pub directory: Arc<dyn WhoIs>,
+    /// Where the replay memory goes that is to outlive the process.
+    pub used: Option<Used>,
     /// Where look-ups run.
     pub runtime: Handle,
     pub config: Config,
@@ -120,7 +123,7 @@ impl Setup {
             Tunnels::Kernel(_) => Config::default(),
         };
         let hands = NonZeroUsize::new(hands).unwrap_or(NonZeroUsize::MIN);
-        Self { tunnels, capture, directory, runtime, config, hands, greeting: Greeting::Answer }
+        Self { tunnels, capture, directory, used: None, runtime, config, hands, greeting: Greeting::Answer }
     }
 }
 
@@ -140,6 +143,11 @@ pub enum Order {
     },
     /// What another candidate has learnt, or the interface: initiations of these keys are later than that, or recordings.
     Learn {
+        slot: Slot,
+        stamps: Vec<(PublicKey, Tai64n)>,
+    },
+    /// The same of a process before this one, by the file that it has left.
+    Recall {
         slot: Slot,
         stamps: Vec<(PublicKey, Tai64n)>,
     },
@@ -251,6 +259,8 @@ impl Door {
 #[derive(Debug)]
 pub struct Jit {
     door: Door,
+    tunnels: Tunnels,
+    used: Option<Used>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -262,6 +272,7 @@ impl Jit {
         let (news, news_out) = mpsc::unbounded_channel();
         let board = Arc::new(Board::default());
         let door = Door { orders, knocks, lost: Arc::default(), board: board.clone() };
+        let (tunnels, used) = (setup.tunnels.clone(), setup.used.clone());
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start the runtime of `jit`")?;
         let (done, done_in) = mpsc::unbounded_channel();
         let hands = hands::start(&setup, &done)?;
@@ -276,11 +287,17 @@ impl Jit {
             runtime.block_on(actor.run(inbox));
         };
         let thread = std::thread::Builder::new().name("jit".into()).spawn(work).context("cannot start the thread jit")?;
-        Ok((Jit { door, thread: Some(thread) }, news_out))
+        Ok((Jit { door, tunnels, used, thread: Some(thread) }, news_out))
     }
 
     pub fn door(&self) -> &Door {
         &self.door
+    }
+
+    /// As [`Door::report`], with what the device has lost on the way to us, and what waits for the disk.
+    pub fn report(&self) -> Report {
+        let unwritten = self.used.as_ref().map_or(0, Used::waiting);
+        Report { events_lost: self.tunnels.events_lost(), unwritten, ..self.door.report() }
     }
 
     /// What was begun is done before this returns.

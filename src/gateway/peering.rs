@@ -91,6 +91,7 @@ impl Node {
             config,
             carrier: self.carrier,
             facts: &facts,
+            copies: self.copies,
             hosts: &[],
             slots: &self.slots,
             peers: &self.numbers,

@@ -73,6 +73,8 @@ pub enum Order {
     Come(TenantShard, SyncSender<()>),
     /// They are here, and the neighbours know.
     Taken(TenantShard),
+    /// They were another node's too until now, which has called its peers: hosts have sessions with that node, and would miss this one after 15 s.
+    Healed(TenantShard),
     /// They have gone.
     Released(TenantShard),
     Stop,

@@ -3,16 +3,17 @@
 use super::jit::{Adopted, Capture, Door, Jit, News, Order, Setup};
 use super::registry::{Changed, Registry};
 use super::sessions::tunnels::Tunnels;
+use super::stamps::{ByShard, Stamps};
 use crate::config::Gateway;
 use crate::kernel::vrrp_socket::Family;
 use crate::metrics::Page;
-use crate::model::{PublicKey, Registered, TenantShard};
+use crate::model::{PublicKey, Registered, Slot, TenantShard};
 use crate::plan::gateway::Admitted;
 use crate::plan::gateway::ends::Keys;
 use crate::wire::wireguard::Tai64n;
 use ipnet::IpNet;
 use serde_json::json;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -26,6 +27,9 @@ pub const SETTLED: Duration = Duration::from_secs(30);
 #[derive(Debug, Default)]
 pub struct Strangers {
     running: Option<(Registry, Jit)>,
+    stamps: Option<Stamps>,
+    /// What it held at the start, until the group has it.
+    used: Option<ByShard>,
     left: Left,
     /// Until when those of `left` stand whoever else says so.
     until: Option<Instant>,
@@ -33,6 +37,40 @@ pub struct Strangers {
 
 /// Whom a process before this one had let in.
 pub type Left = BTreeMap<TenantShard, Vec<(PublicKey, Adopted, Tai64n)>>;
+
+/// How many are let in that nobody has configured.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Count(BTreeMap<TenantShard, HashSet<PublicKey>>);
+
+impl Count {
+    /// `left`: whom a process before this one had let in, at shards that have not been taken yet.
+    fn of(
+        board: &BTreeMap<TenantShard, Arc<Admitted>>,
+        left: Option<&Left>,
+        configured: impl Fn(&TenantShard, &PublicKey) -> bool,
+    ) -> Self {
+        let mut count = Self::default();
+        let standing = board.iter().flat_map(|(of, peers)| peers.keys().map(move |key| (of, key)));
+        let left = left.into_iter().flatten().filter(|(of, _)| !board.contains_key(*of));
+        let left = left.flat_map(|(of, left)| left.iter().map(move |(key, ..)| (of, key)));
+        for (of, key) in standing.chain(left).filter(|(of, key)| !configured(of, key)) {
+            match count.0.get_mut(of) {
+                Some(keys) => _ = keys.insert(*key),
+                None => _ = count.0.insert(of.clone(), [*key].into()),
+            }
+        }
+        count
+    }
+
+    pub fn of_shard(&self, of: &TenantShard) -> usize {
+        self.0.get(of).map_or(0, HashSet::len)
+    }
+
+    /// Those of all shards, each once.
+    pub fn keys(&self) -> impl Iterator<Item = &PublicKey> {
+        self.0.values().flatten().collect::<HashSet<_>>().into_iter()
+    }
+}
 
 /// Where knocks go, and what comes of them.
 pub type Way = (Door, mpsc::UnboundedReceiver<News>);
@@ -46,6 +84,8 @@ impl Strangers {
         let capture = matches!(tunnels, Tunnels::Kernel(_)).then_some(capture);
         let mut setup = Setup::new(tunnels.clone(), capture, Arc::new(registry.clone()), Handle::current());
         setup.config.idle = config.idle;
+        let stamps = Stamps::open(&registry.at().state_dir)?;
+        setup.used = Some(stamps.used().clone());
         let (jit, news) = Jit::start(setup)?;
         let (door, mut changes) = (jit.door().clone(), registry.changes());
         tokio::spawn({
@@ -61,7 +101,24 @@ impl Strangers {
             }
         });
         let until = Some(Instant::now() + SETTLED);
-        Ok((Self { running: Some((registry, jit)), left: Left::new(), until }, Some((door, news))))
+        Ok((Self { running: Some((registry, jit)), stamps: Some(stamps), used: None, left: Left::new(), until }, Some((door, news))))
+    }
+
+    /// What was used up of hosts' stamps when the process before this one ended, is. To be called before anybody may knock. `shared`: there is a group.
+    pub fn recall(&mut self, slots: &BTreeMap<TenantShard, Slot>, shared: bool) {
+        let (Some((_, jit)), Some(stamps)) = (&self.running, &mut self.stamps) else { return };
+        let used = stamps.found(slots.keys());
+        for (of, stamps) in &used {
+            if let Some(slot) = slots.get(of).copied() {
+                jit.door().order(Order::Recall { slot, stamps: stamps.clone() });
+            }
+        }
+        self.used = shared.then_some(used);
+    }
+
+    /// The same for the group, also when it begins anew.
+    pub fn used(&mut self, shards: &[TenantShard]) -> ByShard {
+        self.used.take().or_else(|| Some(self.stamps.as_mut()?.found(shards))).unwrap_or_default()
     }
 
     /// A peer that nobody has configured stands already, or has a session. Who it is, as far as that is known; the directory is asked in time.
@@ -86,10 +143,23 @@ impl Strangers {
         self.left.clone()
     }
 
+    fn board(&self) -> BTreeMap<TenantShard, Arc<Admitted>> {
+        self.running.as_ref().map(|(_, jit)| jit.door().board().all()).unwrap_or_default()
+    }
+
+    fn is_settled(&self) -> bool {
+        self.until.is_some_and(|until| Instant::now() >= until)
+    }
+
+    /// How many are let in that the configuration does not name.
+    pub fn count(&self, configured: impl Fn(&TenantShard, &PublicKey) -> bool) -> Count {
+        Count::of(&self.board(), (!self.is_settled()).then_some(&self.left), configured)
+    }
+
     /// Those that are let in, and that the configuration does not name.
     pub fn admitted(&mut self, configured: impl Fn(&TenantShard, &PublicKey) -> bool) -> BTreeMap<TenantShard, Arc<Admitted>> {
-        let mut all = self.running.as_ref().map(|(_, jit)| jit.door().board().all()).unwrap_or_default();
-        if self.until.is_some_and(|until| Instant::now() >= until) {
+        let mut all = self.board();
+        if self.is_settled() {
             self.left.clear();
         }
         // Those of a shard that has been taken are on the board, as long as they are let in.
@@ -119,16 +189,20 @@ impl Strangers {
         if let Some((registry, _)) = &self.running {
             registry.write_down().await;
         }
+        if let Some(stamps) = &self.stamps {
+            // The rest of this runtime goes on meanwhile.
+            tokio::task::block_in_place(|| stamps.write_down());
+        }
     }
 
     pub fn status(&self) -> serde_json::Value {
         let Some((registry, jit)) = &self.running else { return serde_json::Value::Null };
-        json!({ "peers": jit.door().report().json(), "directory": registry.status() })
+        json!({ "peers": jit.report().json(), "directory": registry.status() })
     }
 
     pub fn metrics(&self, out: &mut Page) {
         if let Some((registry, jit)) = &self.running {
-            jit.door().report().metrics(out);
+            jit.report().metrics(out);
             registry.metrics(out);
         }
     }
@@ -139,5 +213,33 @@ impl Strangers {
             jit.stop();
             registry.stop().await;
         }
+        // Nobody is let in any more: these are all.
+        if let Some(stamps) = self.stamps.take() {
+            tokio::task::block_in_place(|| drop(stamps));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::PrivateKey;
+
+    #[test]
+    fn each_host_counts_once_and_those_of_the_configuration_do_not() {
+        let key = |n: u8| PrivateKey::new([n; 32]).public();
+        let shard = |of: &str| of.parse::<TenantShard>().unwrap();
+        let standing = |keys: &[u8]| Arc::new(keys.iter().map(|n| (key(*n), vec![])).collect::<Admitted>());
+        let board = BTreeMap::from([(shard("acme/0"), standing(&[1, 2, 9])), (shard("acme/1"), standing(&[2]))]);
+        let registered = Arc::new(Registered { host: "host-1".parse().unwrap(), allowed: vec![] });
+        let adopted = Adopted { endpoint: "10.9.0.11:51820".parse().unwrap(), registered, heard: Instant::now() };
+        let left = |n: u8| (key(n), adopted.clone(), Tai64n::NEVER);
+        // At both interfaces of a shard that has not come yet; and at one that has, whose board says who is there.
+        let left = Left::from([(shard("blue/0"), vec![left(3), left(3)]), (shard("acme/1"), vec![left(4)])]);
+        let configured = |of: &TenantShard, is: &PublicKey| *of == shard("acme/0") && *is == key(9);
+        let count = Count::of(&board, Some(&left), configured);
+        assert_eq!(["acme/0", "acme/1", "blue/0", "blue/1"].map(|of| count.of_shard(&shard(of))), [2, 1, 1, 0]);
+        assert_eq!(count.keys().copied().collect::<HashSet<_>>(), [1, 2, 3].map(key).into());
+        assert_eq!(Count::of(&board, None, configured).of_shard(&shard("blue/0")), 0);
     }
 }

@@ -131,6 +131,8 @@ impl Node {
 
     /// Whom a process before this one had let in, and sessions of such that it has left to ours. It has stopped, so these are all.
     pub(super) fn find_strangers(&mut self) {
+        let slots = shards(&self.config).into_iter().filter_map(|of| Some((of.clone(), self.slots.get(&of)?))).collect();
+        self.strangers.recall(&slots, self.config.ha.is_some());
         let shards = self.shards_by_interface();
         match (&mut self.path, &self.kernel) {
             (Path::Wireguard(path), _) => {

@@ -31,7 +31,7 @@ impl Node {
         } else {
             let setting = attached.sysctl().map(|(sysctl, value)| Step::SetSysctl(sysctl, value));
             let fits = self.flow_tables && flow_devices_fit(self.slots.count() + self.attachments.len());
-            let short_way = (fits && attached.takes_short_way()).then(|| Step::AddFlowDevice(attached.interface.clone()));
+            let short_way = (fits && self.takes_short_way(attached)).then(|| Step::AddFlowDevice(attached.interface.clone()));
             let steps: Vec<Step> = setting.into_iter().chain([Step::SetElement(set, element, Some(mark))]).collect();
             let made = kernel.apply(&steps).await.pop().map_or(Ok(()), |failure| Err(failure.into()));
             if made.is_ok() {
@@ -65,7 +65,8 @@ impl Node {
             failures.extend(self.settle(kernel).await.err());
         } else {
             let (set, element) = attached.element();
-            let short_way = (self.flow_tables && attached.takes_short_way()).then(|| Step::RemoveFlowDevice(attached.interface.clone()));
+            let short_way =
+                (self.flow_tables && self.takes_short_way(attached)).then(|| Step::RemoveFlowDevice(attached.interface.clone()));
             let setting = attached.sysctl().filter(|_| !self.attachments.uses(attached.index));
             let steps: Vec<Step> = short_way
                 .into_iter()
@@ -76,6 +77,10 @@ impl Node {
         }
         failures.extend(self.over.end(kernel).await.err());
         failures.into_iter().next().map_or(Ok(()), Err)
+    }
+
+    fn takes_short_way(&self, attached: &Attached) -> bool {
+        attached.takes_short_way(self.carrier, self.config.platform.tunnel)
     }
 
     pub(super) fn forget(&mut self, name: &AttachmentName) -> Option<Attachment> {

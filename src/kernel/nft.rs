@@ -221,17 +221,19 @@ pub async fn version() -> Result<String, KernelError> {
     Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
 }
 
-/// Whether this kernel has flow tables: asked by a dry run, of which nothing stays.
+/// Whether this kernel has flow tables.
 pub async fn has_flow_tables() -> Result<bool, KernelError> {
-    let script = format!(
-        "table inet {TABLE}_dry_run {{\nflowtable {FLOW_TABLE} {{ hook ingress priority 0; }}\nchain c {{ flow add @{FLOW_TABLE}; }}\n}}\n"
-    );
-    Ok(nft(&["-c", "-f", "-"], &script).await?.status.success())
+    would_stand("inet", &format!("flowtable {FLOW_TABLE} {{ hook ingress priority 0; }}\nchain c {{ flow add @{FLOW_TABLE}; }}")).await
 }
 
-/// Whether this kernel sends copies of packets to neighbours, in the same way.
+/// Whether it sends copies of packets to neighbours.
 pub async fn has_copies() -> Result<bool, KernelError> {
-    let script = format!("table ip {TABLE}_dry_run {{\nchain c {{ dup to 192.0.2.1; }}\n}}\n");
+    would_stand("ip", "chain c { dup to 192.0.2.1; }").await
+}
+
+/// Whether this kernel would take a table with that in it: asked by a dry run, of which nothing stays.
+async fn would_stand(family: &str, body: &str) -> Result<bool, KernelError> {
+    let script = format!("table {family} {TABLE}_dry_run {{\n{body}\n}}\n");
     Ok(nft(&["-c", "-f", "-"], &script).await?.status.success())
 }
 

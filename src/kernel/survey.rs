@@ -1,6 +1,7 @@
 //! A look at the machine that changes nothing and needs no directory: for whoever wants to know before a daemon starts.
 
 use super::netlink::Netlink;
+use super::wireguard::Wireguard;
 use super::{KernelError, address, link, nft};
 use crate::plan::facts::Facts;
 use serde_json::Value;
@@ -17,6 +18,11 @@ impl Survey {
     pub fn take() -> Result<Self, KernelError> {
         let mut netlink = Netlink::open(libc::NETLINK_ROUTE).map_err(|source| KernelError::Open { what: "for routes", source })?;
         Ok(Self { facts: facts(&mut netlink)?, gre: link::has_gre(&mut netlink) })
+    }
+
+    /// Whether this kernel has WireGuard. Everybody may ask.
+    pub fn has_wireguard() -> Result<bool, KernelError> {
+        Ok(Wireguard::open()?.is_there())
     }
 
     /// What `nft --version` says.

@@ -69,6 +69,9 @@ pub struct Options {
     pub flows: usize,
     /// How long the idle ones among them are idle.
     pub idle: Duration,
+    /// Between two pings of those who measure a gap, but for [`Scenario::Shards`]; the transfer of [`Scenario::Drain`] is as much slower as this is
+    /// longer than 1 ms. An emulated machine would be busy with them alone.
+    pub ping: Duration,
     /// Of [`Scenario::Shards`]: gateways, 2 to 6, and shards, 1 to 10.
     pub nodes: usize,
     pub shards: usize,
@@ -88,6 +91,7 @@ impl Default for Options {
             interval: Duration::from_millis(100),
             flows: 1000,
             idle: Duration::from_secs(2),
+            ping: Duration::from_millis(1),
             nodes: 3,
             shards: 6,
             peers: 1,

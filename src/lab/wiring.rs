@@ -78,7 +78,8 @@ impl Setup {
     }
 
     fn bridge<'a>(&mut self, name: &str, address: &str, ports: impl Iterator<Item = &'a str>) {
-        self.link(format!("link add {name} type bridge"));
+        // One that snoops on multicast says so by IGMP at every port (RFC 4286): nobody's traffic but its own.
+        self.link(format!("link add {name} type bridge mcast_snooping 0"));
         self.link(format!("addr add {address} dev {name}"));
         self.link(format!("link set {name} up"));
         for port in ports {

@@ -11,8 +11,6 @@ pub struct Facts {
     pub links: BTreeMap<IfName, LinkFacts>,
     /// Whether this kernel has flow tables (CONFIG_NF_FLOW_TABLE).
     pub flow_tables: bool,
-    /// Whether this kernel can send a copy of a packet to a neighbour (CONFIG_NFT_DUP_IPV4).
-    pub copies: bool,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

@@ -39,6 +39,8 @@ pub struct Inputs<'a> {
     pub config: &'a Gateway,
     pub carrier: Carrier,
     pub facts: &'a Facts,
+    /// Whether the kernel can send copies of packets to neighbours.
+    pub copies: bool,
     /// The function hosts that may send, those of the configuration among them.
     pub hosts: &'a [&'a StaticPeer],
     pub slots: &'a Slots,

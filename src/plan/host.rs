@@ -11,7 +11,7 @@ use super::{
     Element, Endpoint, FLOW_TABLE, Link, LinkKind, NftTable, Route, RouteKey, Ruleset, SetName, State, Sysctl, SysctlKey, WireguardPeer,
     flow_devices_fit, rule_tree,
 };
-use crate::config::{Host, HostShard, HostTenant, HostTunnel};
+use crate::config::{Host, HostShard, HostTenant, HostTunnel, TunnelKind};
 use crate::model::{IfName, Lane, Mark, Slot, TenantShard, Who};
 use generations::{Generation, Generations, Part, Standing};
 use ipnet::IpNet;
@@ -71,8 +71,11 @@ impl Attached {
 
     /// Whether packets of its established connections may go past the look-up of whose they are, until it is detached. What
     /// shares its interface with others may not: a neighbour with a false source would go along.
-    pub fn takes_short_way(&self) -> bool {
-        !self.port && self.source.is_none()
+    ///
+    /// Nor what goes into the kernel's WireGuard, which seals packets in threads of its own: one that goes past IP's input counts as its sender's until it is sealed
+    /// and sent, and TCP lets no more than a millisecond's worth of them be under way (`tcp_small_queue_check` in net/ipv4/tcp_output.c).
+    pub fn takes_short_way(&self, carrier: Carrier, tunnel: TunnelKind) -> bool {
+        !self.port && self.source.is_none() && (carrier, tunnel) != (Carrier::Kernel, TunnelKind::Wireguard)
     }
 
     /// The setting without which the kernel would not forward what comes out of this interface. A bridge's port does
@@ -104,7 +107,8 @@ pub fn desired(inputs: &Inputs) -> State {
     let interfaces = tunnels.iter().map(|tunnel| inputs.interfaces(tunnel).count()).sum::<usize>();
     if inputs.facts.flow_tables && flow_devices_fit(interfaces + inputs.attachments.len()) {
         state.flow_devices.extend(tunnels.iter().flat_map(|tunnel| inputs.interfaces(tunnel)));
-        let attached = inputs.attachments.iter().filter(|a| a.takes_short_way() && a.mark(inputs.slots).is_some());
+        let short = |a: &&Attached| a.takes_short_way(inputs.carrier, inputs.config.platform.tunnel);
+        let attached = inputs.attachments.iter().filter(|a| short(a) && a.mark(inputs.slots).is_some());
         state.flow_devices.extend(attached.map(|a| a.interface.clone()));
     }
     for tunnel in &tunnels {

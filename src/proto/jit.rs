@@ -225,11 +225,19 @@ impl<C> Machine<C> {
         }
     }
 
-    /// What another node has learnt, or this one before it was restarted: initiations of this peer are older than that, or recordings.
-    pub fn learn(&mut self, peer: Peer, stamp: Tai64n) {
+    /// What another node has learnt, or this one before it was restarted: initiations of this peer are older than that, or recordings. Whether it is news.
+    pub fn learn(&mut self, peer: Peer, stamp: Tai64n) -> bool {
         match self.stamps.renew(&peer) {
-            Some(last) => *last = stamp.max(*last),
-            None => self.stamps.insert(peer, stamp),
+            Some(last) if stamp <= *last => false,
+            Some(last) => {
+                *last = stamp;
+                true
+            }
+            None if stamp == Tai64n::NEVER => false,
+            None => {
+                self.stamps.insert(peer, stamp);
+                true
+            }
         }
     }
 

@@ -1,9 +1,16 @@
 //! What nobody in their right mind sends.
 
+use super::enrolling::attempt;
+use super::issuer::Key;
 use super::roles::call;
 use super::support::*;
+use jsonwebtoken::Algorithm;
+use portway::directory::client::Client;
+use portway::directory::refusal::Code;
+use portway::directory::types::*;
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
+use std::collections::{BTreeMap, BTreeSet};
 
 pub async fn names_that_look_like_sql_are_names_or_refused(bed: Bed) {
     let operator = bed.operator();
@@ -70,26 +77,70 @@ pub async fn bodies_that_are_none_are_refused(bed: Bed) {
     assert_eq!(bed.operator().hosts(None).await.unwrap().hosts, []);
 }
 
+/// Each reason there is, provoked; and the page counts just what callers were told.
 pub async fn every_refusal_is_counted(bed: Bed) {
+    // Nobody listens there.
+    let bed = bed.restarted(|config| config.oidc = vec![issuer_entry("https://127.0.0.1:1/keys", None, None)]).await;
+    let operator = bed.operator();
     bed.tenant("acme", "10.64.0.0/16", &[0]).await;
-    let count = async |reason: &str| {
-        let line = format!("portway_directory_refused_total{{reason=\"{reason}\"}} ");
-        let text = bed.metrics().await;
-        let value = text.lines().find_map(|at| at.strip_prefix(&line)).unwrap_or_else(|| panic!("no {line} in {text}"));
-        value.parse::<u64>().unwrap()
+    bed.tenant("small", "10.65.0.0/30", &[0]).await;
+    let gateway = bed.gateway("gw-1", &["acme/0"]).await;
+    let enrolment = operator.add_token(&enroll(&["acme"])).await.unwrap().token;
+    let (host, _) = bed.host("host-0", &key(9), &["acme"]).await;
+    host.rotate(&key(8), &node("host-0")).await.unwrap();
+    let acme = |number| host_spec(&["acme"], number);
+    for name in ["small-1", "small-2"] {
+        operator.put_host(&node(name), &host_spec(&["small"], None)).await.unwrap();
+    }
+    assert_eq!(refusals(&bed).await.values().sum::<u64>(), 0);
+
+    let mut told: BTreeMap<String, u64> = BTreeMap::new();
+    let mut refused = |code: String| *told.entry(code).or_default() += 1;
+    let word = async |client: &Client, method: &str, path: &str, body: Value| {
+        let (status, answer) = call(client, method, path, body).await;
+        answer[0].as_str().unwrap_or_else(|| panic!("{method} {path}: {status} {answer}")).to_owned()
     };
-    assert_eq!(count("unauthenticated").await, 0);
-    code(bed.stranger().whoami().await);
-    code(bed.with("pwt_x").whoami().await);
-    assert_eq!(count("unauthenticated").await, 2);
+    let attempt = async |prover: u8, edit: &dyn Fn(&mut EnrollSpec)| {
+        attempt(&bed.stranger(), &key(1), &key(prover), &enrolment, |spec| edit(spec)).await.unwrap_err()
+    };
+    refused(code(bed.stranger().whoami().await));
+    refused(code(bed.with("pwt_x").whoami().await));
+    refused(code(operator.host(&node("nobody")).await));
+    refused(code(operator.put_host(&node("host-1"), &acme(Some(8))).await));
+    refused(code(host.rotate(&key(7), &node("host-0")).await));
+    refused(code(operator.remove_tenant(&tenant("acme")).await));
+    refused(code(operator.put_host(&node("small-3"), &host_spec(&["small"], None)).await));
+    refused(code(bed.operator_of(&["small"]).await.put_host(&node("host-0"), &host_spec(&["small"], None)).await));
+    refused(word(&gateway, "GET", "/v1/tokens", Value::Null).await);
+    refused(word(&operator, "PUT", "/v1/hosts/host-1", json!({})).await);
+    refused(word(&operator, "PUT", "/v1/hosts/host-1", json!({ "tenants": ["x".repeat(64 * 1024)] })).await);
+    refused(word(&operator, "PATCH", "/v1/hosts/host-1", Value::Null).await);
+    refused(word(&operator, "GET", "/v1/watch?since=1000000", Value::Null).await);
+    refused(attempt(2, &|_| {}).await);
+    refused(attempt(1, &|spec| spec.tenants = Some([tenant("small")].into())).await);
+    refused(attempt(1, &|spec| spec.inner = Some([(shard("acme/0"), vec!["10.64.9.9/32".parse().unwrap()])].into())).await);
+    let stranger = bed.stranger();
+    let claims = json!({ "iss": "https://issuer.test", "aud": "portway", "exp": bed.now() + 300, "repository": "acme/functions" });
+    let identity = Key::new("one", Algorithm::ES256).sign(&claims);
+    refused(code(stranger.with_token("not.a.token").enroll(&key(1), &node("host-1")).await));
+    refused(code(stranger.with_token(identity).enroll(&key(1), &node("host-1")).await));
+
+    let codes = Code::ALL.iter().map(|code| code.as_str().to_owned());
+    assert_eq!(told.keys().cloned().collect::<BTreeSet<_>>(), codes.collect(), "some reason was not provoked");
+    assert_eq!(refusals(&bed).await, told);
+}
+
+/// How often calls were refused, by reason.
+async fn refusals(bed: &Bed) -> BTreeMap<String, u64> {
+    let text = bed.metrics().await;
+    let lines = text.lines().filter_map(|line| line.strip_prefix("portway_directory_refused_total{reason=\"")?.split_once("\"} "));
+    lines.map(|(reason, count)| (reason.to_owned(), count.parse().unwrap())).collect()
+}
+
+pub async fn answers_are_counted_by_route(bed: Bed) {
+    bed.tenant("acme", "10.64.0.0/16", &[0]).await;
     code(bed.operator().host(&node("host-1")).await);
     bed.host("host-1", &key(1), &["acme"]).await;
-    let enrolment = bed.enrolment(&["acme"]).await;
-    code(enrolment.enroll(&key(1), &node("host-2")).await);
-    code(enrolment.enroll(&key(2), &node("host-1")).await);
-    for (reason, expected) in [("unknown", 1), ("key_taken", 1), ("name_taken", 1), ("bad_proof", 0), ("tenant_refused", 0)] {
-        assert_eq!(count(reason).await, expected, "{reason}");
-    }
     for (name, expected) in [
         ("portway_ready", 1.0),
         ("portway_directory_known{what=\"hosts\"}", 1.0),

@@ -1,10 +1,13 @@
 //! The directory as its callers see it: over TLS and its socket, on SQLite and on PostgreSQL.
 
+mod description;
+mod encrypted;
 mod enroll_command;
 mod enrolling;
 mod gateways;
 mod hostile;
 mod issuer;
+mod migrations;
 mod oidc;
 mod operation;
 mod postgres;
@@ -49,6 +52,7 @@ on_both! {
         long_lists_come_in_pages;
     roles:
         who_may_do_what
+        of_tokens_their_hashes_alone_are_kept
         nobody_sees_another_tenant
         what_is_not_there_and_what_is_not_ones_own_look_the_same
         a_removed_token_is_refused_at_once
@@ -75,7 +79,8 @@ on_both! {
     hostile:
         names_that_look_like_sql_are_names_or_refused
         bodies_that_are_none_are_refused
-        every_refusal_is_counted;
+        every_refusal_is_counted
+        answers_are_counted_by_route;
     oidc:
         a_machine_of_the_issuer_enrols
         bad_identity_tokens_are_refused

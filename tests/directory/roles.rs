@@ -2,10 +2,14 @@
 
 use super::registry::shard_spec;
 use super::support::*;
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use portway::directory::client::{Client, PathKey};
+use portway::directory::token::TokenText;
 use portway::directory::types::*;
 use reqwest::Method;
 use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
 use std::time::{Duration, Instant};
 use tokio::io::AsyncWriteExt;
 
@@ -75,8 +79,37 @@ pub async fn who_may_do_what(bed: Bed) {
     }
     let who = host.whoami().await.unwrap();
     assert_eq!((who.role, who.name, who.tenants), (Role::Host, Some(node("host-1")), Some([tenant("acme")].into())));
-    // The secrets' hashes alone are kept.
+    // Whoever may open the local socket is the operator of everything.
     assert_eq!(bed.operator().whoami().await.unwrap().tenants, None);
+}
+
+/// Not in the tables, nor in the files of SQLite; and what is looked for would be found if it were there.
+pub async fn of_tokens_their_hashes_alone_are_kept(bed: Bed) {
+    bed.tenant("acme", "10.64.0.0/16", &[0]).await;
+    let gateway = GatewaySpec { shards: [shard("acme/0")].into() };
+    bed.operator().put_gateway(&node("gw-1"), &gateway).await.unwrap();
+    let (_, enrolled) = bed.host("host-1", &key(1), &["acme"]).await;
+    let mut tokens = vec![enrolled.credential.token];
+    for spec in [token(Role::Operator), TokenSpec { gateway: Some(node("gw-1")), ..token(Role::Gateway) }, enroll(&["acme"])] {
+        tokens.push(bed.operator().add_token(&spec).await.unwrap().token);
+    }
+    let stored = bed.stored().await;
+    let has = |bytes: &[u8]| {
+        let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+        [bytes, hex.as_bytes()].iter().any(|form| stored.windows(form.len()).any(|window| window == *form))
+    };
+    assert!(has(b"host-1") && has(key(1).public().bytes()));
+    for text in &tokens {
+        let token = TokenText::parse(text).unwrap();
+        assert!(has(token.id.as_bytes()) && has(token.hash().bytes()), "{} is not kept", token.id);
+        // 32 bytes in base64url.
+        let secret = &text[text.len() - 43..];
+        let bytes = URL_SAFE_NO_PAD.decode(secret).unwrap();
+        assert_eq!(Sha256::digest(&bytes).as_slice(), token.hash().bytes(), "not what is secret of it");
+        for form in [text.as_bytes(), secret.as_bytes(), bytes.as_slice()] {
+            assert!(!has(form), "the secret of {} is kept", token.id);
+        }
+    }
 }
 
 pub async fn nobody_sees_another_tenant(bed: Bed) {
@@ -112,6 +145,11 @@ pub async fn nobody_sees_another_tenant(bed: Bed) {
     assert_eq!(code(some.put_host(&node("theirs"), &host_spec(&["acme"], None)).await), "name_taken");
     assert_eq!(code(some.put_host(&node("both"), &host_spec(&["acme"], None)).await), "name_taken");
     assert_eq!(code(some.put_host(&node("new"), &host_spec(&["globex"], None)).await), "unknown");
+    // A key is taken, as a name is: not whose it is, a host's or a shard's, nor of which tenant.
+    for number in [2, 100] {
+        let taken = call(&some, "PUT", "/v1/hosts/new", json!({ "tenants": ["acme"], "public_key": key(number).public() })).await;
+        assert_eq!(taken, (409, json!(["key_taken", "this public key is another's"])), "{number}");
+    }
     assert_eq!(code(some.remove_host(&node("theirs")).await), "unknown");
     assert_eq!(code(some.remove_host(&node("both")).await), "forbidden");
     assert_eq!(code(some.remove_gateway(&node("gw-g")).await), "unknown");

@@ -6,6 +6,7 @@ use portway::directory::client::{Client, ClientError};
 use portway::directory::types::*;
 use portway::model::{NodeName, PrivateKey, ShardId, TenantName, TenantShard};
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+use sqlx::Connection;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -140,6 +141,28 @@ impl Bed {
     pub async fn host(&self, name: &str, key: &PrivateKey, tenants: &[&str]) -> (Client, Enrolled) {
         let enrolled = self.enrolment(tenants).await.enroll(key, &node(name)).await.unwrap();
         (self.with(enrolled.credential.token.clone()), enrolled)
+    }
+
+    /// All that the database holds: the files of SQLite; of PostgreSQL every row as text.
+    pub async fn stored(&self) -> Vec<u8> {
+        let url = match &self.config.database {
+            Database::Sqlite(file) => {
+                let log = PathBuf::from(format!("{}-wal", file.display()));
+                return [file, &log].into_iter().flat_map(|file| std::fs::read(file).unwrap()).collect();
+            }
+            Database::Postgres(url) => url,
+        };
+        let mut connection = sqlx::AnyConnection::connect(url.as_str()).await.unwrap();
+        let all = "SELECT CAST(table_name AS TEXT) FROM information_schema.tables WHERE table_schema = 'public'";
+        let tables: Vec<(String,)> = sqlx::query_as(all).fetch_all(&mut connection).await.unwrap();
+        assert!(tables.len() > 5, "{tables:?}");
+        let mut stored = Vec::new();
+        for (table,) in tables {
+            let rows = sqlx::AssertSqlSafe(format!("SELECT CAST(one AS TEXT) FROM {table} AS one"));
+            let rows: Vec<(String,)> = sqlx::query_as(rows).fetch_all(&mut connection).await.unwrap();
+            rows.into_iter().for_each(|(row,)| stored.extend_from_slice(row.as_bytes()));
+        }
+        stored
     }
 
     /// Waits until a call waits for changes.

@@ -1,8 +1,10 @@
 //! Every form of attachment carries its own packets and nobody else's; an end is an end, and a restart is none.
 
 use super::support::*;
+use portway::config::TunnelKind;
 use portway::lab::topology::{Wiring, port};
 use portway::lab::{Lab, Probe, Topology, Transfer, icmp_echo, ipv4};
+use rstest::rstest;
 use serde_json::json;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
@@ -26,9 +28,11 @@ fn received(lab: &Lab, container: &str, sources: &[Ipv4Addr]) -> Vec<usize> {
     (0..sources.len()).filter(|number| capture.has(format!("number-{number}.").as_bytes())).collect()
 }
 
-#[test]
-fn a_namespace_an_interface_an_address_and_a_network_each_carry_what_is_theirs() {
-    let mut lab = stand(Topology::of(&["acme"], &[Wiring::Veth]));
+#[rstest]
+#[case::gre(TunnelKind::Gre)]
+#[case::wireguard(TunnelKind::Wireguard)]
+fn a_namespace_an_interface_an_address_and_a_network_each_carry_what_is_theirs(#[case] tunnel: TunnelKind) {
+    let mut lab = stand(Topology::of(&["acme"], &[Wiring::Veth]).with_tunnel(tunnel));
     let own = lab.topology.containers[0].address;
     sh(&lab, "fn-1a", &format!("ip addr add {SECOND}/24 dev eth0; ip addr add 10.88.1.130/24 dev eth0"));
     sh(&lab, "host-1", &format!("ip route add {SECOND}/32 dev fn1a; ip route add 10.88.1.130/32 dev fn1a"));
@@ -49,9 +53,11 @@ fn a_namespace_an_interface_an_address_and_a_network_each_carry_what_is_theirs()
     }
 }
 
-#[test]
-fn a_neighbour_on_the_bridge_gets_nothing_by_anothers_address() {
-    let mut topology = Topology::of(&["acme", "blue"], &[Wiring::Bridge]);
+#[rstest]
+#[case::gre(TunnelKind::Gre)]
+#[case::wireguard(TunnelKind::Wireguard)]
+fn a_neighbour_on_the_bridge_gets_nothing_by_anothers_address(#[case] tunnel: TunnelKind) {
+    let mut topology = Topology::of(&["acme", "blue"], &[Wiring::Bridge]).with_tunnel(tunnel);
     topology.rp_filter = 0;
     let mut lab = stand(topology);
     let [acme, blue] = [0, 1].map(|n: usize| lab.topology.containers[n].clone());
@@ -92,9 +98,11 @@ fn entries(lab: &Lab, node: &str, source: Ipv4Addr) -> Vec<String> {
     all.lines().filter(|line| line.contains(&format!(" src={source} dst={SERVER}"))).map(str::to_owned).collect()
 }
 
-#[test]
-fn detaching_ends_its_connections_and_no_others_and_a_reused_address_inherits_nothing() {
-    let mut lab = stand(Topology::of(&["acme", "blue"], &[Wiring::Veth]));
+#[rstest]
+#[case::gre(TunnelKind::Gre)]
+#[case::wireguard(TunnelKind::Wireguard)]
+fn detaching_ends_its_connections_and_no_others_and_a_reused_address_inherits_nothing(#[case] tunnel: TunnelKind) {
+    let mut lab = stand(Topology::of(&["acme", "blue"], &[Wiring::Veth]).with_tunnel(tunnel));
     sh(&lab, "fn-1a", &format!("ip addr add {SECOND}/24 dev eth0"));
     sh(&lab, "host-1", &format!("ip route add {SECOND}/32 dev fn1a"));
     let own = lab.topology.containers[0].address;
@@ -139,9 +147,11 @@ fn detaching_ends_its_connections_and_no_others_and_a_reused_address_inherits_no
     }
 }
 
-#[test]
-fn attachments_outlive_every_kind_of_restart() {
-    let mut lab = simple();
+#[rstest]
+#[case::gre(TunnelKind::Gre)]
+#[case::wireguard(TunnelKind::Wireguard)]
+fn attachments_outlive_every_kind_of_restart(#[case] tunnel: TunnelKind) {
+    let mut lab = simple_over(tunnel);
     let [before, ..] = [call(&mut lab, "host-1", "GET", "/v1/attachments", None)];
     let listing = sh(&lab, "host-1", "nft list map inet portway attached");
     let same = |lab: &mut Lab, how: &str| {
@@ -183,9 +193,11 @@ fn replug(lab: &Lab) {
     sh(lab, "fn-1a", "ip addr add 10.88.1.2/24 dev eth0 && ip link set eth0 up && ip route add default via 10.88.1.1");
 }
 
-#[test]
-fn a_new_interface_of_an_old_name_is_nobodys() {
-    let mut lab = simple();
+#[rstest]
+#[case::gre(TunnelKind::Gre)]
+#[case::wireguard(TunnelKind::Wireguard)]
+fn a_new_interface_of_an_old_name_is_nobodys(#[case] tunnel: TunnelKind) {
+    let mut lab = simple_over(tunnel);
     fetches(&lab, "fn-1a").unwrap();
     sh(&lab, "host-1", "ip link del fn1a");
     let took = wait("the end of the attachment", SOON, || call(&mut lab, "host-1", "GET", "/v1/attachments", None).1 == json!([]));

@@ -1,7 +1,9 @@
 //! What somebody else breaks is mended within a second, by itself.
 
 use super::support::*;
+use portway::config::TunnelKind;
 use portway::lab::Lab;
+use rstest::rstest;
 use std::time::{Duration, Instant};
 
 /// All that is ours in a node, as other people's tools show it, without numbers that may change.
@@ -52,9 +54,11 @@ fn mended_after(lab: &mut Lab, node: &str, damage: &str, whole: &str) -> Duratio
     took
 }
 
-#[test]
-fn a_gateway_mends_what_is_broken_within_a_second() {
-    let mut lab = simple();
+#[rstest]
+#[case::gre(TunnelKind::Gre)]
+#[case::wireguard(TunnelKind::Wireguard)]
+fn a_gateway_mends_what_is_broken_within_a_second(#[case] tunnel: TunnelKind) {
+    let mut lab = simple_over(tunnel);
     mends(
         &mut lab,
         "gw-acme",
@@ -77,9 +81,11 @@ fn a_gateway_mends_what_is_broken_within_a_second() {
     );
 }
 
-#[test]
-fn a_host_mends_what_is_broken_within_a_second() {
-    let mut lab = simple();
+#[rstest]
+#[case::gre(TunnelKind::Gre)]
+#[case::wireguard(TunnelKind::Wireguard)]
+fn a_host_mends_what_is_broken_within_a_second(#[case] tunnel: TunnelKind) {
+    let mut lab = simple_over(tunnel);
     mends(
         &mut lab,
         "host-1",

@@ -1,7 +1,9 @@
 //! What a daemon shows of itself over HTTP, and what it does not let anybody do there.
 
 use super::support::*;
+use portway::config::TunnelKind;
 use portway::lab::Lab;
+use rstest::rstest;
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,9 +15,11 @@ fn curl(lab: &Lab, node: &str, arguments: &str, path: &str) -> (String, String) 
     (status.to_owned(), body.to_owned())
 }
 
-#[test]
-fn health_readiness_and_status_on_the_admin_listener() {
-    let lab = simple();
+#[rstest]
+#[case::gre(TunnelKind::Gre)]
+#[case::wireguard(TunnelKind::Wireguard)]
+fn health_readiness_and_status_on_the_admin_listener(#[case] tunnel: TunnelKind) {
+    let lab = simple_over(tunnel);
     for node in ["gw-acme", "host-1"] {
         assert_eq!(curl(&lab, node, "", "/healthz"), ("200".into(), "ok\n".into()));
         assert_eq!(curl(&lab, node, "", "/readyz"), ("200".into(), "ready\n".into()));
@@ -26,11 +30,13 @@ fn health_readiness_and_status_on_the_admin_listener() {
     }
 }
 
-#[test]
-fn ready_means_that_the_very_first_packet_passes() {
+#[rstest]
+#[case::gre(TunnelKind::Gre)]
+#[case::wireguard(TunnelKind::Wireguard)]
+fn ready_means_that_the_very_first_packet_passes(#[case] tunnel: TunnelKind) {
     // A ping is sent once, and nothing repeats it. More than once, as what could go wrong is a matter of moments.
     for _ in 0..6 {
-        let lab = simple();
+        let lab = simple_over(tunnel);
         assert!(portway::lab::answers(lab.node("fn-1a").unwrap(), SERVER, SOON).unwrap());
     }
 }
@@ -56,9 +62,11 @@ fn nothing_can_be_changed_over_tcp() {
     assert!(listening.lines().count() == 1 && listening.contains("127.0.0.1:9471"), "{listening}");
 }
 
-#[test]
-fn a_gateway_without_its_interface_is_not_ready_and_says_why() {
-    let lab = simple();
+#[rstest]
+#[case::gre(TunnelKind::Gre)]
+#[case::wireguard(TunnelKind::Wireguard)]
+fn a_gateway_without_its_interface_is_not_ready_and_says_why(#[case] tunnel: TunnelKind) {
+    let lab = simple_over(tunnel);
     sh(&lab, "gw-acme", "ip link set eni0 down; ip link set eni0 name away0");
     let mut why = String::new();
     wait("not ready", SOON, || {
@@ -114,9 +122,11 @@ fn parse(page: &str) -> BTreeMap<String, (String, usize)> {
     families
 }
 
-#[test]
-fn metrics_are_openmetrics_and_count() {
-    let lab = simple();
+#[rstest]
+#[case::gre(TunnelKind::Gre)]
+#[case::wireguard(TunnelKind::Wireguard)]
+fn metrics_are_openmetrics_and_count(#[case] tunnel: TunnelKind) {
+    let lab = simple_over(tunnel);
     fetches(&lab, "fn-1a").unwrap();
     for (node, names) in [
         ("gw-acme", &["portway_peers", "portway_dropped_packets", "portway_ready", "portway_reconcile_seconds"][..]),

@@ -1,8 +1,10 @@
 //! What routers say about a function's packets reaches the function: too big (RFC 1191), unreachable, expired.
 
 use super::support::*;
+use portway::config::TunnelKind;
 use portway::lab::topology::{Wiring, port};
 use portway::lab::{Lab, Netns, Topology};
+use rstest::rstest;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream, UdpSocket};
 
@@ -13,8 +15,8 @@ const FAR_MTU: usize = 1300;
 const ELSEWHERE: &str = "192.0.2.1";
 
 /// One tenant, and a server `FAR` in a namespace of its own behind the VPC's first hop.
-fn with_router(rp_filter: u8) -> (Lab, Netns) {
-    let mut lab = stand(Topology { rp_filter, ..Topology::of(&["acme"], &[Wiring::Veth]) });
+fn with_router(tunnel: TunnelKind) -> (Lab, Netns) {
+    let mut lab = stand(Topology::of(&["acme"], &[Wiring::Veth]).with_tunnel(tunnel));
     lab.attach_all().unwrap();
     let far = Netns::create().unwrap();
     let at = far.path();
@@ -71,18 +73,22 @@ fn bulk(lab: &Lab, far: &Netns) {
     assert_eq!(got.len(), SIZE);
 }
 
-#[test]
-fn a_function_learns_what_fits_the_last_hop_of_the_tenants_network() {
-    let (mut lab, far) = with_router(1);
+#[rstest]
+#[case::gre(TunnelKind::Gre)]
+#[case::wireguard(TunnelKind::Wireguard)]
+fn a_function_learns_what_fits_the_last_hop_of_the_tenants_network(#[case] tunnel: TunnelKind) {
+    let (mut lab, far) = with_router(tunnel);
     bulk(&lab, &far);
     sh(&lab, "fn-1a", "ip route flush cache");
     learns_the_path_mtu(&lab, &far);
     assert_eq!(refused_as_spoofed(&mut lab, "host-1"), 0.0);
 }
 
-#[test]
-fn a_router_that_is_not_in_the_tenants_networks_is_heard() {
-    let (mut lab, far) = with_router(1);
+#[rstest]
+#[case::gre(TunnelKind::Gre)]
+#[case::wireguard(TunnelKind::Wireguard)]
+fn a_router_that_is_not_in_the_tenants_networks_is_heard(#[case] tunnel: TunnelKind) {
+    let (mut lab, far) = with_router(tunnel);
     sh(&lab, "db-acme", &format!("ip addr add {ELSEWHERE}/32 dev lo; ip route replace 172.16.101.0/24 dev vpc0 src {ELSEWHERE}"));
     let heard = Capture::start(&lab, "gw-acme", "eni0", &format!("icmp and src {ELSEWHERE}"));
     bulk(&lab, &far);
@@ -94,9 +100,11 @@ fn a_router_that_is_not_in_the_tenants_networks_is_heard() {
     assert_eq!(refused_as_spoofed(&mut lab, "host-1"), 0.0);
 }
 
-#[test]
-fn a_closed_port_is_reported_at_once() {
-    let (lab, _far) = with_router(1);
+#[rstest]
+#[case::gre(TunnelKind::Gre)]
+#[case::wireguard(TunnelKind::Wireguard)]
+fn a_closed_port_is_reported_at_once(#[case] tunnel: TunnelKind) {
+    let (lab, _far) = with_router(tunnel);
     let socket = lab.node("fn-1a").unwrap().run(|| UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))).unwrap();
     socket.set_read_timeout(Some(SOON)).unwrap();
     socket.connect((FAR, port::IPERF)).unwrap();
@@ -104,9 +112,11 @@ fn a_closed_port_is_reported_at_once() {
     assert_eq!(socket.recv(&mut [0; 16]).unwrap_err().kind(), ErrorKind::ConnectionRefused);
 }
 
-#[test]
-fn the_gateways_own_errors_are_heard() {
-    let mut lab = simple();
+#[rstest]
+#[case::gre(TunnelKind::Gre)]
+#[case::wireguard(TunnelKind::Wireguard)]
+fn the_gateways_own_errors_are_heard(#[case] tunnel: TunnelKind) {
+    let mut lab = simple_over(tunnel);
     sh(&lab, "gw-acme", "ip link set eni0 mtu 1300");
     let ping = |arguments: &str| try_sh(&lab, "fn-1a", &format!("ping -c 1 -W 2 {arguments}"));
     let refused = ping(&format!("-M do -s 1400 {SERVER}"));
@@ -116,9 +126,11 @@ fn the_gateways_own_errors_are_heard() {
     assert_eq!(refused_as_spoofed(&mut lab, "host-1"), 0.0);
 }
 
-#[test]
-fn what_the_tenants_table_rejects_is_counted() {
-    let mut lab = stand_edited(Topology::of(&["acme"], &[Wiring::Veth]), |node, yaml| {
+#[rstest]
+#[case::gre(TunnelKind::Gre)]
+#[case::wireguard(TunnelKind::Wireguard)]
+fn what_the_tenants_table_rejects_is_counted(#[case] tunnel: TunnelKind) {
+    let mut lab = stand_edited(Topology::of(&["acme"], &[Wiring::Veth]).with_tunnel(tunnel), |node, yaml| {
         if node.starts_with("gw") { replaced(&yaml, "to: 172.16.0.0/16", "to: 172.16.101.0/24") } else { yaml }
     });
     lab.attach_all().unwrap();

@@ -1,17 +1,19 @@
 //! What the tenant's servers see, and that equal addresses of two tenants on one gateway never meet.
 
 use super::support::*;
+use portway::config::TunnelKind;
 use portway::lab::topology::{Wiring, port};
 use portway::lab::{Lab, Topology, Transfer, answers, ipv4, tcp, whoami};
+use rstest::rstest;
 use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, SocketAddr};
 
 const SNAT: &str = "snat: { address: 172.16.101.10, ports: 1024-65535 }";
 
 /// One tenant, its gateway's `snat` as given, everything attached.
-fn with_snat(snat: &str) -> Lab {
+fn with_snat(snat: &str, tunnel: TunnelKind) -> Lab {
     let edit = |node: &str, yaml: String| if node == "gw-acme" { replaced(&yaml, SNAT, snat) } else { yaml };
-    let mut lab = stand_edited(Topology::of(&["acme"], &[Wiring::Veth]), edit);
+    let mut lab = stand_edited(Forger::into(Topology::of(&["acme"], &[Wiring::Veth]), tunnel), edit);
     lab.attach_all().unwrap();
     lab
 }
@@ -39,9 +41,11 @@ fn within_and_random(seen: &[(String, u16)], address: &str, range: std::ops::Ran
     assert!(next <= 5 && (6..=33).contains(&rising), "not random: {ports:?}");
 }
 
-#[test]
-fn source_ports_come_at_random_from_the_configured_range() {
-    let lab = with_snat("snat: { address: 172.16.101.10, ports: 40000-40100 }");
+#[rstest]
+#[case::gre(TunnelKind::Gre)]
+#[case::wireguard(TunnelKind::Wireguard)]
+fn source_ports_come_at_random_from_the_configured_range(#[case] tunnel: TunnelKind) {
+    let lab = with_snat("snat: { address: 172.16.101.10, ports: 40000-40100 }", tunnel);
     within_and_random(&sources(&lab, 40), "172.16.101.10", 40000..=40100);
     // ICMP and UDP are translated as well.
     let capture = Capture::start(&lab, "db-acme", "vpc0", "icmp or udp");
@@ -65,26 +69,30 @@ fn udp_echo(lab: &Lab, container: &str) -> Vec<u8> {
     answer.unwrap()
 }
 
-#[test]
-fn without_an_address_the_interfaces_own_is_used() {
-    let lab = with_snat("snat: { ports: 41000-41100 }");
+#[rstest]
+#[case::gre(TunnelKind::Gre)]
+#[case::wireguard(TunnelKind::Wireguard)]
+fn without_an_address_the_interfaces_own_is_used(#[case] tunnel: TunnelKind) {
+    let lab = with_snat("snat: { ports: 41000-41100 }", tunnel);
     within_and_random(&sources(&lab, 40), "172.16.101.4", 41000..=41100);
     assert!(answers(lab.node("fn-1a").unwrap(), SERVER, SOON).unwrap());
     assert!(!sh(&lab, "gw-acme", "ip addr").contains("172.16.101.10"));
 
-    let lab = with_snat("# snat: by default");
+    let lab = with_snat("# snat: by default", tunnel);
     let seen = whoami(lab.node("fn-1a").unwrap(), SERVER, SOON).unwrap().seen;
     assert!(seen.ip() == Ipv4Addr::new(172, 16, 101, 4) && seen.port() >= 1024, "{seen}");
 }
 
-#[test]
-fn two_tenants_with_the_same_addresses_on_one_gateway_are_kept_apart() {
+#[rstest]
+#[case::gre(TunnelKind::Gre)]
+#[case::wireguard(TunnelKind::Wireguard)]
+fn two_tenants_with_the_same_addresses_on_one_gateway_are_kept_apart(#[case] tunnel: TunnelKind) {
     // A single source port: both tenants' connections have the very same addresses and ports, inside and outside.
     let one_port = |node: &str, yaml: String| match node {
         "gw" => replaced(&yaml, "ports: 1024-65535", "ports: 40000-40000"),
         _ => yaml,
     };
-    let mut lab = stand_edited(shared(), one_port);
+    let mut lab = stand_edited(shared().with_tunnel(tunnel), one_port);
     lab.attach_all().unwrap();
     let containers = lab.topology.containers.clone();
     let echo = SocketAddr::from((SERVER, port::ECHO));
@@ -105,9 +113,11 @@ fn two_tenants_with_the_same_addresses_on_one_gateway_are_kept_apart() {
     }
 }
 
-#[test]
-fn on_a_shared_gateway_everybody_reaches_their_own_and_is_found_by_it() {
-    let mut lab = stand(shared());
+#[rstest]
+#[case::gre(TunnelKind::Gre)]
+#[case::wireguard(TunnelKind::Wireguard)]
+fn on_a_shared_gateway_everybody_reaches_their_own_and_is_found_by_it(#[case] tunnel: TunnelKind) {
+    let mut lab = stand(shared().with_tunnel(tunnel));
     lab.attach_all().unwrap();
     for container in &lab.topology.containers.clone() {
         for check in portway::lab::checks::unreachable(&lab, container).unwrap() {
@@ -131,10 +141,12 @@ fn on_a_shared_gateway_everybody_reaches_their_own_and_is_found_by_it() {
     }
 }
 
-#[test]
-fn every_mode_of_the_reverse_path_check_lets_traffic_through() {
+#[rstest]
+#[case::gre(TunnelKind::Gre)]
+#[case::wireguard(TunnelKind::Wireguard)]
+fn every_mode_of_the_reverse_path_check_lets_traffic_through(#[case] tunnel: TunnelKind) {
     for mode in [0, 1, 2] {
-        let mut topology = Topology::of(&["acme"], &[Wiring::Veth, Wiring::Bridge]);
+        let mut topology = Topology::of(&["acme"], &[Wiring::Veth, Wiring::Bridge]).with_tunnel(tunnel);
         topology.rp_filter = mode;
         let lab = {
             let mut lab = stand(topology);
@@ -153,16 +165,18 @@ fn every_mode_of_the_reverse_path_check_lets_traffic_through() {
 }
 
 /// A packet of a tunnel that belongs to no connection and opens none has no translation either.
-#[test]
-fn what_cannot_be_translated_never_reaches_the_tenants_network() {
-    let lab = with_snat(SNAT);
-    let inner = Ipv4Addr::new(10, 64, 0, 101);
+#[rstest]
+#[case::gre(TunnelKind::Gre)]
+#[case::wireguard(TunnelKind::Wireguard)]
+fn what_cannot_be_translated_never_reaches_the_tenants_network(#[case] tunnel: TunnelKind) {
+    let lab = with_snat(SNAT, tunnel);
+    let forger = Forger::of(&lab);
+    let inner = forger.inner;
     let capture = Capture::start(&lab, "db-acme", "vpc0", "ip");
     // RFC 9293: the flags of an answer, and of the end of something that never was.
     for flags in [0x12, 0x04, 0x14, 0x11] {
         let segment = tcp((inner, 40000), (SERVER, port::HTTP), flags, b"");
-        let packet = ipv4(inner, SERVER, 6, &segment);
-        send(lab.node("host-1").unwrap(), Ipv4Addr::new(10, 9, 0, 1), GRE, &tunnelled(7, &packet));
+        forger.send(&lab, &ipv4(inner, SERVER, 6, &segment));
     }
     assert_eq!(udp_echo(&lab, "fn-1a"), b"over udp");
     capture.wait_for(b"over udp");

@@ -1,13 +1,15 @@
 //! Containers whose own addresses lie within their tenant's network get their answers all the same.
 
 use super::support::*;
+use portway::config::TunnelKind;
 use portway::lab::topology::Wiring;
 use portway::lab::{Lab, Topology};
+use rstest::rstest;
 use serde_json::json;
 
 /// A lab whose tenants have another network too, in which the containers' 10.88.0.0/16 lies.
-fn covering(tenants: &[&str], wiring: Wiring) -> Lab {
-    stand_edited(Topology::of(tenants, &[wiring]), |node, yaml| {
+fn covering(tenants: &[&str], wiring: Wiring, tunnel: TunnelKind) -> Lab {
+    stand_edited(Topology::of(tenants, &[wiring]).with_tunnel(tunnel), |node, yaml| {
         if node.starts_with("host") { replaced(&yaml, "cidrs: [172.16", "cidrs: [10.80.0.0/12, 172.16") } else { yaml }
     })
 }
@@ -24,9 +26,11 @@ fn nothing_left_to_do(lab: &Lab) {
     assert_eq!(plan.code, 0, "{}", plan.out);
 }
 
-#[test]
-fn a_container_on_a_bridge() {
-    let mut lab = covering(&["acme", "blue"], Wiring::Bridge);
+#[rstest]
+#[case::gre(TunnelKind::Gre)]
+#[case::wireguard(TunnelKind::Wireguard)]
+fn a_container_on_a_bridge(#[case] tunnel: TunnelKind) {
+    let mut lab = covering(&["acme", "blue"], Wiring::Bridge, tunnel);
     let [acme, blue] = [0, 1].map(|n: usize| lab.topology.containers[n].clone());
     assert_eq!(thrown(&lab), [""; 0]);
     attach(&mut lab, "host-1", "acme", &json!({"tenant": "acme", "interface": acme.port}));
@@ -40,9 +44,11 @@ fn a_container_on_a_bridge() {
     fetches(&lab, &blue.node).unwrap();
 }
 
-#[test]
-fn a_container_with_a_link_to_itself() {
-    let mut lab = covering(&["acme"], Wiring::Veth);
+#[rstest]
+#[case::gre(TunnelKind::Gre)]
+#[case::wireguard(TunnelKind::Wireguard)]
+fn a_container_with_a_link_to_itself(#[case] tunnel: TunnelKind) {
+    let mut lab = covering(&["acme"], Wiring::Veth, tunnel);
     let own = lab.topology.containers[0].address;
     // The host's end has an address by itself: only a source tells what is behind it.
     attach(&mut lab, "host-1", "a", &json!({"tenant": "acme", "interface": "fn1a", "source": own}));

@@ -1,9 +1,10 @@
 //! `portway plan` tells the difference, and `--teardown` removes what is ours and nothing else.
 
 use super::support::*;
-use portway::config::Backend;
+use portway::config::{Backend, TunnelKind};
 use portway::lab::topology::Wiring;
-use portway::lab::{Lab, Topology, configs};
+use portway::lab::{Lab, Topology, configs, keys};
+use rstest::rstest;
 use serde_json::{Value, json};
 
 /// Other people's routes, rules, tables and devices, some as near to ours as can be.
@@ -52,6 +53,9 @@ fn plan(lab: &Lab, node: &str) -> (i32, Vec<String>) {
 /// A lab whose configurations are written and whose daemons have never run.
 fn written(topology: Topology) -> Lab {
     let lab = Lab::build(topology).unwrap();
+    if lab.topology.tunnel == TunnelKind::Wireguard {
+        keys::write(&lab.topology, &lab.dir().runtime("node")).unwrap();
+    }
     for gateway in &lab.topology.gateways {
         let yaml = configs::gateway(&lab.topology, gateway, Backend::Auto, &lab.dir().runtime(&gateway.node));
         std::fs::write(lab.dir().config(&gateway.node), yaml).unwrap();
@@ -63,9 +67,11 @@ fn written(topology: Topology) -> Lab {
     lab
 }
 
-#[test]
-fn planned_applied_torn_down_and_everybody_elses_things_stand() {
-    let mut lab = written(Topology::of(&["acme"], &[Wiring::Veth]));
+#[rstest]
+#[case::gre(TunnelKind::Gre)]
+#[case::wireguard(TunnelKind::Wireguard)]
+fn planned_applied_torn_down_and_everybody_elses_things_stand(#[case] tunnel: TunnelKind) {
+    let mut lab = written(Topology::of(&["acme"], &[Wiring::Veth]).with_tunnel(tunnel));
     let nodes = [("gw-acme", "gateway"), ("host-1", "host")];
     sh(&lab, "host-1", "echo 0 > /proc/sys/net/ipv4/conf/fn1a/forwarding");
     let before = nodes.map(|(node, _)| {
@@ -86,7 +92,7 @@ fn planned_applied_torn_down_and_everybody_elses_things_stand() {
     lab.start_daemons(program(), Backend::Auto).unwrap();
     lab.attach_all().unwrap();
     fetches(&lab, "fn-1a").unwrap();
-    let late = json!({"outer": "10.9.0.150", "inner": {"acme": ["10.64.0.150"]}}).to_string();
+    let late = peer(tunnel, "host-late", "10.9.0.150", "10.64.0.150");
     assert_eq!(call(&mut lab, "gw-acme", "PUT", "/v1/peers/host-late", Some(&late)).0, 201);
     let kept = |lab: &Lab| {
         let names = ["host-1/attachments", "gw-acme/peers"].map(|at| at.split_once('/').expect("as written"));

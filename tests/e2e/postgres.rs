@@ -2,8 +2,10 @@
 
 use super::support::*;
 use nix::sys::signal::Signal;
+use portway::config::TunnelKind;
 use portway::lab::topology::Wiring;
 use portway::lab::{Lab, Life, Process, Topology};
+use rstest::rstest;
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 
@@ -39,13 +41,15 @@ fn start(lab: &Lab, directory: &Path) -> Process {
     Process::spawn("postgres", command, &lab.dir().log("postgres"), Life::WithLab).unwrap()
 }
 
-#[test]
-fn pgbench_runs_through_the_gateway_while_daemons_are_restarted() {
+#[rstest]
+#[case::gre(TunnelKind::Gre)]
+#[case::wireguard(TunnelKind::Wireguard)]
+fn pgbench_runs_through_the_gateway_while_daemons_are_restarted(#[case] tunnel: TunnelKind) {
     let edit = |node: &str, yaml: String| match node {
         "gw-acme" => replaced(&yaml, "tcp: [80, ", "tcp: [80, 5432, "),
         _ => yaml,
     };
-    let mut lab = stand_edited(Topology::of(&["acme"], &[Wiring::Veth]), edit);
+    let mut lab = stand_edited(Topology::of(&["acme"], &[Wiring::Veth]).with_tunnel(tunnel), edit);
     let directory = tempfile::tempdir().unwrap();
     let mut postgres = start(&lab, directory.path());
     lab.attach_all().unwrap();

@@ -1,9 +1,10 @@
 //! A tunnel carries what functions send, and nothing that the machine itself has to say.
 
 use super::support::*;
-use portway::config::Backend;
+use portway::config::{Backend, TunnelKind};
 use portway::lab::topology::Wiring;
 use portway::lab::{Lab, Topology};
+use rstest::rstest;
 
 /// Until the kernel's own solicitations are over: multicast listener reports come at once, router solicitations a second later.
 const TALKATIVE: &str = "
@@ -13,9 +14,11 @@ const TALKATIVE: &str = "
         echo 2 > /proc/sys/net/ipv6/conf/$node/accept_ra
     done";
 
-#[test]
-fn tunnel_interfaces_have_no_ipv6_and_solicit_nobody() {
-    let mut lab = Lab::build(Topology::of(&["acme"], &[Wiring::Veth])).unwrap();
+#[rstest]
+#[case::gre(TunnelKind::Gre)]
+#[case::wireguard(TunnelKind::Wireguard)]
+fn tunnel_interfaces_have_no_ipv6_and_solicit_nobody(#[case] tunnel: TunnelKind) {
+    let mut lab = Lab::build(Topology::of(&["acme"], &[Wiring::Veth]).with_tunnel(tunnel)).unwrap();
     let nodes = ["host-1", "gw-acme"];
     for node in nodes {
         sh(&lab, node, TALKATIVE);

@@ -2,13 +2,17 @@
 
 use super::support::*;
 use nix::sys::signal::Signal;
-use portway::config::Backend;
+use portway::config::{Backend, TunnelKind};
 use portway::lab::topology::{Wiring, port};
 use portway::lab::{Lab, Probe, Topology, Transfer, configs};
+use rstest::rstest;
 use serde_json::json;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
+
+/// A host of WireGuard that spoke before anybody knew it says so again after five seconds (whitepaper section 6.1, Rekey-Timeout).
+const HEARD_AGAIN: Duration = Duration::from_secs(10);
 
 /// The configuration of `gw` or a host by a topology of one's own.
 fn yaml(lab: &Lab, topology: &Topology, node: &str) -> String {
@@ -38,9 +42,11 @@ fn log(lab: &Lab, node: &str) -> String {
     std::fs::read_to_string(lab.dir().log(node)).unwrap()
 }
 
-#[test]
-fn a_tenant_and_a_host_are_added_under_a_running_transfer_and_taken_away_again() {
-    let full = shared();
+#[rstest]
+#[case::gre(TunnelKind::Gre)]
+#[case::wireguard(TunnelKind::Wireguard)]
+fn a_tenant_and_a_host_are_added_under_a_running_transfer_and_taken_away_again(#[case] tunnel: TunnelKind) {
+    let full = shared().with_tunnel(tunnel);
     // Written anew, as the first configurations are the small ones.
     let mut lab = Lab::build(full.clone()).unwrap();
     lab.serve().unwrap();
@@ -69,7 +75,7 @@ fn a_tenant_and_a_host_are_added_under_a_running_transfer_and_taken_away_again()
     }
     wait("the new tenant", SOON, || call(&mut lab, "host-1", "PUT", "/v1/attachments/fn-1b", Some(&blue)).0 == 201);
     wait("the new tenant's traffic", SOON, || fetches(&lab, "fn-1b").is_ok());
-    wait("the new host's traffic", SOON, || fetches(&lab, "fn-2a").is_ok());
+    wait("the new host's traffic", HEARD_AGAIN, || fetches(&lab, "fn-2a").is_ok());
     fetches(&lab, "fn-1a").unwrap();
     let (answered, returned) = (probe.answered(), transfer.returned());
     wait("traffic", SOON, || probe.answered() > answered + 50 && transfer.returned() > returned + 1_000_000);
@@ -86,14 +92,20 @@ fn a_tenant_and_a_host_are_added_under_a_running_transfer_and_taken_away_again()
     assert!(!sh(&lab, "gw", "ip link").contains("pw-2"));
 }
 
-#[test]
-fn a_faulty_file_leaves_the_old_one_in_force_and_says_so() {
-    let mut lab = simple();
+#[rstest]
+#[case::gre(TunnelKind::Gre)]
+#[case::wireguard(TunnelKind::Wireguard)]
+fn a_faulty_file_leaves_the_old_one_in_force_and_says_so(#[case] tunnel: TunnelKind) {
+    let mut lab = simple_over(tunnel);
+    let number = match tunnel {
+        TunnelKind::Gre => "key: 7",
+        TunnelKind::Wireguard => "port: 51820",
+    };
     for node in ["gw-acme", "host-1"] {
         let good = std::fs::read_to_string(lab.daemon(node).unwrap().config()).unwrap();
         let before = call(&mut lab, node, "GET", "/v1/status", None).1["tenants"].clone();
         for (faulty, says) in [
-            (good.replace("key: 7", "key: seven"), "seven"),
+            (replaced(&good, number, &format!("{} seven", number.split(' ').next().unwrap())), "seven"),
             (good.replace("tenants:", "tenant:"), "tenant"),
             ("}".into(), "not YAML"),
             (String::new(), "empty"),
@@ -152,9 +164,11 @@ fn only_the_allowed_goes_on(lab: &Lab, mut forbidden: TcpStream, transfer: Trans
     assert!(done.ok, "{done:?}");
 }
 
-#[test]
-fn what_is_no_longer_allowed_ends_and_the_rest_goes_on() {
-    let mut lab = simple();
+#[rstest]
+#[case::gre(TunnelKind::Gre)]
+#[case::wireguard(TunnelKind::Wireguard)]
+fn what_is_no_longer_allowed_ends_and_the_rest_goes_on(#[case] tunnel: TunnelKind) {
+    let mut lab = simple_over(tunnel);
     let transfer = Transfer::start(lab.node("fn-1a").unwrap(), (SERVER, port::ECHO).into(), Some(4 << 20)).unwrap();
     let forbidden = opened(&lab);
     assert!(!tracked(&lab, "gw-acme", &["src=10.64.0.101", "dport=80", "[ASSURED]"]).is_empty());
@@ -163,9 +177,11 @@ fn what_is_no_longer_allowed_ends_and_the_rest_goes_on() {
     only_the_allowed_goes_on(&lab, forbidden, transfer);
 }
 
-#[test]
-fn what_is_no_longer_allowed_after_a_restart_ends_too() {
-    let mut lab = simple();
+#[rstest]
+#[case::gre(TunnelKind::Gre)]
+#[case::wireguard(TunnelKind::Wireguard)]
+fn what_is_no_longer_allowed_after_a_restart_ends_too(#[case] tunnel: TunnelKind) {
+    let mut lab = simple_over(tunnel);
     let forbidden = opened(&lab);
     let daemon = lab.daemon("gw-acme").unwrap();
     daemon.stop().unwrap();
@@ -176,18 +192,21 @@ fn what_is_no_longer_allowed_after_a_restart_ends_too() {
     only_the_allowed_goes_on(&lab, forbidden, transfer);
 }
 
-#[test]
-fn a_host_that_is_no_peer_any_more_leaves_no_connection_to_the_next_with_its_address() {
-    let topology = Topology::of(&["acme"], &[Wiring::Veth, Wiring::Veth]);
+#[rstest]
+#[case::gre(TunnelKind::Gre)]
+#[case::wireguard(TunnelKind::Wireguard)]
+fn a_host_that_is_no_peer_any_more_leaves_no_connection_to_the_next_with_its_address(#[case] tunnel: TunnelKind) {
+    let topology = Topology::of(&["acme"], &[Wiring::Veth, Wiring::Veth]).with_tunnel(tunnel);
     let without = |yaml: &str, host: &str| -> String {
         let of = format!("- {{ host: {host},");
         assert!(yaml.contains(&of), "{yaml}");
         yaml.lines().filter(|line| !line.contains(&of)).map(|line| format!("{line}\n")).collect()
     };
     let mut lab = stand_edited(topology, |node, yaml| if node == "gw-acme" { without(&yaml, "host-2") } else { yaml });
-    let peer = |outer: &str| json!({"outer": outer, "inner": {"acme": ["10.64.0.102"]}}).to_string();
-    assert_eq!(call(&mut lab, "gw-acme", "PUT", "/v1/peers/host-2", Some(&peer("10.9.0.102"))).0, 201);
+    let peer = |host: &str, outer: &str| peer(tunnel, host, outer, "10.64.0.102");
+    assert_eq!(call(&mut lab, "gw-acme", "PUT", "/v1/peers/host-2", Some(&peer("host-2", "10.9.0.102"))).0, 201);
     lab.attach_all().unwrap();
+    wait("the new host's traffic", HEARD_AGAIN, || fetches(&lab, "fn-2a").is_ok());
     let echo = SocketAddr::from((SERVER, port::ECHO));
     let start = |lab: &Lab, container: &str| Transfer::start(lab.node(container).unwrap(), echo, Some(1 << 20)).unwrap();
     let (stays, goes) = (start(&lab, "fn-1a"), start(&lab, "fn-2a"));
@@ -197,7 +216,7 @@ fn a_host_that_is_no_peer_any_more_leaves_no_connection_to_the_next_with_its_add
 
     assert_eq!(call(&mut lab, "gw-acme", "DELETE", "/v1/peers/host-2", None).0, 204);
     assert_eq!(tracked(&lab, "gw-acme", &second), [""; 0]);
-    assert_eq!(call(&mut lab, "gw-acme", "PUT", "/v1/peers/host-3", Some(&peer("10.9.0.150"))).0, 201);
+    assert_eq!(call(&mut lab, "gw-acme", "PUT", "/v1/peers/host-3", Some(&peer("host-3", "10.9.0.150"))).0, 201);
     assert_eq!(tracked(&lab, "gw-acme", &second), [""; 0]);
     let returned = stays.returned();
     wait("the other's traffic", SOON, || stays.returned() > returned + 100_000);
@@ -208,7 +227,7 @@ fn a_host_that_is_no_peer_any_more_leaves_no_connection_to_the_next_with_its_add
     let moved = replaced(
         &without(&yaml, "host-1"),
         "  static:\n",
-        "  static:\n    - { host: host-4, outer: 10.9.0.151, inner: { acme: [10.64.0.101] } }\n",
+        &format!("  static:\n    - {{ host: host-4, {}, inner: {{ acme: [10.64.0.101] }} }}\n", end(tunnel, "host-4", "10.9.0.151")),
     );
     reload(&mut lab, "gw-acme", &moved);
     wait("the end of its connections", SOON, || tracked(&lab, "gw-acme", &first).is_empty());

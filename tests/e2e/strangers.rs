@@ -1,17 +1,14 @@
-//! GRE that nobody should send: dropped, counted by reason, and neither the daemon nor honest traffic minds.
+//! What nobody should send, in GRE or sealed by a host: dropped, counted by reason, and neither the daemon nor honest traffic minds.
 
 use super::support::*;
-use portway::lab::topology::PLATFORM;
-use portway::lab::{Lab, Probe, answers, icmp_echo, ipv4};
+use portway::config::TunnelKind;
+use portway::lab::topology::{METADATA, PLATFORM};
+use portway::lab::{Lab, Probe, answers, icmp_echo, ipv4, udp};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
-const GATEWAY: Ipv4Addr = Ipv4Addr::new(10, 9, 0, 1);
-const HOST: Ipv4Addr = Ipv4Addr::new(10, 9, 0, 101);
-const INNER: Ipv4Addr = Ipv4Addr::new(10, 64, 0, 101);
-const KEY: u32 = 7;
 /// Of each packet, so many.
 const COPIES: u64 = 3;
 
@@ -33,12 +30,6 @@ fn drops_of_status(lab: &Lab, node: &str) -> BTreeMap<String, u64> {
         *drops.entry(reason.clone()).or_default() += count.as_u64().unwrap();
     }
     drops
-}
-
-fn udp(source: u16, destination: u16, data: &[u8]) -> Vec<u8> {
-    let mut datagram: Vec<u8> = [source, destination, 8 + data.len() as u16, 0].into_iter().flat_map(u16::to_be_bytes).collect();
-    datagram.extend(data);
-    datagram
 }
 
 /// (what, sent by, payload of the outer packet, reasons of which one is counted: the ruleset's or the userspace data path's)
@@ -103,15 +94,48 @@ fn listed_and_unlisted() -> Lab {
 
 #[test]
 fn every_bad_packet_is_dropped_and_counted_by_its_reason() {
-    let mut lab = listed_and_unlisted();
+    let lab = listed_and_unlisted();
+    all_are_dropped(lab, bad_packets(), |lab, from, packet| send(lab.node(from).unwrap(), GATEWAY, GRE, packet));
+}
+
+/// Whose a packet is, the seal says; what is in it is looked at all the same.
+#[test]
+fn every_bad_packet_that_a_host_seals_is_dropped_and_counted_by_its_reason() {
+    let mut lab = stand(Forger::into(shared(), TunnelKind::Wireguard));
+    lab.attach_all().unwrap();
+    let forger = Forger::of(&lab);
+    let inner = forger.inner;
+    let honest = ipv4(inner, SERVER, ICMP, &icmp_echo(0x4242, 1, b"bad packet"));
+    let ipv6: Vec<u8> = [&[0x60, 0, 0, 0, 0, 0, 59, 64][..], &[0; 32]].concat();
+    let from = |source| ipv4(source, SERVER, ICMP, &icmp_echo(0x4242, 1, b"bad packet"));
+    let to = |destination| ipv4(inner, destination, ICMP, &icmp_echo(0x4242, 1, b"bad packet"));
+    let carrying = |protocol, payload: &[u8]| ipv4(inner, SERVER, protocol, payload);
+    let bad: Vec<Bad> = vec![
+        ("another host's inner source", "host-1", from(INNER), &["spoofed_inner"]),
+        ("the server's address as inner source", "host-1", from(SERVER), &["spoofed_inner"]),
+        ("the gateway's address as inner source", "host-1", from(GATEWAY), &["spoofed_inner"]),
+        ("GRE", "host-1", carrying(47, &tunnelled(KEY, &honest)), &["nested"]),
+        ("IP in IP", "host-1", carrying(4, &honest), &["nested"]),
+        ("IPv6 in IP", "host-1", carrying(41, &ipv6), &["nested"]),
+        ("VXLAN", "host-1", carrying(17, &udp(50000, 4789, &[8; 64])), &["nested"]),
+        ("Geneve", "host-1", carrying(17, &udp(50000, 6081, &[0; 64])), &["nested"]),
+        ("the gateway's own address", "host-1", to(GATEWAY), &["to_node"]),
+        ("cloud metadata", "host-1", to(METADATA), &["policy"]),
+        ("a port that is not allowed", "host-1", carrying(17, &udp(50000, 53, b"x")), &["policy"]),
+    ];
+    all_are_dropped(lab, bad, |lab, _, packet| forger.send(lab, packet));
+}
+
+/// Each of these, sent by `send`, while honest traffic goes on.
+fn all_are_dropped(mut lab: Lab, bad: Vec<Bad>, send: impl Fn(&Lab, &str, &[u8])) {
     let probe = Probe::start(lab.node("fn-1a").unwrap(), SERVER, Duration::from_millis(2)).unwrap();
     wait("honest traffic", SOON, || probe.answered() > 100);
     let capture = Capture::start(&lab, "db-acme", "vpc0", "ip");
     let pid = lab.daemon("gw").unwrap().pid();
-    for (what, from, packet, reasons) in bad_packets() {
+    for (what, from, packet, reasons) in bad {
         let before = drops(&metrics(&mut lab, "gw"));
         for _ in 0..COPIES {
-            send(lab.node(from).unwrap(), GATEWAY, GRE, &packet);
+            send(&lab, from, &packet);
         }
         let counted = |lab: &mut Lab| {
             let now = drops(&metrics(lab, "gw"));

@@ -1,12 +1,13 @@
 //! What the tests share: a standing lab, commands in its nodes, calls of the daemons' API, captures.
 
-use portway::config::Backend;
+use portway::config::{Backend, TunnelKind};
 use portway::lab::{Lab, Netns, Process, Topology, poll_until, unix};
 use portway::lab::{
-    Life, gre,
+    Life, gre, keys,
+    swarm::{self, Place, Swarm},
     topology::{Eni, Gateway, Wiring},
 };
-use serde_json::Value;
+use serde_json::{Value, json};
 use socket2::{Domain, Protocol, Socket, Type};
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
@@ -41,7 +42,12 @@ pub fn stand_edited(topology: Topology, edit: impl Fn(&str, String) -> String) -
 
 /// One tenant, one gateway `gw-acme`, one host `host-1`, and a container `fn-1a`, attached.
 pub fn simple() -> Lab {
-    let mut lab = stand(Topology::of(&["acme"], &[Wiring::Veth]));
+    simple_over(TunnelKind::Gre)
+}
+
+/// The same, its tunnels of this kind.
+pub fn simple_over(tunnel: TunnelKind) -> Lab {
+    let mut lab = stand(Topology::of(&["acme"], &[Wiring::Veth]).with_tunnel(tunnel));
     lab.attach_all().unwrap();
     lab
 }
@@ -124,6 +130,21 @@ pub fn detach(lab: &mut Lab, node: &str, name: &str) {
     assert_eq!(status, 204, "{name}: {body}");
 }
 
+/// As a gateway's configuration writes it, the other end of a host's tunnels: `outer: ADDRESS`, or the host's key.
+pub fn end(tunnel: TunnelKind, host: &str, outer: &str) -> String {
+    match tunnel {
+        TunnelKind::Gre => format!("outer: {outer}"),
+        TunnelKind::Wireguard => format!("public_key: {}", keys::of_host(host).public()),
+    }
+}
+
+/// The host with an inner address of acme's, as the gateway's API takes it.
+pub fn peer(tunnel: TunnelKind, host: &str, outer: &str, inner: &str) -> String {
+    let end = end(tunnel, host, outer);
+    let (name, value) = end.split_once(": ").unwrap();
+    json!({ name: value, "inner": { "acme": [inner] } }).to_string()
+}
+
 /// Whether the tenant's server answers a container's HTTP request within a second; the error otherwise.
 pub fn fetches(lab: &Lab, container: &str) -> Result<(), String> {
     let seen = portway::lab::whoami(lab.node(container).unwrap(), SERVER, Duration::from_secs(1)).map_err(|e| e.to_string())?;
@@ -162,6 +183,58 @@ pub const ICMP: u8 = 1;
 /// An IPv4 packet in GRE, as an honest tunnel end writes it.
 pub fn tunnelled(key: u32, packet: &[u8]) -> Vec<u8> {
     gre(key, portway::lab::ETHERTYPE_IPV4, packet)
+}
+
+/// Where acme's tunnels of `simple` and `shared` end: at the gateway, and at the first host.
+pub const GATEWAY: Ipv4Addr = Ipv4Addr::new(10, 9, 0, 1);
+pub const HOST: Ipv4Addr = Ipv4Addr::new(10, 9, 0, 101);
+/// acme's key of those tunnels, and the inner address of that host.
+pub const KEY: u32 = 7;
+pub const INNER: Ipv4Addr = Ipv4Addr::new(10, 64, 0, 101);
+
+/// A function host of acme's that puts into its tunnel whatever it likes, at `host-1`.
+pub struct Forger {
+    /// With WireGuard, another peer, with a key and a session of its own. Without, it writes GRE by hand.
+    peer: Option<Swarm>,
+    /// The inner address that is its own.
+    pub inner: Ipv4Addr,
+}
+
+impl Forger {
+    /// The topology in which there is one.
+    pub fn into(topology: Topology, tunnel: TunnelKind) -> Topology {
+        match tunnel {
+            TunnelKind::Gre => topology,
+            TunnelKind::Wireguard => topology.with_tunnel(tunnel).with_swarm(1),
+        }
+    }
+
+    pub fn of(lab: &Lab) -> Self {
+        if lab.topology.tunnel == TunnelKind::Gre {
+            return Self { peer: None, inner: INNER };
+        }
+        let gateway = SocketAddr::from((GATEWAY, lab.topology.port("acme", 0)));
+        let key = keys::of_shard("acme", 0).public();
+        let place = Place { node: lab.node("host-1").unwrap(), at: HOST.into(), gateway, key, server: SERVER };
+        let inner = swarm::inner(lab.topology.tenant("acme").unwrap(), 0);
+        let swarm = Swarm::make(&place, &[inner]).unwrap();
+        swarm.greet().unwrap();
+        Self { peer: Some(swarm), inner }
+    }
+
+    pub fn send(&self, lab: &Lab, packet: &[u8]) {
+        let node = lab.node("host-1").unwrap();
+        if self.peer.is_none() {
+            return send(node, GATEWAY, GRE, &tunnelled(KEY, packet));
+        }
+        let to = Ipv4Addr::new(packet[16], packet[17], packet[18], packet[19]);
+        let sent = node.run(|| {
+            let socket = Socket::new(Domain::IPV4, Type::RAW, Some(Protocol::from(RAW)))?;
+            socket.bind_device(Some(swarm::name(0).as_bytes()))?;
+            socket.send_to(packet, &SocketAddr::from((to, 0)).into())
+        });
+        sent.unwrap_or_else(|error| panic!("send a packet to {to} through a tunnel: {error}"));
+    }
 }
 
 /// tcpdump on an interface of a node, writing to a file, read with tshark.

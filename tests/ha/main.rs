@@ -2,6 +2,7 @@
 
 mod changes;
 mod fence;
+mod rotation;
 mod scenarios;
 #[path = "../stranger_support/mod.rs"]
 mod stranger_support;

@@ -40,8 +40,8 @@ fn run_planned(arguments: &str) {
 #[case::the_platform_side_is_unplugged("link")]
 #[case::the_tenant_side_is_unplugged("eni")]
 #[case::the_daemon_hangs("stop")]
-fn serial_another_takes_over_and_connections_go_on_when(#[case] kill: &str) {
-    let figures = run(&format!("gre-failover --kill {kill} --flows 200"));
+fn serial_another_takes_over_and_connections_go_on_when(#[case] kill: &str, #[values("gre", "wireguard")] tunnel: &str) {
+    let figures = run(&format!("{tunnel}-failover --kill {kill} --flows 200"));
     assert_eq!((&figures["flows"], &figures["survived"]), (&200.into(), &200.into()), "{figures}");
 }
 
@@ -64,12 +64,16 @@ fn serial_a_drained_node_hands_over_without_losing_a_packet(#[case] tunnel: &str
     run_planned(&format!("drain --flows 200 --tunnel {tunnel}"));
 }
 
-#[test]
-fn serial_a_split_brain_heals_to_one_owner() {
-    run("split-brain --flows 200");
+#[rstest]
+#[case::gre("gre")]
+#[case::wireguard("wireguard")]
+fn serial_a_split_brain_heals_to_one_owner(#[case] tunnel: &str) {
+    run(&format!("split-brain --flows 200 --tunnel {tunnel}"));
 }
 
-#[test]
-fn serial_shards_of_a_dead_node_move_and_return_unnoticed() {
-    run_planned("shards --flows 200");
+#[rstest]
+#[case::gre("gre")]
+#[case::wireguard("wireguard")]
+fn serial_shards_of_a_dead_node_move_and_return_unnoticed(#[case] tunnel: &str) {
+    run_planned(&format!("shards --flows 200 --tunnel {tunnel}"));
 }

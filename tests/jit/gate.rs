@@ -1,7 +1,7 @@
 //! A gateway that serves whoever its directory knows.
 
 use crate::support::*;
-use portway::gateway::jit::{Door, Jit, Knock, News, Order, Setup, WhoIs};
+use portway::gateway::jit::{Door, Jit, Knock, News, Order, Report, Setup, WhoIs};
 use portway::gateway::sessions::tunnels::Tunnels;
 use portway::model::{Lane, PrivateKey, PublicKey, Slot, TenantShard};
 use portway::plan::gateway::ends::End;
@@ -101,24 +101,9 @@ impl Gate {
     }
 
     pub fn with(net: &Net, change: impl FnOnce(&mut Setup)) -> Gate {
-        let clocks = Clocks { now: Instant::now, wall: SystemTime::now };
-        let limit = Limit { rate: 1_000, burst: 1_000 };
-        let config = DeviceConfig { threads: NonZeroUsize::MIN, clocks, initiations: limit, load: 1_000 };
-        let interface = InterfaceConfig { name: pw(), key: key(OURS), listen: at("10.0.0.2:51820"), mark: None, roaming: true };
-        let (mut device, mut events) = Device::prepare(config, Descriptors::new()).unwrap();
-        assert!(net.gateway.run(|| device.add_interface(interface)).unwrap());
-        device.carry().unwrap();
-        net.plumb_gateway();
-        let device = Arc::new(RwLock::new(device));
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
-        let directory = Arc::new(Directory::default());
-        let mut setup = Setup::new(Tunnels::Userspace(device.clone()), None, directory.clone(), runtime.handle().clone());
-        change(&mut setup);
-        let (jit, news) = net.gateway.run(|| Jit::start(setup)).unwrap();
-        let door = jit.door().clone();
-        door.order(Order::Serve { of: shard(), slot: slot(), ends: vec![End { lane: Lane::First, key: key(OURS), port: 51_820 }] });
+        let (gate, mut events) = Gate::deaf(net, change);
         // What the owner of the device does with its events. It ends with the device.
-        let to = door.clone();
+        let to = gate.door.clone();
         thread::spawn(move || {
             while let Some(event) = events.blocking_recv() {
                 match event {
@@ -132,7 +117,33 @@ impl Gate {
                 }
             }
         });
-        Gate { jit: Some(jit), door, news, device, directory, _runtime: runtime }
+        gate
+    }
+
+    /// Nobody takes what the device tells.
+    pub fn deaf(net: &Net, change: impl FnOnce(&mut Setup)) -> (Gate, mpsc::Receiver<Event>) {
+        let clocks = Clocks { now: Instant::now, wall: SystemTime::now };
+        let limit = Limit { rate: 1_000, burst: 1_000 };
+        let config = DeviceConfig { threads: NonZeroUsize::MIN, clocks, initiations: limit, load: 1_000 };
+        let interface = InterfaceConfig { name: pw(), key: key(OURS), listen: at("10.0.0.2:51820"), mark: None, roaming: true };
+        let (mut device, events) = Device::prepare(config, Descriptors::new()).unwrap();
+        assert!(net.gateway.run(|| device.add_interface(interface)).unwrap());
+        device.carry().unwrap();
+        net.plumb_gateway();
+        let device = Arc::new(RwLock::new(device));
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let directory = Arc::new(Directory::default());
+        let mut setup = Setup::new(Tunnels::Userspace(device.clone()), None, directory.clone(), runtime.handle().clone());
+        change(&mut setup);
+        let (jit, news) = net.gateway.run(|| Jit::start(setup)).unwrap();
+        let door = jit.door().clone();
+        door.order(Order::Serve { of: shard(), slot: slot(), ends: vec![End { lane: Lane::First, key: key(OURS), port: 51_820 }] });
+        (Gate { jit: Some(jit), door, news, device, directory, _runtime: runtime }, events)
+    }
+
+    /// What the gateway shows.
+    pub fn report(&self) -> Report {
+        self.jit.as_ref().unwrap().report()
     }
 
     /// The next news of a kind.

@@ -2,11 +2,14 @@
 
 use crate::gate::*;
 use crate::support::*;
-use portway::gateway::jit::News;
+use portway::gateway::jit::{News, Order};
+use portway::gateway::stamps::{NAME, Stamps};
+use portway::metrics::Page;
 use portway::model::PrivateKey;
 use portway::proto::jit::{Reaped, Refusal};
 use portway::userspace::wireguard::DropReason;
 use portway::wire::wireguard::{Initiation, Mac1, Tai64n};
+use std::path::Path;
 
 fn host() -> PrivateKey {
     key(THEIRS)
@@ -90,6 +93,59 @@ fn a_recording_lets_nobody_in() {
     gate.await_installed(host().public());
 }
 
+/// A process that ends as it should, and one that is killed two seconds after the last initiation: what it leaves is as it was written until then.
+#[test]
+fn a_recording_lets_nobody_in_after_a_restart() {
+    let (net, dir, killed) = (Net::new(), tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let open = |dir: &Path| {
+        let mut stamps = Stamps::open(dir).unwrap();
+        let found = stamps.found(&[shard()]).remove(&shard()).unwrap();
+        let used = stamps.used().clone();
+        let gate = Gate::with(&net, |setup| (setup.config.idle, setup.used) = (300 * MS, Some(used)));
+        gate.directory.says(host().public(), registered("10.64.0.1/32"));
+        gate.door.order(Order::Recall { slot: slot(), stamps: found });
+        (gate, stamps)
+    };
+    let (own, other) = (socket(&net, 4000), socket(&net, 4001));
+    let (first, second, third, fourth) = (initiation(&host(), 1), initiation(&host(), 2), initiation(&host(), 3), initiation(&host(), 4));
+    let comes_and_goes = |gate: &mut Gate, initiation: &[u8]| {
+        own.send(initiation).unwrap();
+        gate.await_installed(host().public());
+        assert_eq!(gate.await_reaped(host().public()), Reaped::Idle);
+    };
+    let (mut gate, stamps) = open(dir.path());
+    comes_and_goes(&mut gate, &second);
+    gate.stop();
+    drop((gate, stamps));
+
+    let (mut gate, stamps) = open(dir.path());
+    for (n, recording) in [&first, &second].into_iter().enumerate() {
+        other.send(recording).unwrap();
+        gate.await_refused(Refusal::Replayed, n as u64 + 1);
+    }
+    assert!(!gate.stands(&host().public()) && gate.door.report().counters.installed == 0);
+    comes_and_goes(&mut gate, &third);
+    until(|| stamps.used().waiting() == 0, || "the stamp to be written down by itself".into());
+    std::fs::copy(dir.path().join(NAME), killed.path().join(NAME)).unwrap();
+    gate.stop();
+    drop((gate, stamps));
+
+    let (mut gate, stamps) = open(killed.path());
+    other.send(&third).unwrap();
+    gate.await_refused(Refusal::Replayed, 1);
+    assert!(!gate.stands(&host().public()));
+    own.send(&fourth).unwrap();
+    gate.await_installed(host().public());
+    gate.stop();
+    drop((gate, stamps));
+
+    // It is the file that keeps it out: a node that has lost it lets it in, as nobody can know better.
+    let lost = tempfile::tempdir().unwrap();
+    let (mut gate, _stamps) = open(lost.path());
+    other.send(&third).unwrap();
+    gate.await_installed(host().public());
+}
+
 /// Another candidate has seen it before us.
 #[test]
 fn what_another_node_has_learnt_counts() {
@@ -97,12 +153,30 @@ fn what_another_node_has_learnt_counts() {
     let mut gate = Gate::open(&net);
     gate.directory.says(host().public(), registered("10.64.0.1/32"));
     let stamps = vec![(host().public(), Tai64n::from_unix(1_000_000_005, 0))];
-    gate.door.order(portway::gateway::jit::Order::Learn { slot: slot(), stamps });
+    gate.door.order(Order::Learn { slot: slot(), stamps });
     let socket = socket(&net, 4000);
     socket.send(&initiation(&host(), 5)).unwrap();
     gate.await_refused(Refusal::Replayed, 1);
     socket.send(&initiation(&host(), 6)).unwrap();
     gate.await_installed(host().public());
+}
+
+/// As when the owner is far behind, and no more fits between the device and it.
+#[test]
+fn a_knock_that_the_device_cannot_pass_on_is_counted() {
+    let net = Net::new();
+    let (gate, events) = Gate::deaf(&net, |_| {});
+    drop(events);
+    let socket = socket(&net, 4000);
+    for n in 1..=3 {
+        socket.send(&initiation(&host(), n)).unwrap();
+        until(|| gate.report().events_lost == n, || format!("{n} to be counted, of {:?}", gate.report()));
+    }
+    let mut page = Page::default();
+    gate.report().metrics(&mut page);
+    let text = page.encode().unwrap();
+    assert!(text.contains("portway_jit_lost_total{place=\"device\"} 3"), "{text}");
+    assert_eq!(gate.report().json()["queues"]["events_lost"], 3);
 }
 
 /// Two hosts with one inner address: a fault of the directory's.

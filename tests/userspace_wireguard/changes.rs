@@ -4,6 +4,9 @@ use crate::support::*;
 use crate::userspace_support::name;
 use portway::userspace::wireguard::{InterfaceConfig, PeerConfig, knock};
 use portway::wire::wireguard::Tai64n;
+use std::net::UdpSocket;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 use std::time::Duration;
 
 fn config(ours: &Ours) -> InterfaceConfig {
@@ -48,6 +51,36 @@ fn a_link_that_somebody_removes_is_missed_and_can_be_made_again() {
     assert_eq!(gateway.device.lost(), []);
     net.plumb_gateway();
     come_back(&net, &mut gateway);
+}
+
+/// A thread that is busy with what comes still has the former interface's socket.
+#[test]
+fn a_key_that_changes_has_the_port_at_once() {
+    let net = Net::new();
+    let mut gateway = net.gateway(Setup::default());
+    let config = config(&gateway);
+    let socket = net.host.run(|| UdpSocket::bind("10.0.0.1:0")).unwrap();
+    let enough = AtomicBool::new(false);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            while !enough.load(Ordering::Relaxed) {
+                // For want of room, or refused while there is nobody.
+                let _ = socket.send_to(&[4; 1000], "10.0.0.2:51820");
+            }
+        });
+        for turn in 0..1000 {
+            let config = InterfaceConfig { key: key(10 + turn as u8 % 2), ..config.clone() };
+            let added = net.gateway.run(|| gateway.device.add_interface(config));
+            if !matches!(added, Ok(true)) {
+                enough.store(true, Ordering::Relaxed);
+            }
+            assert!(added.unwrap(), "turn {turn}");
+        }
+        enough.store(true, Ordering::Relaxed);
+    });
+    assert!(net.gateway.run(|| gateway.device.add_interface(config)).unwrap());
+    let _host = net.host(&gateway, Setup::default());
+    net.await_ping();
 }
 
 /// Each has its own key, port and peers; an initiation for one is none for the other.

@@ -13,15 +13,15 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 /// The emulated machine is slow, and its timers with it.
-const INTERVAL: Duration = Duration::from_secs(1);
+pub const INTERVAL: Duration = Duration::from_secs(1);
 /// Emulated, a handshake between two kernels takes some hundred milliseconds (the other test here prints them).
-const EMULATED_MS: f64 = 300.0;
-const SERVER: Ipv4Addr = Ipv4Addr::new(172, 16, 101, 20);
+pub const EMULATED_MS: f64 = 300.0;
+pub const SERVER: Ipv4Addr = Ipv4Addr::new(172, 16, 101, 20);
 /// What the tenant's HaVip leads to, from anywhere in its network.
 const INSIDE: Ipv4Addr = Ipv4Addr::new(172, 16, 101, 10);
 const VPC: &str = "db-acme";
 
-fn pair() -> Lab {
+pub fn pair() -> Lab {
     let topology = Topology::group(&[TENANT], 2, 1, &[]).with_tunnel(TunnelKind::Wireguard).with_directory().with_interval(INTERVAL);
     let mut lab = Lab::build(topology).unwrap();
     lab.serve().unwrap();

@@ -1,6 +1,7 @@
 //! Peers just in time on a stock kernel: a plain kernel peer, set up by `wg set`, that knows nothing of us and of whom the gateway's kernel knows
 //! nothing.
 
+mod clock;
 mod failover;
 #[allow(dead_code, reason = "shared with the tests of the userspace device")]
 #[path = "../jit/gate.rs"]

@@ -2,6 +2,7 @@
 //! rules, floods, and gateways configured at odds. tcpdump, tshark, `ip` and ARP from a third machine are the witnesses.
 
 mod arp;
+mod clocks;
 mod contradictions;
 mod discards;
 mod dissector;

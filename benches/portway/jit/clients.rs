@@ -87,6 +87,14 @@ impl Wire {
     }
 }
 
+/// What one host sends.
+#[derive(Debug, Clone, Copy)]
+pub struct Stream {
+    pub per_second: u32,
+    /// In each packet, behind the headers.
+    pub bytes: usize,
+}
+
 struct Host {
     tunn: Tunn,
     begun: Option<Instant>,
@@ -168,14 +176,15 @@ impl Clients {
         }
     }
 
-    /// So many packets a second of one that is connected, for so long: those that were answered, of those that were sent.
-    pub fn stream(&mut self, n: u32, per_second: u32, time: Duration) -> anyhow::Result<(usize, usize)> {
+    /// Packets of one that is connected, for so long: those that were answered, of those that were sent.
+    pub fn stream(&mut self, n: u32, stream: Stream, time: Duration) -> anyhow::Result<(usize, usize)> {
+        let Stream { per_second, bytes } = stream;
         let (start, mut sent, mut answered) = (Instant::now(), 0, 0);
         let mut room = vec![0; 65_536];
         while start.elapsed() < time + Duration::from_millis(200) {
             while start.elapsed() < time && start + Duration::from_secs(1) / per_second * sent as u32 <= Instant::now() {
                 self.hosts[n as usize].begun = Some(Instant::now());
-                self.ask(n)?;
+                self.ask_with(n, bytes)?;
                 sent += 1;
             }
             self.hosts[n as usize].took = None;
@@ -244,7 +253,11 @@ impl Clients {
 
     /// A ping of a host's, by its session.
     fn ask(&mut self, n: u32) -> anyhow::Result<()> {
-        let echo = echo(inner(self.first + n));
+        self.ask_with(n, 0)
+    }
+
+    fn ask_with(&mut self, n: u32, bytes: usize) -> anyhow::Result<()> {
+        let echo = echo(inner(self.first + n), bytes);
         let host = &mut self.hosts[n as usize];
         host.asked = true;
         if let Ok(sealed) = host.tunn.encapsulate_with_session(Packet::copy_from(&echo[..])) {
@@ -254,9 +267,10 @@ impl Clients {
     }
 }
 
-/// To the gateway's own inner address.
-fn echo(from: Ipv4Addr) -> Vec<u8> {
-    let mut message = [8, 0, 0, 0, 0, 1, 0, 1];
+/// To the gateway's own inner address, with so many bytes in it.
+fn echo(from: Ipv4Addr, bytes: usize) -> Vec<u8> {
+    let mut message = vec![8, 0, 0, 0, 0, 1, 0, 1];
+    message.resize(8 + bytes, 0);
     let sum = Sum::default().with(&message).finish().to_be_bytes();
     message[2..4].copy_from_slice(&sum);
     let mut packet = ipv4::outer(from, super::SERVER, 0, 0, 1).to_vec();

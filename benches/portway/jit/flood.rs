@@ -1,6 +1,6 @@
 //! Hosts come, and one that is there sends: while nothing else happens, while the generator is busy with somebody else, and while it is busy with us.
 
-use super::clients::{Clients, Wire, outer};
+use super::clients::{Clients, Stream, Wire, outer};
 use super::{Site, gateway_key};
 use crate::figures::{Bar, Report, percentile};
 use crate::sender::{Flow, Sender, frame};
@@ -27,9 +27,12 @@ const TICK: Duration = Duration::from_micros(200);
 /// For so long before the first host comes: every source has had its allowance by then.
 const BEGUN: Duration = Duration::from_secs(1);
 const ROUNDS: u32 = 5;
-/// New hosts, and packets of the one that is there, each second.
+/// New hosts each second.
 const COMING: u32 = 100;
-const STREAM: u32 = 2_000;
+/// Of the host that is there: 100 Mbit/s each way, which with the hosts' own end is much of what two processors have left beside the generator.
+const STREAM: Stream = Stream { per_second: 10_000, bytes: 1_250 };
+/// A machine that keeps a calm gateway's hosts waiting for longer, in milliseconds, proves nothing about a busy one.
+const CALM: f64 = 25.0;
 /// What the bars allow.
 const SLOWER: f64 = 5.0;
 const SHARE: f64 = 0.95;
@@ -95,8 +98,9 @@ pub fn run(site: &Site, hosts: u32, report: &mut Report) -> anyhow::Result<()> {
             report.add(name, "garbage sent", "1/s", offered, bar(Bar::AtLeast(OFFERED)));
         }
         report.add(name, format!("hosts lost of {}", hosts / ROUNDS), "1", lost, bar(Bar::EachAtMost(0.0)));
-        report.latency(name, "first packet to its answer", took, bar(Bar::P99AtMost(SLOWER * calm)));
-        report.add(name, "live packets answered, of those when calm", "1", answered, bar(Bar::AtLeast(SHARE)));
+        let at_most = if garbage.is_some() { bar(Bar::P99AtMost(SLOWER * calm)) } else { Some(Bar::P99AtMost(CALM)) };
+        report.latency(name, "first packet to its answer", took, at_most);
+        report.add(name, "live traffic, of that when calm", "1", answered, bar(Bar::AtLeast(SHARE)));
     }
     Ok(())
 }

@@ -12,7 +12,7 @@ pub fn table(node: &str, ha: &Value, flows: &Value) -> String {
         return String::new();
     }
     let mut cells = Vec::new();
-    let mut warnings = String::new();
+    let mut warnings = clocks(&ha["clocks"]);
     for shard in shards {
         let name = name(shard);
         cells.push(vec![
@@ -29,6 +29,9 @@ pub fn table(node: &str, ha: &Value, flows: &Value) -> String {
         for warning in shard["warnings"].as_array().into_iter().flatten() {
             warnings += &format!("  ! {name}: {}\n", text(warning));
         }
+        if shard["held_back"] == true {
+            warnings += &format!("  ! {name}: stays where it is until this clock is right\n");
+        }
         for down in shard["tracked"].as_array().into_iter().flatten().filter(|one| one["up"] == false) {
             let since = down["since_s"].as_f64().map_or_else(|| "-".into(), duration);
             let why = down["last_error"].as_str().map(|error| format!(": {error}")).unwrap_or_default();
@@ -36,6 +39,16 @@ pub fn table(node: &str, ha: &Value, flows: &Value) -> String {
         }
     }
     format!("\n{}{warnings}", rows(&COLUMNS, cells))
+}
+
+/// Clocks that differ by more than ten milliseconds.
+fn clocks(clocks: &Value) -> String {
+    let line = |(node, clock): (&String, &Value)| {
+        let ahead = clock["ahead_ms"].as_f64().filter(|ahead| ahead.abs() > 10.0)?;
+        let side = if ahead < 0.0 { "behind" } else { "ahead of" };
+        Some(format!("  ! this clock is {} {side} that of {node}: see `chronyc tracking` on both\n", duration(ahead.abs() / 1e3)))
+    };
+    clocks.as_object().into_iter().flatten().filter_map(line).collect()
 }
 
 /// `TENANT/SHARD`.
@@ -113,7 +126,8 @@ mod tests {
     #[test]
     fn a_shard_is_a_line_and_so_is_a_warning() {
         let ha = json!({
-            "nodes": { "gw-1": "10.9.0.1", "gw-2": "10.9.0.2" },
+            "nodes": { "gw-1": "10.9.0.1", "gw-2": "10.9.0.2", "gw-3": "10.9.0.3" },
+            "clocks": { "gw-2": { "ahead_ms": -31.4, "behind": true }, "gw-3": { "ahead_ms": 9.9, "behind": false } },
             "shards": [
                 {
                     "tenant": "acme", "shard": 0, "state": "active", "for_s": 4000.0, "priority": 200, "drained": false, "able": true,
@@ -124,7 +138,7 @@ mod tests {
                 {
                     "tenant": "blue", "shard": 3, "state": "backup", "for_s": 31.4, "priority": 100, "drained": true, "able": true,
                     "heard": { "from": "10.9.0.2", "priority": 200, "ago_s": 0.042 }, "warnings": ["gw-2 has another interval: 1s"],
-                    "candidates": ["gw-2", "gw-1"], "in_sync": true, "copies": 87,
+                    "candidates": ["gw-2", "gw-1"], "in_sync": true, "copies": 87, "held_back": true,
                     "tracked": [
                         { "what": "tcp 172.16.101.20:5432", "up": false, "since_s": 12.0, "last_error": "connection refused", "cost": 50 },
                         { "what": "interface eth2", "up": true, "since_s": 31.0, "last_error": null, "cost": 50 },
@@ -143,7 +157,9 @@ mod tests {
   acme    0      active           67 min  200       gw-2  its own      1.6 ms        120
   blue    3      backup, drained  31 s    100       gw-2  42 ms ago    0.4 ms        87
   cyan    0      active, unable   250 ms  255       gw-2  its own      nobody there  -
+  ! this clock is 31 ms behind that of gw-2: see `chronyc tracking` on both
   ! blue/3: gw-2 has another interval: 1s
+  ! blue/3: stays where it is until this clock is right
   ! blue/3: tcp 172.16.101.20:5432 has been down for 12 s: connection refused
 ";
         assert_eq!(table("gw-1", &ha, &json!({ "acme/0": 120 })), expected);

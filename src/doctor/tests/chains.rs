@@ -76,7 +76,7 @@ fn every_hook_is_looked_at(#[case] hook: &str, #[case] remedy: &str) {
 
 #[test]
 fn our_own_table_and_families_without_ipv4_are_not_judged() {
-    for (family, table) in [("inet", "portway"), ("ip6", "t"), ("bridge", "t"), ("arp", "t")] {
+    for (family, table) in [("inet", "portway"), ("ip", "portway"), ("ip6", "t"), ("bridge", "t"), ("arp", "t")] {
         let text = ruleset(family, "forward", "drop", &[], &[]).to_string().replace("\"t\"", &format!("{table:?}"));
         let facts = Facts { ruleset: Ok(serde_json::from_str(&text).expect("JSON")), ..well() };
         assert_eq!(complaints(&facts, Some(&config(""))), [], "{family} {table}");

@@ -1,10 +1,12 @@
 //! What the threads tell of themselves: read by `status`, metrics and the reconciler.
 
 use crate::model::{ChecksumForm, TenantShard};
+use crate::proto::skew::Skew;
 use crate::proto::sync::{ReceiverCounters, SenderCounters};
 use crate::proto::vrrp::{Announced, State, Status, Why};
 use crate::wire::vrrp::Discard;
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::time::Duration;
@@ -15,6 +17,8 @@ use tokio::sync::{Notify, watch};
 pub struct Board {
     routers: Mutex<BTreeMap<TenantShard, Router>>,
     flows: Mutex<BTreeMap<TenantShard, Flows>>,
+    /// Our clock and those of the other nodes, by their addresses.
+    skews: Mutex<BTreeMap<IpAddr, Skew>>,
     holds: Mutex<BTreeSet<TenantShard>>,
     /// The last change of state of each, once everything before it has been done.
     turns: Mutex<BTreeMap<TenantShard, Turn>>,
@@ -32,6 +36,8 @@ pub struct Router {
     pub transitions: u64,
     pub last: Option<Why>,
     pub warnings: Vec<String>,
+    /// It stands at a lower priority, because the clock is behind.
+    pub held_back: bool,
 }
 
 /// A change of state that has been carried out.
@@ -54,7 +60,7 @@ pub enum Flows {
 
 #[derive(Debug, Clone)]
 pub struct Told {
-    pub to: std::net::IpAddr,
+    pub to: IpAddr,
     pub up: bool,
     pub in_sync: bool,
     pub lag: Duration,
@@ -63,7 +69,7 @@ pub struct Told {
 
 #[derive(Debug, Clone)]
 pub struct Kept {
-    pub from: std::net::IpAddr,
+    pub from: IpAddr,
     pub in_sync: bool,
     pub flows: usize,
     pub lag: Duration,
@@ -144,6 +150,20 @@ impl Board {
 
     pub fn routers(&self) -> BTreeMap<TenantShard, Router> {
         lock(&self.routers).clone()
+    }
+
+    /// Without waiting: if somebody is reading just now, the next one will do.
+    pub fn try_skew(&self, node: IpAddr, skew: Skew) {
+        match self.skews.try_lock() {
+            Ok(mut skews) => drop(skews.insert(node, skew)),
+            Err(TryLockError::Poisoned(poisoned)) => drop(poisoned.into_inner().insert(node, skew)),
+            Err(TryLockError::WouldBlock) => {}
+        }
+    }
+
+    /// Some may be out of date.
+    pub fn skews(&self) -> BTreeMap<IpAddr, Skew> {
+        lock(&self.skews).clone()
     }
 
     pub fn set_flows(&self, of: &TenantShard, flows: Flows) {

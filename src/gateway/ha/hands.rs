@@ -13,7 +13,7 @@ use crate::kernel::lease::Lease;
 use crate::kernel::pass_back::PassBack;
 use crate::model::{IfName, TenantShard};
 use crate::plan::{ANSWERS, LIVE};
-use crate::proto::vrrp::{FORWARD_AFTER_HANDOVER, State, Warning, Why};
+use crate::proto::vrrp::{Announced, FORWARD_AFTER_HANDOVER, State, Warning, Why};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::collections::{BTreeMap, BTreeSet};
@@ -62,6 +62,7 @@ pub enum Deed {
     Announce {
         of: TenantShard,
         burst: u8,
+        why: Announced,
     },
     Changed {
         of: TenantShard,
@@ -353,7 +354,7 @@ impl Hands {
                 }
                 self.pass_back(&of, None);
             }
-            Deed::Announce { of, burst } => {
+            Deed::Announce { of, burst, why } => {
                 if let Some(shard) = self.shards.get_mut(&of).filter(|_| burst > 0) {
                     shard.burst = Some(Burst { left: burst, at: Instant::now(), gap: GAP });
                 }
@@ -362,6 +363,8 @@ impl Hands {
                 // Who is called before that would answer to where the addresses were.
                 if self.shards.get_mut(&of).is_some_and(|shard| std::mem::take(&mut shard.unannounced)) {
                     self.sessions.send(sessions::Order::Taken(of));
+                } else if why == Announced::Healed {
+                    self.sessions.send(sessions::Order::Healed(of));
                 }
             }
             Deed::Renew => {

@@ -1,7 +1,8 @@
 //! From the configuration to one virtual router for each shard that this node serves.
 
-use crate::config::{Authentication, Cast, Gateway, Ha, Snat};
+use crate::config::{Authentication, Cast, Gateway, Ha, Snat, TunnelKind};
 use crate::model::{AddressList, ChecksumForm, Invalid, Priority, TenantShard, Vrid};
+use crate::plan::gateway::Carrier;
 use crate::proto::vrrp::{Announcements, Config, Handover, Preempt};
 use crate::wire::vrrp::{GROUP_V4, GROUP_V6};
 use anyhow::Context;
@@ -20,6 +21,8 @@ pub struct Virtual {
     pub checksum: ChecksumForm,
     /// Whether advertisements carry, and must carry, the trailer.
     pub authenticated: bool,
+    /// Hosts refuse a node whose clock is behind that of the node before: the kernel's WireGuard signs handshakes with its time.
+    pub signs_with_the_time: bool,
 }
 
 impl Virtual {
@@ -29,9 +32,10 @@ impl Virtual {
     }
 }
 
-/// Those of a node; none without `ha`.
-pub fn virtuals(config: &Gateway) -> anyhow::Result<Vec<Virtual>> {
+/// Those of a node; none without `ha`. `carrier`: of its tunnels.
+pub fn virtuals(config: &Gateway, carrier: Carrier) -> anyhow::Result<Vec<Virtual>> {
     let Some(ha) = &config.ha else { return Ok(Vec::new()) };
+    let signs_with_the_time = carrier == Carrier::Kernel && config.platform.tunnel == TunnelKind::Wireguard;
     let served = config.served().filter_map(|(tenant, shard)| Some((tenant.of(shard.shard), shard, shard.havip?)));
     served
         .map(|(of, shard, havip)| {
@@ -43,7 +47,8 @@ pub fn virtuals(config: &Gateway) -> anyhow::Result<Vec<Virtual>> {
                 Cast::Unicast => (Some(others(config, ha)), candidates(config, ha, &of)),
                 Cast::Multicast => (None, vec![group]),
             };
-            Ok(Virtual { of, router, peers, destinations, checksum: ha.checksum, authenticated: ha.authentication == Authentication::Hmac })
+            let (checksum, authenticated) = (ha.checksum, ha.authentication == Authentication::Hmac);
+            Ok(Virtual { of, router, peers, destinations, checksum, authenticated, signs_with_the_time })
         })
         .collect()
 }

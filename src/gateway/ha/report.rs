@@ -4,11 +4,13 @@ use super::Group;
 use super::board::{ANNOUNCED, Flows, LATE, Router};
 use crate::config::Gateway;
 use crate::metrics::Page;
-use crate::model::{ChecksumForm, TenantShard};
+use crate::model::{ChecksumForm, NodeName, TenantShard};
+use crate::proto::skew::Skew;
 use crate::proto::sync::Lags;
 use crate::proto::vrrp::State;
 use crate::wire::vrrp::Discard;
 use serde_json::{Value, json};
+use std::collections::BTreeMap;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
@@ -34,10 +36,21 @@ impl Group {
             Some(view)
         });
         let late = self.lateness();
+        let clocks = self
+            .clocks(config, now)
+            .into_iter()
+            .map(|(node, skew)| (node.to_string(), json!({ "ahead_ms": seconds(&skew) * 1e3, "behind": skew.is_behind() })));
         json!({
             "interval_ms": ha.interval.duration().as_millis(), "nodes": ha.nodes, "shards": shards.collect::<Vec<_>>(),
-            "late_p99_us": late,
+            "clocks": clocks.collect::<serde_json::Map<_, _>>(), "late_p99_us": late,
         })
+    }
+
+    /// How far our clock is from those of the nodes that have been heard lately: who is Active somewhere.
+    fn clocks<'c>(&self, config: &'c Gateway, now: Instant) -> BTreeMap<&'c NodeName, Skew> {
+        let skews = self.board.skews();
+        let others = config.ha.iter().flat_map(|ha| &ha.nodes).filter(|(node, _)| **node != config.node);
+        others.filter_map(|(node, address)| Some((node, *skews.get(address).filter(|skew| skew.is_current(now))?))).collect()
     }
 
     /// The bound, in microseconds, within which 99 of 100 timers were served.
@@ -103,6 +116,10 @@ impl Group {
             sum += count.load(Relaxed);
             out.counter("portway_vrrp_late_timers", "Timers served, by how late at most in seconds", &[("le", le.as_str())], sum);
         }
+        for (node, skew) in self.clocks(config, now) {
+            let help = "How far this clock is ahead of another node's, the shortest delay included; negative: behind";
+            out.gauge("portway_clock_skew_seconds", help, &[("node", node.as_str())], seconds(&skew));
+        }
         self.tracking.metrics(out);
         for (of, flows) in &flows {
             sync_metrics(of, flows, out);
@@ -114,6 +131,11 @@ impl Group {
     }
 }
 
+#[expect(clippy::cast_precision_loss, reason = "years of microseconds are exact")]
+fn seconds(skew: &Skew) -> f64 {
+    skew.ahead() as f64 / 1e6
+}
+
 fn view(router: &Router, now: Instant) -> Value {
     let status = &router.status;
     let since = |at: Instant| now.saturating_duration_since(at).as_secs_f64();
@@ -121,7 +143,7 @@ fn view(router: &Router, now: Instant) -> Value {
         "state": status.state.label(), "for_s": since(status.since), "priority": status.priority, "drained": status.drained,
         "able": !status.fault, "transitions": router.transitions, "why": router.last.map(|why| why.to_string()),
         "heard": status.heard.map(|heard| json!({ "from": heard.from, "priority": heard.priority, "ago_s": since(heard.at) })),
-        "warnings": router.warnings,
+        "warnings": router.warnings, "held_back": router.held_back,
     })
 }
 

@@ -4,9 +4,11 @@ use super::bell::Bell;
 use super::board::{Board, Router};
 use super::hands::Deed;
 use super::instances::Virtual;
+use crate::config::Ha;
 use crate::model::{Priority, TenantShard};
-use crate::proto::vrrp::{Effect, Heard, Input, Instance, Why};
-use crate::wire::vrrp::{Advertisement, Discard, Envelope, GROUP_V4, GROUP_V6, Gate, Packet};
+use crate::proto::skew::Skews;
+use crate::proto::vrrp::{Effect, Heard, Input, Instance, State, Why};
+use crate::wire::vrrp::{Advertisement, Discard, Envelope, GROUP_V4, GROUP_V6, Gate, Packet, Sequence};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -19,6 +21,9 @@ const STUCK_INTERVALS: u32 = 2;
 const STUCK: Duration = Duration::from_millis(200);
 /// Warnings told in a second: a peer that contradicts itself with every packet must not fill the log.
 const WARNINGS: u32 = 10;
+/// What a Backup whose clock is behind its Active's has for a priority at most: as much as the second candidate, which then keeps what it has. It takes over
+/// from whoever is silent, or has lost what the shard depends on, as ever.
+const BEHIND: Priority = Ha::PRIORITIES[1];
 
 /// All virtual routers of this node: what comes to them, and what they want.
 pub struct Routers {
@@ -35,6 +40,8 @@ pub struct Routers {
     pub in_sync: BTreeMap<TenantShard, bool>,
     pub told: Told,
     pub warned: (Instant, u32),
+    /// How far our clock is from those of the others.
+    pub skews: Skews<IpAddr>,
 }
 
 /// Whether the hands keep up with what they are told.
@@ -55,11 +62,42 @@ pub struct Entry {
     pub mute: bool,
     /// What tracking says.
     pub able: bool,
+    pub priority: Priority,
+    /// Our clock is behind that of the node that was heard last, and it matters.
+    pub behind: bool,
     pub wakes: Option<Instant>,
     pub transitions: u64,
     pub last: Option<Why>,
     /// Something that the board does not show yet.
     pub unshown: bool,
+}
+
+impl Entry {
+    pub fn new(what: Virtual, gate: Gate, now: Instant) -> Self {
+        Entry {
+            machine: Instance::new(what.router.clone(), now),
+            priority: what.router.priority,
+            what,
+            gate,
+            lease: None,
+            mute: false,
+            able: true,
+            behind: false,
+            wakes: None,
+            transitions: 0,
+            last: None,
+            unshown: true,
+        }
+    }
+
+    /// One whose clock is behind takes no shard from a node that can serve it: its hosts would refuse this one for as long. What it has it keeps, for any
+    /// other's clock can follow.
+    fn stands_at(&self) -> Priority {
+        match self.machine.state() {
+            State::Initialize | State::Backup if self.behind => self.priority.min(BEHIND),
+            State::Initialize | State::Backup | State::Active | State::Offering | State::Releasing => self.priority,
+        }
+    }
 }
 
 fn is_group(address: IpAddr) -> bool {
@@ -80,7 +118,7 @@ impl Routers {
         }
     }
 
-    /// A packet of protocol 112.
+    /// A packet of protocol 112. `clock`: since 1970, not read before the packet came.
     pub fn hear(&mut self, now: Instant, clock: Duration, ip: &Envelope, bytes: &[u8]) {
         self.board.counters.received.fetch_add(1, Relaxed);
         if let Err(why) = self.admit(now, clock, ip, bytes) {
@@ -94,19 +132,31 @@ impl Routers {
         let entry = &mut self.entries[place];
         entry.gate.admit(ip.source, &packet, clock)?;
         self.board.counters.checksum(packet.checksum);
+        // No time without a key: it could be anybody's.
+        if let Some(sent) = packet.claimed_sequence().filter(|_| entry.what.authenticated) {
+            let skew = self.skews.heard(now, ip.source, Sequence::at(clock).later_than(sent));
+            entry.behind = entry.what.signs_with_the_time && skew.is_behind();
+            self.board.try_skew(ip.source, skew);
+        }
         let heard = Heard { from: ip.source, advertisement: packet.advertisement };
         let ours = entry.what.router.addresses.as_addresses();
         if entry.what.peers.is_some() && !ours.share(packet.advertisement.addresses) {
             // With unicast, tenants may have one VRID: it is none of this shard's business.
             entry.machine.overhear(&heard);
-            while let Some(effect) = self.entries[place].machine.poll_effect() {
-                self.carry_out(now, place, effect);
-            }
+            self.effects(now, place);
             self.entries[place].unshown = true;
             return Err(Discard::UnknownVrid);
         }
+        // Before it could seem better than the Active.
+        self.stand(now, place);
         self.handle(now, place, Input::Advertisement(heard));
         Ok(())
+    }
+
+    /// Has the machine know at which priority it stands.
+    pub fn stand(&mut self, now: Instant, place: usize) {
+        let entry = &self.entries[place];
+        self.handle(now, place, Input::Priority(entry.stands_at()));
     }
 
     /// Whose it is. Routers of different tenants may have one VRID; their addresses tell them apart. If they are nobody's, the first
@@ -135,10 +185,10 @@ impl Routers {
     }
 
     pub fn handle(&mut self, now: Instant, place: usize, input: Input<'_>) {
-        self.entries[place].machine.handle(now, input);
-        while let Some(effect) = self.entries[place].machine.poll_effect() {
-            self.carry_out(now, place, effect);
-        }
+        self.feed(now, place, input);
+        // In another state it may stand at another priority.
+        let priority = self.entries[place].stands_at();
+        self.feed(now, place, Input::Priority(priority));
         // One that goes with an advertisement waits until that has left.
         if self.outbox.iter().all(|(sending, _)| *sending != place) {
             self.lease(place);
@@ -154,6 +204,17 @@ impl Routers {
         entry.unshown = true;
     }
 
+    fn feed(&mut self, now: Instant, place: usize, input: Input<'_>) {
+        self.entries[place].machine.handle(now, input);
+        self.effects(now, place);
+    }
+
+    fn effects(&mut self, now: Instant, place: usize) {
+        while let Some(effect) = self.entries[place].machine.poll_effect() {
+            self.carry_out(now, place, effect);
+        }
+    }
+
     fn carry_out(&mut self, now: Instant, place: usize, effect: Effect) {
         let entry = &mut self.entries[place];
         let of = entry.what.of.clone();
@@ -166,7 +227,7 @@ impl Routers {
             }
             Effect::Announce { burst, why } => {
                 self.board.counters.announce(why);
-                Deed::Announce { of, burst }
+                Deed::Announce { of, burst, why }
             }
             Effect::StopAnswering => Deed::StopAnswering { of },
             Effect::ReleaseAddresses => {
@@ -234,7 +295,11 @@ impl Routers {
         for entry in self.entries.iter_mut().filter(|entry| entry.unshown) {
             let (status, transitions, last) = (entry.machine.status(), entry.transitions, entry.last);
             let warnings = entry.machine.warnings().iter().map(ToString::to_string).collect();
-            entry.unshown = !self.board.try_router(&entry.what.of, || Router { status, transitions, last, warnings });
+            let held_back = entry.stands_at() != entry.priority;
+            entry.unshown = !self.board.try_router(&entry.what.of, || Router { status, transitions, last, warnings, held_back });
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

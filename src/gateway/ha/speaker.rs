@@ -8,7 +8,8 @@ use super::instances::Virtual;
 use super::routers::{Entry, Routers, Told};
 use crate::kernel::vrrp_socket::{BATCH, VrrpSocket};
 use crate::model::{Priority, TenantShard};
-use crate::proto::vrrp::{Input, Instance};
+use crate::proto::skew::Skews;
+use crate::proto::vrrp::Input;
 use crate::wire::vrrp::{Advertisement, Envelope, Freshness, Gate, HOP_LIMIT, Keyring};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, ppoll};
@@ -70,6 +71,7 @@ pub fn run(
         drained: false,
         in_sync: BTreeMap::new(),
         warned: (now, 0),
+        skews: Skews::default(),
     };
     let mut speaker = Speaker { socket, routers };
     for what in virtuals {
@@ -111,8 +113,9 @@ impl Speaker {
             if now >= begun + READING {
                 return;
             }
-            let (now, clock) = (now, SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default());
-            match self.socket.receive(|ip, bytes| routers.hear(now, clock, ip, bytes)) {
+            // Read after the packet has come: a clock that was read before it, and a pause in between, would seem to be behind the sender's.
+            let clock = || SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+            match self.socket.receive(|ip, bytes| routers.hear(now, clock(), ip, bytes)) {
                 // The socket was found empty. What has come since is read after the timers: in a flood there is always something.
                 Ok(..BATCH) => return self.send(),
                 Ok(_) => self.send(),
@@ -135,7 +138,13 @@ impl Speaker {
                 self.all(now, Input::Undrain);
             }
             Order::Retire => self.all(now, Input::Shutdown),
-            Order::Priority(of, priority) => self.one(now, &of, Input::Priority(priority)),
+            Order::Priority(of, priority) => {
+                if let Some(place) = self.routers.entries.iter().position(|entry| entry.what.of == of) {
+                    self.routers.entries[place].priority = priority;
+                    self.routers.stand(now, place);
+                    self.send();
+                }
+            }
             Order::Able(of, able) => {
                 let stuck = self.routers.told.stuck;
                 self.routers.entries.iter_mut().filter(|entry| entry.what.of == of).for_each(|entry| entry.able = able);
@@ -164,19 +173,7 @@ impl Speaker {
     fn add(&mut self, what: Virtual, keys: &Keyring, start: Input<'_>) {
         let now = Instant::now();
         let gate = Gate::new(what.authenticated.then(|| keys.clone()), FRESH);
-        let machine = Instance::new(what.router.clone(), now);
-        self.routers.entries.push(Entry {
-            what,
-            machine,
-            gate,
-            lease: None,
-            mute: false,
-            able: true,
-            wakes: None,
-            transitions: 0,
-            last: None,
-            unshown: true,
-        });
+        self.routers.entries.push(Entry::new(what, gate, now));
         let place = self.routers.entries.len() - 1;
         let in_sync = self.routers.in_sync.get(&self.routers.entries[place].what.of).copied().unwrap_or(false);
         self.routers.handle(now, place, Input::InSync(in_sync));
@@ -197,9 +194,11 @@ impl Speaker {
                     let what = wanted.swap_remove(at);
                     entry.gate.set_keys(what.authenticated.then(|| keys.clone()));
                     entry.machine.configure(what.router.clone());
-                    let priority = what.router.priority;
+                    entry.priority = what.router.priority;
                     entry.what = what;
-                    self.routers.handle(now, place, Input::Priority(priority));
+                    // Nobody would say otherwise any more.
+                    entry.behind &= entry.what.authenticated && entry.what.signs_with_the_time;
+                    self.routers.stand(now, place);
                 }
                 None => {
                     // Twice: not to wait for a successor, who will know what is new as we do.

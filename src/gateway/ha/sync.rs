@@ -15,7 +15,7 @@ mod walk;
 use super::bell::{Bell, Inbox};
 use super::board::Board;
 use super::speaker;
-use crate::gateway::sessions;
+use crate::gateway::{sessions, stamps};
 use crate::kernel::conntrack::{Conntrack, FlowWatch, Notices};
 use crate::kernel::{Kernel, Refused};
 use crate::model::{FlowChange, FlowKey, FlowStep, Mark, NodeName, TenantShard};
@@ -172,7 +172,7 @@ impl Copier {
                             entry.role.peers(Instant::now(), &records);
                         }
                     }
-                    Order::Replace(shards, seal) => self.take_up(shards, *seal, |_| false),
+                    Order::Replace(shards, seal) => self.take_up(shards, *seal, |_| false, stamps::ByShard::new()),
                 }
             }
             let turn = self.turn();

@@ -10,6 +10,8 @@ use super::ears::Ears;
 use super::hands::{self, Hands, Install, Job};
 use super::report::{Greeted, Report};
 use super::{Knock, News, Order, Setup, WhoIs};
+use crate::daemon::until;
+use crate::gateway::stamps::Used;
 use crate::kernel::knock_socket::Captured;
 use crate::model::{IfName, PublicKey, Slot, TenantShard};
 use crate::proto::jit::{Answer, Effect, Generations, Input, Machine, Peer, Reaped, Registered, Ticket};
@@ -105,6 +107,8 @@ pub struct Actor {
     patience: Duration,
     news: mpsc::UnboundedSender<News>,
     board: Arc<Board>,
+    /// Where stamps outlive the process.
+    used: Option<Used>,
     /// By `mac1`.
     strangers: Generations<[u8; 16], Stranger>,
     /// Whom the directory is to be asked about again.
@@ -137,6 +141,7 @@ impl Actor {
             patience: setup.config.give_up,
             news,
             board,
+            used: setup.used,
             strangers: Generations::new(STRANGERS),
             rechecks: VecDeque::new(),
             owners: HashMap::new(),
@@ -204,7 +209,7 @@ impl Actor {
     fn join(&mut self, peer: Peer, interface: IfName, (source, stamp, bytes): (SocketAddr, Tai64n, Box<Message>)) {
         let Some(registered) = self.machine.peer(&peer).map(|standing| standing.registered.clone()) else { return };
         self.machine.learn(peer, stamp);
-        self.tell(News::Stamp { slot: peer.slot, key: peer.key, stamp });
+        self.stamped(&peer, stamp);
         self.hands.give(Job::Join { peer, interface, registered, source, stamp, bytes });
     }
 
@@ -272,7 +277,7 @@ impl Actor {
                 Effect::Prove { ticket, claim: Opened::Half(claim, responder), .. } => {
                     self.hands.give(Job::Prove { ticket, responder, claim });
                 }
-                Effect::Stamp { peer: Peer { slot, key }, stamp } => self.tell(News::Stamp { slot, key, stamp }),
+                Effect::Stamp { peer, stamp } => self.stamped(&peer, stamp),
                 Effect::Install { peer, endpoint, registered, initiation } => self.install(peer, endpoint, registered, initiation),
                 // With the installing, where it is known whether it answered: one way less.
                 Effect::Initiate { .. } => {}
@@ -313,6 +318,19 @@ impl Actor {
         });
     }
 
+    /// An initiation of it was genuine, and the latest.
+    fn stamped(&self, Peer { slot, key }: &Peer, stamp: Tai64n) {
+        self.keep(*slot, vec![(*key, stamp)]);
+        self.tell(News::Stamp { slot: *slot, key: *key, stamp });
+    }
+
+    /// For the next process.
+    fn keep(&self, slot: Slot, stamps: Vec<(PublicKey, Tai64n)>) {
+        if let (Some(used), Some(served)) = (&self.used, self.served.get(&slot)) {
+            used.tell(&served.of, stamps);
+        }
+    }
+
     fn tell(&self, news: News) {
         // Lost when the owner has ended.
         let _ = self.news.send(news);
@@ -342,11 +360,4 @@ impl Actor {
 
 fn all_refused<C>(machine: &Machine<C>) -> u64 {
     machine.counters.refusals().map(|(_, count)| count).sum()
-}
-
-async fn until(due: Option<Instant>) {
-    match due {
-        Some(at) => tokio::time::sleep_until(at.into()).await,
-        None => std::future::pending().await,
-    }
 }

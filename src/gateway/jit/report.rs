@@ -15,8 +15,12 @@ pub struct Report {
     pub jobs: usize,
     /// Peers for whom the directory is to be asked again, and has not been yet.
     pub rechecks: usize,
+    /// Stamps that are used up and not on the disk yet ([`super::Jit::report`]).
+    pub unwritten: usize,
     /// Knocks for which there was no room.
     pub knocks_lost: u64,
+    /// Knocks and new sessions of which the device could not tell us ([`super::Jit::report`]).
+    pub events_lost: u64,
     /// Initiations that the kernel did not keep for us: the socket's buffer was full.
     pub captures_lost: u64,
     pub greeted: Greeted,
@@ -94,9 +98,10 @@ impl Report {
             },
             "queues": {
                 "backlog": sizes.backlog, "waiting": sizes.waiting, "asked": sizes.asked, "jobs": self.jobs,
-                "knocks_lost": self.knocks_lost, "captures_lost": self.captures_lost,
+                "knocks_lost": self.knocks_lost, "events_lost": self.events_lost, "captures_lost": self.captures_lost,
             },
             "stamps": sizes.stamps,
+            "stamps_unwritten": self.unwritten,
             "stamps_forgotten": sizes.stamps_forgotten,
             "admission_ms": self.latency.map(|latency| json!({
                 "p50": ms(latency.p50), "p99": ms(latency.p99), "max": ms(latency.max),
@@ -121,6 +126,7 @@ impl Report {
             ("look_ups", sizes.asked),
             ("jobs", self.jobs),
             ("rechecks", self.rechecks),
+            ("stamps", self.unwritten),
         ];
         for (queue, length) in queues {
             page.gauge("portway_jit_queue", "What waits for a peer just in time", &[("queue", queue)], length as f64);
@@ -145,8 +151,9 @@ impl Report {
         for (step, count) in [("first", counters.claims), ("second", counters.proofs)] {
             page.counter("portway_jit_steps", "Initiations that were opened, by step", &[("step", step)], count);
         }
-        for (place, count) in [("queue", self.knocks_lost), ("socket", self.captures_lost)] {
-            page.counter("portway_jit_lost", "Initiations for which there was no room", &[("place", place)], count);
+        for (place, count) in [("queue", self.knocks_lost), ("device", self.events_lost), ("socket", self.captures_lost)] {
+            let help = "Initiations for which there was no room; of the device, also news of sessions";
+            page.counter("portway_jit_lost", help, &[("place", place)], count);
         }
         page.counter("portway_jit_stamps_forgotten", "Keys whose recordings count as new again", &[], sizes.stamps_forgotten);
         let away = f64::from(u8::from(self.directory_is_away));
@@ -187,5 +194,35 @@ mod tests {
             assert!(text.contains(&format!("portway_jit_refused_total{{reason=\"{why}\"}} 0")), "{text}");
         }
         assert_eq!(Report::default().json()["refused"], json!({}));
+    }
+
+    #[test]
+    fn every_field_of_the_status_stands_in_the_document() {
+        fn fields(of: &Value, into: &mut Vec<String>) {
+            for (name, value) in of.as_object().into_iter().flatten() {
+                into.push(name.clone());
+                fields(value, into);
+            }
+        }
+        let latency = Latency { p50: Duration::ZERO, p99: Duration::ZERO, max: Duration::ZERO };
+        let mut names = Vec::new();
+        fields(&Report { latency: Some(latency), ..Report::default() }.json(), &mut names);
+        let document = include_str!("../../../docs/metrics.md").split("`jit.peers` in the status").nth(1).unwrap();
+        for name in names {
+            assert!(document.contains(&format!("`{name}`")), "docs/metrics.md does not say what `{name}` is");
+        }
+    }
+
+    #[test]
+    fn what_is_lost_is_counted_by_where_and_what_waits_by_what_for() {
+        let mut page = Page::default();
+        let report = Report { knocks_lost: 1, events_lost: 2, captures_lost: 3, unwritten: 4, ..Report::default() };
+        report.metrics(&mut page);
+        let text = page.encode().unwrap();
+        for (place, count) in [("queue", 1), ("device", 2), ("socket", 3)] {
+            assert!(text.contains(&format!("portway_jit_lost_total{{place=\"{place}\"}} {count}")), "{text}");
+        }
+        assert!(text.contains("portway_jit_queue{queue=\"stamps\"} 4"), "{text}");
+        assert_eq!((&report.json()["queues"]["events_lost"], &report.json()["stamps_unwritten"]), (&json!(2), &json!(4)));
     }
 }

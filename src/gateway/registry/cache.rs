@@ -7,7 +7,7 @@ use ipnet::IpNet;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-/// Hosts that are remembered at most; the half that was confirmed last stays when there are more.
+/// Hosts that are remembered at most; of more, those that were looked up last.
 pub const MOST: usize = 65_536;
 /// For how long, after the directory was last heard to stand by it, an answer serves. Seconds.
 pub const LONGEST: u64 = 24 * 60 * 60;
@@ -35,7 +35,10 @@ pub struct Watched {
 
 #[derive(Debug, Default)]
 pub struct Cache {
-    hosts: HashMap<PublicKey, Arc<Known>>,
+    hosts: HashMap<PublicKey, (u64, Arc<Known>)>,
+    /// Their keys by the number of the look-up, which is there too.
+    order: BTreeMap<u64, PublicKey>,
+    look_ups: u64,
     watched: Option<Watched>,
     /// Something is different from what was stored.
     pub changed: bool,
@@ -48,11 +51,13 @@ impl Cache {
     pub fn restore(stored: Stored, now: u64) -> Self {
         let watched = stored.watched.filter(|watched| watched.from <= watched.until && watched.until <= now);
         let stored_until = watched.map_or(0, |watched| watched.until);
-        let mut cache = Self { hosts: HashMap::new(), watched, changed: false, stored_until };
-        for Entry { key, host, inner, fetched } in stored.hosts.into_iter().take(MOST) {
+        let mut cache = Self { watched, stored_until, ..Self::default() };
+        let mut hosts = stored.hosts;
+        hosts.sort_by_key(|entry| entry.fetched);
+        for Entry { key, host, inner, fetched } in hosts {
             let known = Arc::new(Known { host, inner, fetched });
             if cache.age(&known, now).is_some_and(|age| age <= LONGEST) {
-                cache.hosts.insert(key, known);
+                cache.put(key, known);
             }
         }
         cache
@@ -62,18 +67,16 @@ impl Cache {
     pub fn store(&mut self, gateway: &NodeName, directory: &str) -> Stored {
         self.changed = false;
         self.stored_until = self.watched.map_or(0, |watched| watched.until);
-        let entry = |(key, known): (&PublicKey, &Arc<Known>)| Entry {
-            key: *key,
-            host: known.host.clone(),
-            inner: known.inner.clone(),
-            fetched: known.fetched,
+        let entry = |key: &PublicKey| {
+            let (_, known) = self.hosts.get(key)?;
+            Some(Entry { key: *key, host: known.host.clone(), inner: known.inner.clone(), fetched: known.fetched })
         };
         Stored {
             version: VERSION,
             gateway: gateway.clone(),
             directory: directory.to_owned(),
             watched: self.watched,
-            hosts: self.hosts.iter().map(entry).collect(),
+            hosts: self.order.values().filter_map(entry).collect(),
         }
     }
 
@@ -84,26 +87,36 @@ impl Cache {
     }
 
     pub fn recall(&self, key: &PublicKey, now: u64) -> Option<Arc<Known>> {
-        let known = self.hosts.get(key)?;
+        let (_, known) = self.hosts.get(key)?;
         // A clock that was put back makes nothing older.
         (self.age(known, now).unwrap_or(0) <= LONGEST).then(|| known.clone())
     }
 
     pub fn insert(&mut self, key: PublicKey, host: &Host, now: u64) -> Arc<Known> {
         let known = Arc::new(Known { host: host.name.clone(), inner: host.inner.clone(), fetched: now });
-        if self.hosts.len() >= MOST && !self.hosts.contains_key(&key) {
-            let mut times: Vec<u64> = self.hosts.values().map(|known| known.fetched).collect();
-            let (_, middle, _) = times.select_nth_unstable(MOST / 2);
-            let middle = *middle;
-            self.hosts.retain(|_, known| known.fetched > middle);
-        }
-        self.hosts.insert(key, known.clone());
+        self.put(key, known.clone());
         self.changed = true;
         known
     }
 
+    fn put(&mut self, key: PublicKey, known: Arc<Known>) {
+        self.look_ups += 1;
+        if let Some((former, _)) = self.hosts.insert(key, (self.look_ups, known)) {
+            self.order.remove(&former);
+        }
+        self.order.insert(self.look_ups, key);
+        if self.order.len() > MOST
+            && let Some((_, longest_ago)) = self.order.pop_first()
+        {
+            self.hosts.remove(&longest_ago);
+        }
+    }
+
     pub fn forget(&mut self, key: &PublicKey) {
-        self.changed |= self.hosts.remove(key).is_some();
+        if let Some((number, _)) = self.hosts.remove(key) {
+            self.order.remove(&number);
+            self.changed = true;
+        }
     }
 
     /// From where to go on watching, if that was ever done.
@@ -137,7 +150,7 @@ impl Cache {
 
     /// Of the entry that the directory stood by the longest ago.
     pub fn oldest(&self, now: u64) -> Option<u64> {
-        self.hosts.values().map(|known| self.age(known, now).unwrap_or(0)).max()
+        self.hosts.values().map(|(_, known)| self.age(known, now).unwrap_or(0)).max()
     }
 }
 
@@ -206,18 +219,27 @@ mod tests {
     }
 
     #[test]
-    fn there_are_never_more_than_the_limit_and_the_newest_stay() {
+    fn there_are_never_more_than_the_limit_and_those_looked_up_last_stay() {
         let mut cache = Cache::default();
         let most = u32::try_from(MOST).unwrap();
-        for number in 0..=most {
-            cache.insert(key(number), &host("h"), 1_000 + u64::from(number));
-        }
-        assert_eq!(names(&cache, &[0, most / 2, most - 1, most], 2_000 + u64::from(most)), [false, false, true, true]);
-        assert_eq!(cache.len(), MOST / 2);
-        // All of one second: they go together.
-        let mut cache = Cache::default();
-        (0..=most).for_each(|number| drop(cache.insert(key(number), &host("h"), 1_000)));
-        assert_eq!(cache.len(), 1);
+        // All within a second.
+        (0..most).for_each(|number| drop(cache.insert(key(number), &host("h"), 1_000)));
+        assert_eq!(cache.len(), MOST);
+        // Looked up again, and one that was forgotten leaves its place to another.
+        cache.insert(key(0), &host("h"), 1_000);
+        cache.forget(&key(5));
+        (most..most + 3).for_each(|number| drop(cache.insert(key(number), &host("h"), 1_000)));
+        assert_eq!((cache.len(), cache.order.len()), (MOST, MOST));
+        let gone = |cache: &Cache| (0..most + 3).filter(|number| cache.recall(&key(*number), 1_000).is_none()).collect::<Vec<_>>();
+        assert_eq!(gone(&cache), [1, 2, 5]);
+        // The next process goes on where this one was.
+        let mut restored = again(&mut cache, 1_000);
+        assert_eq!(gone(&restored), [1, 2, 5]);
+        restored.insert(key(1), &host("h"), 1_000);
+        assert_eq!(gone(&restored), [2, 3, 5]);
+        let stored = restored.store(&"gw-1".parse().unwrap(), "https://d");
+        assert_eq!(stored.hosts.first().map(|entry| entry.key), Some(key(4)));
+        assert_eq!(stored.hosts.iter().rev().take(2).map(|entry| entry.key).collect::<Vec<_>>(), [key(1), key(most + 2)]);
     }
 
     #[test]

@@ -9,7 +9,7 @@ use super::{Order, Served};
 use crate::gateway::ha::sync;
 use crate::gateway::jit::{self, Door, Knock};
 use crate::gateway::strangers::Left;
-use crate::model::{IfName, Lane, PublicKey, Slot, TenantShard};
+use crate::model::{Lane, PublicKey, Slot, TenantShard};
 use crate::proto::wake::{Call, Wake};
 use crate::userspace::wireguard::Event;
 use crate::wire::sync::peer::{PeerRecord, PeerState};
@@ -137,6 +137,7 @@ impl Keeper {
                     self.take(&of).await;
                 }
             },
+            Order::Healed(of) => self.heal(&of).await,
             Order::Released(of) => self.release(&of).await,
             Order::Stop => {}
         }
@@ -351,10 +352,11 @@ impl Keeper {
             // Who was heard at which interfaces, and their sessions.
             let mut grew: BTreeMap<PublicKey, Vec<(Option<SystemTime>, Lane)>> = BTreeMap::new();
             for end in shard.served.ends.clone() {
-                let (interface, own) = (IfName::lane(shard.served.slot, end.lane), end.key.public());
+                let (interface, own) = (shard.interface(end.lane), end.key.public());
                 let known = shard.stamps.get(&own).copied().unwrap_or(Tai64n::NEVER);
                 if let Some(stamp) = self.tunnels.stamp(&interface).filter(|stamp| *stamp > known) {
                     shard.stamps.insert(own, stamp);
+                    shard.stamped.insert(own, now);
                     records.push(Shard::own_stamp(own, stamp));
                 }
                 match self.tunnels.look(&interface).await {

@@ -30,6 +30,8 @@ pub struct Shard {
     pub called: HashMap<PublicKey, Remote>,
     /// Of each of our own keys, the last stamp that was told.
     pub stamps: BTreeMap<PublicKey, Tai64n>,
+    /// When it was.
+    pub stamped: BTreeMap<PublicKey, Instant>,
     peers: HashMap<PublicKey, Peer>,
 }
 
@@ -57,7 +59,14 @@ struct Peer {
 
 impl Shard {
     pub fn new(served: Served) -> Self {
-        Self { served, stands: BTreeMap::new(), called: HashMap::new(), stamps: BTreeMap::new(), peers: HashMap::new() }
+        Self {
+            served,
+            stands: BTreeMap::new(),
+            called: HashMap::new(),
+            stamps: BTreeMap::new(),
+            stamped: BTreeMap::new(),
+            peers: HashMap::new(),
+        }
     }
 
     /// Whether what is known holds for these values too: there is an interface that keeps its key.

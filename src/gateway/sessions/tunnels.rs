@@ -85,6 +85,14 @@ impl Tunnels {
         matches!(self, Self::Userspace(_))
     }
 
+    /// How much of what it tells by itself was lost.
+    pub fn events_lost(&self) -> u64 {
+        match self {
+            Self::Userspace(device) => read(device).events_lost(),
+            Self::Kernel(_) => 0,
+        }
+    }
+
     /// Peers that have been heard, as they are.
     pub async fn look(&self, interface: &IfName) -> anyhow::Result<Vec<(PublicKey, News)>> {
         match self {
@@ -122,13 +130,7 @@ impl Tunnels {
 
     /// Adds a peer or changes it; one that is there keeps its sessions.
     pub async fn set_peer(&self, interface: &IfName, key: &PublicKey, peer: &Remote) -> anyhow::Result<()> {
-        match self {
-            Self::Userspace(device) => {
-                let Remote { allowed, endpoint, heard } = peer.clone();
-                Ok(read(device).set_peer(interface, *key, &PeerConfig { endpoint, allowed, keepalive: None, heard })?)
-            }
-            Self::Kernel(kernel) => apply(kernel, &[set(interface, key, peer, 0)]).await,
-        }
+        self.succeed_peers(interface, &[], key, peer).await
     }
 
     /// The same for a peer that takes over what these had: the same host under another key. What it is about to be sent waits for its session; nobody's
@@ -152,6 +154,18 @@ impl Tunnels {
         match self {
             Self::Userspace(device) => Ok(read(device).remove_peer(interface, key).map(drop)?),
             Self::Kernel(kernel) => apply(kernel, &[Step::RemovePeer(interface.clone(), *key)]).await,
+        }
+    }
+
+    /// Whoever of these is called next agrees on a new session. The kernel would say its word by the one that it has, which the peer has given up; our own
+    /// device begins anew whatever it has.
+    pub async fn forget_sessions(&self, interface: &IfName, peers: &[(PublicKey, Remote)]) -> anyhow::Result<()> {
+        match self {
+            Self::Userspace(_) => Ok(()),
+            Self::Kernel(kernel) => {
+                let anew = |(key, peer): &(PublicKey, Remote)| [Step::RemovePeer(interface.clone(), *key), set(interface, key, peer, 0)];
+                apply(kernel, &peers.iter().flat_map(anew).collect::<Vec<_>>()).await
+            }
         }
     }
 

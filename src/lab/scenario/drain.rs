@@ -1,8 +1,8 @@
 //! The Active of a pair is drained: it hands over before it goes, and nobody notices.
 
 use super::group::{
-    ACTIVE, BACKUP, OFTEN, PLANNED_MS, Pair, TENANT, came_about, goes_on, lost_nothing, mark, merged, of_flows, pings, probe, proof,
-    stand_pair, within,
+    ACTIVE, BACKUP, PLANNED_MS, Pair, TENANT, came_about, goes_on, lost_nothing, mark, merged, of_flows, pings, probe, proof, stand_pair,
+    within,
 };
 use super::{Options, Outcome, Scenario, Way};
 use crate::lab::checks::Check;
@@ -20,33 +20,34 @@ const PACE: u64 = 8 << 20;
 /// The transfer's speed is that of so long.
 const WINDOW: Duration = Duration::from_millis(50);
 const LOOK: Duration = Duration::from_millis(2);
-/// Bytes that must have come back before, and again after.
-const WARM: u64 = PACE / 4;
+/// This part of what a second brings must have come back before, and again after.
+const WARM: u64 = 4;
 
 pub(super) fn run(portway: &Path, way: Way, options: &Options) -> Result<Outcome> {
     let Pair { lab, backend, flows, container, .. } = stand_pair(portway, way, options)?;
     let server = lab.topology.tenants[0].server;
-    let transfer = Transfer::start(lab.node(&container.node)?, SocketAddr::from((server, port::ECHO)), Some(PACE))?;
+    let pace = PACE / u64::try_from(options.ping.as_millis()).unwrap_or(u64::MAX).max(1);
+    let transfer = Transfer::start(lab.node(&container.node)?, SocketAddr::from((server, port::ECHO)), Some(pace))?;
     let moves = |more: u64| {
         let from = transfer.returned();
         poll_until("the transfer", Duration::from_secs(10), || Ok(transfer.returned() >= from + more)).is_ok()
     };
-    moves(WARM);
-    let probe = probe(&lab, &container, OFTEN)?;
+    moves(pace / WARM);
+    let probe = probe(&lab, &container, options.ping)?;
 
     mark(std::slice::from_ref(&probe))?;
     let done = AtomicBool::new(false);
     let (drained, went_on, slowest) = std::thread::scope(|scope| {
         let slowest = scope.spawn(|| slowest(&transfer, &done));
         let drained = unix_ok(&lab.socket(ACTIVE)?, "POST", "/v1/drain", None).and_then(|_| lab.await_active(BACKUP, TENANT, 0));
-        let went_on = goes_on(&probe) && moves(WARM);
+        let went_on = goes_on(&probe) && moves(pace / WARM);
         done.store(true, Ordering::Relaxed);
         Ok::<_, crate::lab::Error>((drained, went_on, slowest.join().expect("looking does not panic")))
     })?;
     let (probed, transferred) = (probe.stop(), transfer.stop());
     let report = flows.verify(proof(options));
 
-    let dip = 100.0 * (1.0 - slowest / PACE as f64).clamp(0.0, 1.0);
+    let dip = 100.0 * (1.0 - slowest / pace as f64).clamp(0.0, 1.0);
     let (of_flows, more) = of_flows(&report);
     let figures = json!({
         "transfer_bytes": transferred.bytes,

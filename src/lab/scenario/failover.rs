@@ -1,8 +1,8 @@
 //! The Active of a pair dies, one way or another, under a 1 ms ping and a thousand connections.
 
 use super::group::{
-    ACTIVE, BACKUP, OFTEN, PLANNED_MS, Pair, TENANT, bound_ms, came_about, goes_on, lost_nothing, mark, merged, of_flows, pings, probe,
-    proof, stand_pair, within,
+    ACTIVE, BACKUP, PLANNED_MS, Pair, TENANT, bound_ms, came_about, goes_on, lost_nothing, mark, merged, of_flows, pings, probe, proof,
+    stand_pair, within,
 };
 use super::{Options, Outcome, Scenario, Way};
 use crate::config::TunnelKind;
@@ -25,7 +25,7 @@ const ALL_BACK_MS: f64 = 1000.0;
 
 pub(super) fn run(scenario: Scenario, portway: &Path, way: Way, options: &Options) -> Result<Outcome> {
     let Pair { mut lab, backend, flows, container, swarm } = stand_pair(portway, way, options)?;
-    let probe = probe(&lab, &container, OFTEN)?;
+    let probe = probe(&lab, &container, options.ping)?;
 
     mark(std::slice::from_ref(&probe))?;
     if let Some(swarm) = &swarm {

@@ -1,6 +1,6 @@
 //! The gateways of a pair lose sight of each other, and both of everybody else do not: two Actives, until the network heals.
 
-use super::group::{ACTIVE, BACKUP, OFTEN, Pair, TENANT, came_about, goes_on, merged, of_flows, pings, probe, proof, stand_pair};
+use super::group::{ACTIVE, BACKUP, Pair, TENANT, came_about, goes_on, merged, of_flows, pings, probe, proof, stand_pair};
 use super::{Options, Outcome, Scenario, Way};
 use crate::lab::checks::Check;
 use crate::lab::cut::hardware_address;
@@ -22,7 +22,7 @@ const GRACE_MS: f64 = 20.0;
 
 pub(super) fn run(portway: &Path, way: Way, options: &Options) -> Result<Outcome> {
     let Pair { lab, backend, flows, container, .. } = stand_pair(portway, way, options)?;
-    let probe = probe(&lab, &container, OFTEN)?;
+    let probe = probe(&lab, &container, options.ping)?;
 
     probe.mark();
     lab.part(ACTIVE, BACKUP)?;

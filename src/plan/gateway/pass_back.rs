@@ -16,7 +16,7 @@ const DATA: &str = "@th,64,8 4";
 
 /// Everything inside the table; none where there are no sessions, or nobody to have had them before, or the kernel cannot copy.
 pub(super) fn body(inputs: &Inputs, all: &[Served]) -> Option<String> {
-    let ends = wrapped::ends(all).filter(|_| inputs.config.ha.is_some() && inputs.facts.copies)?;
+    let ends = wrapped::ends(all).filter(|_| inputs.config.ha.is_some() && inputs.copies)?;
     let interface = &inputs.config.platform.interface;
     let mut text = String::new();
     let out = &mut text;

@@ -60,7 +60,6 @@ fn facts() -> Facts {
         ]
         .into(),
         flow_tables: true,
-        copies: true,
     }
 }
 
@@ -92,6 +91,7 @@ fn state_with(config: &Gateway, carrier: Carrier, facts: &Facts) -> State {
         config,
         carrier,
         facts,
+        copies: true,
         hosts: &hosts,
         slots: &slots,
         peers: &peers,
@@ -350,6 +350,7 @@ fn while_its_key_is_changed_a_shard_has_two_interfaces_and_each_host_the_one_whe
         config: &config,
         carrier: Carrier::Kernel,
         facts: &facts,
+        copies: true,
         hosts: &hosts,
         slots: &slots,
         peers: &numbers,
@@ -420,6 +421,7 @@ fn only_the_node_that_has_a_shard_has_its_peers() {
             config: &config,
             carrier,
             facts: &facts,
+            copies: true,
             hosts: &hosts,
             slots: &slots,
             peers: &numbers,

@@ -33,7 +33,7 @@ use std::time::{Duration, Instant};
 
 /// How long a former interface still takes what comes. What was sent before the other end heard of the new session is here long before.
 pub const LINGER: Duration = Duration::from_secs(10);
-/// A session that is not there by then is not awaited with packets. Handshakes are tried every 5 s (whitepaper section 6.4).
+/// A session that is not there by then is not awaited with packets. The kernel tries every 5 s (whitepaper section 6.4), our device sooner at first.
 pub const PATIENCE: Duration = Duration::from_secs(3);
 /// How often to look for a session: at first, after [`SOON`], and after [`PATIENCE`]. The kernel does not tell of them.
 const LOOK: Duration = Duration::from_millis(20);

@@ -46,16 +46,13 @@ fn attached(n: u16, source: Option<&str>, port: bool) -> Attached {
 }
 
 fn state(config: &Host, attachments: &[Attached]) -> State {
+    state_with(config, Carrier::Userspace, &Facts::default(), attachments)
+}
+
+fn state_with(config: &Host, carrier: Carrier, facts: &Facts, attachments: &[Attached]) -> State {
     let mut slots = Slots::default();
     slots.assign(&shards(config)).unwrap();
-    desired(&Inputs {
-        config,
-        carrier: Carrier::Userspace,
-        facts: &Facts::default(),
-        slots: &slots,
-        generations: &Generations::default(),
-        attachments,
-    })
+    desired(&Inputs { config, carrier, facts, slots: &slots, generations: &Generations::default(), attachments })
 }
 
 /// The `throw` routes for these attachments where the first tenant has these CIDRs. `veth1` has the address 10.88.1.1/24,
@@ -63,8 +60,6 @@ fn state(config: &Host, attachments: &[Attached]) -> State {
 fn thrown(cidrs: &[&str], attachments: &[Attached]) -> Vec<String> {
     let mut config = host(2, 1);
     config.tenants[0].cidrs = cidrs.iter().map(|net| net.parse().unwrap()).collect();
-    let mut slots = Slots::default();
-    slots.assign(&shards(&config)).unwrap();
     let link = |index, master, addresses: &[&str]| LinkFacts {
         index,
         master,
@@ -78,14 +73,7 @@ fn thrown(cidrs: &[&str], attachments: &[Attached]) -> Vec<String> {
         ("cni0", link(99, None, &["10.88.3.1/24", "10.99.3.1/24"])),
     ];
     let facts = Facts { links: links.map(|(name, link)| (name.parse().unwrap(), link)).into(), ..Facts::default() };
-    let state = desired(&Inputs {
-        config: &config,
-        carrier: Carrier::Kernel,
-        facts: &facts,
-        slots: &slots,
-        generations: &Generations::default(),
-        attachments,
-    });
+    let state = state_with(&config, Carrier::Kernel, &facts, attachments);
     let cidrs = &config.tenants[0].cidrs;
     assert!(cidrs.iter().all(|cidr| {
         let key = RouteKey { table: 0x70001, destination: *cidr, metric: 0 };
@@ -138,18 +126,9 @@ fn an_attachment_is_one_element_and_nothing_else_changes() {
 #[test]
 fn only_what_has_an_interface_to_itself_takes_the_short_way() {
     let config = host(2, 1);
-    let mut slots = Slots::default();
-    slots.assign(&shards(&config)).unwrap();
     let facts = Facts { flow_tables: true, ..Facts::default() };
     let devices = |attachments: &[Attached]| {
-        let state = desired(&Inputs {
-            config: &config,
-            carrier: Carrier::Kernel,
-            facts: &facts,
-            slots: &slots,
-            generations: &Generations::default(),
-            attachments,
-        });
+        let state = state_with(&config, Carrier::Kernel, &facts, attachments);
         state.flow_devices.iter().map(ToString::to_string).collect::<Vec<_>>()
     };
     let three = [attached(1, None, false), attached(2, Some("10.88.0.7/32"), false), attached(3, None, true)];
@@ -157,6 +136,18 @@ fn only_what_has_an_interface_to_itself_takes_the_short_way() {
     let many: Vec<Attached> = (1..=127).map(|n| attached(n, None, false)).collect();
     assert_eq!(devices(&many[..126]).len(), 128);
     assert!(devices(&many).is_empty(), "more than the kernel can tell of");
+}
+
+/// The kernel's WireGuard seals packets in threads of its own: what went past IP's input would hold its sender up until then.
+#[test]
+fn what_goes_into_the_kernels_wireguard_takes_the_long_way() {
+    let (mut config, facts) = (wireguard_host(1), Facts { flow_tables: true, ..Facts::default() });
+    let mut devices = |carrier, tunnel| {
+        config.platform.tunnel = tunnel;
+        state_with(&config, carrier, &facts, &[attached(1, None, false)]).flow_devices.contains(&"veth1".parse().unwrap())
+    };
+    assert!(!devices(Carrier::Kernel, TunnelKind::Wireguard));
+    assert!(devices(Carrier::Userspace, TunnelKind::Wireguard) && devices(Carrier::Kernel, TunnelKind::Gre));
 }
 
 #[test]

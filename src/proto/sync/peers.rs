@@ -55,6 +55,13 @@ impl Peers {
         Self { all: HashMap::new(), most, swept: None, list: 0, listing: false, crowded_out: 0 }
     }
 
+    /// Of nobody is known where it is, but these stamps are used up.
+    pub fn of_stamps(now: Instant, stamps: impl IntoIterator<Item = (PublicKey, Tai64n)>) -> Self {
+        let mut peers = Self::default();
+        stamps.into_iter().for_each(|(key, stamp)| peers.told(now, stamp_of(key, stamp)));
+        peers
+    }
+
     pub fn len(&self) -> usize {
         self.all.len()
     }
@@ -238,6 +245,19 @@ mod tests {
         all.sort_by_key(|state| state.key);
         assert_eq!(all, [state(1, 9, THERE), state(2, 9, HERE), state(3, 5, THERE), state(4, 1, THERE)]);
         assert_eq!(ours.get(later, &all[3].key).unwrap().idle, Duration::from_secs(5));
+    }
+
+    /// The Active was started again and knows no more than the file of the process before it; a Backup that was started after it has it from there.
+    #[test]
+    fn stamps_of_an_earlier_process_are_listed_and_grow() {
+        let now = Instant::now();
+        let stamp = |n: u8, stamp: u64| (state(n, 0, None).key, Tai64n::from_unix(stamp, 0));
+        let mut ours = Peers::of_stamps(now, [stamp(1, 9), stamp(2, 7), stamp(1, 8)]);
+        ours.told(now, state(1, 3, HERE));
+        let mut all: Vec<_> = ours.states(now).collect();
+        all.sort_by_key(|state| state.key);
+        assert_eq!(all, [state(1, 9, HERE), state(2, 7, None)]);
+        assert_eq!(ours.keys().count(), 2);
     }
 
     #[test]

@@ -34,7 +34,7 @@ pub struct DeviceConfig {
     /// Initiations that are looked into, from each source.
     pub initiations: Limit,
     /// When so many handshake messages wait, who sends another must first show by a cookie that it is where it says (whitepaper section 5.4.7);
-    /// that costs it a second attempt, 5 s later.
+    /// that costs it a second attempt: our device makes it after 0.5 s, others after 5 s.
     pub load: usize,
 }
 
@@ -150,7 +150,10 @@ impl Device {
                 known.refresh_mtu();
                 return Ok(false);
             }
-            self.remove_interface(&config.name.clone());
+            // Its port would be in use for as long as a thread is busy with it.
+            let kept = descriptors_of(known);
+            self.remove_interface(&config.name);
+            self.adopted.extend(kept.map_err(|source| Error::Start { doing: "keeping an interface's descriptors", source })?);
         }
         let name = &config.name;
         let threads = self.receiving.len();
@@ -158,6 +161,7 @@ impl Device {
         let sockets = sockets.map_err(|source| Error::Socket { interface: name.clone(), listen: config.listen, source })?;
         let queues = (0..threads).map(|n| self.queue(name, n)).collect::<io::Result<Vec<_>>>();
         let queues = queues.map_err(|source| Error::Tun { interface: name.clone(), source })?;
+        self.adopted.retain(|role, _| role.interface() != name);
         let id = self.next;
         self.next += 1;
         let name = name.clone();
@@ -337,13 +341,8 @@ impl Device {
     /// Duplicates of all descriptors, for a successor: to be read when this one has stopped and has left it the sessions, [`Device::leave`].
     pub fn descriptors(&self) -> io::Result<Descriptors> {
         let mut all = Descriptors::new();
-        for (name, interface) in self.names.iter().filter(|(_, interface)| !interface.lost.load(Relaxed)) {
-            for (n, fd) in interface.sockets.iter().enumerate() {
-                all.insert(Role::Udp(name.clone(), n), fd.try_clone()?);
-            }
-            for (n, fd) in interface.queues.iter().enumerate() {
-                all.insert(Role::Tun(name.clone(), n), fd.try_clone()?);
-            }
+        for interface in self.names.values().filter(|interface| !interface.lost.load(Relaxed)) {
+            all.extend(descriptors_of(interface)?);
         }
         Ok(all)
     }
@@ -408,6 +407,13 @@ impl Drop for Device {
     fn drop(&mut self) {
         self.halt();
     }
+}
+
+fn descriptors_of(interface: &Interface) -> io::Result<Descriptors> {
+    let name = &interface.config.name;
+    let sockets = interface.sockets.iter().enumerate().map(|(n, fd)| (Role::Udp(name.clone(), n), fd));
+    let queues = interface.queues.iter().enumerate().map(|(n, fd)| (Role::Tun(name.clone(), n), fd));
+    sockets.chain(queues).map(|(role, fd)| Ok((role, fd.try_clone()?))).collect()
 }
 
 fn end(thread: thread::JoinHandle<()>) {

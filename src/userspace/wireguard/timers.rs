@@ -15,7 +15,7 @@ pub const KEEPALIVE_AFTER: u64 = 10_000;
 pub const REKEY_TIMEOUT: u64 = 5_000;
 /// After the first one, and twice as long after each further one. The whitepaper has [`REKEY_TIMEOUT`] from the start (section 6.1); but a host whose one initiation is
 /// lost, or that comes up a moment before its gateway, must not keep a function waiting for so long. Three more messages of 148 bytes in those 5 s are what it costs.
-pub const FIRST_TIMEOUT: u64 = 500;
+const FIRST_TIMEOUT: u64 = 500;
 /// How long initiations are sent in vain.
 pub const GIVE_UP_AFTER: u64 = 90_000;
 /// Initiations are sent up to this part of the wait later (333 ms of the longest), so that two peers that begin at the same time do not go on so.

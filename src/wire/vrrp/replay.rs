@@ -42,6 +42,12 @@ impl Sequence {
         Duration::from_secs(apart >> 32) + Duration::from_nanos(fraction)
     }
 
+    /// By how much the moment of this number is later than the other's: microseconds, negative if it is earlier.
+    pub fn later_than(self, other: Sequence) -> i64 {
+        // Half of what 32 bits of seconds hold, as microseconds, is far less than 63 bits.
+        ((i128::from(self.0.wrapping_sub(other.0).cast_signed()) * 1_000_000) >> 32) as i64
+    }
+
     pub fn to_bytes(self) -> [u8; 8] {
         self.0.to_be_bytes()
     }

@@ -5,7 +5,7 @@ use super::active::{Active, Telling};
 use super::backup::{Backup, Keeping};
 use super::role::{Clearing, Role};
 use super::{Copier, Entry, Shared};
-use crate::gateway::sessions;
+use crate::gateway::{sessions, stamps};
 use crate::model::{NodeName, TenantShard};
 use crate::proto::sync::{Ledger, Peers, Receiver, ReceiverConfig, Sender, SenderConfig, Tuning};
 use crate::wire::seal::Seal;
@@ -19,8 +19,9 @@ use std::time::Instant;
 const DELETED_AT_ONCE: usize = 1024;
 
 impl Copier {
-    /// Takes up these shards. `active`: those whose HaVips are here already.
-    pub fn take_up(&mut self, shards: Vec<Shared>, seal: Seal, active: impl Fn(&TenantShard) -> bool) {
+    /// Takes up these shards. `active`: those whose HaVips are here already. `used`: what an earlier process knew to be used up of peers' stamps; who has
+    /// a shard tells the others, who may have been started after it.
+    pub fn take_up(&mut self, shards: Vec<Shared>, seal: Seal, active: impl Fn(&TenantShard) -> bool, mut used: stamps::ByShard) {
         let now = Instant::now();
         self.seal = seal;
         let mut old = std::mem::take(&mut self.shards);
@@ -42,8 +43,14 @@ impl Copier {
                         Some(Role::Active(Active { peers, .. })) => self.telling(&what, now, Ledger::default(), peers),
                         Some(role @ Role::Clearing(_)) => role,
                         Some(Role::Backup(backup)) => self.keeping(&what, now, None, &backup.peers()),
-                        None if active(&of) => self.telling(&what, now, Ledger::default(), Peers::default()),
-                        None => self.keeping(&what, now, None, &Peers::default()),
+                        None => {
+                            let peers = Peers::of_stamps(now, used.remove(&of).unwrap_or_default());
+                            if active(&of) {
+                                self.telling(&what, now, Ledger::default(), peers)
+                            } else {
+                                self.keeping(&what, now, None, &peers)
+                            }
+                        }
                     };
                     Entry { what, role, since: now, told_in_sync }
                 }

@@ -36,7 +36,15 @@ impl Actor {
                     self.board.clear(&served.of);
                 }
             }
-            Order::Learn { slot, stamps } => stamps.into_iter().for_each(|(key, stamp)| self.machine.learn(Peer { slot, key }, stamp)),
+            Order::Learn { slot, mut stamps } => {
+                stamps.retain(|(key, stamp)| self.machine.learn(Peer { slot, key: *key }, *stamp));
+                if !stamps.is_empty() {
+                    self.keep(slot, stamps);
+                }
+            }
+            Order::Recall { slot, stamps } => {
+                stamps.into_iter().for_each(|(key, stamp)| _ = self.machine.learn(Peer { slot, key }, stamp));
+            }
             Order::Adopt { slot, peers } => {
                 if !self.served.contains_key(&slot) {
                     return;

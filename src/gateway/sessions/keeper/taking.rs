@@ -17,9 +17,9 @@ impl Keeper {
     /// nothing is done, and nothing forgotten: after the pass that opens it there is an order.
     pub(super) async fn take(&mut self, of: &TenantShard) {
         let Some(shard) = self.shards.get_mut(of) else { return };
-        let (now, slot) = (Instant::now(), shard.served.slot);
+        let now = Instant::now();
         let end = |end: &End| {
-            let interface = IfName::lane(slot, end.lane);
+            let interface = shard.interface(end.lane);
             Some((end.lane, end.key.public(), self.tunnels.incarnation(&interface)?, interface))
         };
         let ends: Vec<(Lane, PublicKey, u64, IfName)> = shard.served.ends.iter().filter_map(end).collect();
@@ -83,6 +83,32 @@ impl Keeper {
             tracing::info!("{of}: calling {} peers", shard.called.len());
         }
         self.tell(of, records);
+    }
+
+    /// Another node believed that a shard was there, as this one did, and has let go of it: whoever that node has called sends by sessions that nobody has
+    /// any more, and is called. Its stamps were ahead of our last one, by as much as a node's that takes over.
+    pub(super) async fn heal(&mut self, of: &TenantShard) {
+        let Some(shard) = self.shards.get_mut(of).filter(|_| self.here.contains(of) && !self.coming.contains_key(of)) else { return };
+        let now = Instant::now();
+        let states = shard.states(now);
+        let remote = |state: &PeerState| {
+            let (allowed, endpoint) = (shard.allowed(state)?, Some(state.endpoint?));
+            Some((state.key, Remote { allowed, endpoint, heard: state.stamp }))
+        };
+        let remotes: Vec<(PublicKey, Remote)> = states.iter().filter_map(remote).collect();
+        for end in &shard.served.ends {
+            let (interface, own) = (shard.interface(end.lane), end.key.public());
+            if let (Some(stamp), Some(at)) = (shard.stamps.get(&own), shard.stamped.get(&own)) {
+                self.tunnels.stamps_after(&interface, stamp.plus(now.saturating_duration_since(*at) + 2 * STAMPS_AHEAD));
+            }
+            if let Err(error) = self.tunnels.forget_sessions(&interface, &remotes).await {
+                tracing::error!("{of}: not all peers could be set at {interface}: {error:#}");
+            }
+        }
+        shard.called = remotes.into_iter().collect();
+        tracing::info!("{of}: another node was Active, too: calling {} peers", shard.called.len());
+        let called = states.iter().filter(|state| shard.called.contains_key(&state.key));
+        self.wake.add(called.map(|state| ((of.clone(), state.key), state.idle)));
     }
 
     /// A shard has another interface beside, or one less. A new one is to know everybody before whoever knocks there counts as a stranger.

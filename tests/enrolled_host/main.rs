@@ -1,5 +1,7 @@
 //! Gateways and a function host that a directory brings together: nobody's file names the other. They follow what changes, and do without it.
 
+mod impostor;
+
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use nix::sys::signal::Signal;
@@ -9,10 +11,12 @@ use portway::directory::types::*;
 use portway::lab::topology::{Wiring, port};
 use portway::lab::{Lab, Life, Netns, Probe, Process, Topology, Transfer, configs, keys, poll_until, unix, whoami};
 use portway::model::{NodeName, PrivateKey, TenantName, TenantShard};
+use portway::userspace::wireguard::knock;
+use portway::wire::wireguard::Tai64n;
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Output;
@@ -299,6 +303,67 @@ fn a_host_that_enrolled_serves_and_does_so_without_the_directory() {
     assert!(stage.fetches("fn-1a"));
 }
 
+/// What was recorded of a host that was let in and is gone again, sent by whoever has recorded it: to the next process, and to the one after a kill.
+#[test]
+fn a_recording_lets_nobody_in_after_a_takeover_or_a_kill() {
+    let stage = Stage::directory_alone();
+    let (host, shard) = (PrivateKey::new([77; 32]), stage.shard("acme"));
+    let initiation = |second: u64| knock(&host, &shard.public_key, Tai64n::from_unix(1_000_000_000 + second, 0)).unwrap();
+    let socket = stage.node().run(|| UdpSocket::bind("0.0.0.0:4000")).unwrap();
+    socket.connect(shard.endpoint).unwrap();
+    // Of the last one that it was sent it is to have heard before it is told otherwise.
+    socket.set_read_timeout(Some(if is_emulated() { 20 * SECOND } else { SECOND })).unwrap();
+    // Between two processes there is nobody to ask.
+    let peers = || {
+        let answer = unix(&stage.lab.dir().runtime("gw-acme").join("gateway.sock"), "GET", "/v1/status", None).ok()?;
+        serde_json::from_str::<Value>(&answer.body).ok().map(|status| status["jit"]["peers"].clone())
+    };
+    let until = |what: &str, is: &dyn Fn(&Value) -> bool| {
+        poll_until(what, SOON, || Ok(peers().is_some_and(|peers| is(&peers)))).unwrap_or_else(|error| panic!("{error}: {:#?}", peers()));
+    };
+    let spec = HostSpec { public_key: Some(host.public()), ..host_of(&["acme"]) };
+    let put = || stage.runtime.block_on(stage.operator.put_host(&name("host-9"), &spec)).map(drop).unwrap();
+    // Lets it in, by an initiation that it answers, and takes it out; it stays known to the directory.
+    let comes_and_goes = |from: u64| {
+        let answers = |second: &u64| {
+            socket.send(&initiation(*second)).unwrap();
+            socket.recv(&mut [0; 200]).is_ok_and(|length| length == 92)
+        };
+        let latest = (from..from + 20).find(answers).expect("an answer to a genuine one");
+        stage.runtime.block_on(stage.operator.remove_host(&name("host-9"))).unwrap();
+        until("the host to be gone", &|peers| peers["live"] == 0 && peers["reaped"] == 1);
+        put();
+        until("its stamp on the disk", &|peers| peers["stamps_unwritten"] == 0);
+        latest
+    };
+    // The last one, and older ones, until a process says so.
+    let is_refused = |latest: u64| {
+        let older = std::cell::RefCell::new((latest - 20..=latest).rev());
+        until("recordings to be refused", &|peers| {
+            if let Some(second) = older.borrow_mut().next() {
+                socket.send(&initiation(second)).unwrap();
+            }
+            peers["refused"]["replayed"].as_u64().is_some_and(|refused| refused > 0)
+        });
+        let peers = peers().unwrap();
+        assert!(peers["live"] == 0 && peers["admitted"] == 0, "{peers:#}");
+    };
+    put();
+    let mut gateway = stage.gateway_alone();
+    let latest = comes_and_goes(100);
+    // Another takes over.
+    let mut next = stage.gateway_alone();
+    assert!(gateway.wait(SOON).unwrap().is_some_and(|status| status.success()));
+    is_refused(latest);
+    let latest = comes_and_goes(200);
+    assert_eq!(mode(&stage.file("state-gw-acme/used-stamps")), 0o600);
+    next.signal(Signal::SIGKILL).unwrap();
+    next.wait(SOON).unwrap();
+    let _third = stage.gateway_alone();
+    is_refused(latest);
+    comes_and_goes(300);
+}
+
 #[test]
 fn serial_what_changes_is_taken_up_within_a_second_and_disturbs_nothing_else() {
     let mut stage = Stage::set();
@@ -526,7 +591,7 @@ fn serial_a_shard_changes_its_key_and_nothing_is_lost() {
 /// The very commands of docs/directory.md, each where it belongs.
 #[test]
 fn the_five_commands_of_the_documentation_serve_a_function() {
-    let document = include_str!("../docs/directory.md");
+    let document = include_str!("../../docs/directory.md");
     let heading = "A function served, in five commands";
     let commands: Vec<&str> = block(document, heading, "sh").lines().filter(|line| !line.starts_with('#')).collect();
     assert_eq!(commands.len(), 5, "{commands:?}");

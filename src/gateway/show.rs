@@ -1,0 +1,76 @@
+//! What `status` and metrics show of a gateway.
+
+use super::Node;
+use super::strangers::Count;
+use crate::config::{GatewayShard, GatewayTenant, GatewayTunnel, Snat};
+use crate::metrics::Page;
+use crate::model::{IfName, TenantShard};
+use serde_json::{Value, json};
+
+impl Node {
+    pub(super) fn show(&self) -> Value {
+        let admitted = self.let_in();
+        let tenants: Vec<_> = self.config.served().map(|(tenant, shard)| self.shard(tenant, shard, &admitted)).collect();
+        let (configured, just_in_time) = (self.peers.len(), self.hosts(&admitted));
+        json!({
+            "node": self.config.node, "backend": self.carrier.name(), "platform_address": self.config.platform.address,
+            "tunnel_mtu": self.mtu, "tenants": tenants, "peers": configured + just_in_time, "configured": configured, "admitted": just_in_time,
+            "userspace": self.path.status(), "wireguard": self.sessions.status().show(), "jit": self.strangers.status(),
+            "ha": self.group.status(&self.config),
+        })
+    }
+
+    fn shard(&self, tenant: &GatewayTenant, shard: &GatewayShard, admitted: &Count) -> Value {
+        let of = tenant.of(shard.shard);
+        let slot = self.slots.get(&of);
+        let (configured, admitted) = (self.peers.of_shard(&of), admitted.of_shard(&of));
+        json!({
+            "name": tenant.name, "shard": shard.shard, "slot": slot,
+            "tunnel": slot.map(|slot| self.ends.of(&of).next().map_or(IfName::tunnel(slot), |end| IfName::lane(slot, end.lane))),
+            "key": self.key(&of, shard),
+            "beside": self.ends.of(&of).nth(1).map(|end| json!({
+                "tunnel": slot.map(|slot| IfName::lane(slot, end.lane)), "key": end.key.public(), "port": end.port,
+                "heard": self.heard_beside(&of),
+            })),
+            "local": shard.local, "interface": tenant.interface, "allow": tenant.allow, "snat": snat(&shard.snat),
+            "peers": configured + admitted, "configured": configured, "admitted": admitted,
+        })
+    }
+
+    /// What hosts must have to send: the GRE key, or the public key of the shard.
+    fn key(&self, of: &TenantShard, shard: &GatewayShard) -> Value {
+        match shard.tunnel {
+            GatewayTunnel::Gre { key } => json!(key),
+            GatewayTunnel::Wireguard { .. } => json!(self.keys.get(of).map(|keys| keys.present.0.public())),
+        }
+    }
+
+    fn let_in(&self) -> Count {
+        self.strangers.count(|of, key| self.peers.is_at(of, key))
+    }
+
+    /// One that is let in at several shards is one host; one that has a name at another shard is counted there.
+    fn hosts(&self, admitted: &Count) -> usize {
+        admitted.keys().filter(|key| !self.peers.has_key(key)).count()
+    }
+
+    #[expect(clippy::cast_precision_loss, reason = "peers of a node are fewer than 2^52")]
+    pub(super) fn measure(&self, out: &mut Page) {
+        let help = "Function hosts that may send: named by the configuration or the API, or let in just in time";
+        for (how, hosts) in [("configured", self.peers.len()), ("admitted", self.hosts(&self.let_in()))] {
+            out.gauge("portway_peers", help, &[("how", how)], hosts as f64);
+        }
+        out.gauge("portway_tunnel_mtu_bytes", "Bytes that a packet inside a tunnel may have", &[], f64::from(self.mtu));
+        self.path.metrics(out);
+        self.sessions.status().metrics(out);
+        self.strangers.metrics(out);
+        self.group.metrics(&self.config, out);
+    }
+}
+
+fn snat(snat: &Snat) -> String {
+    match snat {
+        Snat::To { address, ports } => format!("{address}:{ports}"),
+        Snat::Masquerade { ports } => format!("the interface's address:{ports}"),
+    }
+}
