@@ -149,12 +149,13 @@ impl Node {
         if self.config.ha.is_none() {
             // Alone.
         } else if !self.group.is_running() {
-            let used = self.strangers.used(&shards(&self.config));
             self.group
-                .start(&self.config, self.carrier, &self.slots, kernel, self.sessions.orders(), used)
+                .start(&self.config, self.carrier, &self.slots, kernel, self.sessions.orders(), self.strangers.used())
                 .context("cannot take part in the group of gateways")?;
         } else if self.regroup {
-            self.group.change(&self.config, self.carrier, &self.slots).context("the group of gateways cannot be changed")?;
+            self.group
+                .change(&self.config, self.carrier, &self.slots, self.strangers.used())
+                .context("the group of gateways cannot be changed")?;
         }
         self.regroup = false;
         Ok(())
@@ -274,6 +275,7 @@ impl Role for Node {
         self.keep_keys()?;
         // What fails does not keep the rest from following: one tenant's tunnel is not the group's business.
         let followed = self.path.follow(&tunnels, kernel).await;
+        self.recall();
         self.sessions.orders().send(self.served());
         // An address without its fence could not be taken away from a daemon that hangs.
         let regrouped = match &self.fence {

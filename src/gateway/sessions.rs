@@ -120,13 +120,12 @@ impl Sessions {
     pub fn start(tunnels: Tunnels, events: Option<mpsc::Receiver<Event>>, way: Option<Way>, again: Arc<Notify>) -> anyhow::Result<Self> {
         let (queue, inbox) = mpsc::unbounded_channel();
         let status = Arc::<Status>::default();
-        let (door, news) = way.unzip();
-        let keeper = Keeper::new(tunnels, status.clone(), door, again);
+        let keeper = Keeper::new(tunnels, status.clone(), way, again);
         // A runtime to itself: what it does at a promotion does not wait for callers of the API.
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot make a runtime")?;
         let work = move || {
             let _ = urgent::urgent(urgent::PACKETS);
-            runtime.block_on(keeper.run(inbox, events, news));
+            runtime.block_on(keeper.run(inbox, events));
         };
         let thread = std::thread::Builder::new().name("wg-sessions".into()).spawn(work).context("cannot start the thread wg-sessions")?;
         Ok(Self { orders: Orders(Some(queue)), status, thread: Some(thread) })

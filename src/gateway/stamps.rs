@@ -67,7 +67,9 @@ struct Waiting {
     /// Calls of [`Stamps::write_down`], and those that were answered.
     asked: u64,
     answered: u64,
+    /// The thread is to end; it writes no more.
     end: bool,
+    ended: bool,
 }
 
 impl Waiting {
@@ -170,7 +172,18 @@ impl Drop for Stamps {
     fn drop(&mut self) {
         lock(&self.used.0.waiting).end = true;
         self.used.0.bell.notify_one();
-        if self.thread.take().is_some_and(|thread| thread.join().is_err()) {
+        let Some(thread) = self.thread.take() else { return };
+        let shared = &self.used.0;
+        let at_work = |waiting: &mut Waiting| !waiting.ended && !thread.is_finished();
+        let waited = shared.written.wait_timeout_while(lock(&shared.waiting), PATIENCE, at_work);
+        let (waiting, waited) = waited.unwrap_or_else(PoisonError::into_inner);
+        drop(waiting);
+        if waited.timed_out() {
+            let path = self.path.display();
+            tracing::error!(
+                "{path} could not be written in {PATIENCE:?}, recordings of initiations count as new after the start: is the disk stuck?"
+            );
+        } else if thread.join().is_err() {
             tracing::error!("the thread stamps had panicked");
         }
     }
@@ -202,7 +215,7 @@ fn write(shared: &Shared, mut journal: Journal) {
             }
         }
         failed = result.is_err();
-        waiting.answered = asked;
+        (waiting.answered, waiting.ended) = (asked, end);
         shared.written.notify_all();
         if end {
             return;

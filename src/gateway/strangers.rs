@@ -13,7 +13,7 @@ use crate::plan::gateway::ends::Keys;
 use crate::wire::wireguard::Tai64n;
 use ipnet::IpNet;
 use serde_json::json;
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -28,8 +28,9 @@ pub const SETTLED: Duration = Duration::from_secs(30);
 pub struct Strangers {
     running: Option<(Registry, Jit)>,
     stamps: Option<Stamps>,
-    /// What it held at the start, until the group has it.
-    used: Option<ByShard>,
+    /// Shards of which it has been asked what it held; and that, until the group has it.
+    recalled: BTreeSet<TenantShard>,
+    used: ByShard,
     left: Left,
     /// Until when those of `left` stand whoever else says so.
     until: Option<Instant>,
@@ -101,24 +102,31 @@ impl Strangers {
             }
         });
         let until = Some(Instant::now() + SETTLED);
-        Ok((Self { running: Some((registry, jit)), stamps: Some(stamps), used: None, left: Left::new(), until }, Some((door, news))))
+        Ok((Self { running: Some((registry, jit)), stamps: Some(stamps), left: Left::new(), until, ..Self::default() }, Some((door, news))))
     }
 
-    /// What was used up of hosts' stamps when the process before this one ended, is. To be called before anybody may knock. `shared`: there is a group.
+    /// What was used up of hosts' stamps when the process before this one ended, is; of each shard once. To be called before anybody may knock there.
+    /// `shared`: there is a group.
     pub fn recall(&mut self, slots: &BTreeMap<TenantShard, Slot>, shared: bool) {
         let (Some((_, jit)), Some(stamps)) = (&self.running, &mut self.stamps) else { return };
-        let used = stamps.found(slots.keys());
+        let anew: Vec<&TenantShard> = slots.keys().filter(|of| !self.recalled.contains(*of)).collect();
+        if anew.is_empty() {
+            return;
+        }
+        self.recalled.extend(anew.iter().map(|of| (*of).clone()));
+        // The rest of this runtime goes on meanwhile.
+        let used = tokio::task::block_in_place(|| stamps.found(anew));
         for (of, stamps) in &used {
             if let Some(slot) = slots.get(of).copied() {
                 jit.door().order(Order::Recall { slot, stamps: stamps.clone() });
             }
         }
-        self.used = shared.then_some(used);
+        self.used.extend(used.into_iter().filter(|_| shared));
     }
 
-    /// The same for the group, also when it begins anew.
-    pub fn used(&mut self, shards: &[TenantShard]) -> ByShard {
-        self.used.take().or_else(|| Some(self.stamps.as_mut()?.found(shards))).unwrap_or_default()
+    /// The same for the group, which takes it out.
+    pub fn used(&mut self) -> &mut ByShard {
+        &mut self.used
     }
 
     /// A peer that nobody has configured stands already, or has a session. Who it is, as far as that is known; the directory is asked in time.

@@ -131,8 +131,7 @@ impl Node {
 
     /// Whom a process before this one had let in, and sessions of such that it has left to ours. It has stopped, so these are all.
     pub(super) fn find_strangers(&mut self) {
-        let slots = shards(&self.config).into_iter().filter_map(|of| Some((of.clone(), self.slots.get(&of)?))).collect();
-        self.strangers.recall(&slots, self.config.ha.is_some());
+        self.recall();
         let shards = self.shards_by_interface();
         match (&mut self.path, &self.kernel) {
             (Path::Wireguard(path), _) => {
@@ -161,6 +160,12 @@ impl Node {
             }
             (Path::Kernel | Path::Gre(_), _) => {}
         }
+    }
+
+    /// Recordings of initiations that a process before this one has answered are worthless.
+    pub(super) fn recall(&mut self) {
+        let slots = shards(&self.config).into_iter().filter_map(|of| Some((of.clone(), self.slots.get(&of)?))).collect();
+        self.strangers.recall(&slots, self.config.ha.is_some());
     }
 
     fn shards_by_interface(&self) -> BTreeMap<IfName, TenantShard> {

@@ -22,8 +22,10 @@ pub struct Wake<P> {
 }
 
 /// From a call to the next, for whoever does not answer: a datagram is lost more often than a host is gone. Longer than a round trip, as a new
-/// initiation makes the answer to the one before worthless. WireGuard itself waits 5 s.
-const AGAIN: [Duration; 2] = [Duration::from_millis(250), Duration::from_secs(1)];
+/// initiation makes the answer to the one before worthless. WireGuard itself waits 5 s, which is as long as these take: for a kernel whose clock is
+/// somewhat behind that of the node before, one of the later calls is the first that counts.
+const AGAIN: [Duration; 5] =
+    [Duration::from_millis(250), Duration::from_secs(1), Duration::from_secs(1), Duration::from_secs(1), Duration::from_secs(1)];
 
 /// Somebody to initiate to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -154,14 +156,17 @@ mod tests {
     }
 
     #[test]
-    fn who_answers_is_called_once_and_who_does_not_three_times() {
+    fn who_answers_is_called_once_and_who_does_not_six_times() {
         let start = Instant::now();
         let mut all = Wake::new(start, RATE);
         assert_eq!(all.poll_timeout(start), None);
         all.add([(7, Duration::ZERO), (8, Duration::from_secs(1)), (7, Duration::ZERO)]);
         assert_eq!(all.poll_timeout(start), Some(start));
         let ms = Duration::from_millis;
-        assert_eq!(wake(start, &mut all, |peer| peer == 7), [(7, ms(0)), (8, ms(0)), (8, ms(250)), (8, ms(1250))]);
+        assert_eq!(
+            wake(start, &mut all, |peer| peer == 7),
+            [(7, ms(0)), (8, ms(0)), (8, ms(250)), (8, ms(1250)), (8, ms(2250)), (8, ms(3250)), (8, ms(4250))]
+        );
         assert_eq!(all.next(start + Duration::from_secs(9)), None);
         assert!(all.is_empty());
     }
@@ -172,9 +177,9 @@ mod tests {
         let mut all = Wake::new(start, RATE);
         all.add((0..600).map(|peer| (peer, Duration::ZERO)));
         let called = wake(start, &mut all, |_| false);
-        assert_eq!(called.len(), 1800);
+        assert_eq!(called.len(), 3600);
         assert_eq!(called[..600].iter().map(|(peer, _)| peer).collect::<HashSet<_>>().len(), 600);
-        assert!(called.last().is_some_and(|(_, at)| *at < Duration::from_secs(2)), "{:?}", called.last());
+        assert!(called.last().is_some_and(|(_, at)| *at < Duration::from_secs(5)), "{:?}", called.last());
     }
 
     #[test]

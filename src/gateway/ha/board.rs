@@ -100,8 +100,8 @@ pub struct Counters {
     pub sync_walks: AtomicU64,
 }
 
-pub const ANNOUNCED: [Announced; 5] =
-    [Announced::Promoted, Announced::Repeated, Announced::Refreshed, Announced::Contested, Announced::Healed];
+pub const ANNOUNCED: [Announced; 6] =
+    [Announced::Promoted, Announced::Repeated, Announced::Refreshed, Announced::Contested, Announced::Healed, Announced::Yielded];
 
 /// Microseconds.
 pub const LATE: [u64; 10] = [50, 100, 200, 500, 1000, 2000, 5000, 10_000, 20_000, 100_000];

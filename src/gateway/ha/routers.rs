@@ -133,9 +133,9 @@ impl Routers {
         entry.gate.admit(ip.source, &packet, clock)?;
         self.board.counters.checksum(packet.checksum);
         // No time without a key: it could be anybody's.
-        if let Some(sent) = packet.claimed_sequence().filter(|_| entry.what.authenticated) {
-            let skew = self.skews.heard(now, ip.source, Sequence::at(clock).later_than(sent));
-            entry.behind = entry.what.signs_with_the_time && skew.is_behind();
+        let sent = packet.claimed_sequence().filter(|_| entry.what.authenticated);
+        let skew = sent.map(|sent| self.skews.heard(now, ip.source, Sequence::at(clock).later_than(sent)));
+        if let Some(skew) = skew {
             self.board.try_skew(ip.source, skew);
         }
         let heard = Heard { from: ip.source, advertisement: packet.advertisement };
@@ -147,16 +147,25 @@ impl Routers {
             self.entries[place].unshown = true;
             return Err(Discard::UnknownVrid);
         }
+        if let Some(skew) = skew {
+            entry.behind = entry.what.signs_with_the_time && skew.is_behind();
+        }
         // Before it could seem better than the Active.
         self.stand(now, place);
         self.handle(now, place, Input::Advertisement(heard));
         Ok(())
     }
 
+    /// What the configuration or tracking says of one.
+    pub fn prioritize(&mut self, now: Instant, place: usize, priority: Priority) {
+        self.entries[place].priority = priority;
+        self.settle(now, place);
+    }
+
     /// Has the machine know at which priority it stands.
-    pub fn stand(&mut self, now: Instant, place: usize) {
-        let entry = &self.entries[place];
-        self.handle(now, place, Input::Priority(entry.stands_at()));
+    fn stand(&mut self, now: Instant, place: usize) {
+        let stands_at = self.entries[place].stands_at();
+        self.feed(now, place, Input::Priority(stands_at));
     }
 
     /// Whose it is. Routers of different tenants may have one VRID; their addresses tell them apart. If they are nobody's, the first
@@ -186,9 +195,13 @@ impl Routers {
 
     pub fn handle(&mut self, now: Instant, place: usize, input: Input<'_>) {
         self.feed(now, place, input);
+        self.settle(now, place);
+    }
+
+    /// What follows from whatever came.
+    fn settle(&mut self, now: Instant, place: usize) {
         // In another state it may stand at another priority.
-        let priority = self.entries[place].stands_at();
-        self.feed(now, place, Input::Priority(priority));
+        self.stand(now, place);
         // One that goes with an advertisement waits until that has left.
         if self.outbox.iter().all(|(sending, _)| *sending != place) {
             self.lease(place);

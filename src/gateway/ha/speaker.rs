@@ -140,8 +140,7 @@ impl Speaker {
             Order::Retire => self.all(now, Input::Shutdown),
             Order::Priority(of, priority) => {
                 if let Some(place) = self.routers.entries.iter().position(|entry| entry.what.of == of) {
-                    self.routers.entries[place].priority = priority;
-                    self.routers.stand(now, place);
+                    self.routers.prioritize(now, place, priority);
                     self.send();
                 }
             }
@@ -194,11 +193,11 @@ impl Speaker {
                     let what = wanted.swap_remove(at);
                     entry.gate.set_keys(what.authenticated.then(|| keys.clone()));
                     entry.machine.configure(what.router.clone());
-                    entry.priority = what.router.priority;
+                    let priority = what.router.priority;
                     entry.what = what;
                     // Nobody would say otherwise any more.
                     entry.behind &= entry.what.authenticated && entry.what.signs_with_the_time;
-                    self.routers.stand(now, place);
+                    self.routers.prioritize(now, place, priority);
                 }
                 None => {
                     // Twice: not to wait for a successor, who will know what is new as we do.

@@ -53,8 +53,8 @@ pub enum Order {
     Demote(TenantShard, bool),
     /// What has become of WireGuard peers of a shard.
     Peers(TenantShard, Vec<PeerRecord>),
-    /// Exactly these shards from now on, with this key.
-    Replace(Vec<Shared>, Box<Seal>),
+    /// Exactly these shards from now on, with this key. Of those that come, what an earlier process knew to be used up of peers' stamps.
+    Replace(Vec<Shared>, Box<Seal>, stamps::ByShard),
     /// End, and leave everything as it stands.
     Stop,
 }
@@ -172,7 +172,7 @@ impl Copier {
                             entry.role.peers(Instant::now(), &records);
                         }
                     }
-                    Order::Replace(shards, seal) => self.take_up(shards, *seal, |_| false, stamps::ByShard::new()),
+                    Order::Replace(shards, seal, used) => self.take_up(shards, *seal, |_| false, used),
                 }
             }
             let turn = self.turn();

@@ -288,10 +288,11 @@ impl Actor {
                     }
                 }
                 Effect::Reap { peer, why } => {
-                    self.remove(peer);
+                    // Told before: whoever sets it once more all the same can know.
                     if why != Reaped::Stray {
                         self.tell(News::Reaped { slot: peer.slot, key: peer.key, why });
                     }
+                    self.remove(peer);
                 }
             }
         }

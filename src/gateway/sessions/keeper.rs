@@ -2,13 +2,13 @@
 
 mod taking;
 
-use super::shard::{Look, Shard};
+use super::shard::{Calls, Look, Shard};
 use super::status::Status;
 use super::tunnels::Tunnels;
 use super::{Order, Served};
 use crate::gateway::ha::sync;
 use crate::gateway::jit::{self, Door, Knock};
-use crate::gateway::strangers::Left;
+use crate::gateway::strangers::{Left, Way};
 use crate::model::{Lane, PublicKey, Slot, TenantShard};
 use crate::proto::wake::{Call, Wake};
 use crate::userspace::wireguard::Event;
@@ -38,6 +38,8 @@ pub struct Keeper {
     tell: Option<sync::Orders>,
     /// Where those knock that nobody has configured, if they may.
     door: Option<Door>,
+    /// What becomes of them.
+    news: Option<mpsc::UnboundedReceiver<jit::News>>,
     shards: BTreeMap<TenantShard, Shard>,
     /// Whose addresses are here, or about to be.
     here: BTreeSet<TenantShard>,
@@ -54,19 +56,18 @@ pub struct Keeper {
     again: Arc<Notify>,
 }
 
-/// Peers, and for how long each has not been heard.
-type Calls = Vec<((TenantShard, PublicKey), Duration)>;
-
 /// What is to be told of the peers of some shards.
 type Records = BTreeMap<TenantShard, Vec<PeerRecord>>;
 
 impl Keeper {
-    pub fn new(tunnels: Tunnels, status: Arc<Status>, door: Option<Door>, again: Arc<Notify>) -> Self {
+    pub fn new(tunnels: Tunnels, status: Arc<Status>, way: Option<Way>, again: Arc<Notify>) -> Self {
         let now = Instant::now();
+        let (door, news) = way.unzip();
         Self {
             tunnels,
             tell: None,
             door,
+            news,
             shards: BTreeMap::new(),
             here: BTreeSet::new(),
             coming: BTreeMap::new(),
@@ -80,12 +81,7 @@ impl Keeper {
     }
 
     /// Runs until it is told to stop.
-    pub async fn run(
-        mut self,
-        mut orders: mpsc::UnboundedReceiver<Order>,
-        mut events: Option<mpsc::Receiver<Event>>,
-        mut news: Option<mpsc::UnboundedReceiver<jit::News>>,
-    ) {
+    pub async fn run(mut self, mut orders: mpsc::UnboundedReceiver<Order>, mut events: Option<mpsc::Receiver<Event>>) {
         let (mut happened, mut admitted) = (Vec::with_capacity(TOGETHER), Vec::with_capacity(TOGETHER));
         loop {
             let wake = self.wake.poll_timeout(Instant::now());
@@ -97,7 +93,7 @@ impl Keeper {
                     Some(order) => self.obey(order).await,
                 },
                 () = some(events.as_mut().map(|events| events.recv_many(&mut happened, TOGETHER))) => self.hear(happened.drain(..)),
-                () = some(news.as_mut().map(|news| news.recv_many(&mut admitted, TOGETHER))) => self.admit(admitted.drain(..)),
+                () = some(self.news.as_mut().map(|news| news.recv_many(&mut admitted, TOGETHER))) => self.admit(admitted.drain(..)),
                 () = sleep_until(until.into()) => {}
             }
             let now = Instant::now();
@@ -137,7 +133,7 @@ impl Keeper {
                     self.take(&of).await;
                 }
             },
-            Order::Healed(of) => self.heal(&of).await,
+            Order::Healed(of) => self.heal(&of),
             Order::Released(of) => self.release(&of).await,
             Order::Stop => {}
         }
@@ -256,17 +252,31 @@ impl Keeper {
     /// Handshakes with those whose turn it is.
     async fn call(&mut self, now: Instant) {
         while let Some(Call { peer: (of, key), again }) = self.wake.next(now) {
-            let Some(shard) = self.shards.get(&of) else { continue };
-            let Some(remote) = shard.called.get(&key) else { continue };
+            self.admit_all();
+            let Some(shard) = self.shards.get_mut(&of) else { continue };
+            let interfaces = shard.interfaces();
+            let Some((remote, anew)) = shard.call(&key) else { continue };
             self.status.called(again);
             // Under which of two keys a host is, only it knows: it answers the right one.
-            for interface in shard.interfaces() {
-                if let Err(error) = self.tunnels.initiate(&interface, &key, remote, again).await {
+            for interface in interfaces {
+                if let Err(error) = self.tunnels.initiate(&interface, &key, remote, again || anew).await {
                     tracing::debug!("{of}: peer {key} cannot be called: {error:#}");
                 }
             }
+            self.unless_known(&of, &key).await;
             if !self.tunnels.tells() {
                 self.look = self.look.min(now + LOOK_FOR_ANSWERS);
+            }
+        }
+    }
+
+    /// Whoever calls a peer may set it anew, just when another has taken it off. Of which there is news before it is done.
+    async fn unless_known(&mut self, of: &TenantShard, key: &PublicKey) {
+        self.admit_all();
+        let Some(shard) = self.shards.get(of).filter(|shard| !shard.knows(key)) else { return };
+        for interface in shard.interfaces() {
+            if let Err(error) = self.tunnels.remove_peer(&interface, key).await {
+                tracing::error!("{of}: peer {key} has no place here any more and may still be served: {error:#}");
             }
         }
     }
@@ -296,6 +306,14 @@ impl Keeper {
         }
         moved.iter().for_each(|of| self.show_lanes(of));
         self.tell_all(records);
+    }
+
+    /// What there is to be known of those that nobody has configured.
+    fn admit_all(&mut self) {
+        let admitted: Vec<jit::News> = std::iter::from_fn(|| self.news.as_mut()?.try_recv().ok()).collect();
+        if !admitted.is_empty() {
+            self.admit(admitted.into_iter());
+        }
     }
 
     /// What becomes of those that nobody has configured.

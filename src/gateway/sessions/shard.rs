@@ -2,11 +2,11 @@
 
 use super::Served;
 use super::tunnels::{News, Remote};
-use crate::model::{IfName, Lane, PublicKey, Registered};
+use crate::model::{IfName, Lane, PublicKey, Registered, TenantShard};
 use crate::wire::sync::peer::{PeerRecord, PeerState};
 use crate::wire::wireguard::Tai64n;
 use ipnet::IpNet;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
@@ -28,12 +28,17 @@ pub struct Shard {
     pub stands: BTreeMap<Lane, u64>,
     /// What those who are called are to be set to.
     pub called: HashMap<PublicKey, Remote>,
+    /// Those of them who may have given up the session that stands here.
+    anew: HashSet<PublicKey>,
     /// Of each of our own keys, the last stamp that was told.
     pub stamps: BTreeMap<PublicKey, Tai64n>,
     /// When it was.
     pub stamped: BTreeMap<PublicKey, Instant>,
     peers: HashMap<PublicKey, Peer>,
 }
+
+/// Peers, and for how long each has not been heard.
+pub type Calls = Vec<((TenantShard, PublicKey), Duration)>;
 
 /// One that was heard here, or let in.
 #[derive(Debug, Default)]
@@ -63,6 +68,7 @@ impl Shard {
             served,
             stands: BTreeMap::new(),
             called: HashMap::new(),
+            anew: HashSet::new(),
             stamps: BTreeMap::new(),
             stamped: BTreeMap::new(),
             peers: HashMap::new(),
@@ -213,6 +219,24 @@ impl Shard {
         };
         let own = self.stamps.iter().filter(|(key, _)| self.is_own(key)).map(own);
         self.peers.keys().map(|key| self.state(now, *key, Tai64n::NEVER)).chain(own).collect()
+    }
+
+    /// Those of them who can be reached are called, these and no others, and how long each has not been heard. `anew`: whatever session there is.
+    pub fn summon(&mut self, remotes: Vec<(PublicKey, Remote)>, states: &[PeerState], anew: bool) -> Calls {
+        self.called = remotes.into_iter().filter(|(_, remote)| remote.endpoint.is_some()).collect();
+        self.anew = self.called.keys().filter(|_| anew).copied().collect();
+        let called = states.iter().filter(|state| self.called.contains_key(&state.key));
+        called.map(|state| ((self.served.of.clone(), state.key), state.idle)).collect()
+    }
+
+    /// What it is to be set to when it is called, and whether whatever session stands there is worthless.
+    pub fn call(&mut self, key: &PublicKey) -> Option<(&Remote, bool)> {
+        Some((self.called.get(key)?, self.anew.remove(key)))
+    }
+
+    /// Whether it may be a peer: it is configured, or was let in.
+    pub fn knows(&self, key: &PublicKey) -> bool {
+        self.served.peers.contains_key(key) || self.is_member(key)
     }
 
     /// It was heard there.

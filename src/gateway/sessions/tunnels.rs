@@ -157,18 +157,6 @@ impl Tunnels {
         }
     }
 
-    /// Whoever of these is called next agrees on a new session. The kernel would say its word by the one that it has, which the peer has given up; our own
-    /// device begins anew whatever it has.
-    pub async fn forget_sessions(&self, interface: &IfName, peers: &[(PublicKey, Remote)]) -> anyhow::Result<()> {
-        match self {
-            Self::Userspace(_) => Ok(()),
-            Self::Kernel(kernel) => {
-                let anew = |(key, peer): &(PublicKey, Remote)| [Step::RemovePeer(interface.clone(), *key), set(interface, key, peer, 0)];
-                apply(kernel, &peers.iter().flat_map(anew).collect::<Vec<_>>()).await
-            }
-        }
-    }
-
     /// Removes all peers but these.
     pub async fn remove_others(&self, interface: &IfName, stay: &BTreeMap<PublicKey, Vec<IpNet>>) -> anyhow::Result<()> {
         match self {
@@ -187,14 +175,16 @@ impl Tunnels {
         }
     }
 
-    /// Begins a handshake at once, with a peer that is set. `again`: it has not answered.
-    pub async fn initiate(&self, interface: &IfName, key: &PublicKey, peer: &Remote, again: bool) -> anyhow::Result<()> {
+    /// Begins a handshake at once, with a peer that is set. `anew`: it has not answered the last one, or has given up the session that stands. Our own device
+    /// begins anew whatever there is.
+    pub async fn initiate(&self, interface: &IfName, key: &PublicKey, peer: &Remote, anew: bool) -> anyhow::Result<()> {
         match self {
             Self::Userspace(device) => Ok(read(device).initiate(interface, key)?),
             Self::Kernel(kernel) => {
                 let mut steps = vec![set(interface, key, peer, WAKING), set(interface, key, peer, 0)];
-                if again {
-                    // To one that it has initiated to the kernel does so again after 5 s only (REKEY_TIMEOUT, drivers/net/wireguard/messages.h).
+                if anew {
+                    // To one that it has initiated to the kernel does so again after 5 s only (REKEY_TIMEOUT, drivers/net/wireguard/messages.h), and by a
+                    // session that it has it says its word without another.
                     steps.insert(0, Step::RemovePeer(interface.clone(), *key));
                 }
                 apply(kernel, &steps).await

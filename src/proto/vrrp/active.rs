@@ -23,7 +23,7 @@ impl Instance {
         self.effects.push_back(Effect::TakeAddresses { accept: self.config.accept || priority.is_owner(), former });
         self.effects.push_back(Effect::Announce { burst: announcements.burst, why: Announced::Promoted });
         let announce = Some((now + announcements.repeat_after, true));
-        let reign = Reign { adver: now + self.config.interval.duration(), sent: now, announce, rival_quiet: None };
+        let reign = Reign { adver: now + self.config.interval.duration(), sent: now, announce, alone_since: now, rival_quiet: None };
         self.change(now, Phase::Active(reign), why)
     }
 
@@ -36,7 +36,7 @@ impl Instance {
         self.effects.push_back(Effect::SendAdvertisement { priority });
         self.effects.push_back(Effect::TakeAddresses { accept: self.config.accept || priority.is_owner(), former: None });
         let announce = Some((now + self.config.announcements.repeat_after, true));
-        let reign = Reign { adver: now + self.config.interval.duration(), sent: now, announce, rival_quiet: None };
+        let reign = Reign { adver: now + self.config.interval.duration(), sent: now, announce, alone_since: now, rival_quiet: None };
         self.change(now, Phase::Active(reign), Why::Resumed)
     }
 
@@ -53,13 +53,13 @@ impl Instance {
                 return Phase::Active(Reign { rival_quiet: Some(reign.rival_quiet.map_or(soon, |quiet| quiet.min(soon))), ..reign });
             }
             // Who lets go was Active too, and neighbours may have believed it.
-            self.announce(Announced::Healed);
+            let alone = self.alone(now, out_of_turn);
             // Adver_Timer starts anew.
-            return Phase::Active(Reign { adver: now + self.config.interval.duration(), ..out_of_turn });
+            return Phase::Active(Reign { adver: now + self.config.interval.duration(), ..alone });
         }
         if now >= reign.sent + self.config.interval.duration() * SILENT_INTERVALS {
-            // Not in the RFC: our lease is over, and so is what we know of the flows.
-            return self.yield_to(now, interval, Why::Overtaken { by, priority });
+            // Not in the RFC: our lease is over, and so is what we know of the flows. Whoever took over has not shared the addresses with us: nothing is to be healed.
+            return self.let_go(now, Phase::Backup(Watch::new(interval, now)), Why::Overtaken { by, priority });
         }
         if priority > ours || (priority == ours && by > self.config.address) {
             return self.stand_back(now, interval, Why::Outranked { by, priority });
@@ -119,10 +119,20 @@ impl Instance {
             reign.announce = refresh.map(|every| ((at + every).max(now + Duration::from_nanos(1)), false));
         }
         if reign.rival_quiet.is_some_and(|at| now >= at) {
-            self.announce(Announced::Healed);
-            reign.rival_quiet = None;
+            reign = self.alone(now, Reign { rival_quiet: None, ..reign });
         }
         reign
+    }
+
+    /// Nobody else is Active any more. Who was so for less time than a Backup takes to become Active, or was alone less long ago, shared with nobody: that is
+    /// the node before, which yields to us, or word of the same once more.
+    fn alone(&mut self, now: Instant, reign: Reign) -> Reign {
+        if now < reign.alone_since + self.config.interval.duration() * SILENT_INTERVALS {
+            self.announce(Announced::Yielded);
+            return reign;
+        }
+        self.announce(Announced::Healed);
+        Reign { alone_since: now, ..reign }
     }
 
     pub(super) fn advertise(&mut self, now: Instant, reign: Reign) -> Reign {

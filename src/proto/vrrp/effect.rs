@@ -85,6 +85,8 @@ pub enum Announced {
     Contested,
     /// That somebody has been silent for a while: whoever believed it is to know better.
     Healed,
+    /// The node before has let go, a moment after this one took over.
+    Yielded,
 }
 
 /// Why the state changed.
@@ -174,6 +176,7 @@ impl Announced {
             Announced::Refreshed => "refreshed",
             Announced::Contested => "contested",
             Announced::Healed => "healed",
+            Announced::Yielded => "yielded",
         }
     }
 }

@@ -43,6 +43,8 @@ pub(super) struct Reign {
     pub sent: Instant,
     /// The next burst, and whether it is the repetition after the first.
     pub announce: Option<(Instant, bool)>,
+    /// Since when nobody else is Active for all we know: since the beginning, or since the last other one was taken to have let go.
+    pub alone_since: Instant,
     /// While somebody else claims to be Active: when it will have been silent long enough.
     pub rival_quiet: Option<Instant>,
 }

@@ -71,12 +71,10 @@ impl Keeper {
                 tracing::error!("{of}: not all peers could be set at {interface}: {error:#}");
             }
         }
-        shard.called = remotes.into_iter().filter(|(_, remote)| remote.endpoint.is_some()).collect();
-        let called = states.iter().filter(|state| shard.called.contains_key(&state.key));
-        let called = called.map(|state| ((of.clone(), state.key), state.idle));
+        let called = shard.summon(remotes, &states, false);
         match self.coming.get_mut(of) {
             // Before neighbours know where the address is, answers would go to where it was.
-            Some(later) => *later = called.collect(),
+            Some(later) => *later = called,
             None => self.wake.add(called),
         }
         if !shard.called.is_empty() {
@@ -87,28 +85,24 @@ impl Keeper {
 
     /// Another node believed that a shard was there, as this one did, and has let go of it: whoever that node has called sends by sessions that nobody has
     /// any more, and is called. Its stamps were ahead of our last one, by as much as a node's that takes over.
-    pub(super) async fn heal(&mut self, of: &TenantShard) {
+    pub(super) fn heal(&mut self, of: &TenantShard) {
         let Some(shard) = self.shards.get_mut(of).filter(|_| self.here.contains(of) && !self.coming.contains_key(of)) else { return };
         let now = Instant::now();
+        for end in &shard.served.ends {
+            let own = end.key.public();
+            if let (Some(stamp), Some(at)) = (shard.stamps.get(&own), shard.stamped.get(&own)) {
+                let after = stamp.plus(now.saturating_duration_since(*at) + 2 * STAMPS_AHEAD);
+                self.tunnels.stamps_after(&shard.interface(end.lane), after);
+            }
+        }
         let states = shard.states(now);
         let remote = |state: &PeerState| {
             let (allowed, endpoint) = (shard.allowed(state)?, Some(state.endpoint?));
             Some((state.key, Remote { allowed, endpoint, heard: state.stamp }))
         };
         let remotes: Vec<(PublicKey, Remote)> = states.iter().filter_map(remote).collect();
-        for end in &shard.served.ends {
-            let (interface, own) = (shard.interface(end.lane), end.key.public());
-            if let (Some(stamp), Some(at)) = (shard.stamps.get(&own), shard.stamped.get(&own)) {
-                self.tunnels.stamps_after(&interface, stamp.plus(now.saturating_duration_since(*at) + 2 * STAMPS_AHEAD));
-            }
-            if let Err(error) = self.tunnels.forget_sessions(&interface, &remotes).await {
-                tracing::error!("{of}: not all peers could be set at {interface}: {error:#}");
-            }
-        }
-        shard.called = remotes.into_iter().collect();
+        self.wake.add(shard.summon(remotes, &states, true));
         tracing::info!("{of}: another node was Active, too: calling {} peers", shard.called.len());
-        let called = states.iter().filter(|state| shard.called.contains_key(&state.key));
-        self.wake.add(called.map(|state| ((of.clone(), state.key), state.idle)));
     }
 
     /// A shard has another interface beside, or one less. A new one is to know everybody before whoever knocks there counts as a stranger.

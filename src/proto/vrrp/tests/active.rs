@@ -81,14 +81,27 @@ fn a_healed_split_brain_is_announced_when_the_rival_has_been_silent() {
 
 #[test]
 fn priority_0_of_another_is_answered_and_neighbours_that_believed_it_are_told() {
+    let mut node = Node::active(|c| c.announcements.repeat_after = Duration::from_secs(9));
+    for due in [461.0, 561.0, 661.0] {
+        assert_eq!(node.at(due, Input::Timeout), [send(100)]);
+    }
+    assert_eq!(node.at(700.0, heard(HIGHER, 0)), [send(100), announce(Announced::Healed)]);
+    assert_eq!(node.timeout(), Some((800.0, "advertise")), "and Adver_Timer starts anew");
+    assert_eq!(node.at(701.0, heard(HIGHER, 0)), []);
+    assert_eq!(node.timeout(), Some((711.0, "rival_quiet")), "neighbours are told once more");
+    assert_eq!(node.at(702.0, heard(HIGHER, 0)), []);
+    assert_eq!(node.at(711.0, Input::Timeout), [announce(Announced::Yielded)], "it is the same one");
+    assert_eq!(node.timeout(), Some((800.0, "advertise")));
+}
+
+/// Its peers have just been called; nobody can have been led astray by two.
+#[test]
+fn the_node_before_that_lets_go_was_no_rival() {
     let mut node = Node::active(|_| ());
-    assert_eq!(node.at(400.0, heard(HIGHER, 0)), [send(100), announce(Announced::Healed)]);
-    assert_eq!(node.timeout(), Some((500.0, "advertise")), "and Adver_Timer starts anew");
-    assert_eq!(node.at(401.0, heard(HIGHER, 0)), []);
-    assert_eq!(node.timeout(), Some((411.0, "rival_quiet")), "neighbours are told once more");
-    assert_eq!(node.at(402.0, heard(HIGHER, 0)), []);
-    assert_eq!(node.at(411.0, Input::Timeout), [announce(Announced::Healed)]);
-    assert_eq!(node.timeout(), Some((500.0, "advertise")));
+    assert_eq!(node.at(362.0, heard(HIGHER, 0)), []);
+    assert_eq!(node.at(372.0, Input::Timeout), [announce(Announced::Yielded)]);
+    assert_eq!(node.at(659.0, heard(HIGHER, 0)), [send(100), announce(Announced::Yielded)]);
+    assert_eq!(node.at(662.0, Input::Timeout), []);
 }
 
 #[test]
@@ -109,7 +122,7 @@ fn an_owner_gives_way_to_nobody_but_a_second_owner() {
 fn after_standing_still_it_gives_way_to_whoever_took_over(#[case] priority: u8) {
     let mut node = Node::active(|_| ());
     let why = Why::Overtaken { by: LOWER.into(), priority: Priority(priority) };
-    let effects = [send(0), Effect::ReleaseAddresses, changed(State::Active, State::Backup, why)];
+    let effects = [Effect::ReleaseAddresses, changed(State::Active, State::Backup, why)];
     let late = node.at(361.0 + 299.0, heard(LOWER, 99));
     assert!(late.contains(&send(100)), "not yet: {late:?}");
     let mut node = Node::active(|_| ());
