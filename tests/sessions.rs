@@ -214,19 +214,27 @@ impl Standing {
 
     /// A pass opens the tunnel, as if the shard was elsewhere when it looked.
     fn opens(&mut self, served: Served, listen: &str) {
-        self.passes(served, |node| _ = node.add_interface(interface(tunnel(), key(1), listen)).unwrap());
+        // The port of one that was removed is free when its threads have seen it; a pass would come again.
+        let opened = |node: &mut Device| Ok(node.add_interface(interface(tunnel(), key(1), listen)).is_ok());
+        self.passes(served, |node| poll_until("a tunnel", PATIENCE, || opened(node)).unwrap());
     }
 
     fn passes(&mut self, served: Served, change: impl FnOnce(&mut Device) + Send) {
-        self.namespace.run(|| change(&mut self.node.write().unwrap()));
-        let node = self.node.read().unwrap();
-        if node.incarnation(&tunnel()).is_some() {
+        let mut guard = self.node.write().unwrap();
+        let node = &mut *guard;
+        let before = node.incarnation(&tunnel());
+        self.namespace.run(|| change(&mut *node));
+        let stands = node.incarnation(&tunnel());
+        if stands.is_some() && stands != before {
+            // In one step with what opened it: the sessions may know better.
             node.set_sending(&tunnel(), false).unwrap();
+        }
+        if stands.is_some() {
             for (key, allowed) in &served.peers {
                 node.set_peer(&tunnel(), *key, &PeerConfig { allowed: allowed.clone(), ..PeerConfig::default() }).unwrap();
             }
         }
-        drop(node);
+        drop(guard);
         self.order(Order::Serve { shards: vec![served], left: BTreeMap::new() });
     }
 

@@ -5,7 +5,9 @@ use super::{Carry, take};
 use crate::config::PeerEnd;
 use crate::metrics::Page;
 use crate::model::{IfName, PublicKey};
-use crate::userspace::wireguard::{Clocks, Device, DeviceConfig, DropReason, Event, InterfaceConfig, LeftBehind, PeerConfig, Role, Will};
+use crate::userspace::wireguard::{
+    self as device, Clocks, Device, DeviceConfig, DropReason, Event, InterfaceConfig, LeftBehind, PeerConfig, Role, Will,
+};
 use anyhow::{Context, anyhow};
 use ipnet::IpNet;
 use serde_json::json;
@@ -159,7 +161,7 @@ impl Path {
     fn open(&mut self, carried: &Carried) -> anyhow::Result<bool> {
         let name = &carried.interface.name;
         // Told again even if it is known: its device may have been made anew.
-        let opened = self.device_mut().add_interface(carried.interface.clone());
+        let opened = self.add(carried);
         if opened.is_err() {
             // What was there before is not any more, nor are its peers.
             self.told.remove(name);
@@ -167,12 +169,19 @@ impl Path {
         let opened = opened.with_context(|| format!("cannot carry {name}"))?;
         if opened {
             self.told.insert(name.clone(), Carried { peers: BTreeMap::new(), ..carried.clone() });
-            // Before it has peers, so that none of them hears from a node that does not have the address.
-            if !carried.speaks {
-                read(&self.device).set_sending(name, false)?;
-            }
         }
         Ok(opened)
+    }
+
+    /// Silent from the beginning where it is to be, so that no peer hears from a node that does not have the address: in one step, as whoever sees it
+    /// may know better.
+    fn add(&self, carried: &Carried) -> Result<bool, device::Error> {
+        let mut device = self.device_mut();
+        let new = device.add_interface(carried.interface.clone())?;
+        if new && !carried.speaks {
+            device.set_sending(&carried.interface.name, false)?;
+        }
+        Ok(new)
     }
 
     fn tell(&mut self, carried: &Carried) -> anyhow::Result<()> {

@@ -90,7 +90,12 @@ impl Keeper {
                 biased;
                 order = orders.recv() => match order {
                     None | Some(Order::Stop) => return,
-                    Some(order) => self.obey(order).await,
+                    Some(order) => {
+                        // What happened before it was given: a session from before is no answer to a call that it leads to.
+                        happened.extend(std::iter::from_fn(|| events.as_mut()?.try_recv().ok()));
+                        self.hear(happened.drain(..));
+                        self.obey(order).await;
+                    }
                 },
                 () = some(events.as_mut().map(|events| events.recv_many(&mut happened, TOGETHER))) => self.hear(happened.drain(..)),
                 () = some(self.news.as_mut().map(|news| news.recv_many(&mut admitted, TOGETHER))) => self.admit(admitted.drain(..)),
@@ -285,8 +290,8 @@ impl Keeper {
     fn hear(&mut self, events: impl Iterator<Item = Event>) {
         let (now, mut records, mut moved) = (Instant::now(), Records::new(), BTreeSet::new());
         for event in events {
-            let (interface, key, endpoint, stamp) = match event {
-                Event::Handshake { interface, key, endpoint, heard } => (interface, key, endpoint, heard),
+            let (interface, incarnation, key, endpoint, stamp) = match event {
+                Event::Handshake { interface, incarnation, key, endpoint, heard } => (interface, incarnation, key, endpoint, heard),
                 Event::UnknownInitiation { interface, source, key, stamp, bytes } => {
                     if let Some(door) = &self.door {
                         door.knock(Knock { interface, source, key, stamp, bytes });
@@ -295,8 +300,12 @@ impl Keeper {
                 }
             };
             let Some(of) = self.find(|shard| shard.has(&interface)).filter(|of| self.here.contains(of)) else { continue };
-            self.awake(&of, key);
             self.learn(&of, key, stamp);
+            // What stood before was closed meanwhile, and with it the session.
+            if self.shards.get(&of).is_some_and(|shard| shard.stood(&interface) > incarnation) {
+                continue;
+            }
+            self.awake(&of, key);
             if let Some(shard) = self.shards.get_mut(&of) {
                 if shard.heard_at(key, &interface) && shard.served.ends.len() > 1 {
                     moved.insert(of.clone());

@@ -99,6 +99,11 @@ impl Shard {
         self.interfaces().any(|name| name == *interface)
     }
 
+    /// The incarnation of one that was set up last.
+    pub fn stood(&self, interface: &IfName) -> u64 {
+        interface.slot().and_then(|(_, lane)| self.stands.get(&lane)).copied().unwrap_or_default()
+    }
+
     /// Everybody who may be here, as an interface that has just come is to know them: they have no sessions there.
     pub fn everybody(&self) -> Vec<(PublicKey, Remote)> {
         let members = self.peers.iter().filter_map(|(key, peer)| Some((*key, peer.member.as_ref()?.allowed.clone())));

@@ -12,8 +12,9 @@ pub enum Event {
     /// Somebody whom we do not know wants in. That it is the owner of `key` has been proved, and that it made this initiation at `stamp`; not that
     /// it is the first time that it arrives. Once it may: [`super::Device::set_peer`], then [`super::Device::handle_initiation`].
     UnknownInitiation { interface: IfName, source: SocketAddr, key: PublicKey, stamp: Tai64n, bytes: Box<Initiation> },
-    /// A session was agreed on. `heard` is the latest stamp that the peer has used, for whoever is to refuse copies of it later.
-    Handshake { interface: IfName, key: PublicKey, endpoint: SocketAddr, heard: Tai64n },
+    /// A session was agreed on. `heard` is the latest stamp that the peer has used, for whoever is to refuse copies of it later. `incarnation`:
+    /// [`super::Device::incarnation`] of the interface that has it; of one opened anew it is higher.
+    Handshake { interface: IfName, incarnation: u64, key: PublicKey, endpoint: SocketAddr, heard: Tai64n },
 }
 
 /// The way to the owner. When it is full, events are lost, and counted: packets do not wait for whoever listens.
@@ -53,6 +54,7 @@ mod tests {
         let (events, mut receiver) = Events::new();
         let event = Event::Handshake {
             interface: "pw-1".parse().unwrap(),
+            incarnation: 1,
             key: PrivateKey::new([1; 32]).public(),
             endpoint: "192.0.2.1:9".parse().unwrap(),
             heard: Tai64n::NEVER,

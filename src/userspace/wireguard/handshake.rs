@@ -249,7 +249,7 @@ fn agreed(shared: &Shared, interface: &Interface, peer: &Peer, source: SocketAdd
     peer.heard_at(source, interface.config.roaming);
     let heard = peer.handshake().heard;
     let endpoint = peer.endpoint().unwrap_or(source);
-    shared.tell(Event::Handshake { interface: interface.config.name.clone(), key: peer.key, endpoint, heard });
+    shared.tell(Event::Handshake { interface: interface.config.name.clone(), incarnation: interface.id, key: peer.key, endpoint, heard });
 }
 
 fn watch(shared: &Shared, interface: &Arc<Interface>, peer: &Arc<Peer>, by: u64) {
