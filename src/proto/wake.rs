@@ -22,10 +22,13 @@ pub struct Wake<P> {
 }
 
 /// From a call to the next, for whoever does not answer: a datagram is lost more often than a host is gone. Longer than a round trip, as a new
-/// initiation makes the answer to the one before worthless. WireGuard itself waits 5 s, which is as long as these take: for a kernel whose clock is
-/// somewhat behind that of the node before, one of the later calls is the first that counts.
-const AGAIN: [Duration; 5] =
-    [Duration::from_millis(250), Duration::from_secs(1), Duration::from_secs(1), Duration::from_secs(1), Duration::from_secs(1)];
+/// initiation makes the answer to the one before worthless. WireGuard itself waits 5 s: too long for a kernel whose clock is somewhat behind that of the
+/// node before, where one of the later calls is the first that counts.
+const AGAIN: [Duration; 9] = {
+    let mut waits = [Duration::from_secs(1); 9];
+    waits[0] = Duration::from_millis(250);
+    waits
+};
 
 /// Somebody to initiate to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -156,17 +159,16 @@ mod tests {
     }
 
     #[test]
-    fn who_answers_is_called_once_and_who_does_not_six_times() {
+    fn who_answers_is_called_once_and_who_does_not_ten_times() {
         let start = Instant::now();
         let mut all = Wake::new(start, RATE);
         assert_eq!(all.poll_timeout(start), None);
         all.add([(7, Duration::ZERO), (8, Duration::from_secs(1)), (7, Duration::ZERO)]);
         assert_eq!(all.poll_timeout(start), Some(start));
         let ms = Duration::from_millis;
-        assert_eq!(
-            wake(start, &mut all, |peer| peer == 7),
-            [(7, ms(0)), (8, ms(0)), (8, ms(250)), (8, ms(1250)), (8, ms(2250)), (8, ms(3250)), (8, ms(4250))]
-        );
+        let called = wake(start, &mut all, |peer| peer == 7);
+        assert_eq!(called[..4], [(7, ms(0)), (8, ms(0)), (8, ms(250)), (8, ms(1250))]);
+        assert_eq!((called.len(), called.last()), (11, Some(&(8, ms(8250)))));
         assert_eq!(all.next(start + Duration::from_secs(9)), None);
         assert!(all.is_empty());
     }
@@ -177,9 +179,9 @@ mod tests {
         let mut all = Wake::new(start, RATE);
         all.add((0..600).map(|peer| (peer, Duration::ZERO)));
         let called = wake(start, &mut all, |_| false);
-        assert_eq!(called.len(), 3600);
+        assert_eq!(called.len(), 6000);
         assert_eq!(called[..600].iter().map(|(peer, _)| peer).collect::<HashSet<_>>().len(), 600);
-        assert!(called.last().is_some_and(|(_, at)| *at < Duration::from_secs(5)), "{:?}", called.last());
+        assert!(called.last().is_some_and(|(_, at)| *at < Duration::from_secs(10)), "{:?}", called.last());
     }
 
     #[test]

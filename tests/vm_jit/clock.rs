@@ -12,8 +12,8 @@ use std::time::{Duration, Instant};
 
 /// By how much the clock is behind when the next gateway calls.
 const BEHIND: Duration = Duration::from_secs(3);
-/// From one call to the next (`proto::wake`), or to the kernel's own (REKEY_TIMEOUT and up to a third of a second, drivers/net/wireguard/messages.h).
-const AGAIN: Duration = Duration::from_millis(5_333);
+/// From one call to the next (`proto::wake`).
+const AGAIN: Duration = Duration::from_secs(1);
 /// Between two looks at what was answered, and what a machine that is slow adds.
 const LOOK: Duration = Duration::from_millis(200);
 
