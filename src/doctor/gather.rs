@@ -2,17 +2,17 @@
 
 use super::{Facts, directory, wireguard};
 use crate::config::{Config, Ha, TunnelKind};
-use crate::daemon::{rights, sockets};
+use crate::daemon::{client, rights, sockets};
 use crate::kernel::{KernelError, Survey, clock};
-use crate::lab;
 use anyhow::Context;
 use caps::Capability;
-use serde_json::Value;
+use reqwest::Method;
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
+use tokio::time::timeout;
 
 const SYSCTLS: &str = "/proc/sys/net";
 /// Stands for all settings: written by the daemons for their interfaces, here only opened.
@@ -74,16 +74,16 @@ pub async fn gather(config: Option<&Config>) -> anyhow::Result<Facts> {
         host_key: directory::unusable_key(config),
         tunnel_keys: wireguard::unusable(config),
         clock_kept: clock::is_kept(),
-        clocks: clocks(runtime_dir),
+        clocks: clocks(runtime_dir).await,
         missing_for_realtime: rights::missing_for_realtime().map(|capability| capability.to_string()).collect(),
         running: ["gateway", "host"].into_iter().filter(answers).map(str::to_owned).collect(),
     })
 }
 
 /// What the gateway that runs here knows of the clocks of others. Nothing, if none does.
-fn clocks(runtime_dir: &Path) -> BTreeMap<String, f64> {
-    let answer = lab::unix_within(&sockets::api_path(runtime_dir, "gateway"), "GET", "/v1/status", None, PATIENCE);
-    let status: Value = answer.ok().and_then(|answer| serde_json::from_str(&answer.body).ok()).unwrap_or_default();
+async fn clocks(runtime_dir: &Path) -> BTreeMap<String, f64> {
+    let answer = timeout(PATIENCE, client::call(runtime_dir, "gateway", Method::GET, "/v1/status", None)).await;
+    let Ok(Ok((_, status))) = answer else { return BTreeMap::new() };
     let clocks = status["ha"]["clocks"].as_object().into_iter().flatten();
     clocks.filter_map(|(node, clock)| Some((node.clone(), clock["ahead_ms"].as_f64()?))).collect()
 }
