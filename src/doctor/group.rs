@@ -5,11 +5,10 @@ use crate::config::{Config, Gateway, Ha};
 use crate::daemon::rights;
 use crate::model::IfName;
 use crate::plan::gateway::havips;
+use crate::proto::skew::TOLERATED_MS;
 use ipnet::IpNet;
 use std::collections::BTreeSet;
 
-/// By how much clocks may differ, milliseconds.
-const TOLERATED_MS: f64 = 10.0;
 const CHRONY: &str =
     "apt-get install -y chrony (on EC2 with `server 169.254.169.123 prefer iburst minpoll 4 maxpoll 4` in /etc/chrony/chrony.conf)";
 

@@ -10,7 +10,9 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 /// Microseconds. Beyond this our clock is behind a node's: what its kernel has signed with its time, ours cannot follow at once.
-pub const TOLERATED: i64 = 10_000;
+const TOLERATED: i64 = 10_000;
+/// The same in milliseconds, as clocks are shown.
+pub const TOLERATED_MS: f64 = TOLERATED as f64 / 1e3;
 /// Microseconds. Within this it is not any more; in between it is what it was.
 const MENDED: i64 = 5_000;
 /// The least is remembered for this long, and for as long again: among ten measures at least with intervals of up to a second. So long, too, the

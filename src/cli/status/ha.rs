@@ -1,6 +1,7 @@
 //! What a gateway says of the shards that it shares, for people.
 
 use super::{rows, text};
+use crate::proto::skew::TOLERATED_MS;
 use serde_json::Value;
 
 const COLUMNS: [&str; 9] = ["tenant", "shard", "state", "for", "priority", "peer", "last advert", "sync lag", "flows"];
@@ -41,10 +42,10 @@ pub fn table(node: &str, ha: &Value, flows: &Value) -> String {
     format!("\n{}{warnings}", rows(&COLUMNS, cells))
 }
 
-/// Clocks that differ by more than ten milliseconds.
+/// Clocks that differ by more than is tolerated.
 fn clocks(clocks: &Value) -> String {
     let line = |(node, clock): (&String, &Value)| {
-        let ahead = clock["ahead_ms"].as_f64().filter(|ahead| ahead.abs() > 10.0)?;
+        let ahead = clock["ahead_ms"].as_f64().filter(|ahead| ahead.abs() > TOLERATED_MS)?;
         let side = if ahead < 0.0 { "behind" } else { "ahead of" };
         Some(format!("  ! this clock is {} {side} that of {node}: see `chronyc tracking` on both\n", duration(ahead.abs() / 1e3)))
     };
