@@ -216,11 +216,24 @@ impl Walk<'_> {
 
     fn matches(&self, test: &Value) -> Truth {
         let equal = self.equals(&test["left"], &test["right"]);
-        match (text(&test["op"]), equal) {
+        let so = match (text(&test["op"]), equal) {
             ("==" | "in", equal) => equal,
             ("!=", Truth::Yes) => Truth::No,
             ("!=", Truth::No) => Truth::Yes,
             _ => Truth::Maybe,
+        };
+        // What is not there is not unequal either.
+        so.min(self.has(&test["left"]))
+    }
+
+    /// Whether the packet has what is compared: who names a field asks for its protocol first (nft(8), implicit protocol matches).
+    fn has(&self, left: &Value) -> Truth {
+        match text(&left["payload"]["protocol"]) {
+            "ip6" | "icmpv6" | "arp" => Truth::No,
+            protocol @ ("tcp" | "udp" | "icmp" | "igmp" | "sctp" | "dccp" | "udplite" | "esp" | "ah" | "comp" | "gre") => {
+                self.protocol(&protocol.into())
+            }
+            _ => Truth::Yes,
         }
     }
 
@@ -243,15 +256,9 @@ impl Walk<'_> {
             (_, "state", _) => is(right == self.packet.state),
             (.., ["ip", "saddr"]) => address(self.packet.source, right),
             (.., ["ip", "daddr"]) => address(self.packet.destination, right),
-            (.., ["ip6" | "icmpv6", _]) => Truth::No,
-            (.., ["udp", "sport"]) => self.protocol(&"udp".into()).min(port(self.packet.ports[0], right)),
-            (.., ["udp", "dport"]) => self.protocol(&"udp".into()).min(port(self.packet.ports[1], right)),
-            (.., ["th", "sport"]) if self.packet.protocol == Some("udp") => port(self.packet.ports[0], right),
-            (.., ["th", "dport"]) if self.packet.protocol == Some("udp") => port(self.packet.ports[1], right),
-            (.., [protocol @ ("tcp" | "udp" | "icmp" | "sctp" | "dccp" | "udplite" | "esp" | "ah"), _]) => {
-                if self.protocol(&protocol.into()) == Truth::No { Truth::No } else { Truth::Maybe }
-            }
-            _ => Truth::Maybe,
+            (.., ["udp" | "th", "sport"]) if self.packet.protocol == Some("udp") => port(self.packet.ports[0], right),
+            (.., ["udp" | "th", "dport"]) if self.packet.protocol == Some("udp") => port(self.packet.ports[1], right),
+            _ => self.has(left).min(Truth::Maybe),
         }
     }
 

@@ -149,6 +149,37 @@ fn a_drop_that_hits_others_or_some_only_is_no_finding() {
     assert_eq!(severity("forward", "accept", &[not], &[]), Broken);
 }
 
+/// As nft has it: `tcp dport != 22` is a match of TCP first.
+#[test]
+fn what_differs_in_a_protocol_that_ours_is_not_is_no_drop() {
+    let unless = |protocol: &str, field: &str, right: Value| {
+        let left = json!({ "payload": { "protocol": protocol, "field": field } });
+        json!([{ "match": { "op": "!=", "left": left, "right": right } }, { "drop": null }])
+    };
+    for rule in [
+        unless("tcp", "dport", json!(22)),
+        unless("tcp", "dport", json!({ "set": [22, 443] })),
+        unless("udp", "sport", json!(53)),
+        unless("icmp", "type", json!("echo-request")),
+        unless("ip6", "saddr", json!("::1")),
+        unless("ip6", "nexthdr", json!("tcp")),
+        json!([{ "match": { "op": ">", "left": { "payload": { "protocol": "tcp", "field": "dport" } }, "right": 1023 } }, { "drop": null }]),
+        // The key of another tunnel's, perhaps.
+        unless("gre", "flags", json!(0)),
+    ] {
+        for hook in ["input", "output", "prerouting", "postrouting", "forward"] {
+            assert_eq!(severity(hook, "accept", std::slice::from_ref(&rule), &[]), Severity::Ok, "{hook}: {rule}");
+        }
+        // Nor is a packet that is not TCP kept from the drop by it.
+        let accept = json!([rule[0], { "accept": null }]);
+        let spares = rule[0]["match"]["left"]["payload"]["protocol"] == "gre";
+        assert_eq!(severity("input", "drop", &[accept], &[]), if spares { Warning } else { Broken }, "{rule}");
+    }
+    assert_eq!(severity("input", "accept", &[unless("ip", "saddr", json!("10.9.0.12"))], &[]), Broken);
+    assert_eq!(severity("input", "accept", &[unless("ip", "protocol", json!("tcp"))], &[]), Broken);
+    assert_eq!(severity("input", "accept", &[unless("ip", "protocol", json!(47))], &[]), Severity::Ok);
+}
+
 #[test]
 fn verdicts_are_followed_through_jumps_and_maps() {
     let (jump, goto) = (json!([{ "jump": { "target": "sub" } }]), json!([{ "goto": { "target": "sub" } }]));

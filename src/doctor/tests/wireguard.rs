@@ -141,6 +141,21 @@ fn every_port_of_a_shard_must_pass_its_next_ones_too() {
 }
 
 #[test]
+fn a_drop_of_all_other_ports_hits_those_of_its_protocol() {
+    let unless = |protocol: &str, right: Value| {
+        let left = json!({ "payload": { "protocol": protocol, "field": "dport" } });
+        json!([{ "match": { "op": "!=", "left": left, "right": right } }, { "drop": null }])
+    };
+    let with = |rule: Value| blocked(ALONE, &chain("input", "accept", &[rule])).map(|(severity, _)| severity);
+    for protocol in ["udp", "th"] {
+        assert_eq!(with(unless(protocol, json!(53))), Some(Severity::Broken));
+        assert_eq!(with(unless(protocol, json!(51820))), Some(Severity::Broken), "without the next key's");
+        assert_eq!(with(unless(protocol, json!({ "range": [51819, 51820] }))), None);
+    }
+    assert_eq!(with(unless("tcp", json!(22))), None);
+}
+
+#[test]
 fn a_host_may_let_in_by_its_gateways_port_or_its_own() {
     let with = |rule: Value| blocked(HOST, &chain("input", "drop", &[rule])).map(|(severity, _)| severity);
     assert_eq!(with(ports("udp", "sport", 51823)), None);
