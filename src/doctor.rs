@@ -14,6 +14,7 @@ mod wireguard;
 
 use crate::config::{Backend, Config, Gateway, Host, Platform};
 use crate::directory::types::Whoami;
+use crate::kernel::clock::Keeping;
 use crate::model::{IfName, NodeName};
 use serde::Serialize;
 use serde_json::Value;
@@ -79,7 +80,7 @@ pub struct Facts {
     /// What a thread whose timers must not be late would need besides.
     pub missing_for_realtime: Vec<String>,
     /// Whether a daemon keeps the machine's clock right; none: the kernel does not say.
-    pub clock_kept: Option<bool>,
+    pub clock: Option<Keeping>,
     /// By how many milliseconds this clock is ahead of other gateways', as the one that runs here has found.
     pub clocks: BTreeMap<String, f64>,
 }

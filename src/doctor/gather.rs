@@ -73,7 +73,7 @@ pub async fn gather(config: Option<&Config>) -> anyhow::Result<Facts> {
         },
         host_key: directory::unusable_key(config),
         tunnel_keys: wireguard::unusable(config),
-        clock_kept: clock::is_kept(),
+        clock: clock::keeping(),
         clocks: clocks(runtime_dir).await,
         missing_for_realtime: rights::missing_for_realtime().map(|capability| capability.to_string()).collect(),
         running: ["gateway", "host"].into_iter().filter(answers).map(str::to_owned).collect(),

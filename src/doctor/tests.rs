@@ -57,7 +57,7 @@ fn well() -> Facts {
         host_key: None,
         tunnel_keys: vec![],
         missing_for_realtime: vec![],
-        clock_kept: Some(true),
+        clock: Some(Keeping::Kept),
         clocks: [("gw-2".to_owned(), -9.9)].into(),
     }
 }
@@ -227,7 +227,8 @@ gateway:
     "net.ipv4.conf.all.arp_ignore=1"
 )]
 #[case::realtime(|f: &mut Facts| f.missing_for_realtime.push("CAP_SYS_NICE".into()), Severity::Warning, "without CAP_SYS_NICE", "AmbientCapabilities")]
-#[case::clock(|f: &mut Facts| f.clock_kept = Some(false), Severity::Warning, "nothing keeps this machine's clock right", "chrony")]
+#[case::clock(|f: &mut Facts| f.clock = Some(Keeping::Unkept), Severity::Warning, "nothing keeps this machine's clock right", "`rtcsync`")]
+#[case::unmarked_clock(|f: &mut Facts| f.clock = Some(Keeping::Unmarked), Severity::Note, "a daemon keeps this machine's clock, though the kernel counts it as unsynchronised", "`rtcsync`")]
 #[case::behind(
     |f: &mut Facts| _ = f.clocks.insert("gw-2".into(), -31.2),
     Severity::Warning,
