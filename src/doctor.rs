@@ -73,8 +73,6 @@ pub struct Facts {
     pub keys: Vec<(u8, String)>,
     /// Whom the directory that this node asks takes it for, or why it cannot be asked. None: it asks none.
     pub directory: Option<Result<Whoami, String>>,
-    /// Why the key of a host that asks a directory cannot be used, if so.
-    pub host_key: Option<String>,
     /// Keys of WireGuard tunnels that cannot be used.
     pub tunnel_keys: Vec<Unusable>,
     /// What a thread whose timers must not be late would need besides.
@@ -98,7 +96,7 @@ pub fn examine(facts: &Facts, config: Option<&Config>) -> Vec<Finding> {
     let mut findings = machine::findings(facts, config);
     findings.extend(network::findings(facts, config));
     findings.extend(group::findings(facts, config));
-    findings.extend(directory::findings(facts, config));
+    findings.extend(directory::finding(facts, config));
     findings.extend(wireguard::findings(facts, config));
     match &facts.ruleset {
         Ok(ruleset) => {

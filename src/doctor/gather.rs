@@ -71,7 +71,6 @@ pub async fn gather(config: Option<&Config>) -> anyhow::Result<Facts> {
             Some(at) => Some(directory::ask(at).await),
             None => None,
         },
-        host_key: directory::unusable_key(config),
         tunnel_keys: wireguard::unusable(config),
         clock: clock::keeping(),
         clocks: clocks(runtime_dir).await,

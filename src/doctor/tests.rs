@@ -54,7 +54,6 @@ fn well() -> Facts {
         running: vec![],
         keys: vec![],
         directory: None,
-        host_key: None,
         tunnel_keys: vec![],
         missing_for_realtime: vec![],
         clock: Some(Keeping::Kept),
