@@ -79,8 +79,16 @@ pub struct Facts {
     pub missing_for_realtime: Vec<String>,
     /// Whether a daemon keeps the machine's clock right; none: the kernel does not say.
     pub clock: Option<Keeping>,
-    /// By how many milliseconds this clock is ahead of other gateways', as the one that runs here has found.
-    pub clocks: BTreeMap<String, f64>,
+    pub clocks: Clocks,
+}
+
+/// What the gateway that runs here has found of the clocks of others.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Clocks {
+    /// By how many milliseconds this clock is ahead of theirs.
+    pub ahead_ms: BTreeMap<String, f64>,
+    /// Whether it signs with the time. It may do so where it does not say.
+    pub signed: bool,
 }
 
 /// A file that does not hold the key that it should.

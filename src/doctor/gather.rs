@@ -1,12 +1,13 @@
 //! What the machine says. Nothing is changed; a module may be loaded by asking for it.
 
-use super::{Facts, directory, wireguard};
+use super::{Clocks, Facts, directory, wireguard};
 use crate::config::{Config, Ha, TunnelKind};
 use crate::daemon::{client, rights, sockets};
 use crate::kernel::{KernelError, Survey, clock};
 use anyhow::Context;
 use caps::Capability;
 use reqwest::Method;
+use serde_json::Value;
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::net::UnixStream;
@@ -79,10 +80,12 @@ pub async fn gather(config: Option<&Config>) -> anyhow::Result<Facts> {
     })
 }
 
-/// What the gateway that runs here knows of the clocks of others. Nothing, if none does.
-async fn clocks(runtime_dir: &Path) -> BTreeMap<String, f64> {
+/// Nothing, if no gateway answers.
+async fn clocks(runtime_dir: &Path) -> Clocks {
     let answer = timeout(PATIENCE, client::call(runtime_dir, "gateway", Method::GET, "/v1/status", None)).await;
-    let Ok(Ok((_, status))) = answer else { return BTreeMap::new() };
-    let clocks = status["ha"]["clocks"].as_object().into_iter().flatten();
-    clocks.filter_map(|(node, clock)| Some((node.clone(), clock["ahead_ms"].as_f64()?))).collect()
+    let Ok(Ok((_, status))) = answer else { return Clocks::default() };
+    let ha = &status["ha"];
+    let clocks = ha["clocks"].as_object().into_iter().flatten();
+    let ahead = |(node, clock): (&String, &Value)| Some((node.clone(), clock["ahead_ms"].as_f64()?));
+    Clocks { ahead_ms: clocks.filter_map(ahead).collect(), signed: ha["signs_with_the_time"] != false }
 }

@@ -1,12 +1,12 @@
 //! What a gateway needs to share addresses with others.
 
-use super::{Facts, Finding};
+use super::{Clocks, Facts, Finding};
 use crate::config::{Config, Gateway, Ha};
 use crate::daemon::rights;
 use crate::kernel::clock::Keeping;
 use crate::model::IfName;
 use crate::plan::gateway::havips;
-use crate::proto::skew::TOLERATED_MS;
+use crate::proto::skew::tolerated_ms;
 use ipnet::IpNet;
 use std::collections::BTreeSet;
 
@@ -85,7 +85,8 @@ fn clocks(facts: &Facts) -> impl Iterator<Item = Finding> {
             Some(Finding::warning(what, CHRONY))
         }
     };
-    let apart = facts.clocks.iter().filter(|(_, ahead)| ahead.abs() > TOLERATED_MS).map(|(node, ahead)| {
+    let Clocks { ahead_ms, signed } = &facts.clocks;
+    let apart = ahead_ms.iter().filter(|(_, ahead)| ahead.abs() > tolerated_ms(*signed)).map(|(node, ahead)| {
         let side = if *ahead < 0.0 { "behind" } else { "ahead of" };
         let what = format!("this clock is {:.0} ms {side} that of {node}", ahead.abs());
         Finding::warning(what, format!("see `chronyc tracking` on both; {CHRONY}"))
