@@ -6,7 +6,7 @@
 use super::{Finding, Severity};
 use crate::model::IfName;
 use serde_json::Value;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 /// Chains call each other no deeper (`NFT_JUMP_STACK_SIZE`).
@@ -99,9 +99,8 @@ fn dropping(chain: &Value, rules: &Rules, packets: &[Packet]) -> Option<Finding>
     }
     let verb = if severity == Severity::Broken { "drops" } else { "drops, unless one of its rules spares it," };
     let by = if by_policy { "by its policy" } else { "by a rule" };
-    whats.dedup();
-    passes.dedup();
     (!whats.is_empty()).then(|| {
+        let whats = distinct(&whats);
         let what = format!("table {family} {table}, chain {name} (hook {}) {verb} {} {by}", text(&chain["hook"]), whats.join(", and "));
         Finding { severity, what, remedy: Some(exceptions(chain, &passes)) }
     })
@@ -119,7 +118,7 @@ fn translating(chain: &Value, rules: &Rules, packets: &[Packet]) -> Option<Findi
     let whats: Vec<&str> = caught.iter().map(|packet| packet.what.as_str()).collect();
     let passes: Vec<&str> = caught.iter().map(|packet| packet.pass.as_str()).collect();
     (!caught.is_empty()).then(|| {
-        let caught = whats.join(", and ");
+        let caught = distinct(&whats).join(", and ");
         let what = format!("table {family} {table}, chain {name} (hook postrouting) may translate {caught} in Portway's place");
         Finding::warning(what, exceptions(chain, &passes))
     })
@@ -128,7 +127,13 @@ fn translating(chain: &Value, rules: &Rules, packets: &[Packet]) -> Option<Findi
 /// The commands that let packets past a chain.
 fn exceptions(chain: &Value, passes: &[&str]) -> String {
     let [family, table, name] = [text(&chain["family"]), text(&chain["table"]), text(&chain["name"])];
-    passes.iter().map(|pass| format!("nft insert rule {family} {table} {name} '{pass}'")).collect::<Vec<_>>().join(" && ")
+    distinct(passes).iter().map(|pass| format!("nft insert rule {family} {table} {name} '{pass}'")).collect::<Vec<_>>().join(" && ")
+}
+
+/// Each once, in their order: tenants have packets in common.
+fn distinct<'a>(all: &[&'a str]) -> Vec<&'a str> {
+    let mut seen = BTreeSet::new();
+    all.iter().copied().filter(|one| seen.insert(*one)).collect()
 }
 
 fn text(value: &Value) -> &str {

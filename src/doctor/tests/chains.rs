@@ -62,6 +62,18 @@ fn a_chain_that_drops_is_named_with_the_rules_that_let_portway_through() {
     assert_eq!(finding.remedy.as_deref(), Some("nft insert rule inet t c 'ip protocol gre accept'"));
 }
 
+#[test]
+fn what_tenants_have_in_common_is_said_once() {
+    let second = ",\n      { name: blue, key: 8, interface: eni1, allow: [{ to: 172.16.0.0/16, tcp: all }], inner: 10.65.0.0/16 }";
+    let text = GATEWAY.replace("    - { name", "    [{ name").replace("10.64.0.0/16 }", &format!("10.64.0.0/16 }}{second}]"));
+    let two = crate::config::parse(&text, "gateway.yaml").expect("a configuration");
+    let facts = Facts { ruleset: Ok(ruleset("inet", "forward", "drop", &[], &[])), ..well() };
+    let of =
+        |config: &Config| complaints(&facts, Some(config)).into_iter().filter(|is| is.what.contains("hook forward")).collect::<Vec<_>>();
+    assert_eq!(of(&two), of(&config("")));
+    assert_eq!(of(&two).len(), 1);
+}
+
 #[rstest]
 #[case::prerouting("prerouting", "iifname \"eni0\" accept")]
 #[case::input("input", "ip protocol gre accept")]
