@@ -74,18 +74,31 @@ pub async fn gather(config: Option<&Config>) -> anyhow::Result<Facts> {
         },
         tunnel_keys: wireguard::unusable(config),
         clock: clock::keeping(),
-        clocks: clocks(runtime_dir).await,
+        clocks: clocks(runtime_dir, PATIENCE).await,
         missing_for_realtime: rights::missing_for_realtime().map(|capability| capability.to_string()).collect(),
         running: ["gateway", "host"].into_iter().filter(answers).map(str::to_owned).collect(),
     })
 }
 
 /// Nothing, if no gateway answers.
-async fn clocks(runtime_dir: &Path) -> Clocks {
-    let answer = timeout(PATIENCE, client::call(runtime_dir, "gateway", Method::GET, "/v1/status", None)).await;
+async fn clocks(runtime_dir: &Path, patience: Duration) -> Clocks {
+    let answer = timeout(patience, client::call(runtime_dir, "gateway", Method::GET, "/v1/status", None)).await;
     let Ok(Ok((_, status))) = answer else { return Clocks::default() };
     let ha = &status["ha"];
     let clocks = ha["clocks"].as_object().into_iter().flatten();
     let ahead = |(node, clock): (&String, &Value)| Some((node.clone(), clock["ahead_ms"].as_f64()?));
     Clocks { ahead_ms: clocks.filter_map(ahead).collect(), signed: ha["signs_with_the_time"] != false }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::net::UnixListener;
+
+    #[tokio::test]
+    async fn a_gateway_that_hangs_holds_nobody_up() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let _silent = UnixListener::bind(sockets::api_path(folder.path(), "gateway")).expect("a socket");
+        assert_eq!(clocks(folder.path(), Duration::from_millis(20)).await, Clocks::default());
+    }
 }
