@@ -9,6 +9,7 @@
 //! ```
 
 pub mod carrier;
+pub mod client;
 pub mod failed;
 mod fdstore;
 pub mod key_file;

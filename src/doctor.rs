@@ -14,6 +14,7 @@ mod wireguard;
 
 use crate::config::{Backend, Config, Gateway, Host, Platform};
 use crate::directory::types::Whoami;
+use crate::kernel::clock::Keeping;
 use crate::model::{IfName, NodeName};
 use serde::Serialize;
 use serde_json::Value;
@@ -72,16 +73,22 @@ pub struct Facts {
     pub keys: Vec<(u8, String)>,
     /// Whom the directory that this node asks takes it for, or why it cannot be asked. None: it asks none.
     pub directory: Option<Result<Whoami, String>>,
-    /// Why the key of a host that asks a directory cannot be used, if so.
-    pub host_key: Option<String>,
     /// Keys of WireGuard tunnels that cannot be used.
     pub tunnel_keys: Vec<Unusable>,
     /// What a thread whose timers must not be late would need besides.
     pub missing_for_realtime: Vec<String>,
     /// Whether a daemon keeps the machine's clock right; none: the kernel does not say.
-    pub clock_kept: Option<bool>,
-    /// By how many milliseconds this clock is ahead of other gateways', as the one that runs here has found.
-    pub clocks: BTreeMap<String, f64>,
+    pub clock: Option<Keeping>,
+    pub clocks: Clocks,
+}
+
+/// What the gateway that runs here has found of the clocks of others.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Clocks {
+    /// By how many milliseconds this clock is ahead of theirs.
+    pub ahead_ms: BTreeMap<String, f64>,
+    /// Whether it signs with the time. It may do so where it does not say.
+    pub signed: bool,
 }
 
 /// A file that does not hold the key that it should.
@@ -97,7 +104,7 @@ pub fn examine(facts: &Facts, config: Option<&Config>) -> Vec<Finding> {
     let mut findings = machine::findings(facts, config);
     findings.extend(network::findings(facts, config));
     findings.extend(group::findings(facts, config));
-    findings.extend(directory::findings(facts, config));
+    findings.extend(directory::finding(facts, config));
     findings.extend(wireguard::findings(facts, config));
     match &facts.ruleset {
         Ok(ruleset) => {

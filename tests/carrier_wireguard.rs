@@ -11,12 +11,12 @@ use portway::daemon::carrier::wireguard::{Carried, Carrying, Path};
 use portway::daemon::reconcile::{Role, pass};
 use portway::host::Node;
 use portway::kernel::Kernel;
+use portway::lab::secret;
 use portway::metrics::Page;
 use portway::model::{PrivateKey, PublicKey};
 use portway::userspace::wireguard::{InterfaceConfig, PeerConfig};
 use std::collections::BTreeMap;
 use std::net::{SocketAddr, UdpSocket};
-use std::os::unix::fs::PermissionsExt;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -97,8 +97,7 @@ fn a_tunnel_that_cannot_be_carried_keeps_no_other_from_it() {
 /// A function host in this place with two tunnels; the gateway of the second has this key.
 fn host(place: &std::path::Path, gateway: u8) -> std::path::PathBuf {
     let (file, key) = (place.join("host.yaml"), place.join("host.key"));
-    std::fs::write(&key, STANDARD.encode([9; 32])).unwrap();
-    std::fs::set_permissions(&key, PermissionsExt::from_mode(0o600)).unwrap();
+    secret(&key, &STANDARD.encode([9; 32])).unwrap();
     let shard = |n: u8, gateway: u8| {
         let public = PrivateKey::new([gateway; 32]).public();
         format!(

@@ -22,7 +22,8 @@ ip link add eni0 type veth peer name eni1; ip addr add 172.16.101.4/24 dev eni0;
 for at in all plat0 eni0; do echo 0 > /proc/sys/net/ipv4/conf/$at/rp_filter; done
 nft -f - <<END
 table inet filter {
-  chain input { type filter hook input priority filter; policy accept; ct state vmap { established : accept, invalid : drop }; tcp dport 22 accept; }
+  chain input { type filter hook input priority filter; policy accept; ct state vmap { established : accept, invalid : drop }; tcp dport 22 accept;
+    tcp dport != 443 drop; icmp type != echo-request drop; ip6 saddr != fe80::/10 drop; }
   chain forward { type filter hook forward priority filter; policy accept; iifname \"docker0\" drop; }
 }
 END";

@@ -11,13 +11,12 @@ use portway::config::{
 };
 use portway::daemon::reconcile::{Role, pass};
 use portway::host::attachments::Spec;
+use portway::lab::secret;
 use portway::model::{GreKey, PortRange, PrivateKey, PublicKey, ShardId};
 use portway::plan::{LinkKind, NftTable, SetName, State, plan};
 use portway::{gateway, host};
 use std::collections::BTreeSet;
-use std::io::Write;
 use std::net::IpAddr;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
 use std::sync::OnceLock;
 
@@ -72,9 +71,7 @@ fn for_each_way<F: Future<Output = ()>>(test: impl Fn(Way) -> F + Copy + Send + 
 /// A private key of a node, in a file.
 fn key_file(world: &World, fill: u8) -> PathBuf {
     let file = world.directory.path().join(format!("{fill}.key"));
-    let mut options = std::fs::OpenOptions::new();
-    let mut opened = options.create(true).truncate(true).write(true).mode(0o600).open(&file).unwrap();
-    writeln!(opened, "{}", STANDARD.encode([fill; 32])).unwrap();
+    secret(&file, &STANDARD.encode([fill; 32])).unwrap();
     file
 }
 

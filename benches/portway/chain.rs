@@ -10,10 +10,9 @@ use super::sender::{Flow, Sender};
 use anyhow::{Context, ensure};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use portway::lab::secret;
 use portway::model::PrivateKey;
-use std::io::Write;
 use std::net::{Ipv4Addr, TcpStream};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
@@ -247,8 +246,7 @@ fn name(joint: Joint, offloads: Offloads) -> String {
 /// Private keys of the host and the gateway, in files; their public ones.
 fn keys(directory: &Path) -> anyhow::Result<[String; 2]> {
     let key = |end: &str, fill: u8| -> anyhow::Result<String> {
-        let mut file = std::fs::File::options().create_new(true).write(true).mode(0o600).open(directory.join(format!("{end}.key")))?;
-        writeln!(file, "{}", STANDARD.encode([fill; 32]))?;
+        secret(&directory.join(format!("{end}.key")), &STANDARD.encode([fill; 32]))?;
         Ok(PrivateKey::new([fill; 32]).public().to_string())
     };
     Ok([key("host", 1)?, key("gateway", 2)?])

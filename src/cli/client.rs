@@ -1,5 +1,6 @@
 //! Talking to a running daemon over its unix socket.
 
+use crate::daemon::{client, sockets};
 use anyhow::{Context, bail};
 use reqwest::Method;
 use serde_json::Value;
@@ -16,30 +17,13 @@ pub struct RuntimeDir {
 impl RuntimeDir {
     /// The one role that runs here, when the caller does not say.
     pub fn roles(&self) -> Vec<&'static str> {
-        ["gateway", "host"].into_iter().filter(|role| crate::daemon::sockets::api_path(&self.runtime_dir, role).exists()).collect()
+        ["gateway", "host"].into_iter().filter(|role| sockets::api_path(&self.runtime_dir, role).exists()).collect()
     }
 
-    /// One call: the status code, and the body as JSON (`null` if it is empty).
+    /// One call, as [`client::call`] makes it.
     pub async fn call(&self, role: &str, method: Method, path: &str, body: Option<&Value>) -> anyhow::Result<(u16, Value)> {
-        let socket = crate::daemon::sockets::api_path(&self.runtime_dir, role);
-        let attempt = async {
-            let client = reqwest::Client::builder().unix_socket(socket.as_path()).build()?;
-            let request = client.request(method, format!("http://portway{path}"));
-            let answer = match body {
-                Some(body) => request.json(body),
-                None => request,
-            }
-            .send()
-            .await?;
-            anyhow::Ok((answer.status().as_u16(), answer.bytes().await?))
-        };
-        let (status, bytes) = attempt.await.with_context(|| unreachable(&socket, role))?;
-        let value = if bytes.is_empty() {
-            Value::Null
-        } else {
-            serde_json::from_slice(&bytes).unwrap_or_else(|_| String::from_utf8_lossy(&bytes).into())
-        };
-        Ok((status, value))
+        let answer = client::call(&self.runtime_dir, role, method, path, body).await;
+        answer.with_context(|| unreachable(&sockets::api_path(&self.runtime_dir, role), role))
     }
 
     /// As [`Self::call`]; an answer that is no success becomes an error in the daemon's own words.

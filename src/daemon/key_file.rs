@@ -19,7 +19,7 @@ pub fn private_key(path: &Path) -> anyhow::Result<PrivateKey> {
     let shown = path.display();
     let text = read(path).with_context(|| format!("cannot use {shown} as a private key"))?;
     let text = std::str::from_utf8(text.trim_ascii_end()).ok().and_then(|text| text.parse().ok());
-    text.with_context(|| format!("{shown} does not hold a private key: write one there with `(umask 077; wg genkey > {shown})`"))
+    text.with_context(|| format!("{shown} does not hold a private key: 44 characters, as `wg genkey` prints them"))
 }
 
 /// What a file holds that its owner alone may use.
@@ -68,7 +68,7 @@ mod tests {
     fn what_is_no_key_is_refused_without_being_shown() {
         for text in ["", "secret", "dwdtCnMYpX08FsFyUbJmRd9ML4frwJkqsXf7pR25LCo", "\u{fffd}"] {
             let refused = of(text, 0o600).unwrap_err();
-            assert!(refused.contains("wg genkey > PATH") && (text.is_empty() || !refused.contains(text)), "{refused}");
+            assert!(refused.contains("PATH does not hold a private key") && (text.is_empty() || !refused.contains(text)), "{refused}");
         }
     }
 }

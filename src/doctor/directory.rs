@@ -2,7 +2,6 @@
 
 use super::{Facts, Finding};
 use crate::config::{Config, DirectoryAt};
-use crate::daemon::key_file;
 use crate::directory::session::{Session, told};
 use crate::directory::types::{Role, Whoami};
 use std::time::Duration;
@@ -10,16 +9,11 @@ use std::time::Duration;
 /// A directory that has not answered by then is not there.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-pub fn findings(facts: &Facts, config: Option<&Config>) -> Vec<Finding> {
-    let (Some(config), Some(asked)) = (config, &facts.directory) else { return Vec::new() };
-    let Some(at) = config.asked_directory() else { return Vec::new() };
+pub fn finding(facts: &Facts, config: Option<&Config>) -> Option<Finding> {
+    let (config, asked) = (config?, facts.directory.as_ref()?);
+    let at = config.asked_directory()?;
     let url = &at.url;
-    let mut findings: Vec<Finding> = facts
-        .host_key
-        .iter()
-        .map(|why| Finding::broken(format!("this host has no key: {why}"), format!("portway enroll --url {url} --token-file FILE")))
-        .collect();
-    findings.push(match (asked, config) {
+    Some(match (asked, config) {
         (Err(why), _) => {
             let remedy = "what was known before is served until then; docs/directory.md says what is needed";
             Finding::warning(format!("the directory at {url} is of no help: {why}"), remedy)
@@ -39,8 +33,7 @@ pub fn findings(facts: &Facts, config: Option<&Config>) -> Vec<Finding> {
             };
             Finding::broken(what, remedy)
         }
-    });
-    findings
+    })
 }
 
 /// Whom the directory takes this node for, or why it cannot be asked.
@@ -50,13 +43,6 @@ pub async fn ask(at: &DirectoryAt) -> Result<Whoami, String> {
         Ok(answer) => answer.map_err(|error| told(&error)),
         Err(_) => Err(format!("it does not answer within {} s", PATIENCE.as_secs())),
     }
-}
-
-/// Why the key of a host that asks a directory cannot be used.
-pub fn unusable_key(config: Option<&Config>) -> Option<String> {
-    let Some(Config::Host(host)) = config else { return None };
-    let own = host.wireguard.as_ref().filter(|_| host.directory.is_some())?;
-    key_file::private_key(&own.private_key).err().map(|error| format!("{error:#}"))
 }
 
 impl Config {

@@ -6,7 +6,7 @@
 use super::{Finding, Severity};
 use crate::model::IfName;
 use serde_json::Value;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 /// Chains call each other no deeper (`NFT_JUMP_STACK_SIZE`).
@@ -99,9 +99,8 @@ fn dropping(chain: &Value, rules: &Rules, packets: &[Packet]) -> Option<Finding>
     }
     let verb = if severity == Severity::Broken { "drops" } else { "drops, unless one of its rules spares it," };
     let by = if by_policy { "by its policy" } else { "by a rule" };
-    whats.dedup();
-    passes.dedup();
     (!whats.is_empty()).then(|| {
+        let whats = distinct(&whats);
         let what = format!("table {family} {table}, chain {name} (hook {}) {verb} {} {by}", text(&chain["hook"]), whats.join(", and "));
         Finding { severity, what, remedy: Some(exceptions(chain, &passes)) }
     })
@@ -119,7 +118,7 @@ fn translating(chain: &Value, rules: &Rules, packets: &[Packet]) -> Option<Findi
     let whats: Vec<&str> = caught.iter().map(|packet| packet.what.as_str()).collect();
     let passes: Vec<&str> = caught.iter().map(|packet| packet.pass.as_str()).collect();
     (!caught.is_empty()).then(|| {
-        let caught = whats.join(", and ");
+        let caught = distinct(&whats).join(", and ");
         let what = format!("table {family} {table}, chain {name} (hook postrouting) may translate {caught} in Portway's place");
         Finding::warning(what, exceptions(chain, &passes))
     })
@@ -128,7 +127,13 @@ fn translating(chain: &Value, rules: &Rules, packets: &[Packet]) -> Option<Findi
 /// The commands that let packets past a chain.
 fn exceptions(chain: &Value, passes: &[&str]) -> String {
     let [family, table, name] = [text(&chain["family"]), text(&chain["table"]), text(&chain["name"])];
-    passes.iter().map(|pass| format!("nft insert rule {family} {table} {name} '{pass}'")).collect::<Vec<_>>().join(" && ")
+    distinct(passes).iter().map(|pass| format!("nft insert rule {family} {table} {name} '{pass}'")).collect::<Vec<_>>().join(" && ")
+}
+
+/// Each once, in their order: tenants have packets in common.
+fn distinct<'a>(all: &[&'a str]) -> Vec<&'a str> {
+    let mut seen = BTreeSet::new();
+    all.iter().copied().filter(|one| seen.insert(*one)).collect()
 }
 
 fn text(value: &Value) -> &str {
@@ -216,11 +221,24 @@ impl Walk<'_> {
 
     fn matches(&self, test: &Value) -> Truth {
         let equal = self.equals(&test["left"], &test["right"]);
-        match (text(&test["op"]), equal) {
+        let so = match (text(&test["op"]), equal) {
             ("==" | "in", equal) => equal,
             ("!=", Truth::Yes) => Truth::No,
             ("!=", Truth::No) => Truth::Yes,
             _ => Truth::Maybe,
+        };
+        // What is not there is not unequal either.
+        so.min(self.has(&test["left"]))
+    }
+
+    /// Whether the packet has what is compared: who names a field asks for its protocol first (nft(8), implicit protocol matches).
+    fn has(&self, left: &Value) -> Truth {
+        match text(&left["payload"]["protocol"]) {
+            "ip6" | "icmpv6" | "arp" => Truth::No,
+            protocol @ ("tcp" | "udp" | "icmp" | "igmp" | "sctp" | "dccp" | "udplite" | "esp" | "ah" | "comp" | "gre") => {
+                self.protocol(&protocol.into())
+            }
+            _ => Truth::Yes,
         }
     }
 
@@ -243,15 +261,9 @@ impl Walk<'_> {
             (_, "state", _) => is(right == self.packet.state),
             (.., ["ip", "saddr"]) => address(self.packet.source, right),
             (.., ["ip", "daddr"]) => address(self.packet.destination, right),
-            (.., ["ip6" | "icmpv6", _]) => Truth::No,
-            (.., ["udp", "sport"]) => self.protocol(&"udp".into()).min(port(self.packet.ports[0], right)),
-            (.., ["udp", "dport"]) => self.protocol(&"udp".into()).min(port(self.packet.ports[1], right)),
-            (.., ["th", "sport"]) if self.packet.protocol == Some("udp") => port(self.packet.ports[0], right),
-            (.., ["th", "dport"]) if self.packet.protocol == Some("udp") => port(self.packet.ports[1], right),
-            (.., [protocol @ ("tcp" | "udp" | "icmp" | "sctp" | "dccp" | "udplite" | "esp" | "ah"), _]) => {
-                if self.protocol(&protocol.into()) == Truth::No { Truth::No } else { Truth::Maybe }
-            }
-            _ => Truth::Maybe,
+            (.., ["udp" | "th", "sport"]) if self.packet.protocol == Some("udp") => port(self.packet.ports[0], right),
+            (.., ["udp" | "th", "dport"]) if self.packet.protocol == Some("udp") => port(self.packet.ports[1], right),
+            _ => self.has(left).min(Truth::Maybe),
         }
     }
 

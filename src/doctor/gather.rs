@@ -1,18 +1,19 @@
 //! What the machine says. Nothing is changed; a module may be loaded by asking for it.
 
-use super::{Facts, directory, wireguard};
+use super::{Clocks, Facts, directory, wireguard};
 use crate::config::{Config, Ha, TunnelKind};
-use crate::daemon::{rights, sockets};
+use crate::daemon::{client, rights, sockets};
 use crate::kernel::{KernelError, Survey, clock};
-use crate::lab;
 use anyhow::Context;
 use caps::Capability;
+use reqwest::Method;
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
+use tokio::time::timeout;
 
 const SYSCTLS: &str = "/proc/sys/net";
 /// Stands for all settings: written by the daemons for their interfaces, here only opened.
@@ -71,19 +72,33 @@ pub async fn gather(config: Option<&Config>) -> anyhow::Result<Facts> {
             Some(at) => Some(directory::ask(at).await),
             None => None,
         },
-        host_key: directory::unusable_key(config),
         tunnel_keys: wireguard::unusable(config),
-        clock_kept: clock::is_kept(),
-        clocks: clocks(runtime_dir),
+        clock: clock::keeping(),
+        clocks: clocks(runtime_dir, PATIENCE).await,
         missing_for_realtime: rights::missing_for_realtime().map(|capability| capability.to_string()).collect(),
         running: ["gateway", "host"].into_iter().filter(answers).map(str::to_owned).collect(),
     })
 }
 
-/// What the gateway that runs here knows of the clocks of others. Nothing, if none does.
-fn clocks(runtime_dir: &Path) -> BTreeMap<String, f64> {
-    let answer = lab::unix_within(&sockets::api_path(runtime_dir, "gateway"), "GET", "/v1/status", None, PATIENCE);
-    let status: Value = answer.ok().and_then(|answer| serde_json::from_str(&answer.body).ok()).unwrap_or_default();
-    let clocks = status["ha"]["clocks"].as_object().into_iter().flatten();
-    clocks.filter_map(|(node, clock)| Some((node.clone(), clock["ahead_ms"].as_f64()?))).collect()
+/// Nothing, if no gateway answers.
+async fn clocks(runtime_dir: &Path, patience: Duration) -> Clocks {
+    let answer = timeout(patience, client::call(runtime_dir, "gateway", Method::GET, "/v1/status", None)).await;
+    let Ok(Ok((_, status))) = answer else { return Clocks::default() };
+    let ha = &status["ha"];
+    let clocks = ha["clocks"].as_object().into_iter().flatten();
+    let ahead = |(node, clock): (&String, &Value)| Some((node.clone(), clock["ahead_ms"].as_f64()?));
+    Clocks { ahead_ms: clocks.filter_map(ahead).collect(), signed: ha["signs_with_the_time"] != false }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::net::UnixListener;
+
+    #[tokio::test]
+    async fn a_gateway_that_hangs_holds_nobody_up() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let _silent = UnixListener::bind(sockets::api_path(folder.path(), "gateway")).expect("a socket");
+        assert_eq!(clocks(folder.path(), Duration::from_millis(20)).await, Clocks::default());
+    }
 }

@@ -1,17 +1,17 @@
 //! What a gateway needs to share addresses with others.
 
-use super::{Facts, Finding};
+use super::{Clocks, Facts, Finding};
 use crate::config::{Config, Gateway, Ha};
 use crate::daemon::rights;
+use crate::kernel::clock::Keeping;
 use crate::model::IfName;
 use crate::plan::gateway::havips;
+use crate::proto::skew::tolerated_ms;
 use ipnet::IpNet;
 use std::collections::BTreeSet;
 
-/// By how much clocks may differ, milliseconds.
-const TOLERATED_MS: f64 = 10.0;
-const CHRONY: &str =
-    "apt-get install -y chrony (on EC2 with `server 169.254.169.123 prefer iburst minpoll 4 maxpoll 4` in /etc/chrony/chrony.conf)";
+const CHRONY: &str = "apt-get install -y chrony, with `rtcsync` in /etc/chrony/chrony.conf (on EC2 also `server 169.254.169.123 prefer iburst minpoll 4 maxpoll 4`)";
+const RTCSYNC: &str = "write `rtcsync` in /etc/chrony/chrony.conf, and restart chrony; `chronyc tracking` tells how far off the clock is";
 
 pub fn findings(facts: &Facts, config: Option<&Config>) -> Vec<Finding> {
     let Some(Config::Gateway(gateway)) = config else { return Vec::new() };
@@ -72,11 +72,21 @@ fn realtime(facts: &Facts) -> Option<Finding> {
 
 /// Gateways tell recordings by their time, and the kernel's WireGuard signs with it.
 fn clocks(facts: &Facts) -> impl Iterator<Item = Finding> {
-    let kept = (facts.clock_kept == Some(false)).then(|| {
-        let what = "nothing keeps this machine's clock right: gateways whose clocks differ by 5 s do not hear each other, and with the kernel's WireGuard hosts refuse one whose clock is behind";
-        Finding::warning(what, CHRONY)
-    });
-    let apart = facts.clocks.iter().filter(|(_, ahead)| ahead.abs() > TOLERATED_MS).map(|(node, ahead)| {
+    let kept = match facts.clock {
+        Some(Keeping::Kept) | None => None,
+        Some(Keeping::Unmarked) => Some(Finding {
+            remedy: Some(RTCSYNC.into()),
+            ..Finding::note(
+                "a daemon keeps this machine's clock, though the kernel counts it as unsynchronised, as with chrony without `rtcsync`",
+            )
+        }),
+        Some(Keeping::Unkept) => {
+            let what = "nothing keeps this machine's clock right: gateways whose clocks differ by 5 s do not hear each other, and with the kernel's WireGuard hosts refuse one whose clock is behind";
+            Some(Finding::warning(what, CHRONY))
+        }
+    };
+    let Clocks { ahead_ms, signed } = &facts.clocks;
+    let apart = ahead_ms.iter().filter(|(_, ahead)| ahead.abs() > tolerated_ms(*signed)).map(|(node, ahead)| {
         let side = if *ahead < 0.0 { "behind" } else { "ahead of" };
         let what = format!("this clock is {:.0} ms {side} that of {node}", ahead.abs());
         Finding::warning(what, format!("see `chronyc tracking` on both; {CHRONY}"))

@@ -61,7 +61,7 @@ fn nft(facts: &Facts) -> Finding {
     if version(said) >= NFT {
         return Finding::ok(said.clone());
     }
-    Finding::broken(format!("{said} is older than 1.0.0"), rights::NFT)
+    Finding::broken(format!("{said} is older than 1.0.1"), rights::NFT)
 }
 
 fn rights_of(facts: &Facts) -> Vec<Finding> {

@@ -54,11 +54,10 @@ fn well() -> Facts {
         running: vec![],
         keys: vec![],
         directory: None,
-        host_key: None,
         tunnel_keys: vec![],
         missing_for_realtime: vec![],
-        clock_kept: Some(true),
-        clocks: [("gw-2".to_owned(), -9.9)].into(),
+        clock: Some(Keeping::Kept),
+        clocks: Clocks { ahead_ms: [("gw-2".to_owned(), -9.9)].into(), signed: true },
     }
 }
 
@@ -227,14 +226,21 @@ gateway:
     "net.ipv4.conf.all.arp_ignore=1"
 )]
 #[case::realtime(|f: &mut Facts| f.missing_for_realtime.push("CAP_SYS_NICE".into()), Severity::Warning, "without CAP_SYS_NICE", "AmbientCapabilities")]
-#[case::clock(|f: &mut Facts| f.clock_kept = Some(false), Severity::Warning, "nothing keeps this machine's clock right", "chrony")]
+#[case::clock(|f: &mut Facts| f.clock = Some(Keeping::Unkept), Severity::Warning, "nothing keeps this machine's clock right", "`rtcsync`")]
+#[case::unmarked_clock(|f: &mut Facts| f.clock = Some(Keeping::Unmarked), Severity::Note, "a daemon keeps this machine's clock, though the kernel counts it as unsynchronised", "`rtcsync`")]
 #[case::behind(
-    |f: &mut Facts| _ = f.clocks.insert("gw-2".into(), -31.2),
+    |f: &mut Facts| _ = f.clocks.ahead_ms.insert("gw-2".into(), -31.2),
     Severity::Warning,
     "this clock is 31 ms behind that of gw-2",
     "chronyc tracking"
 )]
-#[case::ahead(|f: &mut Facts| _ = f.clocks.insert("gw-2".into(), 10.6), Severity::Warning, "this clock is 11 ms ahead of that of gw-2", "chronyc tracking")]
+#[case::ahead(|f: &mut Facts| _ = f.clocks.ahead_ms.insert("gw-2".into(), 10.6), Severity::Warning, "this clock is 11 ms ahead of that of gw-2", "chronyc tracking")]
+#[case::unsigned(
+    |f: &mut Facts| f.clocks = Clocks { ahead_ms: [("gw-2".into(), -1001.0), ("gw-3".into(), 31.2)].into(), signed: false },
+    Severity::Warning,
+    "this clock is 1001 ms behind that of gw-2",
+    "chronyc tracking"
+)]
 #[case::firewall(
     |f: &mut Facts| {
         let chain = json!({ "family": "inet", "table": "filter", "name": "input", "type": "filter", "hook": "input", "prio": 0, "policy": "drop" });
@@ -258,4 +264,17 @@ fn a_gateway_of_a_group_is_told_what_it_lacks(
     let found = findings.iter().find(|finding| finding.what.contains(what)).unwrap_or_else(|| panic!("{findings:#?}"));
     assert_eq!(found.severity, severity);
     assert!(found.remedy.as_ref().is_some_and(|text| text.contains(remedy)), "{found:?}");
+}
+
+#[test]
+fn clocks_that_nobody_signs_with_may_differ_by_a_second() {
+    let config = crate::config::parse(PAIR, "pair.yaml").expect("a configuration");
+    let apart = |ahead: f64, signed| {
+        let facts = Facts { clocks: Clocks { ahead_ms: [("gw-2".into(), ahead)].into(), signed }, ..well() };
+        !complaints(&facts, Some(&config)).is_empty()
+    };
+    assert_eq!(
+        [-10.1, -999.0, 1001.0].map(|ahead| (apart(ahead, true), apart(ahead, false))),
+        [(true, false), (true, false), (true, true)]
+    );
 }

@@ -3,9 +3,11 @@
 use super::{Facts, Finding, Unusable};
 use crate::config::{Config, Gateway, GatewayTunnel, Host, TunnelKind};
 use crate::daemon::key_file;
-use crate::model::PrivateKey;
+use crate::model::{NodeName, PrivateKey, TenantShard};
+use std::io::{self, ErrorKind};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use url::Url;
 
 pub fn findings(facts: &Facts, config: Option<&Config>) -> Vec<Finding> {
     let Some(config) = config.filter(|config| config.node_platform().is_some_and(|platform| platform.tunnel == TunnelKind::Wireguard))
@@ -17,9 +19,8 @@ pub fn findings(facts: &Facts, config: Option<&Config>) -> Vec<Finding> {
     if findings.is_empty() {
         findings.extend(match config {
             Config::Gateway(_) => Some(Finding::ok("the WireGuard keys of all shards can be used")),
-            // What the directory needs of a host says so itself.
-            Config::Host(host) if host.directory.is_none() => Some(Finding::ok("this host's key can be used")),
-            Config::Host(_) | Config::Directory(_) => None,
+            Config::Host(_) => Some(Finding::ok("this host's key can be used")),
+            Config::Directory(_) => None,
         });
     }
     findings
@@ -34,21 +35,34 @@ pub fn unusable(config: Option<&Config>) -> Vec<Unusable> {
     }
 }
 
+/// Where a key comes from.
+#[derive(Debug, Clone)]
+pub(super) enum Origin<'a> {
+    /// It is made here, and no other node has it.
+    Own,
+    /// It is the same at these candidates of its shard.
+    Shared(Vec<&'a NodeName>),
+    /// `portway enroll` makes it, and tells this directory.
+    Enrolled(&'a Url),
+}
+
 fn of_gateway(gateway: &Gateway) -> Vec<Unusable> {
     let mut unusable = Vec::new();
     for (tenant, shard) in gateway.served() {
         let GatewayTunnel::Wireguard { private_key, next, .. } = &shard.tunnel else { continue };
-        let (of, shared) = (tenant.of(shard.shard), shard.havip.is_some());
-        let present = read(private_key, format!("the WireGuard key of {of}"), shared);
+        let of = tenant.of(shard.shard);
+        let origin = Origin::of_shard(gateway, &of);
+        let present = read(private_key, format!("the WireGuard key of {of}"), &origin);
         let Some(next) = next else {
             unusable.extend(present.err());
             continue;
         };
         let whose = format!("the next WireGuard key of {of}");
-        match (present, read(&next.private_key, whose.clone(), shared)) {
+        match (present, read(&next.private_key, whose.clone(), &origin)) {
             (Ok(present), Ok(coming)) if present == coming => {
                 let why = format!("{} holds the present one", next.private_key.display());
-                unusable.push(Unusable { whose, why, remedy: made(&next.private_key, shared) });
+                let remedy = "put there a key that was never used, on all gateways of the shard the same, or, if the change is over, take `next` out of the configuration";
+                unusable.push(Unusable { whose, why, remedy: remedy.into() });
             }
             (present, coming) => unusable.extend([present.err(), coming.err()].into_iter().flatten()),
         }
@@ -56,22 +70,43 @@ fn of_gateway(gateway: &Gateway) -> Vec<Unusable> {
     unusable
 }
 
-/// Where a directory is asked, `portway enroll` makes the key.
 fn of_host(host: &Host) -> Option<Unusable> {
-    let own = host.wireguard.as_ref().filter(|_| host.directory.is_none())?;
-    read(&own.private_key, "this host's WireGuard key".into(), false).err()
+    let own = host.wireguard.as_ref()?;
+    let origin = host.directory.as_ref().map_or(Origin::Own, |directory| Origin::Enrolled(&directory.at.url));
+    read(&own.private_key, "this host's WireGuard key".into(), &origin).err()
 }
 
-fn read(file: &Path, whose: String, shared: bool) -> Result<PrivateKey, Unusable> {
-    let open = || std::fs::metadata(file).is_ok_and(|about| about.is_file() && about.permissions().mode() & 0o077 != 0);
-    key_file::private_key(file).map_err(|error| Unusable {
-        whose,
-        why: format!("{error:#}"),
-        remedy: if open() { format!("chmod 600 {}", file.display()) } else { made(file, shared) },
-    })
+fn read(file: &Path, whose: String, origin: &Origin) -> Result<PrivateKey, Unusable> {
+    key_file::private_key(file).map_err(|error| Unusable { whose, why: format!("{error:#}"), remedy: origin.remedy(file, &error) })
 }
 
-fn made(file: &Path, shared: bool) -> String {
-    let make = format!("(umask 077; set -C; wg genkey > {})", file.display());
-    if shared { format!("{make} on one gateway, and the same file on the shard's others") } else { make }
+impl<'a> Origin<'a> {
+    fn of_shard(gateway: &'a Gateway, of: &TenantShard) -> Self {
+        let candidates = gateway.ha.iter().flat_map(|ha| ha.candidates(of));
+        let others: Vec<&NodeName> = candidates.filter(|node| **node != gateway.node).collect();
+        if others.is_empty() { Self::Own } else { Self::Shared(others) }
+    }
+
+    /// What mends a file that could not be read so. A new key in the place of one that others know would cut them off.
+    pub(super) fn remedy(&self, file: &Path, error: &anyhow::Error) -> String {
+        let shown = file.display();
+        let open = || std::fs::metadata(file).is_ok_and(|about| about.is_file() && about.permissions().mode() & 0o077 != 0);
+        let kind = error.chain().find_map(|cause| cause.downcast_ref::<io::Error>()).map(io::Error::kind);
+        match (kind, self) {
+            (Some(ErrorKind::PermissionDenied), _) => {
+                format!("run this as root, or as the user of the service, whom {shown} must belong to")
+            }
+            (None, _) if open() => format!("chmod 600 {shown}"),
+            (_, Self::Shared(others)) => {
+                let others: Vec<&str> = others.iter().map(|node| node.as_str()).collect();
+                format!(
+                    "copy it from the gateway that has it ({}) to {shown}, of mode 0600; docs/gateway-pair.md says how it is made",
+                    others.join(", ")
+                )
+            }
+            (Some(ErrorKind::NotFound), Self::Own) => format!("(umask 077; set -C; wg genkey > {shown})"),
+            (Some(ErrorKind::NotFound), Self::Enrolled(url)) => format!("portway enroll --url {url} --token-file FILE"),
+            (_, Self::Own | Self::Enrolled(_)) => format!("put the key back; if it is lost, remove {shown} and look again"),
+        }
+    }
 }

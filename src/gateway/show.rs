@@ -16,7 +16,7 @@ impl Node {
             "node": self.config.node, "backend": self.carrier.name(), "platform_address": self.config.platform.address,
             "tunnel_mtu": self.mtu, "tenants": tenants, "peers": configured + just_in_time, "configured": configured, "admitted": just_in_time,
             "userspace": self.path.status(), "wireguard": self.sessions.status().show(), "jit": self.strangers.status(),
-            "ha": self.group.status(&self.config),
+            "ha": self.group.status(&self.config, self.carrier),
         })
     }
 

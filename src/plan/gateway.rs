@@ -13,7 +13,7 @@ use super::{
     Element, Endpoint, FLOW_TABLE, Link, LinkKind, NftTable, Route, RouteKey, Ruleset, SetName, State, Sysctl, SysctlKey, WireguardPeer,
     flow_devices_fit, rule_tree,
 };
-use crate::config::{Gateway, GatewayShard, GatewayTenant, GatewayTunnel, PeerEnd, Platform, Snat, StaticPeer};
+use crate::config::{Gateway, GatewayShard, GatewayTenant, GatewayTunnel, PeerEnd, Platform, Snat, StaticPeer, TunnelKind};
 use crate::model::{GreKey, IfName, Lane, Mark, PublicKey, Slot, TenantShard, Who};
 use ends::{DUMMY, End, Ends, Heard};
 use ipnet::{IpNet, Ipv4Net};
@@ -31,6 +31,14 @@ pub enum Carrier {
     Kernel,
     /// TUN devices, and this process.
     Userspace,
+}
+
+impl Carrier {
+    /// Whether such tunnels are the kernel's WireGuard, which seals in threads of its own, signs handshakes with the machine's time, and hears nobody who is
+    /// no peer.
+    pub fn is_kernel_wireguard(self, tunnel: TunnelKind) -> bool {
+        (self, tunnel) == (Self::Kernel, TunnelKind::Wireguard)
+    }
 }
 
 /// All that the desired state of a gateway depends on.

@@ -75,7 +75,7 @@ impl Attached {
     /// Nor what goes into the kernel's WireGuard, which seals packets in threads of its own: one that goes past IP's input counts as its sender's until it is sealed
     /// and sent, and TCP lets no more than a millisecond's worth of them be under way (`tcp_small_queue_check` in net/ipv4/tcp_output.c).
     pub fn takes_short_way(&self, carrier: Carrier, tunnel: TunnelKind) -> bool {
-        !self.port && self.source.is_none() && (carrier, tunnel) != (Carrier::Kernel, TunnelKind::Wireguard)
+        !self.port && self.source.is_none() && !carrier.is_kernel_wireguard(tunnel)
     }
 
     /// The setting without which the kernel would not forward what comes out of this interface. A bridge's port does

@@ -10,7 +10,9 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 /// Microseconds. Beyond this our clock is behind a node's: what its kernel has signed with its time, ours cannot follow at once.
-pub const TOLERATED: i64 = 10_000;
+const TOLERATED: i64 = 10_000;
+/// Microseconds. Where nobody signs with the time, clocks matter only to how old an advertisement may be (5 s): people should know well before.
+const HARMLESS: i64 = 1_000_000;
 /// Microseconds. Within this it is not any more; in between it is what it was.
 const MENDED: i64 = 5_000;
 /// The least is remembered for this long, and for as long again: among ten measures at least with intervals of up to a second. So long, too, the
@@ -18,6 +20,12 @@ const MENDED: i64 = 5_000;
 const PERIOD: Duration = Duration::from_secs(5);
 /// Whoever has not been heard for this long is forgotten: three of the longest intervals (RFC 9568: 40.95 s).
 const GONE: Duration = Duration::from_secs(123);
+
+/// By how much clocks may differ before people are told, milliseconds. `signs`: the kernels of both sign with the time.
+pub fn tolerated_ms(signs: bool) -> f64 {
+    let most = if signs { TOLERATED } else { HARMLESS };
+    most as f64 / 1e3
+}
 
 /// What is known of the clocks of others.
 #[derive(Debug, Clone)]
@@ -122,6 +130,11 @@ mod tests {
             }
             *self.skews.of(self.now, &1).unwrap()
         }
+    }
+
+    #[test]
+    fn clocks_may_differ_by_more_where_nobody_signs_with_them() {
+        assert_eq!([true, false].map(tolerated_ms), [10.0, 1000.0]);
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use super::support::*;
 use portway::daemon::key_file;
 use portway::directory::types::*;
+use portway::lab::secret;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -21,7 +22,7 @@ fn state(bed: &Bed) -> PathBuf {
 
 async fn token_file(bed: &Bed, spec: TokenSpec) -> String {
     let file = bed.dir.path().join("enroll.token");
-    secret(&file, &format!("{}\n", bed.operator().add_token(&spec).await.unwrap().token));
+    secret(&file, &format!("{}\n", bed.operator().add_token(&spec).await.unwrap().token)).unwrap();
     file.display().to_string()
 }
 

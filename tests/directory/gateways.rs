@@ -5,6 +5,7 @@ use super::support::*;
 use portway::config::{self, Config, Gateway};
 use portway::directory::types::*;
 use portway::gateway::registry::{Changed, Registry};
+use portway::lab::secret;
 use portway::metrics::Page;
 use portway::model::{NodeName, PrivateKey, TenantShard};
 use portway::plan::gateway::ends::Keys;
@@ -28,7 +29,7 @@ struct Node {
 impl Node {
     fn new(url: &str, ca: Option<PathBuf>, token: &str) -> Self {
         let node = Self { dir: tempfile::tempdir().unwrap(), url: url.into(), ca };
-        secret(&node.dir.path().join("token"), token);
+        secret(&node.dir.path().join("token"), token).unwrap();
         node
     }
 
@@ -373,33 +374,33 @@ async fn a_token_is_read_again_when_it_is_refused() {
         wait(&registry, says, |status| status["error"].as_str().is_some_and(|error| error.contains(says))).await;
     };
     refused("No such file").await;
-    secret(&file, &good);
+    secret(&file, &good).unwrap();
     std::fs::set_permissions(&file, PermissionsExt::from_mode(0o644)).unwrap();
     refused("chmod 600").await;
     std::fs::remove_file(&file).unwrap();
-    secret(&file, "two words");
+    secret(&file, "two words").unwrap();
     refused("does not hold one token").await;
-    secret(&file, "pwt_0123456789abcdef_wrong");
+    secret(&file, "pwt_0123456789abcdef_wrong").unwrap();
     refused("needs a token").await;
     // As a host, it would learn nothing.
     let (_, enrolled) = bed.host("host-9", &key(9), &["acme"]).await;
-    secret(&file, &enrolled.credential.token);
+    secret(&file, &enrolled.credential.token).unwrap();
     refused("may not do this").await;
-    secret(&file, &good);
+    secret(&file, &good).unwrap();
     // The host's token is good: it is not refused for that, and so the file is read at the reload.
     registry.reload(&files.config(|yaml| yaml), &keys());
     assert_eq!(look_up(&registry, "acme/0", 1).await, "host-1 [10.64.0.1/32]");
     watches(&registry, &bed).await;
     // Replaced while it is in use.
     let newer = gateway_token(&bed, "gw-1").await;
-    secret(&file, &newer);
+    secret(&file, &newer).unwrap();
     let id = good.split('_').nth(1).unwrap();
     bed.operator().remove_token(id).await.unwrap();
     assert_eq!(look_up(&registry, "acme/0", 1).await, "host-1 [10.64.0.1/32]");
     // Another gateway's: it would tell of shards that are not its own.
     let other: NodeName = node("gw-2");
     bed.operator().put_gateway(&other, &GatewaySpec { shards: [shard("acme/0")].into() }).await.unwrap();
-    secret(&file, &gateway_token(&bed, "gw-2").await);
+    secret(&file, &gateway_token(&bed, "gw-2").await).unwrap();
     registry.reload(&files.config(|yaml| yaml), &keys());
     bed.operator().put_shard(&shard("acme/0"), &shard_spec("10.9.0.99:51820", 120, None)).await.unwrap();
     wait(&registry, "told whose it is", |status| status["failed"].as_str().is_some_and(|why| why.contains("the token of gateway gw-2")))

@@ -6,6 +6,7 @@ use portway::config::Database;
 use portway::directory::Running;
 use portway::directory::token::TokenText;
 use portway::directory::types::*;
+use portway::lab::secret;
 use sqlx::migrate::{Migration, MigrationType, Migrator};
 use sqlx::{AnyConnection, AssertSqlSafe, Connection, SqlSafeStr};
 use std::path::Path;
@@ -38,7 +39,7 @@ async fn connect(database: &Database) -> AnyConnection {
     let url = match database {
         Database::Sqlite(path) => {
             // As the directory makes it: nobody else may read it.
-            secret(path, "");
+            secret(path, "").unwrap();
             format!("sqlite://{}", path.display())
         }
         Database::Postgres(url) => url.as_str().to_owned(),

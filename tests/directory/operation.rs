@@ -6,6 +6,7 @@ use portway::config::Database;
 use portway::directory::Running;
 use portway::directory::client::{Client, ClientError};
 use portway::directory::types::*;
+use portway::lab::secret;
 use sqlx::Connection;
 use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
@@ -62,7 +63,7 @@ async fn a_start_that_cannot_be_says_why() {
     config.listen = bed.running.listen;
     let busy = error(Running::start(&config, clock()).await);
     assert!(busy.contains("set `listen:` to a free address and port"), "{busy}");
-    secret(&bed.dir.path().join("three.db"), "this is no database, whatever it is called");
+    secret(&bed.dir.path().join("three.db"), "this is no database, whatever it is called").unwrap();
     config.database = Database::Sqlite(bed.dir.path().join("three.db"));
     let garbage = error(Running::start(&config, clock()).await);
     assert!(garbage.contains("cannot use the database (SQLite, "), "{garbage}");
@@ -160,7 +161,7 @@ fn portway(bed: &Bed, arguments: &str, over_tls: Option<&str>) -> Output {
     command.env("PORTWAY_RUNTIME_DIR", &bed.config.runtime_dir);
     if let Some(token) = over_tls {
         let file = bed.dir.path().join("token");
-        secret(&file, &format!("{token}\n"));
+        secret(&file, &format!("{token}\n")).unwrap();
         command.env("PORTWAY_DIRECTORY", bed.url()).env("PORTWAY_DIRECTORY_CA", &bed.ca).env("PORTWAY_DIRECTORY_TOKEN_FILE", file);
     }
     command.output().unwrap()

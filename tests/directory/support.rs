@@ -4,10 +4,10 @@ use portway::config::{self, Database, Oidc, Tls};
 use portway::directory::Running;
 use portway::directory::client::{Client, ClientError};
 use portway::directory::types::*;
+use portway::lab::secret;
 use portway::model::{NodeName, PrivateKey, ShardId, TenantName, TenantShard};
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use sqlx::Connection;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -36,14 +36,8 @@ pub fn certificate(dir: &Path, name: &str) -> (PathBuf, Tls) {
     let path = |what: &str| dir.join(format!("{name}-{what}.pem"));
     std::fs::write(path("ca"), ca.pem()).unwrap();
     std::fs::write(path("leaf"), leaf.pem()).unwrap();
-    secret(&path("key"), &key.serialize_pem());
+    secret(&path("key"), &key.serialize_pem()).unwrap();
     (path("ca"), Tls { certificate: path("leaf"), key: path("key") })
-}
-
-pub fn secret(path: &Path, text: &str) {
-    use std::io::Write;
-    let mut file = std::fs::File::options().create(true).write(true).truncate(true).mode(0o600).open(path).unwrap();
-    file.write_all(text.as_bytes()).unwrap();
 }
 
 impl Bed {

@@ -9,7 +9,7 @@ use portway::config::{Backend, TunnelKind};
 use portway::directory::client::Client;
 use portway::directory::types::*;
 use portway::lab::topology::{Wiring, port};
-use portway::lab::{Lab, Life, Netns, Probe, Process, Topology, Transfer, configs, keys, poll_until, unix, whoami};
+use portway::lab::{Lab, Life, Netns, Probe, Process, Topology, Transfer, configs, keys, poll_until, secret, unix, whoami};
 use portway::model::{NodeName, PrivateKey, TenantName, TenantShard};
 use portway::userspace::wireguard::knock;
 use portway::wire::wireguard::Tai64n;
@@ -92,7 +92,7 @@ impl Stage {
                 let node = format!("gw-{tenant}");
                 operator.put_gateway(&name(&node), &GatewaySpec { shards: [of(tenant)].into() }).await.unwrap();
                 let spec = TokenSpec { role: Role::Gateway, tenants: None, gateway: Some(name(&node)), host: None, expires_s: None };
-                secret(&stage.file(&format!("{node}.token")), &operator.add_token(&spec).await.unwrap().token);
+                secret(&stage.file(&format!("{node}.token")), &operator.add_token(&spec).await.unwrap().token).unwrap();
             }
             let spec = TokenSpec { role: Role::Enroll, tenants: Some(tenants(&["acme"])), gateway: None, host: None, expires_s: None };
             std::fs::write(stage.file("enroll.token"), operator.add_token(&spec).await.unwrap().token).unwrap();
@@ -166,7 +166,7 @@ impl Stage {
         let key = KeyPair::generate().unwrap();
         let leaf = CertificateParams::new(vec!["10.9.0.101".into()]).unwrap().signed_by(&key, &issuer).unwrap();
         std::fs::write(self.file("directory.pem"), leaf.pem()).unwrap();
-        secret(&self.file("directory.key"), &key.serialize_pem());
+        secret(&self.file("directory.key"), &key.serialize_pem()).unwrap();
         (self.file("directory.pem"), self.file("directory.key"))
     }
 
@@ -247,11 +247,6 @@ fn edited(node: &str, yaml: &str, dir: &Path) -> String {
     }
     let head = yaml.split("  wireguard:").next().unwrap();
     format!("{head}{directory}, cidrs: [172.16.0.0/16] }}\n").replace("state-host-1", "state")
-}
-
-fn secret(path: &Path, text: &str) {
-    std::fs::write(path, text).unwrap();
-    std::fs::set_permissions(path, PermissionsExt::from_mode(0o600)).unwrap();
 }
 
 /// The first block of a language behind a heading of docs/directory.md.
@@ -549,7 +544,7 @@ fn serial_a_shard_changes_its_key_and_nothing_is_lost() {
     let traffic = Traffic::start(&stage);
     let (former, present) = (keys::of_shard("acme", 0).public(), PrivateKey::new([77; 32]));
     let (file, port) = (stage.file("next.key"), stage.lab.topology.port("acme", 0));
-    secret(&file, &STANDARD.encode(present.expose()));
+    secret(&file, &STANDARD.encode(present.expose())).unwrap();
     let (port_is, next_is) = (format!("port: {port} }}"), format!("port: {port}, next: {{ private_key: {} }} }}", file.display()));
     stage.reload(&port_is, &next_is);
     let both = ("pw-1-b".to_owned(), Some("pw-1".to_owned()));

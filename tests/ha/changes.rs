@@ -3,7 +3,7 @@
 use super::support::*;
 use portway::config::{Backend, TunnelKind};
 use portway::lab::topology::Wiring;
-use portway::lab::{Kill, Lab, Topology, poll_until, unix_ok};
+use portway::lab::{Kill, Lab, Topology, poll_until, secret, unix_ok};
 use rstest::rstest;
 use std::collections::BTreeMap;
 
@@ -86,8 +86,7 @@ fn serial_keys_are_changed_without_a_change_of_state() {
     let probe = probe(&lab);
     let before = shard(&lab, "gw-2")["transitions"].clone();
     let key = lab.dir().config("gw-1").with_file_name("second.key");
-    std::fs::write(&key, "5a".repeat(32)).unwrap();
-    std::fs::set_permissions(&key, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+    secret(&key, &"5a".repeat(32)).unwrap();
     let second = format!("{{ id: 2, file: {:?} }}", key.display().to_string());
     let first = |yaml: &str| {
         let begins = yaml.find("keys: [").unwrap() + "keys: [".len();

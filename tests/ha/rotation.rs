@@ -4,19 +4,12 @@ use super::stranger_support::{TENANT, bound_ms};
 use super::support::*;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use portway::config::{Backend, TunnelKind};
 use portway::lab::topology::Wiring;
-use portway::lab::{Kill, Lab, Probe, Topology, directory, poll_until};
+use portway::lab::{Kill, Lab, Probe, directory, poll_until, secret};
 use portway::model::PrivateKey;
 use rstest::rstest;
-use std::io::Write;
-use std::os::unix::fs::OpenOptionsExt;
-use std::time::Duration;
 
 const HOST: &str = "host-1";
-const INTERVAL: Duration = Duration::from_millis(100);
-/// What a 1 ms ping must have had before the machine's own part in a gap is known: a second of answers.
-const QUIET: u64 = 1_000;
 
 /// From the host's initiation that nobody heard to its next one: half a second, and a fifteenth of it at most to be out of step.
 const NEXT_ATTEMPT_MS: f64 = 534.0;
@@ -44,20 +37,15 @@ impl Moment {
 
 /// Two gateways, a directory, and a host that has enrolled.
 fn pair() -> Lab {
-    let topology = Topology::group(&[TENANT], 2, 1, &[Wiring::Veth]).with_tunnel(TunnelKind::Wireguard).with_directory();
-    let mut lab = Lab::build(topology.with_interval(INTERVAL)).unwrap();
-    lab.serve().unwrap();
-    lab.start_daemons(program(), Backend::Auto).unwrap();
+    let mut lab = directed(&[Wiring::Veth]);
     lab.attach_all().unwrap();
-    lab.await_active("gw-1", TENANT, 0).unwrap();
-    lab.await_in_sync().unwrap();
     lab
 }
 
-/// A probe that has been answered for so long that the machine's own part in a gap is known.
-fn quiet(lab: &Lab) -> Probe {
+/// A probe from the host's container, for the gap to come.
+fn marked(lab: &Lab) -> Probe {
     let probe = probe(lab);
-    poll_until("answers", SOON, || Ok(probe.answered() >= QUIET)).unwrap();
+    quiet(&probe);
     probe.mark();
     probe
 }
@@ -87,7 +75,7 @@ fn dies(mut lab: Lab, probe: Probe, moment: Moment, agreed: impl Fn(&Lab) -> boo
 #[case(Moment::Agreed)]
 fn serial_a_host_changes_its_key_while_its_gateway_dies(#[case] moment: Moment) {
     let lab = pair();
-    let probe = quiet(&lab);
+    let probe = marked(&lab);
     let runtime_dir = lab.dir().runtime(HOST);
     let mut enroll = lab.node(HOST).unwrap().command(program());
     enroll.args(["enroll", "--rotate", "--url", &directory::url(), "--ca"]).arg(directory::ca(&runtime_dir));
@@ -101,10 +89,9 @@ fn serial_a_host_changes_its_key_while_its_gateway_dies(#[case] moment: Moment) 
 #[case(Moment::Agreed)]
 fn serial_a_shard_changes_its_key_while_its_gateway_dies(#[case] moment: Moment) {
     let mut lab = pair();
-    let probe = quiet(&lab);
+    let probe = marked(&lab);
     let file = lab.dir().path().join("next.key");
-    let mut secret = std::fs::File::options().create_new(true).write(true).mode(0o600).open(&file).unwrap();
-    writeln!(secret, "{}", STANDARD.encode(PrivateKey::new([77; 32]).expose())).unwrap();
+    secret(&file, &STANDARD.encode(PrivateKey::new([77; 32]).expose())).unwrap();
     let port = format!("port: {} }}", lab.topology.port(TENANT, 0));
     let next = port.replace(" }", &format!(", next: {{ private_key: {} }} }}", file.display()));
     // Whoever may take the shard must have the key before any host moves to it: the Backup's first.

@@ -2,35 +2,19 @@
 
 use super::stranger_support::{Kind, Stranger, TENANT, bound_ms, havip, public};
 use super::support::*;
-use portway::config::{Backend, TunnelKind};
-use portway::lab::{Counts, Flows, Kill, Lab, Probe, Topology, poll_until};
+use portway::lab::{Counts, Flows, Kill, Probe};
 use rstest::rstest;
 use std::time::Duration;
-
-const INTERVAL: Duration = Duration::from_millis(100);
-/// What a 1 ms ping must have had before the machine's own part in a gap is known: a second of answers.
-const QUIET: u64 = 1_000;
-
-/// Two gateways, and a directory that knows nobody yet.
-fn pair() -> Lab {
-    let topology = Topology::group(&[TENANT], 2, 1, &[]).with_tunnel(TunnelKind::Wireguard).with_directory().with_interval(INTERVAL);
-    let mut lab = Lab::build(topology).unwrap();
-    lab.serve().unwrap();
-    lab.start_daemons(program(), Backend::Auto).unwrap();
-    lab.await_active("gw-1", TENANT, 0).unwrap();
-    lab.await_in_sync().unwrap();
-    lab
-}
 
 /// Whoever takes over knows the peer and its endpoint from the Active, and calls it: no directory is asked, and the peer notices nothing.
 #[rstest]
 #[case::its_daemon_is_killed(Kill::Daemon, true)]
 #[case::it_loses_its_power_and_the_directory_is_away(Kill::Node, false)]
 fn serial_wireguard_go_goes_on_when_its_gateway_is_lost(#[case] kill: Kill, #[case] directory: bool) {
-    let mut lab = pair();
+    let mut lab = directed(&[]);
     let stranger = Stranger::come(&mut lab, Kind::Go);
     let probe = Probe::start(&stranger.netns, SERVER, Duration::from_millis(1)).unwrap();
-    poll_until("answers", SOON, || Ok(probe.answered() >= QUIET)).unwrap();
+    quiet(&probe);
     let shown = status(&lab, "gw-1");
     assert_eq!(shown["jit"]["peers"]["live"], 1, "let in just in time: {shown}");
     let shard = &shown["tenants"][0];

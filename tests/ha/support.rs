@@ -1,5 +1,6 @@
 //! A standing group, and what is asked of it.
 
+use super::stranger_support::TENANT;
 use nix::sys::signal::Signal;
 use portway::config::{Backend, TunnelKind};
 use portway::lab::topology::Wiring;
@@ -31,6 +32,20 @@ pub fn group_with(gateways: usize, shards: usize, tunnel: TunnelKind) -> Lab {
         // Whoever was ready first was Active first.
         lab.await_active("gw-1", "acme", 0).unwrap();
     }
+    lab.await_in_sync().unwrap();
+    lab
+}
+
+/// How often the gateways of [`directed`] advertise.
+pub const INTERVAL: Duration = Duration::from_millis(100);
+
+/// Two gateways with WireGuard and a directory, and, where there are wirings, a host that has enrolled with a container of each.
+pub fn directed(wirings: &[Wiring]) -> Lab {
+    let topology = Topology::group(&[TENANT], 2, 1, wirings).with_tunnel(TunnelKind::Wireguard).with_directory().with_interval(INTERVAL);
+    let mut lab = Lab::build(topology).unwrap();
+    lab.serve().unwrap();
+    lab.start_daemons(program(), Backend::Auto).unwrap();
+    lab.await_active("gw-1", TENANT, 0).unwrap();
     lab.await_in_sync().unwrap();
     lab
 }
@@ -71,6 +86,11 @@ pub fn probe(lab: &Lab) -> Probe {
     let probe = Probe::start(lab.node(&lab.topology.containers[0].node).unwrap(), SERVER, Duration::from_millis(1)).unwrap();
     goes_on(&probe);
     probe
+}
+
+/// Waits until the machine's own part in a gap of this 1 ms ping is known: a second of answers.
+pub fn quiet(probe: &Probe) {
+    poll_until("answers", SOON, || Ok(probe.answered() >= 1_000)).unwrap();
 }
 
 /// Waits for 300 more answers.

@@ -41,7 +41,7 @@ fn a_clock_that_is_behind_is_told_by_status_metrics_and_doctor_and_forgeries_mov
     let metric = world.metrics(NODES[0])["portway_clock_skew_seconds{node=\"gw-2\"}"];
     assert!((metric * 1e3 - ahead).abs() < 0.001, "{metric}");
     let status = world.status(NODES[0]);
-    assert_eq!(status["clocks"]["gw-2"]["behind"], true, "{status}");
+    assert_eq!((&status["clocks"]["gw-2"]["behind"], &status["signs_with_the_time"]), (&true.into(), &false.into()), "{status}");
     assert_eq!((&status["shards"][0]["priority"], &status["shards"][0]["held_back"]), (&200.into(), &false.into()), "GRE has no stamps");
     let runtime = world.lab.dir().runtime(NODES[0]);
     let table = printed(&world, &["status", "--runtime-dir", runtime.to_str().unwrap()]);

@@ -2,14 +2,12 @@
 
 use portway::config::Backend;
 use portway::lab::topology::Wiring;
-use portway::lab::{Lab, Life, Netns, Process, Topology, configs, poll_until, unix};
+use portway::lab::{Lab, Life, Netns, Process, Topology, configs, poll_until, secret, unix};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::fmt::Write;
-use std::fs::{File, OpenOptions};
-use std::io::Write as _;
+use std::fs::File;
 use std::net::Ipv4Addr;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -89,9 +87,7 @@ pub struct World {
 impl World {
     pub fn new() -> Self {
         let lab = Lab::build(Topology::group(&["acme"], 2, 1, &[Wiring::Veth])).unwrap();
-        let key = configs::key_file(&lab.dir().runtime("node"));
-        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(key).unwrap();
-        file.write_all("5a".repeat(32).as_bytes()).unwrap();
+        secret(&configs::key_file(&lab.dir().runtime("node")), &"5a".repeat(32)).unwrap();
         Self { daemons: BTreeMap::new(), lab }
     }
 

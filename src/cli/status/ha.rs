@@ -1,6 +1,7 @@
 //! What a gateway says of the shards that it shares, for people.
 
 use super::{rows, text};
+use crate::proto::skew::tolerated_ms;
 use serde_json::Value;
 
 const COLUMNS: [&str; 9] = ["tenant", "shard", "state", "for", "priority", "peer", "last advert", "sync lag", "flows"];
@@ -12,7 +13,7 @@ pub fn table(node: &str, ha: &Value, flows: &Value) -> String {
         return String::new();
     }
     let mut cells = Vec::new();
-    let mut warnings = clocks(&ha["clocks"]);
+    let mut warnings = clocks(ha);
     for shard in shards {
         let name = name(shard);
         cells.push(vec![
@@ -41,14 +42,15 @@ pub fn table(node: &str, ha: &Value, flows: &Value) -> String {
     format!("\n{}{warnings}", rows(&COLUMNS, cells))
 }
 
-/// Clocks that differ by more than ten milliseconds.
-fn clocks(clocks: &Value) -> String {
+/// Clocks that differ by more than is tolerated. A gateway that does not say whether it signs with the time may do so.
+fn clocks(ha: &Value) -> String {
+    let tolerated = tolerated_ms(ha["signs_with_the_time"] != false);
     let line = |(node, clock): (&String, &Value)| {
-        let ahead = clock["ahead_ms"].as_f64().filter(|ahead| ahead.abs() > 10.0)?;
+        let ahead = clock["ahead_ms"].as_f64().filter(|ahead| ahead.abs() > tolerated)?;
         let side = if ahead < 0.0 { "behind" } else { "ahead of" };
         Some(format!("  ! this clock is {} {side} that of {node}: see `chronyc tracking` on both\n", duration(ahead.abs() / 1e3)))
     };
-    clocks.as_object().into_iter().flatten().filter_map(line).collect()
+    ha["clocks"].as_object().into_iter().flatten().filter_map(line).collect()
 }
 
 /// `TENANT/SHARD`.
@@ -127,6 +129,7 @@ mod tests {
     fn a_shard_is_a_line_and_so_is_a_warning() {
         let ha = json!({
             "nodes": { "gw-1": "10.9.0.1", "gw-2": "10.9.0.2", "gw-3": "10.9.0.3" },
+            "signs_with_the_time": true,
             "clocks": { "gw-2": { "ahead_ms": -31.4, "behind": true }, "gw-3": { "ahead_ms": 9.9, "behind": false } },
             "shards": [
                 {
@@ -171,6 +174,21 @@ mod tests {
             "candidates": ["gw-1", "gw-2"], "in_sync": false, "sync": [], "copies": 0 });
         let shown = table("gw-2", &json!({ "nodes": {}, "shards": [shard] }), &Value::Null);
         assert!(shown.contains("gw-1") && shown.contains("never") && shown.contains("not in sync"), "{shown}");
+    }
+
+    #[test]
+    fn clocks_count_for_more_where_they_are_signed_with() {
+        let told = |signs: Value, ahead_ms: f64| {
+            let ha = json!({ "signs_with_the_time": signs, "clocks": { "gw-2": { "ahead_ms": ahead_ms } } });
+            clocks(&ha).contains("gw-2")
+        };
+        for (ahead_ms, signed, unsigned) in [(-9.9, false, false), (-10.1, true, false), (999.0, true, false), (1001.0, true, true)] {
+            assert_eq!(
+                [json!(true), Value::Null, json!(false)].map(|signs| told(signs, ahead_ms)),
+                [signed, signed, unsigned],
+                "{ahead_ms}"
+            );
+        }
     }
 
     #[test]

@@ -62,6 +62,18 @@ fn a_chain_that_drops_is_named_with_the_rules_that_let_portway_through() {
     assert_eq!(finding.remedy.as_deref(), Some("nft insert rule inet t c 'ip protocol gre accept'"));
 }
 
+#[test]
+fn what_tenants_have_in_common_is_said_once() {
+    let second = ",\n      { name: blue, key: 8, interface: eni1, allow: [{ to: 172.16.0.0/16, tcp: all }], inner: 10.65.0.0/16 }";
+    let text = GATEWAY.replace("    - { name", "    [{ name").replace("10.64.0.0/16 }", &format!("10.64.0.0/16 }}{second}]"));
+    let two = crate::config::parse(&text, "gateway.yaml").expect("a configuration");
+    let facts = Facts { ruleset: Ok(ruleset("inet", "forward", "drop", &[], &[])), ..well() };
+    let of =
+        |config: &Config| complaints(&facts, Some(config)).into_iter().filter(|is| is.what.contains("hook forward")).collect::<Vec<_>>();
+    assert_eq!(of(&two), of(&config("")));
+    assert_eq!(of(&two).len(), 1);
+}
+
 #[rstest]
 #[case::prerouting("prerouting", "iifname \"eni0\" accept")]
 #[case::input("input", "ip protocol gre accept")]
@@ -147,6 +159,37 @@ fn a_drop_that_hits_others_or_some_only_is_no_finding() {
     }
     let not = json!([{ "match": { "op": "!=", "left": { "meta": { "key": "iifname" } }, "right": "eni0" } }, { "drop": null }]);
     assert_eq!(severity("forward", "accept", &[not], &[]), Broken);
+}
+
+/// As nft has it: `tcp dport != 22` is a match of TCP first.
+#[test]
+fn what_differs_in_a_protocol_that_ours_is_not_is_no_drop() {
+    let unless = |protocol: &str, field: &str, right: Value| {
+        let left = json!({ "payload": { "protocol": protocol, "field": field } });
+        json!([{ "match": { "op": "!=", "left": left, "right": right } }, { "drop": null }])
+    };
+    for rule in [
+        unless("tcp", "dport", json!(22)),
+        unless("tcp", "dport", json!({ "set": [22, 443] })),
+        unless("udp", "sport", json!(53)),
+        unless("icmp", "type", json!("echo-request")),
+        unless("ip6", "saddr", json!("::1")),
+        unless("ip6", "nexthdr", json!("tcp")),
+        json!([{ "match": { "op": ">", "left": { "payload": { "protocol": "tcp", "field": "dport" } }, "right": 1023 } }, { "drop": null }]),
+        // The key of another tunnel's, perhaps.
+        unless("gre", "flags", json!(0)),
+    ] {
+        for hook in ["input", "output", "prerouting", "postrouting", "forward"] {
+            assert_eq!(severity(hook, "accept", std::slice::from_ref(&rule), &[]), Severity::Ok, "{hook}: {rule}");
+        }
+        // Nor is a packet that is not TCP kept from the drop by it.
+        let accept = json!([rule[0], { "accept": null }]);
+        let spares = rule[0]["match"]["left"]["payload"]["protocol"] == "gre";
+        assert_eq!(severity("input", "drop", &[accept], &[]), if spares { Warning } else { Broken }, "{rule}");
+    }
+    assert_eq!(severity("input", "accept", &[unless("ip", "saddr", json!("10.9.0.12"))], &[]), Broken);
+    assert_eq!(severity("input", "accept", &[unless("ip", "protocol", json!("tcp"))], &[]), Broken);
+    assert_eq!(severity("input", "accept", &[unless("ip", "protocol", json!(47))], &[]), Severity::Ok);
 }
 
 #[test]

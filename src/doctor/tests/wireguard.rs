@@ -1,3 +1,4 @@
+use super::super::wireguard::Origin;
 use super::super::*;
 use super::{complaints, well};
 use crate::config::Config;
@@ -48,7 +49,7 @@ host:
   node: host-1
   platform: { interface: plat0, address: 10.9.0.1 }
   tunnel: wireguard
-  directory: { url: https://d.example:9473, cidrs: [172.16.0.0/16] }
+  directory: { url: https://d.example:9473, state_dir: KEYS, cidrs: [172.16.0.0/16] }
 ";
 
 fn config(text: &str, with: &str) -> Config {
@@ -141,6 +142,21 @@ fn every_port_of_a_shard_must_pass_its_next_ones_too() {
 }
 
 #[test]
+fn a_drop_of_all_other_ports_hits_those_of_its_protocol() {
+    let unless = |protocol: &str, right: Value| {
+        let left = json!({ "payload": { "protocol": protocol, "field": "dport" } });
+        json!([{ "match": { "op": "!=", "left": left, "right": right } }, { "drop": null }])
+    };
+    let with = |rule: Value| blocked(ALONE, &chain("input", "accept", &[rule])).map(|(severity, _)| severity);
+    for protocol in ["udp", "th"] {
+        assert_eq!(with(unless(protocol, json!(53))), Some(Severity::Broken));
+        assert_eq!(with(unless(protocol, json!(51820))), Some(Severity::Broken), "without the next key's");
+        assert_eq!(with(unless(protocol, json!({ "range": [51819, 51820] }))), None);
+    }
+    assert_eq!(with(unless("tcp", json!(22))), None);
+}
+
+#[test]
 fn a_host_may_let_in_by_its_gateways_port_or_its_own() {
     let with = |rule: Value| blocked(HOST, &chain("input", "drop", &[rule])).map(|(severity, _)| severity);
     assert_eq!(with(ports("udp", "sport", 51823)), None);
@@ -190,8 +206,11 @@ fn unusable(text: &str, folder: &Path) -> Vec<String> {
 fn files_are_looked_at_as_the_daemon_does() {
     let folder = tempfile::tempdir().expect("a folder");
     let of = |text| unusable(text, folder.path());
-    let made = |file: &str| format!("(umask 077; set -C; wg genkey > KEYS/{file}) on one gateway, and the same file on the shard's others");
-    let missing = ["0.key", "0.next.key", "1.key"].map(made);
+    let made = |file: &str| format!("(umask 077; set -C; wg genkey > KEYS/{file})");
+    let copied = |file: &str| {
+        format!("copy it from the gateway that has it (gw-2) to KEYS/{file}, of mode 0600; docs/gateway-pair.md says how it is made")
+    };
+    let missing = ["0.key", "0.next.key", "1.key"].map(copied);
     assert_eq!(
         of(GATEWAY),
         [
@@ -200,19 +219,39 @@ fn files_are_looked_at_as_the_daemon_does() {
             format!("the WireGuard key of acme/1: {}", missing[2])
         ]
     );
-    assert_eq!(of(HOST), ["this host's WireGuard key: (umask 077; set -C; wg genkey > KEYS/0.key)"]);
-    assert_eq!(of(ALONE)[0], "the WireGuard key of acme/0: (umask 077; set -C; wg genkey > KEYS/0.key)");
-    assert_eq!(of(ENROLLED), [""; 0], "it is made by enrolling");
+    assert_eq!(of(HOST), [format!("this host's WireGuard key: {}", made("0.key"))]);
+    assert_eq!(
+        of(ALONE),
+        [format!("the WireGuard key of acme/0: {}", made("0.key")), format!("the next WireGuard key of acme/0: {}", made("0.next.key"))]
+    );
+    assert_eq!(of(ENROLLED), ["this host's WireGuard key: portway enroll --url https://d.example:9473/ --token-file FILE"]);
     write(folder.path(), "0.key", KEYS[0], 0o600);
     write(folder.path(), "0.next.key", KEYS[0], 0o600);
     write(folder.path(), "1.key", KEYS[1], 0o640);
     assert_eq!(
         of(GATEWAY),
-        [format!("the next WireGuard key of acme/0: {}", missing[1]), "the WireGuard key of acme/1: chmod 600 KEYS/1.key".into()]
+        [
+            "the next WireGuard key of acme/0: put there a key that was never used, on all gateways of the shard the same, or, if the change is over, take `next` out of the configuration",
+            "the WireGuard key of acme/1: chmod 600 KEYS/1.key"
+        ]
     );
     write(folder.path(), "0.next.key", KEYS[1], 0o600);
     write(folder.path(), "1.key", "no key", 0o600);
     assert_eq!(of(GATEWAY), [format!("the WireGuard key of acme/1: {}", missing[2])]);
+    write(folder.path(), "0.key", "no key", 0o600);
+    assert_eq!(of(HOST), ["this host's WireGuard key: put the key back; if it is lost, remove KEYS/0.key and look again"]);
+    write(folder.path(), "0.key", KEYS[0], 0o600);
     write(folder.path(), "1.key", KEYS[0], 0o400);
     assert_eq!((of(GATEWAY), of(HOST)), (vec![], vec![]));
+}
+
+#[test]
+fn a_key_that_this_process_may_not_read_is_not_replaced() {
+    let (file, url, node) =
+        (Path::new("/k/0.key"), url::Url::parse("https://d.example:9473").expect("a URL"), "gw-2".parse().expect("a name"));
+    let denied = anyhow::Error::from(std::io::Error::from(std::io::ErrorKind::PermissionDenied)).context("cannot use it");
+    for origin in [Origin::Own, Origin::Shared(vec![&node]), Origin::Enrolled(&url)] {
+        let remedy = origin.remedy(file, &denied);
+        assert_eq!(remedy, "run this as root, or as the user of the service, whom /k/0.key must belong to", "{origin:?}");
+    }
 }

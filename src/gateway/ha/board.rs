@@ -136,11 +136,7 @@ fn count<T: PartialEq>(all: &[T], counts: &[AtomicU64], one: T) {
 impl Board {
     /// Without waiting: whether it was written. If not, somebody is reading just now, and the next time will do.
     pub fn try_router(&self, of: &TenantShard, write: impl FnOnce() -> Router) -> bool {
-        let mut routers = match self.routers.try_lock() {
-            Ok(routers) => routers,
-            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
-            Err(TryLockError::WouldBlock) => return false,
-        };
+        let Some(mut routers) = try_now(&self.routers) else { return false };
         match routers.get_mut(of) {
             Some(known) => *known = write(),
             None => drop(routers.insert(of.clone(), write())),
@@ -154,10 +150,8 @@ impl Board {
 
     /// Without waiting: if somebody is reading just now, the next one will do.
     pub fn try_skew(&self, node: IpAddr, skew: Skew) {
-        match self.skews.try_lock() {
-            Ok(mut skews) => drop(skews.insert(node, skew)),
-            Err(TryLockError::Poisoned(poisoned)) => drop(poisoned.into_inner().insert(node, skew)),
-            Err(TryLockError::WouldBlock) => {}
+        if let Some(mut skews) = try_now(&self.skews) {
+            skews.insert(node, skew);
         }
     }
 
@@ -252,4 +246,13 @@ impl Flows {
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// None: somebody has it just now.
+fn try_now<T>(mutex: &Mutex<T>) -> Option<MutexGuard<'_, T>> {
+    match mutex.try_lock() {
+        Ok(guard) => Some(guard),
+        Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
+        Err(TryLockError::WouldBlock) => None,
+    }
 }

@@ -1,6 +1,6 @@
 //! From the configuration to one virtual router for each shard that this node serves.
 
-use crate::config::{Authentication, Cast, Gateway, Ha, Snat, TunnelKind};
+use crate::config::{Authentication, Cast, Gateway, Ha, Snat};
 use crate::model::{AddressList, ChecksumForm, Invalid, Priority, TenantShard, Vrid};
 use crate::plan::gateway::Carrier;
 use crate::proto::vrrp::{Announcements, Config, Handover, Preempt};
@@ -35,7 +35,7 @@ impl Virtual {
 /// Those of a node; none without `ha`. `carrier`: of its tunnels.
 pub fn virtuals(config: &Gateway, carrier: Carrier) -> anyhow::Result<Vec<Virtual>> {
     let Some(ha) = &config.ha else { return Ok(Vec::new()) };
-    let signs_with_the_time = carrier == Carrier::Kernel && config.platform.tunnel == TunnelKind::Wireguard;
+    let signs_with_the_time = carrier.is_kernel_wireguard(config.platform.tunnel);
     let served = config.served().filter_map(|(tenant, shard)| Some((tenant.of(shard.shard), shard, shard.havip?)));
     served
         .map(|(of, shard, havip)| {

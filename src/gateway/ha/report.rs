@@ -5,6 +5,7 @@ use super::board::{ANNOUNCED, Flows, LATE, Router};
 use crate::config::Gateway;
 use crate::metrics::Page;
 use crate::model::{ChecksumForm, NodeName, TenantShard};
+use crate::plan::gateway::Carrier;
 use crate::proto::skew::Skew;
 use crate::proto::sync::Lags;
 use crate::proto::vrrp::State;
@@ -15,8 +16,8 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 impl Group {
-    /// `null` without `ha`.
-    pub fn status(&self, config: &Gateway) -> Value {
+    /// `null` without `ha`. `carrier`: of the tunnels.
+    pub fn status(&self, config: &Gateway, carrier: Carrier) -> Value {
         let Some(ha) = &config.ha else { return Value::Null };
         let (routers, flows, now) = (self.board.routers(), self.board.flows(), Instant::now());
         let shards = config.served().filter_map(|(tenant, shard)| {
@@ -42,7 +43,8 @@ impl Group {
             .map(|(node, skew)| (node.to_string(), json!({ "ahead_ms": seconds(&skew) * 1e3, "behind": skew.is_behind() })));
         json!({
             "interval_ms": ha.interval.duration().as_millis(), "nodes": ha.nodes, "shards": shards.collect::<Vec<_>>(),
-            "clocks": clocks.collect::<serde_json::Map<_, _>>(), "late_p99_us": late,
+            "clocks": clocks.collect::<serde_json::Map<_, _>>(),
+            "signs_with_the_time": carrier.is_kernel_wireguard(config.platform.tunnel), "late_p99_us": late,
         })
     }
 
@@ -216,5 +218,36 @@ fn lags(lags: &Lags, name: &str, help: &str, labels: &[(&str, &str)], out: &mut 
     for (le, count) in bounds.zip(lags.counts) {
         sum += count;
         out.counter(name, help, &[labels, &[("le", le.as_str())]].concat(), sum);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+
+    const PAIR: &str = "
+gateway:
+  node: gw-1
+  platform: { interface: plat0, address: 10.9.0.1 }
+  tunnel: wireguard
+  ha: { nodes: { gw-1: 10.9.0.1, gw-2: 10.9.0.2 }, keys: [{ id: 1, file: /etc/portway/ha.key }] }
+  tenants:
+    - { name: acme, interface: eni0, router: 172.16.101.1, allow: [{ to: 172.16.0.0/16, tcp: all }], inner: 10.64.0.0/16,
+        shards: [{ shard: 0, vrid: 51, platform: 10.9.0.50, tenant: 172.16.101.10, wireguard: { private_key: /etc/portway/acme.key } }] }
+";
+
+    #[test]
+    fn a_gateway_tells_whether_it_signs_with_the_time() {
+        let gre = PAIR.replace("tunnel: wireguard", "tunnel: gre").replace("interface: eni0", "key: 7, interface: eni0");
+        let gre = gre.replace(", wireguard: { private_key: /etc/portway/acme.key }", "");
+        let signs = |text: &str, carrier| {
+            let Ok(Config::Gateway(gateway)) = crate::config::parse(text, "pair.yaml") else { panic!("a gateway") };
+            Group::default().status(&gateway, carrier)["signs_with_the_time"].clone()
+        };
+        assert_eq!(signs(PAIR, Carrier::Kernel), true);
+        for (text, carrier) in [(PAIR, Carrier::Userspace), (&gre, Carrier::Kernel), (&gre, Carrier::Userspace)] {
+            assert_eq!(signs(text, carrier), false, "{carrier:?}");
+        }
     }
 }

@@ -1,7 +1,7 @@
 //! The packets of tunnels, still wrapped, in the gateway's rules.
 
 use super::ruleset::set;
-use super::{Carrier, Inputs, Served};
+use super::{Inputs, Served};
 use crate::config::{GatewayTunnel, TunnelKind};
 use crate::plan::ruleset::{line, wrapped_in};
 
@@ -15,8 +15,8 @@ pub(super) fn taken(out: &mut String, inputs: &Inputs, all: &[Served]) {
         }
         TunnelKind::Wireguard => {
             let (Some(ends), Some(ports)) = (ends(all), set(all.iter().flat_map(ports))) else { return };
-            if inputs.carrier == Carrier::Kernel {
-                // What we bring before the interface ourselves (`kernel::knock_socket::Again`). No other program can send so: it takes CAP_NET_RAW.
+            if brings(inputs) {
+                // No other program can send so: it takes CAP_NET_RAW.
                 line(out, format_args!("iif \"lo\" ip daddr . udp dport {ends} fib saddr type != local notrack accept"));
             }
             wrapped_in(out, interface, facts, format_args!("ip daddr . udp dport {ends}"), "goto outer");
@@ -41,7 +41,7 @@ pub(super) fn sent(out: &mut String, inputs: &Inputs, all: &[Served], fenced: bo
                 // A copy for the node before ([`super::pass_back`]), whose source is a host's.
                 line(out, format_args!("ip daddr . udp dport {ends}{interface} notrack accept"));
             }
-            if inputs.carrier == Carrier::Kernel {
+            if brings(inputs) {
                 // Its source is a peer's, whose port may be equal to ours.
                 line(out, format_args!("oif \"lo\" ip daddr . udp dport {ends} notrack accept"));
             }
@@ -57,8 +57,7 @@ pub(super) fn sent(out: &mut String, inputs: &Inputs, all: &[Served], fenced: bo
 
 /// First in the input chain: what came over loopback has been looked at before routing.
 pub(super) fn brought(out: &mut String, inputs: &Inputs, all: &[Served]) {
-    if inputs.config.platform.tunnel == TunnelKind::Wireguard
-        && inputs.carrier == Carrier::Kernel
+    if brings(inputs)
         && let Some(ends) = ends(all)
     {
         line(out, format_args!("iif \"lo\" ip daddr . udp dport {ends} accept"));
@@ -76,6 +75,11 @@ pub(super) fn alone(out: &mut String, served: &Served) {
         },
     };
     line(out, format_args!("ip daddr {local} {other} counter name drop_to_node drop"));
+}
+
+/// Whether initiations are brought before the interface once more, over loopback (`kernel::knock_socket::Again`).
+fn brings(inputs: &Inputs) -> bool {
+    inputs.carrier.is_kernel_wireguard(inputs.config.platform.tunnel)
 }
 
 /// The outer addresses of our tunnels.
