@@ -149,8 +149,9 @@ impl Node {
         if self.config.ha.is_none() {
             // Alone.
         } else if !self.group.is_running() {
+            let used = self.strangers.all_used(&shards(&self.config));
             self.group
-                .start(&self.config, self.carrier, &self.slots, kernel, self.sessions.orders(), self.strangers.used())
+                .start(&self.config, self.carrier, &self.slots, kernel, self.sessions.orders(), used)
                 .context("cannot take part in the group of gateways")?;
         } else if self.regroup {
             self.group

@@ -98,7 +98,7 @@ impl Group {
     /// Takes part from now on. The rules and tunnels stand already. HaVips whose lease still runs are this node's: a process before this
     /// one had them until now.
     ///
-    /// `used`: the replay memory of an earlier process, which other candidates may not have; taken out.
+    /// `used`: the replay memory of an earlier process, which other candidates may not have.
     pub fn start(
         &mut self,
         config: &Gateway,
@@ -106,7 +106,7 @@ impl Group {
         slots: &Slots,
         kernel: &Arc<Kernel>,
         sessions: &sessions::Orders,
-        used: &mut stamps::ByShard,
+        used: stamps::ByShard,
     ) -> anyhow::Result<()> {
         let Some(ha) = config.ha.as_ref().filter(|_| self.running.is_none()) else { return Ok(()) };
         let (platform, board) = (&config.platform, self.board.clone());
@@ -140,7 +140,7 @@ impl Group {
             shown: Instant::now(),
             walk: Default::default(),
         };
-        copier.take_up(shared(config, slots), seal, |of| resumed.contains(of), std::mem::take(used));
+        copier.take_up(shared(config, slots), seal, |of| resumed.contains(of), used);
         let (scribe, writing) = Scribe::new();
         spawn("log", None, writing)?;
         let havips = HaVips::open()?;
@@ -187,7 +187,7 @@ impl Group {
         Ok(())
     }
 
-    /// The configuration has changed: shards may come and go, and keys. `used`: as for [`Group::start`], of shards that come.
+    /// The configuration has changed: shards may come and go, and keys. `used`: as for [`Group::start`], of shards that come; taken out.
     pub fn change(&mut self, config: &Gateway, carrier: Carrier, slots: &Slots, used: &mut stamps::ByShard) -> anyhow::Result<()> {
         let (Some(running), Some(ha)) = (&self.running, &config.ha) else { return Ok(()) };
         let (keyring, seal) = keys::read_all(&ha.keys)?;

@@ -127,7 +127,9 @@ impl Stamps {
 
     /// What processes before this one have left of these shards. The last of them has ended: what it has written since the start is among it.
     pub fn found<'a>(&mut self, shards: impl IntoIterator<Item = &'a TenantShard>) -> ByShard {
-        self.write_down();
+        if self.used.waiting() > 0 {
+            self.write_down();
+        }
         self.read_on();
         let mut all: HashMap<Owner, (&TenantShard, Vec<_>)> = shards.into_iter().map(|of| (Owner::at(of), (of, Vec::new()))).collect();
         for (owner, stamp) in std::mem::take(&mut self.found) {

@@ -109,6 +109,7 @@ impl Strangers {
     /// `shared`: there is a group.
     pub fn recall(&mut self, slots: &BTreeMap<TenantShard, Slot>, shared: bool) {
         let (Some((_, jit)), Some(stamps)) = (&self.running, &mut self.stamps) else { return };
+        self.recalled.retain(|of| slots.contains_key(of));
         let anew: Vec<&TenantShard> = slots.keys().filter(|of| !self.recalled.contains(*of)).collect();
         if anew.is_empty() {
             return;
@@ -124,9 +125,19 @@ impl Strangers {
         self.used.extend(used.into_iter().filter(|_| shared));
     }
 
-    /// The same for the group, which takes it out.
+    /// The same for the group, of shards that come to it; to be taken out.
     pub fn used(&mut self) -> &mut ByShard {
         &mut self.used
+    }
+
+    /// The same of all shards, for a group that begins, anew perhaps.
+    pub fn all_used(&mut self, shards: &[TenantShard]) -> ByShard {
+        if self.used.is_empty()
+            && let Some(stamps) = &mut self.stamps
+        {
+            self.used = tokio::task::block_in_place(|| stamps.found(shards));
+        }
+        std::mem::take(&mut self.used)
     }
 
     /// A peer that nobody has configured stands already, or has a session. Who it is, as far as that is known; the directory is asked in time.

@@ -4,7 +4,7 @@
 //! processor that carries packets as well: all at once would be the worst moment for it.
 
 use super::rate::{Bucket, Rate};
-use std::collections::{HashSet, VecDeque};
+use std::collections::{HashMap, VecDeque};
 use std::hash::Hash;
 use std::time::{Duration, Instant};
 
@@ -13,12 +13,14 @@ use std::time::{Duration, Instant};
 pub struct Wake<P> {
     rate: Rate,
     bucket: Bucket,
-    /// Whoever has not been heard. Those who stand in a queue only are awake.
-    asleep: HashSet<P>,
+    /// Whoever has not been heard, and since which round. Those who stand in a queue only, or for another round, are awake, or are called by that one.
+    asleep: HashMap<P, u64>,
+    /// Counts calls of [`Wake::add`].
+    round: u64,
     /// The one heard last first.
-    queue: VecDeque<P>,
+    queue: VecDeque<(P, u64)>,
     /// Those who have been called so many times, and when they are called again.
-    called: [VecDeque<(Instant, P)>; AGAIN.len()],
+    called: [VecDeque<(Instant, P, u64)>; AGAIN.len()],
 }
 
 /// From a call to the next, for whoever does not answer: a datagram is lost more often than a host is gone. Longer than a round trip, as a new
@@ -43,28 +45,30 @@ impl<P: Clone + Eq + Hash> Wake<P> {
     pub const RATE: Rate = Rate { per_second: 2000, burst: 64 };
 
     pub fn new(now: Instant, rate: Rate) -> Self {
-        Self { rate, bucket: Bucket::new(now), asleep: HashSet::new(), queue: VecDeque::new(), called: Default::default() }
+        Self { rate, bucket: Bucket::new(now), asleep: HashMap::new(), round: 0, queue: VecDeque::new(), called: Default::default() }
     }
 
-    /// These too, each with the time for which it has not been heard. Behind those of an earlier promotion that still wait, each sorted by itself.
+    /// These too, each with the time for which it has not been heard. Behind those of an earlier promotion that still wait, each sorted by itself. Whoever
+    /// is being called already is so anew, from the beginning.
     pub fn add(&mut self, peers: impl IntoIterator<Item = (P, Duration)>) {
         let mut peers: Vec<_> = peers.into_iter().collect();
         peers.sort_by_key(|(_, idle)| *idle);
+        self.round += 1;
         for (peer, _) in peers {
-            if self.asleep.insert(peer.clone()) {
-                self.queue.push_back(peer);
+            if self.asleep.insert(peer.clone(), self.round) != Some(self.round) {
+                self.queue.push_back((peer, self.round));
             }
         }
     }
 
     /// It was heard.
     pub fn awake(&mut self, peer: &P) -> bool {
-        self.asleep.remove(peer)
+        self.asleep.remove(peer).is_some()
     }
 
     /// Only those for whom this holds: when a shard has been let go again.
-    pub fn retain(&mut self, stays: impl FnMut(&P) -> bool) {
-        self.asleep.retain(stays);
+    pub fn retain(&mut self, mut stays: impl FnMut(&P) -> bool) {
+        self.asleep.retain(|peer, _| stays(peer));
     }
 
     /// The next to initiate to. Call until there is none, then wait for [`Wake::poll_timeout`].
@@ -73,13 +77,13 @@ impl<P: Clone + Eq + Hash> Wake<P> {
         if !self.bucket.take(now, self.rate) {
             return None;
         }
-        let (peer, calls) = match call {
-            None => (self.queue.pop_front()?, 0),
-            Some(calls) => (self.called[calls].pop_front()?.1, calls + 1),
+        let (peer, round, calls) = match call {
+            None => self.queue.pop_front().map(|(peer, round)| (peer, round, 0))?,
+            Some(calls) => self.called[calls].pop_front().map(|(_, peer, round)| (peer, round, calls + 1))?,
         };
         match (AGAIN.get(calls), self.called.get_mut(calls)) {
-            (Some(wait), Some(called)) => called.push_back((now + *wait, peer.clone())),
-            _ => drop(self.asleep.remove(&peer)),
+            (Some(wait), Some(called)) => called.push_back((now + *wait, peer.clone(), round)),
+            _ => _ = self.asleep.remove(&peer),
         }
         Some(Call { peer, again: calls > 0 })
     }
@@ -87,20 +91,21 @@ impl<P: Clone + Eq + Hash> Wake<P> {
     /// Whether somebody's turn has come, and how often it has been called before; those who are awake are left out from here on.
     fn due(&mut self, now: Instant) -> Option<Option<usize>> {
         let Self { asleep, queue, called, .. } = self;
-        while queue.pop_front_if(|peer| !asleep.contains(peer)).is_some() {}
+        let is_over = |peer: &P, round: u64| asleep.get(peer) != Some(&round);
+        while queue.pop_front_if(|(peer, round)| is_over(peer, *round)).is_some() {}
         for called in called.iter_mut() {
-            while called.pop_front_if(|(_, peer)| !asleep.contains(peer)).is_some() {}
+            while called.pop_front_if(|(_, peer, round)| is_over(peer, *round)).is_some() {}
         }
         if !queue.is_empty() {
             return Some(None);
         }
-        called.iter().position(|called| called.front().is_some_and(|(at, _)| *at <= now)).map(Some)
+        called.iter().position(|called| called.front().is_some_and(|(at, ..)| *at <= now)).map(Some)
     }
 
     /// When there will be another. None: all are awake, or have been called often enough.
     pub fn poll_timeout(&self, now: Instant) -> Option<Instant> {
         let first = (!self.queue.is_empty()).then_some(now);
-        let again = self.called.iter().filter_map(|called| called.front().map(|(at, _)| *at)).min();
+        let again = self.called.iter().filter_map(|called| called.front().map(|(at, ..)| *at)).min();
         first.or(again).map(|at| at.max(self.bucket.ready(now, self.rate)))
     }
 
@@ -117,6 +122,7 @@ impl<P: Clone + Eq + Hash> Wake<P> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::collections::HashSet;
 
     const RATE: Rate = Wake::<u32>::RATE;
 
@@ -171,6 +177,30 @@ mod tests {
         assert_eq!((called.len(), called.last()), (11, Some(&(8, ms(8250)))));
         assert_eq!(all.next(start + Duration::from_secs(9)), None);
         assert!(all.is_empty());
+    }
+
+    #[test]
+    fn whoever_is_added_again_is_called_from_the_beginning_and_the_former_round_is_over() {
+        let start = Instant::now();
+        let ms = Duration::from_millis;
+        let mut all = Wake::new(start, RATE);
+        all.add([(7, Duration::ZERO), (7, Duration::ZERO), (8, Duration::ZERO)]);
+        assert_eq!(wake(start, &mut all, |_| false).len(), 20);
+        let mut all = Wake::new(start, RATE);
+        let mut called =
+            |all: &mut Wake<u32>, at| std::iter::from_fn(|| all.next(start + ms(at))).map(|call| call.again).collect::<Vec<_>>();
+        all.add([(7, Duration::ZERO)]);
+        assert_eq!((called(&mut all, 0), called(&mut all, 250)), (vec![false], vec![true]));
+        // While it is being called; when it has answered; when its shard has gone and come back.
+        all.add([(7, Duration::ZERO)]);
+        assert_eq!((called(&mut all, 1200), called(&mut all, 1250), called(&mut all, 1450)), (vec![false], vec![], vec![true]));
+        assert!(all.awake(&7));
+        all.add([(7, Duration::ZERO)]);
+        assert_eq!((called(&mut all, 2400), called(&mut all, 2450), called(&mut all, 2650)), (vec![false], vec![], vec![true]));
+        all.retain(|_| false);
+        all.add([(7, Duration::ZERO)]);
+        assert_eq!((called(&mut all, 3600), called(&mut all, 3650), called(&mut all, 3850)), (vec![false], vec![], vec![true]));
+        assert_eq!(all.len(), 1);
     }
 
     #[test]

@@ -91,9 +91,10 @@ impl Keeper {
                 order = orders.recv() => match order {
                     None | Some(Order::Stop) => return,
                     Some(order) => {
-                        // What happened before it was given: a session from before is no answer to a call that it leads to.
+                        // What happened before it was given: a session from before is no answer to a call that it leads to, and who was taken off is not set.
                         happened.extend(std::iter::from_fn(|| events.as_mut()?.try_recv().ok()));
                         self.hear(happened.drain(..));
+                        self.admit_all();
                         self.obey(order).await;
                     }
                 },
@@ -115,7 +116,7 @@ impl Keeper {
     async fn obey(&mut self, order: Order) {
         match order {
             Order::Serve { shards, left } => self.serve(shards, left).await,
-            Order::Configure { of, key, prefixes } => self.configure(&of, key, prefixes),
+            Order::Configure { of, key, prefixes } => self.configure(&of, key, prefixes).await,
             Order::Tell(orders) => self.tell = Some(orders),
             Order::Known { of, peers } => {
                 self.known.insert(of.clone(), peers);
@@ -138,7 +139,7 @@ impl Keeper {
                     self.take(&of).await;
                 }
             },
-            Order::Healed(of) => self.heal(&of),
+            Order::Healed(of) => self.heal(&of).await,
             Order::Released(of) => self.release(&of).await,
             Order::Stop => {}
         }
@@ -148,7 +149,7 @@ impl Keeper {
         left.retain(|of, _| !self.shards.contains_key(of));
         self.left.append(&mut left);
         let (mut old, now) = (std::mem::take(&mut self.shards), Instant::now());
-        let (mut taken, mut joined) = (Vec::new(), Vec::new());
+        let (mut taken, mut joined, mut expelled) = (Vec::new(), Vec::new(), Vec::new());
         for served in shards {
             let of = served.of.clone();
             if !served.shared {
@@ -165,7 +166,7 @@ impl Keeper {
                         served.ends.iter().filter(|end| former.served.ends.iter().any(|other| end.is(other))).map(|end| end.lane).collect();
                     former.stands.retain(|lane, _| stays.contains(lane));
                     let (changed, gone) = former.change(served);
-                    gone.iter().for_each(|key| _ = self.wake.awake(&(of.clone(), *key)));
+                    expelled.extend(gone.iter().filter(|key| self.wake.awake(&(of.clone(), **key))).map(|key| (of.clone(), *key)));
                     if here {
                         let slot = former.served.slot;
                         self.order(jit::Order::ConfiguredNoMore { slot, keys: gone.clone() });
@@ -211,6 +212,9 @@ impl Keeper {
             };
             self.shards.insert(of, shard);
         }
+        for (of, key) in expelled {
+            self.unless_known(&of, &key).await;
+        }
         for of in joined.iter().filter(|of| !taken.contains(of)) {
             self.join(of).await;
         }
@@ -238,7 +242,7 @@ impl Keeper {
         }
     }
 
-    fn configure(&mut self, of: &TenantShard, key: PublicKey, prefixes: Option<Vec<IpNet>>) {
+    async fn configure(&mut self, of: &TenantShard, key: PublicKey, prefixes: Option<Vec<IpNet>>) {
         let Some(shard) = self.shards.get_mut(of) else { return };
         shard.configure(key, prefixes.clone());
         let (slot, gone) = (shard.served.slot, prefixes.is_none());
@@ -249,8 +253,11 @@ impl Keeper {
             });
         }
         if gone {
-            self.wake.awake(&(of.clone(), key));
+            let called = self.wake.awake(&(of.clone(), key));
             self.tell(of, vec![PeerRecord::Gone(key)]);
+            if called {
+                self.unless_known(of, &key).await;
+            }
         }
     }
 
@@ -275,7 +282,8 @@ impl Keeper {
         }
     }
 
-    /// Whoever calls a peer may set it anew, just when another has taken it off. Of which there is news before it is done.
+    /// Whoever calls a peer may set it anew, just when another has taken it off. Of a stranger there is news before it is done, of one that was configured
+    /// an order after.
     async fn unless_known(&mut self, of: &TenantShard, key: &PublicKey) {
         self.admit_all();
         let Some(shard) = self.shards.get(of).filter(|shard| !shard.knows(key)) else { return };
@@ -301,17 +309,17 @@ impl Keeper {
             };
             let Some(of) = self.find(|shard| shard.has(&interface)).filter(|of| self.here.contains(of)) else { continue };
             self.learn(&of, key, stamp);
+            let Some(shard) = self.shards.get_mut(&of) else { continue };
             // What stood before was closed meanwhile, and with it the session.
-            if self.shards.get(&of).is_some_and(|shard| shard.stood(&interface) > incarnation) {
+            if shard.stood(&interface) > incarnation {
+                records.entry(of).or_default().push(shard.stamped(now, key, stamp));
                 continue;
             }
-            self.awake(&of, key);
-            if let Some(shard) = self.shards.get_mut(&of) {
-                if shard.heard_at(key, &interface) && shard.served.ends.len() > 1 {
-                    moved.insert(of.clone());
-                }
-                records.entry(of).or_default().push(shard.heard(now, key, endpoint, stamp));
+            if shard.heard_at(key, &interface) && shard.served.ends.len() > 1 {
+                moved.insert(of.clone());
             }
+            records.entry(of.clone()).or_default().push(shard.heard(now, key, endpoint, stamp));
+            self.awake(&of, key);
         }
         moved.iter().for_each(|of| self.show_lanes(of));
         self.tell_all(records);
@@ -351,13 +359,19 @@ impl Keeper {
         self.tell_all(records);
     }
 
-    /// It has a session.
+    /// It has a new session.
     fn awake(&mut self, of: &TenantShard, key: PublicKey) {
         let Some(shard) = self.shards.get_mut(of) else { return };
         if self.wake.awake(&(of.clone(), key)) {
             self.status.answered();
             shard.called.remove(&key);
         }
+        self.seen(of, key);
+    }
+
+    /// It is there. Which is no answer to a call: it may be by a session that it has given up by now.
+    fn seen(&self, of: &TenantShard, key: PublicKey) {
+        let Some(shard) = self.shards.get(of) else { return };
         if shard.is_member(&key) {
             let (slot, at) = (shard.served.slot, Instant::now());
             self.order(jit::Order::Seen { slot, key, at });
@@ -393,8 +407,8 @@ impl Keeper {
                             if more {
                                 grew.entry(key).or_default().push((news.agreed, end.lane));
                             }
-                            if record.is_some() && (!agreed || !self.tunnels.tells()) {
-                                heard.push((key, news.heard));
+                            if record.is_some() {
+                                heard.push((key, news.heard, agreed));
                             }
                             records.extend(record);
                         }
@@ -406,8 +420,13 @@ impl Keeper {
             if moved && shard.served.ends.len() > 1 {
                 self.show_lanes(&of);
             }
-            for (key, stamp) in heard {
-                self.awake(&of, key);
+            for (key, stamp, agreed) in heard {
+                match (agreed, self.tunnels.tells()) {
+                    (true, false) => self.awake(&of, key),
+                    // It told by itself.
+                    (true, true) => continue,
+                    (false, _) => self.seen(&of, key),
+                }
                 self.learn(&of, key, stamp);
             }
             self.tell(&of, records);

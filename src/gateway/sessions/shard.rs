@@ -268,6 +268,9 @@ impl Shard {
         let peer = self.peers.entry(key).or_default();
         peer.endpoint = endpoint.or(peer.endpoint);
         peer.member = Some(registered.clone());
+        if let Some(remote) = self.called.get_mut(&key) {
+            remote.allowed.clone_from(&registered.allowed);
+        }
         self.record(now, key, Tai64n::NEVER)
     }
 

@@ -1,6 +1,6 @@
 //! Active: RFC 9568 section 6.4.3.
 
-use super::phase::{Phase, Purpose, Reign, Release, Watch};
+use super::phase::{Phase, Purpose, Reign, Release, Rival, Watch};
 use super::{AdvertInterval, Announced, Discard, Effect, Handover, Heard, Instance, Priority, Why};
 use std::time::{Duration, Instant};
 
@@ -23,7 +23,7 @@ impl Instance {
         self.effects.push_back(Effect::TakeAddresses { accept: self.config.accept || priority.is_owner(), former });
         self.effects.push_back(Effect::Announce { burst: announcements.burst, why: Announced::Promoted });
         let announce = Some((now + announcements.repeat_after, true));
-        let reign = Reign { adver: now + self.config.interval.duration(), sent: now, announce, alone_since: now, rival_quiet: None };
+        let reign = Reign { adver: now + self.config.interval.duration(), sent: now, announce, alone_since: now, rival: None };
         self.change(now, Phase::Active(reign), why)
     }
 
@@ -36,7 +36,7 @@ impl Instance {
         self.effects.push_back(Effect::SendAdvertisement { priority });
         self.effects.push_back(Effect::TakeAddresses { accept: self.config.accept || priority.is_owner(), former: None });
         let announce = Some((now + self.config.announcements.repeat_after, true));
-        let reign = Reign { adver: now + self.config.interval.duration(), sent: now, announce, alone_since: now, rival_quiet: None };
+        let reign = Reign { adver: now + self.config.interval.duration(), sent: now, announce, alone_since: now, rival: None };
         self.change(now, Phase::Active(reign), Why::Resumed)
     }
 
@@ -47,19 +47,21 @@ impl Instance {
         let (priority, interval) = (advertisement.priority, advertisement.interval);
         if priority.is_release() {
             let out_of_turn = self.assert_now(now, reign);
+            let rival = reign.rival.unwrap_or(Rival { since: now, quiet: now });
             if out_of_turn.sent == reign.sent {
                 // Told already; neighbours are, when it is sure to have let go.
                 let soon = now + self.config.interval.duration() / OUT_OF_TURN_DIVISOR;
-                return Phase::Active(Reign { rival_quiet: Some(reign.rival_quiet.map_or(soon, |quiet| quiet.min(soon))), ..reign });
+                let quiet = if reign.rival.is_some() { rival.quiet.min(soon) } else { soon };
+                return Phase::Active(Reign { rival: Some(Rival { quiet, ..rival }), ..reign });
             }
             // Who lets go was Active too, and neighbours may have believed it.
-            let alone = self.alone(now, out_of_turn);
+            let alone = self.alone(now, out_of_turn, rival);
             // Adver_Timer starts anew.
             return Phase::Active(Reign { adver: now + self.config.interval.duration(), ..alone });
         }
         if now >= reign.sent + self.config.interval.duration() * SILENT_INTERVALS {
-            // Not in the RFC: our lease is over, and so is what we know of the flows. Whoever took over has not shared the addresses with us: nothing is to be healed.
-            return self.let_go(now, Phase::Backup(Watch::new(interval, now)), Why::Overtaken { by, priority });
+            // Not in the RFC: our lease is over, and so is what we know of the flows.
+            return self.yield_to(now, interval, Why::Overtaken { by, priority });
         }
         if priority > ours || (priority == ours && by > self.config.address) {
             return self.stand_back(now, interval, Why::Outranked { by, priority });
@@ -100,10 +102,11 @@ impl Instance {
 
     /// Somebody else claims to be Active: neighbours are told at once, and again when it has been silent for long enough.
     pub(super) fn contest(&mut self, now: Instant, reign: Reign, interval: AdvertInterval) -> Reign {
-        if reign.rival_quiet.is_none() {
+        if reign.rival.is_none() {
             self.announce(Announced::Contested);
         }
-        Reign { rival_quiet: Some(now + interval.duration() * SILENT_INTERVALS), ..reign }
+        let since = reign.rival.map_or(now, |rival| rival.since);
+        Reign { rival: Some(Rival { since, quiet: now + interval.duration() * SILENT_INTERVALS }), ..reign }
     }
 
     /// Section 6.4.3, timers.
@@ -118,21 +121,21 @@ impl Instance {
             let refresh = self.config.announcements.refresh.filter(|every| !every.is_zero());
             reign.announce = refresh.map(|every| ((at + every).max(now + Duration::from_nanos(1)), false));
         }
-        if reign.rival_quiet.is_some_and(|at| now >= at) {
-            reign = self.alone(now, Reign { rival_quiet: None, ..reign });
+        if let Some(rival) = reign.rival.filter(|rival| now >= rival.quiet) {
+            reign = self.alone(now, reign, rival);
         }
         reign
     }
 
-    /// Nobody else is Active any more. Who was so for less time than a Backup takes to become Active, or was alone less long ago, shared with nobody: that is
-    /// the node before, which yields to us, or word of the same once more.
-    fn alone(&mut self, now: Instant, reign: Reign) -> Reign {
-        if now < reign.alone_since + self.config.interval.duration() * SILENT_INTERVALS {
+    /// The rival is Active no more. No Backup becomes Active in less than three intervals: who claimed to be so sooner, after we became it or the last
+    /// rival went, is the node that we took over from, or that rival once more.
+    fn alone(&mut self, now: Instant, reign: Reign, rival: Rival) -> Reign {
+        if rival.since < reign.alone_since + self.config.interval.duration() * SILENT_INTERVALS {
             self.announce(Announced::Yielded);
-            return reign;
+            return Reign { rival: None, ..reign };
         }
         self.announce(Announced::Healed);
-        Reign { alone_since: now, ..reign }
+        Reign { alone_since: now, rival: None, ..reign }
     }
 
     pub(super) fn advertise(&mut self, now: Instant, reign: Reign) -> Reign {

@@ -83,9 +83,10 @@ pub enum Announced {
     Refreshed,
     /// Somebody else of lower priority claims to be Active, and may have announced itself.
     Contested,
-    /// That somebody has been silent for a while: whoever believed it is to know better.
+    /// That somebody has let go, or has been silent for a while: whoever believed it is to know better.
     Healed,
-    /// The node before has let go, a moment after this one took over.
+    /// The same of one that we have taken over from, or that was taken to have let go before: it was no second Active for any time, and nobody has called
+    /// hosts meanwhile.
     Yielded,
 }
 

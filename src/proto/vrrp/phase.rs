@@ -43,10 +43,17 @@ pub(super) struct Reign {
     pub sent: Instant,
     /// The next burst, and whether it is the repetition after the first.
     pub announce: Option<(Instant, bool)>,
-    /// Since when nobody else is Active for all we know: since the beginning, or since the last other one was taken to have let go.
+    /// The beginning, or when the last rival went that had been Active beside us.
     pub alone_since: Instant,
-    /// While somebody else claims to be Active: when it will have been silent long enough.
-    pub rival_quiet: Option<Instant>,
+    pub rival: Option<Rival>,
+}
+
+/// Somebody else who claims to be Active.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Rival {
+    pub since: Instant,
+    /// When it will have been silent long enough.
+    pub quiet: Instant,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -173,7 +180,7 @@ impl Phase {
             Phase::Active(reign) => [
                 Some((reign.adver, Timer::Advertise)),
                 reign.announce.map(|(at, _)| (at, Timer::Announce)),
-                reign.rival_quiet.map(|at| (at, Timer::RivalQuiet)),
+                reign.rival.map(|rival| (rival.quiet, Timer::RivalQuiet)),
             ],
             Phase::Offering(offer) => [Some((offer.reign.adver, Timer::Advertise)), Some((offer.deadline, Timer::NoSuccessor)), None],
             Phase::Releasing(release) => {

@@ -33,6 +33,10 @@ impl Actor {
         let Some(interface) = served.gate(stranger.port).map(|gate| gate.interface.clone()) else { return };
         let others = served.gates.iter().map(|gate| gate.interface.clone()).filter(|other| *other != interface).collect();
         let loaded = self.ears.is_flooded();
+        // Told before it is done: whoever sets a former one once more all the same can know.
+        for key in &replaces {
+            self.tell(News::Reaped { slot: peer.slot, key: *key, why: Reaped::Replaced });
+        }
         let install = Install { peer, interface, others, endpoint, registered, replaces, initiation, stranger, stamp, loaded };
         self.hands.give(Job::Install(Box::new(install)));
     }
@@ -85,7 +89,6 @@ impl Actor {
             } else {
                 self.unless_it_stands(&former);
             }
-            self.tell(News::Reaped { slot: peer.slot, key, why: Reaped::Replaced });
         }
         match result {
             Ok(greeted) => {

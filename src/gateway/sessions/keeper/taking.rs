@@ -85,7 +85,9 @@ impl Keeper {
 
     /// Another node believed that a shard was there, as this one did, and has let go of it: whoever that node has called sends by sessions that nobody has
     /// any more, and is called. Its stamps were ahead of our last one, by as much as a node's that takes over.
-    pub(super) fn heal(&mut self, of: &TenantShard) {
+    pub(super) async fn heal(&mut self, of: &TenantShard) {
+        // How far its own stamps have come; and sessions from before are no answers.
+        self.look(Instant::now()).await;
         let Some(shard) = self.shards.get_mut(of).filter(|_| self.here.contains(of) && !self.coming.contains_key(of)) else { return };
         let now = Instant::now();
         for end in &shard.served.ends {
@@ -124,6 +126,10 @@ impl Keeper {
             shard.stands.insert(end.lane, stands);
             shard.begin_anew(end.lane);
         }
+        for (key, _) in everybody.iter().filter(|_| here) {
+            self.unless_known(of, key).await;
+        }
+        let Some(shard) = self.shards.get(of) else { return };
         if let Some(door) = self.door.as_ref().filter(|_| here) {
             door.order(jit::Order::Serve { of: of.clone(), slot: shard.served.slot, ends });
         }

@@ -69,14 +69,17 @@ fn whoever_does_not_is_told_at_once(#[case] from: [u8; 4], #[case] priority: u8)
 #[test]
 fn a_healed_split_brain_is_announced_when_the_rival_has_been_silent() {
     let mut node = Node::active(|c| c.announcements.repeat_after = Duration::from_secs(9));
-    node.at(400.0, heard(HIGHER, 99));
-    node.at(450.0, heard(HIGHER, 99));
     for due in [461.0, 561.0, 661.0] {
         assert_eq!(node.at(due, Input::Timeout), [send(100)]);
     }
-    assert_eq!(node.timeout(), Some((750.0, "rival_quiet")));
-    assert_eq!(node.at(750.0, Input::Timeout), [announce(Announced::Healed)]);
-    assert_eq!(node.timeout(), Some((761.0, "advertise")));
+    node.at(700.0, heard(HIGHER, 99));
+    node.at(750.0, heard(HIGHER, 99));
+    for due in [761.0, 861.0, 961.0] {
+        assert_eq!(node.at(due, Input::Timeout), [send(100)]);
+    }
+    assert_eq!(node.timeout(), Some((1050.0, "rival_quiet")));
+    assert_eq!(node.at(1050.0, Input::Timeout), [announce(Announced::Healed)]);
+    assert_eq!(node.timeout(), Some((1061.0, "advertise")));
 }
 
 #[test]
@@ -104,6 +107,32 @@ fn the_node_before_that_lets_go_was_no_rival() {
     assert_eq!(node.at(662.0, Input::Timeout), []);
 }
 
+/// A preferred node took over while the one before was saying that it was Active; which then forwards for a while in silence.
+#[test]
+fn the_node_before_that_falls_silent_was_no_rival() {
+    let mut node = Node::active(|c| c.announcements.repeat_after = Duration::from_secs(9));
+    assert_eq!(node.at(362.0, heard(LOWER, 99)), [announce(Announced::Contested), Effect::Discarded(Discard::LowerPriority)]);
+    for due in [461.0, 561.0, 661.0] {
+        assert_eq!(node.at(due, Input::Timeout), [send(100)]);
+    }
+    assert_eq!(node.at(662.0, Input::Timeout), [announce(Announced::Yielded)]);
+    assert_eq!(node.timeout(), Some((761.0, "advertise")));
+}
+
+#[test]
+fn a_rival_that_lets_go_is_told_of_once() {
+    let mut node = Node::active(|c| c.announcements.repeat_after = Duration::from_secs(9));
+    for due in [461.0, 561.0, 661.0] {
+        node.at(due, Input::Timeout);
+    }
+    node.at(700.0, heard(LOWER, 99));
+    assert_eq!(node.at(715.0, heard(LOWER, 0)), [send(100), announce(Announced::Healed)]);
+    assert_eq!(node.timeout(), Some((815.0, "advertise")));
+    for due in [815.0, 915.0, 1015.0, 1115.0] {
+        assert_eq!(node.at(due, Input::Timeout), [send(100)]);
+    }
+}
+
 #[test]
 fn an_owner_gives_way_to_nobody_but_a_second_owner() {
     let mut node = Node::new(|c| c.priority = Priority::OWNER);
@@ -122,7 +151,7 @@ fn an_owner_gives_way_to_nobody_but_a_second_owner() {
 fn after_standing_still_it_gives_way_to_whoever_took_over(#[case] priority: u8) {
     let mut node = Node::active(|_| ());
     let why = Why::Overtaken { by: LOWER.into(), priority: Priority(priority) };
-    let effects = [Effect::ReleaseAddresses, changed(State::Active, State::Backup, why)];
+    let effects = [send(0), Effect::ReleaseAddresses, changed(State::Active, State::Backup, why)];
     let late = node.at(361.0 + 299.0, heard(LOWER, 99));
     assert!(late.contains(&send(100)), "not yet: {late:?}");
     let mut node = Node::active(|_| ());
