@@ -57,6 +57,7 @@ impl Proof {
 }
 
 impl Keys {
+    /// A token is a text of 32 to 64 characters, as a secret has that many bytes.
     /// `start` is when this process began. What was signed before may have been taken by the one before it, so it does not count.
     pub fn new(tokens: Vec<Secret>, keys: &[Secret], window: Duration, remembered: usize, start: SystemTime) -> Self {
         Self { tokens, keys: keys.iter().map(keyed).collect(), taken: Replay::new(window, remembered).beginning(start) }

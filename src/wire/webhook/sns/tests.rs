@@ -51,6 +51,7 @@ fn each_kind_of_message_is_read() {
     let (mut verifier, topic) = (verifier(), || TOPIC.parse().unwrap());
     let asks = SIGNER.about("SubscriptionConfirmation");
     let Ok(Message::Subscribe { topic: of, url }) = verify(&mut verifier, &asks, NOW) else { panic!("it asks for a subscription") };
+    assert!(!format!("{:?}", check(&self::verifier(), &asks, NOW)).contains("2336412f37"), "the token is not printed");
     assert_eq!((of, Value::from(url.as_str())), (topic(), asks["SubscribeURL"].clone()));
     verifier = self::verifier();
     assert_eq!(verify(&mut verifier, &SIGNER.about("UnsubscribeConfirmation"), NOW), Ok(Message::Unsubscribed { topic: topic() }));

@@ -56,7 +56,8 @@ impl fmt::Display for CertificateUrl {
 }
 
 /// What to GET so that a topic sends here: `https://sns.REGION.amazonaws.com/?Action=ConfirmSubscription&TopicArn=TOPIC&Token=TOKEN`.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// Whoever has the token can do that, so it is not printed.
+#[derive(Clone, PartialEq, Eq)]
 pub struct SubscribeUrl(String);
 
 impl SubscribeUrl {
@@ -77,6 +78,12 @@ impl SubscribeUrl {
 
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+}
+
+impl fmt::Debug for SubscribeUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SubscribeUrl(..)")
     }
 }
 
@@ -109,8 +116,9 @@ fn of_sns(text: &str, topic: &TopicArn) -> Result<Url, Refusal> {
     Ok(url)
 }
 
+/// Told without the query, where there may be a token.
 fn foreign(text: &str, why: &'static str) -> Refusal {
-    Refusal::ForeignUrl { url: shown(text), why }
+    Refusal::ForeignUrl { url: shown(text.split('?').next().unwrap_or_default()), why }
 }
 
 #[cfg(test)]
