@@ -1,4 +1,4 @@
-//! Bytes to values and back. No I/O, no time; nothing here panics, whatever the bytes.
+//! Bytes to values and back. No I/O, no clock; nothing here panics, whatever the bytes.
 
 pub mod arp;
 pub mod checksum;
@@ -12,4 +12,5 @@ pub mod seal;
 pub mod sync;
 pub mod tcp;
 pub mod vrrp;
+pub mod webhook;
 pub mod wireguard;
