@@ -137,8 +137,15 @@ impl Capacities {
     pub fn utilisation(&self, rates: &Rates) -> Option<(f64, Dimension)> {
         let part = |rate: f64, known: &Known| known.per_second().map(|all| rate / all);
         let parts = [part(rates.bits, &self.bits), part(rates.packets, &self.packets), rates.conntrack, rates.softirq];
-        let parts = parts.into_iter().zip(Dimension::ALL).filter_map(|(part, dimension)| Some((part?, dimension)));
-        parts.max_by(|(one, _), (other, _)| one.total_cmp(other))
+        let mut most: Option<(f64, Dimension)> = None;
+        for (index, dimension) in Dimension::ALL.into_iter().enumerate() {
+            if let Some(part) = parts[index]
+                && most.is_none_or(|(most, _)| part >= most)
+            {
+                most = Some((part, dimension));
+            }
+        }
+        most
     }
 }
 

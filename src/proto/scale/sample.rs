@@ -170,8 +170,9 @@ impl Sample {
     fn check(&self) -> Result<(), Nonsense> {
         let [entries, room] = self.conntrack.map_or([0.0, 1.0], |conntrack| [conntrack.entries, conntrack.room]);
         let softirq = self.softirq.unwrap_or_default();
-        let counted = self.exceeded.iter().map(|exceeded| exceeded.unwrap_or_default());
-        for number in [self.clock, self.bits, self.packets, entries, room, softirq].into_iter().chain(counted) {
+        let [bw_in, bw_out, packets, connections, link_local] = self.exceeded.map(Option::unwrap_or_default);
+        let counted = [self.clock, self.bits, self.packets, entries, room, softirq, bw_in, bw_out, packets, connections, link_local];
+        for number in counted {
             if !number.is_finite() {
                 return Err(Nonsense::NoNumber);
             }
@@ -185,10 +186,14 @@ impl Sample {
     }
 
     fn since(&self, last: &Sample, now: Instant, ours: Duration) -> Result<Rates, Nonsense> {
-        let exceeded = || self.exceeded.iter().zip(&last.exceeded).map(|(now, before)| now.zip(*before));
-        let back = |now: f64, before: f64| now < before;
-        let anew = exceeded().flatten().any(|(now, before)| back(now, before));
-        if anew || back(self.clock, last.clock) || back(self.bits, last.bits) || back(self.packets, last.packets) {
+        let (mut risen, mut anew) = ([false; Allowance::ALL.len()], false);
+        for (index, risen) in risen.iter_mut().enumerate() {
+            if let (Some(now), Some(before)) = (self.exceeded[index], last.exceeded[index]) {
+                *risen = now > before;
+                anew |= now < before;
+            }
+        }
+        if anew || self.clock < last.clock || self.bits < last.bits || self.packets < last.packets {
             return Err(Nonsense::Restarted);
         }
         let (its, ours) = (self.clock - last.clock, ours.as_secs_f64());
@@ -198,10 +203,6 @@ impl Sample {
         let [bits, packets] = [(self.bits - last.bits) / its, (self.packets - last.packets) / its];
         if bits > MOST[0] || packets > MOST[1] {
             return Err(Nonsense::Impossible);
-        }
-        let mut risen = [false; Allowance::ALL.len()];
-        for (risen, pair) in risen.iter_mut().zip(exceeded()) {
-            *risen = pair.is_some_and(|(now, before)| now > before);
         }
         let conntrack = self.conntrack.map(|conntrack| (conntrack.entries / conntrack.room).min(1.0));
         Ok(Rates { at: now, bits, packets, conntrack, softirq: self.softirq.map(|busy| busy.min(1.0)), risen })

@@ -47,7 +47,7 @@ pub fn run(load: &Load, policy: Policy) -> Outcome {
                     scaler.handle(now, Input::Taken).unwrap();
                 }
                 Effect::Decided(decision) if std::env::var_os("PORTWAY_SIMULATION_LOG").is_some() => {
-                    println!("{:?} {second} {decision}", load.day)
+                    println!("{:?} {second} {decision}", load.day);
                 }
                 Effect::Decided(_) | Effect::Held(_) => {}
             }

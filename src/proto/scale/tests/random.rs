@@ -19,8 +19,8 @@ fn stretch() -> impl Strategy<Value = Stretch> {
     let number = prop_oneof![Just(f64::NAN), Just(f64::INFINITY), Just(-1.0), Just(0.0), Just(1e300), 0.0..100.0f64];
     let wrong = (proptest::option::weighted(0.2, 0usize..20), proptest::option::weighted(0.2, (0usize..20, number)));
     let rest = (any::<bool>(), any::<bool>(), prop_oneof![8 => Just(0u64), 1 => 1u64..10_000]);
-    (1u64..400, 0.0f64..16.0, wrong, rest).prop_map(|(seconds, load, (silent, nonsense), (refused, come, leap))| {
-        let refused = refused && seconds % 5 == 0;
+    (1u64..200, 0.0f64..16.0, wrong, rest).prop_map(|(seconds, load, (silent, nonsense), (refused, come, leap))| {
+        let refused = refused && seconds.is_multiple_of(5);
         Stretch { seconds, load, silent, nonsense, refused, come, leap }
     })
 }
@@ -39,18 +39,18 @@ fn live(bench: &mut Bench, stretch: Stretch) {
             let _ = bench.scaler.handle(bench.now, Input::Reading(node(number), bad));
         }
         bench.second(stretch.load, |number| stretch.silent != Some(number));
-        if bench.orders.last().is_some() && stretch.seconds % 3 == 0 {
+        if bench.orders.last().is_some() && stretch.seconds.is_multiple_of(3) {
             bench.come();
         }
     }
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(48))]
+    #![proptest_config(ProptestConfig::with_cases(16))]
 
     /// Whatever comes: between min and max, within the steps, never an opposite change within its cooldown, every one with its reason.
     #[test]
-    fn there_is_no_pair_within_the_cooldown_whatever_comes(stretches in proptest::collection::vec(stretch(), 1..14), nodes in 2usize..20) {
+    fn there_is_no_pair_within_the_cooldown_whatever_comes(stretches in proptest::collection::vec(stretch(), 1..14), nodes in 2usize..12) {
         let policy = policy();
         let mut bench = Bench::new(policy.clone(), nodes);
         for stretch in stretches {
