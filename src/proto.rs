@@ -3,6 +3,7 @@
 
 pub mod jit;
 pub mod rate;
+pub mod scale;
 pub mod skew;
 pub mod sync;
 pub mod track;

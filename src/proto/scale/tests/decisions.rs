@@ -1,0 +1,239 @@
+use super::*;
+use rstest::rstest;
+
+#[test]
+fn nothing_is_decided_before_anything_is_known() {
+    let mut scaler = Scaler::new(Instant::now(), policy()).unwrap();
+    scaler.tick(Instant::now(), UNIX_EPOCH);
+    assert_eq!(scaler.next_effect(), Some(Effect::Held(Held::NoFleet)));
+    assert_eq!((scaler.next_effect(), scaler.ordered()), (None, None));
+}
+
+#[test]
+fn what_lasts_is_brought_to_the_target_and_what_is_urgent_at_once() {
+    let mut bench = Bench::new(policy(), 4);
+    bench.seconds(200, 2.4);
+    assert_eq!(bench.orders, [] as [u32; 0]);
+    bench.seconds(60, 2.8);
+    assert_eq!(bench.orders, [5], "70 % in the long run is more than 60 %");
+    assert!(bench.decisions[0].to_string().starts_with("4 -> 5 nodes: 6"), "{}", bench.decisions[0]);
+    let mut bench = Bench::new(policy(), 4);
+    bench.seconds(200, 2.4);
+    bench.seconds(6, 3.6);
+    assert_eq!(bench.orders, [5], "90 % cannot wait");
+}
+
+#[test]
+fn a_flood_is_met_before_it_is_there_and_late_nodes_are_ordered_once() {
+    let mut bench = Bench::new(Policy { max: 30, ..policy() }, 2);
+    bench.seconds(100, 1.0);
+    // Ten times as much within a minute.
+    (0..60).for_each(|second| bench.second(1.0 + 9.0 * f64::from(second) / 60.0, |_| true));
+    let ordered = bench.ordered();
+    assert!((13..=24).contains(&ordered), "{:?}", bench.orders);
+    assert!(bench.decisions[0].at - bench.start < s(108), "{:?}", bench.decisions[0]);
+    assert!(bench.decisions.iter().any(|decision| matches!(decision.reason, Reason::Saturated { .. })), "{:?}", bench.decisions);
+    // They do not come for ten minutes. All that there is is used, but no more are ordered.
+    bench.seconds(600, 10.0);
+    assert_eq!((bench.ordered(), bench.held()), (ordered, Some("behind")));
+    bench.come();
+    bench.seconds(60, 10.0);
+    assert!(bench.ordered() <= ordered.max(17), "{:?}", bench.orders);
+}
+
+#[test]
+fn when_all_is_used_and_nobody_saw_it_rise_twice_as_many_are_ordered_again_and_again() {
+    let mut bench = Bench::new(Policy { max: 40, ..policy() }, 2);
+    bench.seconds(30, 1.0);
+    for _ in 0..6 {
+        bench.seconds(120, 20.0);
+        bench.come();
+    }
+    assert!(bench.ordered() >= 25, "{:?}", bench.orders);
+    assert!(bench.orders.windows(2).all(|pair| pair[1] <= pair[0] * 2 + 4), "{:?}", bench.orders);
+}
+
+#[test]
+fn steps_and_max_are_kept_to() {
+    let step = Step { nodes: 2, percent: 0 };
+    let mut bench = Bench::new(Policy { max: 7, out_step: step, in_step: Step { nodes: 1, percent: 0 }, ..policy() }, 2);
+    let level = Level { source: "alert".parse().unwrap(), wanted: Wanted::Nodes(9), until: bench.now + s(601) };
+    bench.scaler.handle(bench.now, Input::Level(level)).unwrap();
+    bench.minutes(10, 0.1);
+    assert_eq!(bench.orders, [4, 6, 7]);
+    assert_eq!(bench.held(), Some("at_max"));
+    assert!(bench.holds.contains(&"step") && bench.holds.contains(&"cooldown"), "{:?}", bench.holds);
+    assert!(bench.decisions[0].to_string().ends_with("; 9 are wanted"), "{}", bench.decisions[0]);
+    bench.orders.clear();
+    bench.minutes(60, 0.1);
+    assert_eq!(bench.orders, [6, 5, 4, 3, 2]);
+    let apart = |pair: &[Decision]| pair[1].at - pair[0].at;
+    assert!(bench.decisions[3..].windows(2).all(|pair| apart(pair) >= policy().in_cooldown), "{:?}", bench.decisions);
+}
+
+#[test]
+fn fewer_only_after_the_whole_window_and_by_its_highest() {
+    let mut bench = Bench::new(policy(), 8);
+    bench.seconds(200, 2.0);
+    assert_eq!((bench.orders.len(), bench.held()), (0, Some("stabilising")));
+    bench.seconds(25, 4.3);
+    bench.seconds(280, 1.0);
+    assert_eq!(bench.orders, [6], "it was 4.3 for a while, which takes 6 at once");
+    assert_eq!(bench.decisions[0].to_string(), "8 -> 6 nodes: no more than 6 were needed for 300 s");
+    bench.seconds(700, 1.0);
+    assert_eq!(bench.orders, [6, 4, 2]);
+}
+
+#[test]
+fn loss_adds_a_node_at_once_and_another_only_when_that_one_has_not_helped() {
+    let mut bench = Bench::new(policy(), 4);
+    bench.seconds(30, 1.0);
+    let mut held_back = [0.0; 5];
+    let mut lose = |bench: &mut Bench, allowance: Allowance, many: f64| {
+        bench.now += s(1);
+        held_back[allowance as usize] += many;
+        for number in 0..bench.serving {
+            let sample = Sample { exceeded: held_back.map(Some), ..bench.sample(&node(number), 0.25) };
+            bench.scaler.handle(bench.now, Input::Reading(node(number), sample)).unwrap();
+        }
+        bench.tick();
+    };
+    lose(&mut bench, Allowance::LinkLocal, 0.0);
+    lose(&mut bench, Allowance::LinkLocal, 9.0);
+    assert_eq!(bench.orders, [] as [u32; 0], "more nodes do not mend that");
+    lose(&mut bench, Allowance::Packets, 1.0);
+    assert_eq!(bench.orders, [5]);
+    assert_eq!(bench.decisions[0].reason, Reason::Loss { node: node(3), allowance: Allowance::Packets });
+    assert_eq!(bench.decisions[0].to_string(), "4 -> 5 nodes: packets of gw-3 are held back: pps_allowance_exceeded rises");
+    (0..50).for_each(|_| lose(&mut bench, Allowance::Packets, 1.0));
+    assert_eq!(bench.orders, [5], "it has not come yet");
+    bench.come();
+    (0..20).for_each(|_| lose(&mut bench, Allowance::Packets, 1.0));
+    assert_eq!(bench.orders, [5, 6]);
+}
+
+#[test]
+fn an_order_that_was_not_taken_is_kept_and_repeated() {
+    let mut bench = Bench::new(policy(), 4);
+    bench.deaf = true;
+    bench.seconds(20, 3.6);
+    let orders = bench.orders.clone();
+    bench.scaler.handle(bench.now, Input::NotTaken).unwrap();
+    bench.seconds(1, 3.6);
+    assert_eq!(bench.orders, orders);
+    bench.seconds(2, 3.6);
+    assert_eq!(bench.orders.last(), orders.last());
+    assert_eq!(bench.orders.len(), orders.len() + 1, "again after two seconds");
+    for _ in 0..20 {
+        bench.scaler.handle(bench.now, Input::NotTaken).unwrap();
+        bench.seconds(61, 0.1);
+    }
+    let (last, times) = (bench.ordered(), bench.orders.len());
+    assert!(bench.orders[orders.len()..].iter().all(|order| *order == last), "no fewer, though fewer are needed: {:?}", bench.orders);
+    assert!(times > 15, "{:?}", bench.orders);
+    assert_eq!(bench.held(), Some("refused"));
+    bench.scaler.handle(bench.now, Input::Taken).unwrap();
+    bench.deaf = false;
+    bench.come();
+    bench.seconds(200, 0.1);
+    assert!(bench.ordered() < last);
+}
+
+#[test]
+fn nodes_that_never_come_keep_no_order_up() {
+    let mut bench = Bench::new(policy(), 4);
+    let level = Level { source: "alert".parse().unwrap(), wanted: Wanted::Nodes(8), until: bench.now + s(100) };
+    bench.scaler.handle(bench.now, Input::Level(level)).unwrap();
+    bench.seconds(170, 1.0);
+    assert_eq!((bench.orders.clone(), bench.held()), (vec![8], Some("behind")));
+    bench.seconds(600, 1.0);
+    assert_eq!(bench.orders, [8, 4, 2]);
+}
+
+#[test]
+fn what_somebody_else_orders_is_adopted_and_what_is_told_late_is_not() {
+    let mut bench = Bench::new(policy(), 4);
+    bench.seconds(30, 2.0);
+    bench.fleet(9, 4);
+    bench.seconds(1, 2.0);
+    assert_eq!((bench.ordered(), bench.decisions[0].reason.clone()), (9, Reason::Adopted));
+    assert_eq!(bench.orders, [] as [u32; 0], "it is ordered already");
+    let mut bench = Bench::new(policy(), 4);
+    bench.seconds(20, 3.6);
+    let ordered = bench.ordered();
+    assert!(ordered > 4);
+    bench.fleet(4, 4);
+    bench.fleet(ordered - 1, 4);
+    assert_eq!(bench.ordered(), ordered);
+    let orders = bench.orders.len();
+    bench.seconds(70, 3.0);
+    assert!(bench.orders.len() > orders, "it is not what was ordered: once more");
+}
+
+#[test]
+fn clocks_that_leap_neither_panic_nor_flap() {
+    let mut bench = Bench::new(policy(), 6);
+    bench.seconds(100, 3.0);
+    let now = bench.now;
+    for leap in [Duration::ZERO, s(50), s(86_400 * 365)] {
+        let back = now.checked_sub(leap).unwrap_or(now);
+        bench.scaler.tick(back, UNIX_EPOCH - leap);
+        bench.scaler.handle(back, Input::Reading(node(0), Sample::default())).unwrap_err();
+        bench.gather();
+    }
+    assert_eq!(bench.orders, [] as [u32; 0]);
+    // A machine that slept for an hour: nothing is current any more, and the window begins anew.
+    bench.now += s(3600);
+    bench.tick();
+    assert_eq!(bench.held(), Some("missing"));
+    bench.come();
+    bench.seconds(200, 1.0);
+    assert_eq!(bench.orders, [] as [u32; 0]);
+}
+
+#[test]
+fn another_policy_holds_at_once_and_a_bad_one_is_refused() {
+    let mut bench = Bench::new(policy(), 4);
+    bench.seconds(30, 2.0);
+    let bad = bench.scaler.handle(bench.now, Input::Policy(Policy { min: 1, ..policy() })).unwrap_err();
+    assert_eq!(bad.to_string(), "min 1: a shard has two candidates, use 2 or more");
+    bench.scaler.handle(bench.now, Input::Policy(Policy { min: 8, ..policy() })).unwrap();
+    bench.seconds(1, 2.0);
+    assert_eq!(bench.orders, [8]);
+}
+
+#[rstest]
+#[case::target(Policy { target: f64::NAN, ..policy() }, "target NaN")]
+#[case::all(Policy { target: 1.0, ..policy() }, "target 1 leaves no room")]
+#[case::one(Policy { min: 1, ..policy() }, "min 1: a shard has two candidates")]
+#[case::max(Policy { min: 5, max: 4, ..policy() }, "max 4: use 5 (min) to 1000")]
+#[case::cooldown(Policy { in_cooldown: s(5), ..policy() }, "in_cooldown of 5s: use 15s to 86400s")]
+#[case::window(Policy { window: s(5), ..policy() }, "window of 5s")]
+#[case::step(Policy { out_step: Step { nodes: 0, percent: 50 }, ..policy() }, "out_step of 0 nodes")]
+#[case::capacity(Policy { bits: Capacity::Configured(f64::INFINITY), ..policy() }, "a node's bits of inf")]
+#[case::hours(
+    Policy { schedule: Schedule { hours: vec![Hours { days: vec![], from: 0, to: 60, min: 30 }], ..Schedule::default() }, ..policy() },
+    "30 nodes at certain hours are more than there may be"
+)]
+#[case::minutes(
+    Policy { schedule: Schedule { hours: vec![Hours { days: vec![], from: 1440, to: 60, min: 3 }], ..Schedule::default() }, ..policy() },
+    "hours from minute 1440 to 60"
+)]
+fn a_policy_that_cannot_be_is_refused_with_what_to_use(#[case] policy: Policy, #[case] says: &str) {
+    let fault = Scaler::new(Instant::now(), policy).unwrap_err().to_string();
+    assert!(fault.starts_with(says), "{fault}");
+}
+
+#[test]
+fn what_is_shown_can_be_written_as_json() {
+    let mut bench = Bench::new(policy(), 4);
+    bench.seconds(20, 3.6);
+    let shown = serde_json::to_value(bench.scaler.status(bench.now)).unwrap();
+    assert_eq!(shown["ordered"], bench.ordered());
+    assert_eq!(shown["decisions"][0]["from"], bench.decisions.last().unwrap().from);
+    assert_eq!(shown["decisions"][0]["reason"]["why"], bench.decisions.last().unwrap().reason.as_str());
+    assert_eq!(shown["gateways"][0]["name"], "gw-0");
+    assert_eq!(shown["gateways"][0]["dimension"], "bits");
+    let counted: u64 = bench.scaler.counters.decisions().map(|(_, _, many)| many).sum();
+    assert_eq!(counted, bench.decisions.len() as u64);
+}
