@@ -13,15 +13,15 @@ fn read(path: impl AsRef<Path>) -> String {
     std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
-/// The texts of all files below with this ending.
-fn texts(below: &str, ending: &str) -> Vec<String> {
+/// The texts of all files below with this ending, but for those in these folders.
+fn texts(below: &str, ending: &str, without: &[&str]) -> Vec<String> {
     let mut folders = vec![root().join(below)];
     let mut texts = Vec::new();
     while let Some(folder) = folders.pop() {
         for entry in std::fs::read_dir(&folder).unwrap() {
             let path = entry.unwrap().path();
             if path.is_dir() {
-                folders.push(path);
+                folders.extend((!without.iter().any(|folder| path.ends_with(folder))).then_some(path));
             } else if path.extension().is_some_and(|is| is == ending) {
                 texts.push(read(path));
             }
@@ -35,10 +35,10 @@ fn is_name(c: char) -> bool {
 }
 
 /// The metrics that the source exports, as they are written on the page, each with the place where its name ends. A name alone between quotes is
-/// one; of what is not handed to `gauge` at once, all are counters.
+/// one; of what is not handed to `gauge` at once, all are counters. What is on the wire has names of its own.
 fn exported() -> BTreeMap<String, String> {
     let mut names = BTreeMap::new();
-    for text in texts("src", "rs") {
+    for text in texts("src", "rs", &["src/wire"]) {
         for (at, _) in text.match_indices("\"portway_") {
             let (before, name) = (text[..at].trim_end(), text[at + 1..].split('"').next().unwrap());
             if name.chars().all(is_name) {
@@ -53,7 +53,7 @@ fn exported() -> BTreeMap<String, String> {
 fn documented() -> BTreeSet<String> {
     let names =
         |text: String| text.split(|c| !is_name(c)).filter(|word| word.starts_with("portway_")).map(str::to_owned).collect::<Vec<_>>();
-    texts("docs", "md").into_iter().flat_map(names).collect()
+    texts("docs", "md", &[]).into_iter().flat_map(names).collect()
 }
 
 #[test]

@@ -187,8 +187,7 @@ mod tests {
         all.add([(7, Duration::ZERO), (7, Duration::ZERO), (8, Duration::ZERO)]);
         assert_eq!(wake(start, &mut all, |_| false).len(), 20);
         let mut all = Wake::new(start, RATE);
-        let called =
-            |all: &mut Wake<u32>, at| std::iter::from_fn(|| all.next(start + ms(at))).map(|call| call.again).collect::<Vec<_>>();
+        let called = |all: &mut Wake<u32>, at| std::iter::from_fn(|| all.next(start + ms(at))).map(|call| call.again).collect::<Vec<_>>();
         all.add([(7, Duration::ZERO)]);
         assert_eq!((called(&mut all, 0), called(&mut all, 250)), (vec![false], vec![true]));
         // While it is being called; when it has answered; when its shard has gone and come back.
