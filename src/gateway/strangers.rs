@@ -132,7 +132,7 @@ impl Strangers {
 
     /// The same of all shards, for a group that begins, anew perhaps.
     pub fn all_used(&mut self, shards: &[TenantShard]) -> ByShard {
-        if self.used.is_empty()
+        if shards.iter().any(|of| !self.used.contains_key(of))
             && let Some(stamps) = &mut self.stamps
         {
             self.used = tokio::task::block_in_place(|| stamps.found(shards));

@@ -362,8 +362,9 @@ impl Hands {
                 self.announce(Instant::now());
                 // Who is called before that would answer to where the addresses were.
                 if self.shards.get_mut(&of).is_some_and(|shard| std::mem::take(&mut shard.unannounced)) {
-                    self.sessions.send(sessions::Order::Taken(of));
-                } else if why == Announced::Healed {
+                    self.sessions.send(sessions::Order::Taken(of.clone()));
+                }
+                if why == Announced::Healed {
                     self.sessions.send(sessions::Order::Healed(of));
                 }
             }

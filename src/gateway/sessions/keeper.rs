@@ -166,7 +166,10 @@ impl Keeper {
                         served.ends.iter().filter(|end| former.served.ends.iter().any(|other| end.is(other))).map(|end| end.lane).collect();
                     former.stands.retain(|lane, _| stays.contains(lane));
                     let (changed, gone) = former.change(served);
-                    expelled.extend(gone.iter().filter(|key| self.wake.awake(&(of.clone(), **key))).map(|key| (of.clone(), *key)));
+                    for key in &gone {
+                        self.wake.awake(&(of.clone(), *key));
+                        expelled.push((of.clone(), *key));
+                    }
                     if here {
                         let slot = former.served.slot;
                         self.order(jit::Order::ConfiguredNoMore { slot, keys: gone.clone() });
@@ -253,11 +256,9 @@ impl Keeper {
             });
         }
         if gone {
-            let called = self.wake.awake(&(of.clone(), key));
+            self.wake.awake(&(of.clone(), key));
             self.tell(of, vec![PeerRecord::Gone(key)]);
-            if called {
-                self.unless_known(of, &key).await;
-            }
+            self.unless_known(of, &key).await;
         }
     }
 
@@ -282,8 +283,8 @@ impl Keeper {
         }
     }
 
-    /// Whoever calls a peer may set it anew, just when another has taken it off. Of a stranger there is news before it is done, of one that was configured
-    /// an order after.
+    /// Whoever sets or calls a peer may do so just when another has taken it off. Of a stranger there is news before it is done, of one that was configured
+    /// an order after. A pass gives its inner addresses back to whose they are by now.
     async fn unless_known(&mut self, of: &TenantShard, key: &PublicKey) {
         self.admit_all();
         let Some(shard) = self.shards.get(of).filter(|shard| !shard.knows(key)) else { return };
@@ -292,6 +293,7 @@ impl Keeper {
                 tracing::error!("{of}: peer {key} has no place here any more and may still be served: {error:#}");
             }
         }
+        self.again.notify_one();
     }
 
     /// What the device tells.
@@ -388,49 +390,53 @@ impl Keeper {
     /// What nobody tells of.
     async fn look(&mut self, now: Instant) {
         for of in self.here.clone() {
-            let Some(shard) = self.shards.get_mut(&of) else { continue };
-            let (mut records, mut heard) = (Vec::new(), Vec::new());
-            // Who was heard at which interfaces, and their sessions.
-            let mut grew: BTreeMap<PublicKey, Vec<(Option<SystemTime>, Lane)>> = BTreeMap::new();
-            for end in shard.served.ends.clone() {
-                let (interface, own) = (shard.interface(end.lane), end.key.public());
-                let known = shard.stamps.get(&own).copied().unwrap_or(Tai64n::NEVER);
-                if let Some(stamp) = self.tunnels.stamp(&interface).filter(|stamp| *stamp > known) {
-                    shard.stamps.insert(own, stamp);
-                    shard.stamped.insert(own, now);
-                    records.push(Shard::own_stamp(own, stamp));
-                }
-                match self.tunnels.look(&interface).await {
-                    Ok(peers) => {
-                        for (key, news) in peers {
-                            let Look { agreed, grew: more, record } = shard.looked_at(now, end.lane, key, news);
-                            if more {
-                                grew.entry(key).or_default().push((news.agreed, end.lane));
-                            }
-                            if record.is_some() {
-                                heard.push((key, news.heard, agreed));
-                            }
-                            records.extend(record);
-                        }
-                    }
-                    Err(error) => tracing::debug!("{of}: peers cannot be looked at: {error:#}"),
-                }
-            }
-            let moved = grew.into_iter().fold(false, |moved, (key, at)| shard.grew_at(key, &at) || moved);
-            if moved && shard.served.ends.len() > 1 {
-                self.show_lanes(&of);
-            }
-            for (key, stamp, agreed) in heard {
-                match (agreed, self.tunnels.tells()) {
-                    (true, false) => self.awake(&of, key),
-                    // It told by itself.
-                    (true, true) => continue,
-                    (false, _) => self.seen(&of, key),
-                }
-                self.learn(&of, key, stamp);
-            }
-            self.tell(&of, records);
+            self.look_at(now, &of).await;
         }
+    }
+
+    async fn look_at(&mut self, now: Instant, of: &TenantShard) {
+        let Some(shard) = self.shards.get_mut(of) else { return };
+        let (mut records, mut heard) = (Vec::new(), Vec::new());
+        // Who was heard at which interfaces, and their sessions.
+        let mut grew: BTreeMap<PublicKey, Vec<(Option<SystemTime>, Lane)>> = BTreeMap::new();
+        for end in shard.served.ends.clone() {
+            let (interface, own) = (shard.interface(end.lane), end.key.public());
+            let known = shard.stamps.get(&own).copied().unwrap_or(Tai64n::NEVER);
+            if let Some(stamp) = self.tunnels.stamp(&interface).filter(|stamp| *stamp > known) {
+                shard.stamps.insert(own, stamp);
+                shard.stamped.insert(own, now);
+                records.push(Shard::own_stamp(own, stamp));
+            }
+            match self.tunnels.look(&interface).await {
+                Ok(peers) => {
+                    for (key, news) in peers {
+                        let Look { agreed, grew: more, record } = shard.looked_at(now, end.lane, key, news);
+                        if more {
+                            grew.entry(key).or_default().push((news.agreed, end.lane));
+                        }
+                        if record.is_some() {
+                            heard.push((key, news.heard, agreed));
+                        }
+                        records.extend(record);
+                    }
+                }
+                Err(error) => tracing::debug!("{of}: peers cannot be looked at: {error:#}"),
+            }
+        }
+        let moved = grew.into_iter().fold(false, |moved, (key, at)| shard.grew_at(key, &at) || moved);
+        if moved && shard.served.ends.len() > 1 {
+            self.show_lanes(of);
+        }
+        for (key, stamp, agreed) in heard {
+            match (agreed, self.tunnels.tells()) {
+                (true, false) => self.awake(of, key),
+                // It told by itself.
+                (true, true) => continue,
+                (false, _) => self.seen(of, key),
+            }
+            self.learn(of, key, stamp);
+        }
+        self.tell(of, records);
     }
 
     fn of_slot(&self, slot: Slot) -> Option<TenantShard> {

@@ -36,7 +36,9 @@ impl Instance {
         self.effects.push_back(Effect::SendAdvertisement { priority });
         self.effects.push_back(Effect::TakeAddresses { accept: self.config.accept || priority.is_owner(), former: None });
         let announce = Some((now + self.config.announcements.repeat_after, true));
-        let reign = Reign { adver: now + self.config.interval.duration(), sent: now, announce, alone_since: now, rival: None };
+        // It has called nobody.
+        let alone_since = now.checked_sub(self.config.interval.duration() * SILENT_INTERVALS).unwrap_or(now);
+        let reign = Reign { adver: now + self.config.interval.duration(), sent: now, announce, alone_since, rival: None };
         self.change(now, Phase::Active(reign), Why::Resumed)
     }
 
@@ -47,15 +49,15 @@ impl Instance {
         let (priority, interval) = (advertisement.priority, advertisement.interval);
         if priority.is_release() {
             let out_of_turn = self.assert_now(now, reign);
-            let rival = reign.rival.unwrap_or(Rival { since: now, quiet: now });
+            let rival = Rival { last: now, quiet: now };
             if out_of_turn.sent == reign.sent {
                 // Told already; neighbours are, when it is sure to have let go.
                 let soon = now + self.config.interval.duration() / OUT_OF_TURN_DIVISOR;
-                let quiet = if reign.rival.is_some() { rival.quiet.min(soon) } else { soon };
+                let quiet = reign.rival.map_or(soon, |rival| rival.quiet.min(soon));
                 return Phase::Active(Reign { rival: Some(Rival { quiet, ..rival }), ..reign });
             }
             // Who lets go was Active too, and neighbours may have believed it.
-            let alone = self.alone(now, out_of_turn, rival);
+            let alone = self.alone(out_of_turn, rival);
             // Adver_Timer starts anew.
             return Phase::Active(Reign { adver: now + self.config.interval.duration(), ..alone });
         }
@@ -105,8 +107,7 @@ impl Instance {
         if reign.rival.is_none() {
             self.announce(Announced::Contested);
         }
-        let since = reign.rival.map_or(now, |rival| rival.since);
-        Reign { rival: Some(Rival { since, quiet: now + interval.duration() * SILENT_INTERVALS }), ..reign }
+        Reign { rival: Some(Rival { last: now, quiet: now + interval.duration() * SILENT_INTERVALS }), ..reign }
     }
 
     /// Section 6.4.3, timers.
@@ -122,20 +123,20 @@ impl Instance {
             reign.announce = refresh.map(|every| ((at + every).max(now + Duration::from_nanos(1)), false));
         }
         if let Some(rival) = reign.rival.filter(|rival| now >= rival.quiet) {
-            reign = self.alone(now, reign, rival);
+            reign = self.alone(reign, rival);
         }
         reign
     }
 
-    /// The rival is Active no more. No Backup becomes Active in less than three intervals: who claimed to be so sooner, after we became it or the last
-    /// rival went, is the node that we took over from, or that rival once more.
-    fn alone(&mut self, now: Instant, reign: Reign, rival: Rival) -> Reign {
-        if rival.since < reign.alone_since + self.config.interval.duration() * SILENT_INTERVALS {
+    /// The rival is Active no more. No Backup becomes Active in less than three intervals: whose last word was said sooner, after we became Active or after
+    /// the last word of the rival before, is the node that we took over from, or that rival once more.
+    fn alone(&mut self, reign: Reign, rival: Rival) -> Reign {
+        if rival.last < reign.alone_since + self.config.interval.duration() * SILENT_INTERVALS {
             self.announce(Announced::Yielded);
             return Reign { rival: None, ..reign };
         }
         self.announce(Announced::Healed);
-        Reign { alone_since: now, rival: None, ..reign }
+        Reign { alone_since: rival.last, rival: None, ..reign }
     }
 
     pub(super) fn advertise(&mut self, now: Instant, reign: Reign) -> Reign {

@@ -43,7 +43,7 @@ pub(super) struct Reign {
     pub sent: Instant,
     /// The next burst, and whether it is the repetition after the first.
     pub announce: Option<(Instant, bool)>,
-    /// The beginning, or when the last rival went that had been Active beside us.
+    /// The beginning, or the last word of a rival that had been Active beside us.
     pub alone_since: Instant,
     pub rival: Option<Rival>,
 }
@@ -51,7 +51,8 @@ pub(super) struct Reign {
 /// Somebody else who claims to be Active.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Rival {
-    pub since: Instant,
+    /// When it said so last, or that it lets go.
+    pub last: Instant,
     /// When it will have been silent long enough.
     pub quiet: Instant,
 }

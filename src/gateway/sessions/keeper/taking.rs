@@ -71,6 +71,7 @@ impl Keeper {
                 tracing::error!("{of}: not all peers could be set at {interface}: {error:#}");
             }
         }
+        let set: Vec<PublicKey> = remotes.iter().map(|(key, _)| *key).collect();
         let called = shard.summon(remotes, &states, false);
         match self.coming.get_mut(of) {
             // Before neighbours know where the address is, answers would go to where it was.
@@ -81,15 +82,21 @@ impl Keeper {
             tracing::info!("{of}: calling {} peers", shard.called.len());
         }
         self.tell(of, records);
+        for key in set {
+            self.unless_known(of, &key).await;
+        }
     }
 
     /// Another node believed that a shard was there, as this one did, and has let go of it: whoever that node has called sends by sessions that nobody has
     /// any more, and is called. Its stamps were ahead of our last one, by as much as a node's that takes over.
     pub(super) async fn heal(&mut self, of: &TenantShard) {
-        // How far its own stamps have come; and sessions from before are no answers.
-        self.look(Instant::now()).await;
-        let Some(shard) = self.shards.get_mut(of).filter(|_| self.here.contains(of) && !self.coming.contains_key(of)) else { return };
+        if !self.here.contains(of) || self.coming.contains_key(of) {
+            return;
+        }
         let now = Instant::now();
+        // How far its own stamps have come; and sessions from before are no answers.
+        self.look_at(now, of).await;
+        let Some(shard) = self.shards.get_mut(of) else { return };
         for end in &shard.served.ends {
             let own = end.key.public();
             if let (Some(stamp), Some(at)) = (shard.stamps.get(&own), shard.stamped.get(&own)) {

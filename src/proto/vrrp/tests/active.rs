@@ -119,6 +119,16 @@ fn the_node_before_that_falls_silent_was_no_rival() {
     assert_eq!(node.timeout(), Some((761.0, "advertise")));
 }
 
+/// It cannot be heard by the one before, which goes on beside it.
+#[test]
+fn the_node_before_that_goes_on_for_long_is_a_rival() {
+    let mut node = Node::active(|c| c.announcements.repeat_after = Duration::from_secs(9));
+    for at in [400.0, 500.0, 600.0, 700.0] {
+        node.at(at, heard(LOWER, 99));
+    }
+    assert_eq!(node.at(750.0, heard(LOWER, 0)), [send(100), announce(Announced::Healed)]);
+}
+
 #[test]
 fn a_rival_that_lets_go_is_told_of_once() {
     let mut node = Node::active(|c| c.announcements.repeat_after = Duration::from_secs(9));
