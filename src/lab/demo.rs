@@ -6,7 +6,7 @@ use super::error::{During, Result};
 use super::flows::Counts;
 use super::measure::{Figures, figures};
 use super::process::poll_until;
-use super::scenario::{Cause, HANDOVER_COLUMNS, HandedOver, Restarted, backend_seen, hand_over, restart_under_traffic};
+use super::scenario::{Cause, HANDOVER_COLUMNS, HandedOver, Options, Restarted, backend_seen, hand_over, restart_under_traffic};
 use super::table::{Paint, checks as list, table};
 use super::topology::{Container, Topology};
 use super::{picture, report};
@@ -104,7 +104,7 @@ pub fn run_demo(
     steps.restart();
     demo.checks.extend(isolation(&lab)?);
     for node in [GATEWAY, "host-1"] {
-        let restarted = restart_under_traffic(&mut lab, &demo.topology.containers[0], node)?;
+        let restarted = restart_under_traffic(&mut lab, &demo.topology.containers[0], node, Options::default().ping)?;
         demo.checks.push(restarted.check());
         demo.restarts.push(restarted);
     }

@@ -32,7 +32,7 @@ pub enum Scenario {
     Gre,
     /// Eight tenants with the same addresses on one host: nobody reaches another's network
     Overlap,
-    /// Daemons restarted under a transfer and a 1 ms ping
+    /// Daemons restarted under a transfer and a ping
     Restart,
     /// The Active of a pair of gateways dies (--kill) under connections and a 1 ms ping
     GreFailover,
@@ -69,8 +69,8 @@ pub struct Options {
     pub flows: usize,
     /// How long the idle ones among them are idle.
     pub idle: Duration,
-    /// Between two pings of those who measure a gap, but for [`Scenario::Shards`]; the transfer of [`Scenario::Drain`] is as much slower as this is
-    /// longer than 1 ms. An emulated machine would be busy with them alone.
+    /// Between two pings of those who measure a gap, but for [`Scenario::Shards`]; transfers of [`Scenario::Drain`] and [`Scenario::Restart`] are as much
+    /// slower as this is longer than 1 ms. An emulated machine would be busy with them alone.
     pub ping: Duration,
     /// Of [`Scenario::Shards`]: gateways, 2 to 6, and shards, 1 to 10.
     pub nodes: usize,
@@ -194,6 +194,11 @@ fn figure(value: &Value) -> String {
         Value::Number(n) if n.is_f64() => format!("{:.3}", n.as_f64().unwrap_or_default()),
         other => other.to_string(),
     }
+}
+
+/// Bytes a second of a transfer beside a ping: `pace` beside one a millisecond, less beside one that is seldomer.
+fn slowed(pace: u64, ping: Duration) -> u64 {
+    pace / u64::try_from(ping.as_millis()).unwrap_or(u64::MAX).max(1)
 }
 
 /// A lab with servers and ready daemons; nothing is attached yet.

@@ -105,8 +105,9 @@ fn is_group(address: IpAddr) -> bool {
 }
 
 impl Routers {
-    pub fn wait(&self, now: Instant) -> Option<Duration> {
-        self.due.first().map(|(at, _)| at.saturating_duration_since(now))
+    /// When the next timer is, or was, to be served.
+    pub fn due(&self) -> Option<Instant> {
+        self.due.first().map(|(at, _)| *at)
     }
 
     pub fn timeouts(&mut self, now: Instant) {

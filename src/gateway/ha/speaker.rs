@@ -22,8 +22,8 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// An advertisement is worthless after this time: a recording, or clocks that differ.
 const FRESH: Freshness = Freshness::Within(Duration::from_secs(5));
-/// How long the socket is read before timers have their turn: long enough for all that its buffer holds, so that a process which stood still hears
-/// what waits; and a bound if packets come as fast as they are read.
+/// How long the socket is read at most before timers that are late have their turn: long enough for all that its buffer holds, so that a process which
+/// stood still hears what waits; and a bound if packets come as fast as they are read.
 const READING: Duration = Duration::from_millis(20);
 
 /// What others ask of the thread.
@@ -85,7 +85,7 @@ impl Speaker {
     fn listen(&mut self, inbox: &Inbox<Order>) {
         loop {
             self.routers.show();
-            let wait = self.routers.wait(Instant::now());
+            let wait = self.routers.due().map(|at| at.saturating_duration_since(Instant::now()));
             let mut ready = [PollFd::new(self.socket.as_fd(), PollFlags::POLLIN), PollFd::new(inbox.as_fd(), PollFlags::POLLIN)];
             match ppoll(&mut ready, wait.map(TimeSpec::from_duration), None) {
                 Ok(_) | Err(Errno::EINTR) => {}
@@ -104,15 +104,12 @@ impl Speaker {
         }
     }
 
-    /// All that waits, before any timer that is late.
+    /// What waits, before any timer that is late: at least one batch, which is all of it but in a flood.
     fn read(&mut self) {
-        let begun = Instant::now();
+        let until = reading(Instant::now(), self.routers.due());
         loop {
             let routers = &mut self.routers;
             let now = Instant::now();
-            if now >= begun + READING {
-                return;
-            }
             // Read after the packet has come: a clock that was read before it, and a pause in between, would seem to be behind the sender's.
             let clock = || SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
             match self.socket.receive(|ip, bytes| routers.hear(now, clock(), ip, bytes)) {
@@ -121,6 +118,9 @@ impl Speaker {
                 Ok(_) => self.send(),
                 // An ICMP error about something that was sent, or the interface is down: nothing to read.
                 Err(_) => return,
+            }
+            if Instant::now() >= until {
+                return;
             }
         }
     }
@@ -250,5 +250,28 @@ impl Speaker {
             sent.push(place);
         }
         sent.into_iter().for_each(|place| self.routers.lease(place));
+    }
+}
+
+/// Until when the socket is read. Up to the next timer; where that is late already, for as long again: what came in that time is read in less, unless more comes
+/// than can be read.
+fn reading(now: Instant, due: Option<Instant>) -> Instant {
+    let off = due.map_or(READING, |due| if due > now { due - now } else { now - due });
+    now + off.min(READING)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_flood_is_read_until_the_next_timer_and_what_waited_before_one_that_is_late() {
+        let (now, ms) = (Instant::now() + Duration::from_secs(1), Duration::from_millis);
+        for (due, wanted) in [(Some(now + ms(3)), ms(3)), (Some(now + ms(80)), READING), (Some(now), ms(0)), (None, READING)] {
+            assert_eq!(reading(now, due) - now, wanted);
+        }
+        for (late, wanted) in [(ms(1), ms(1)), (ms(15), ms(15)), (ms(500), READING)] {
+            assert_eq!(reading(now, Some(now - late)) - now, wanted);
+        }
     }
 }

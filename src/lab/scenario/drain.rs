@@ -4,7 +4,7 @@ use super::group::{
     ACTIVE, BACKUP, PLANNED_MS, Pair, TENANT, came_about, goes_on, lost_nothing, mark, merged, of_flows, pings, probe, proof, stand_pair,
     within,
 };
-use super::{Options, Outcome, Scenario, Way};
+use super::{Options, Outcome, Scenario, Way, slowed};
 use crate::lab::checks::Check;
 use crate::lab::topology::port;
 use crate::lab::{Result, Transfer, poll_until, unix_ok};
@@ -26,7 +26,7 @@ const WARM: u64 = 4;
 pub(super) fn run(portway: &Path, way: Way, options: &Options) -> Result<Outcome> {
     let Pair { lab, backend, flows, container, .. } = stand_pair(portway, way, options)?;
     let server = lab.topology.tenants[0].server;
-    let pace = PACE / u64::try_from(options.ping.as_millis()).unwrap_or(u64::MAX).max(1);
+    let pace = slowed(PACE, options.ping);
     let transfer = Transfer::start(lab.node(&container.node)?, SocketAddr::from((server, port::ECHO)), Some(pace))?;
     let moves = |more: u64| {
         let from = transfer.returned();

@@ -1,6 +1,6 @@
-//! Gateways and hosts restarted under a checksummed transfer and a 1 ms ping: nothing may be lost.
+//! Gateways and hosts restarted under a checksummed transfer and a ping: nothing may be lost.
 
-use super::{Options, Outcome, Scenario, Way, backend_seen, stand};
+use super::{Options, Outcome, Scenario, Way, backend_seen, slowed, stand};
 use crate::lab::checks::Check;
 use crate::lab::process::poll_until;
 use crate::lab::topology::{Container, Topology, Wiring, port};
@@ -11,10 +11,12 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
-/// Bytes a second: enough to notice anything, too little to fill a queue and blame the restart for it.
+/// Bytes a second of the transfer beside a 1 ms ping: enough to notice anything, too little to fill a queue and blame the restart for it.
 const PACE: u64 = 4 << 20;
 /// Answers that must have come, before and again after the restart.
 const WARM: u64 = 200;
+/// They are waited for so long at least.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 #[derive(Debug, Clone, Serialize)]
 pub struct Restarted {
@@ -49,7 +51,8 @@ pub(super) fn run(portway: &Path, way: Way, options: &Options) -> Result<Outcome
     let backend = backend_seen(&lab, way.backend)?;
     let container = lab.topology.containers[0].clone();
     let nodes = ["gw-acme", "gw-acme", "gw-acme", "host-1"];
-    let rounds = nodes.iter().map(|node| restart_under_traffic(&mut lab, &container, node)).collect::<Result<Vec<Restarted>>>()?;
+    let rounds =
+        nodes.iter().map(|node| restart_under_traffic(&mut lab, &container, node, options.ping)).collect::<Result<Vec<Restarted>>>()?;
     let figures = json!({
         "lost": rounds.iter().map(|r| r.probe.lost).sum::<u64>(),
         "resets": rounds.iter().map(|r| r.transfer.resets).sum::<u64>(),
@@ -63,15 +66,16 @@ pub(super) fn run(portway: &Path, way: Way, options: &Options) -> Result<Outcome
 }
 
 /// Starts traffic from a container, restarts the daemon of `node` and waits until traffic has gone on for a while.
-pub fn restart_under_traffic(lab: &mut Lab, container: &Container, node: &str) -> Result<Restarted> {
+pub fn restart_under_traffic(lab: &mut Lab, container: &Container, node: &str, ping: Duration) -> Result<Restarted> {
     let from = lab.node(&container.node)?.clone();
     let server = lab.topology.tenant(&container.tenant).expect("a container's tenant is in the topology").server;
-    let transfer = Transfer::start(&from, SocketAddr::from((server, port::ECHO)), Some(PACE))?;
-    let probe = Probe::start(&from, server, Duration::from_millis(1))?;
+    let pace = slowed(PACE, ping);
+    let transfer = Transfer::start(&from, SocketAddr::from((server, port::ECHO)), Some(pace))?;
+    let probe = Probe::start(&from, server, ping)?;
     // Traffic that does not flow shows in the figures; only a failed restart is an error.
+    let patience = PATIENCE.max(ping * (4 * WARM) as u32);
     let flows = |answers: u64, bytes: u64| {
-        poll_until("traffic", Duration::from_secs(5), || Ok(probe.answered() >= answers + WARM && transfer.returned() >= bytes + PACE / 10))
-            .is_ok()
+        poll_until("traffic", patience, || Ok(probe.answered() >= answers + WARM && transfer.returned() >= bytes + pace / 10)).is_ok()
     };
     flows(0, 0);
     let restarted = lab.daemon(node)?.restart();
