@@ -317,7 +317,9 @@ impl Role for Node {
                 self.revision += 1;
                 Ok(())
             }
-            Ok(Config::Host(_) | Config::Directory(_)) => Err(format!("{} has become another role's configuration", self.file.display())),
+            Ok(Config::Host(_) | Config::Directory(_) | Config::Autoscaler(_)) => {
+                Err(format!("{} has become another role's configuration", self.file.display()))
+            }
             Err(faults) => Err(faults.to_string()),
         }
     }

@@ -295,7 +295,7 @@ impl Role for Node {
                 self.revision += 1;
                 Ok(())
             }
-            Ok(Config::Gateway(_) | Config::Directory(_)) => {
+            Ok(Config::Gateway(_) | Config::Directory(_) | Config::Autoscaler(_)) => {
                 Err(format!("{} has become another role's configuration", self.file.display()))
             }
             Err(faults) => Err(faults.to_string()),

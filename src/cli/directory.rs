@@ -172,8 +172,8 @@ impl Args {
         match (self.config, self.what) {
             (Some(file), None) => match super::daemon::load(&file)? {
                 Config::Directory(config) => serve(file, config),
-                Config::Gateway(_) | Config::Host(_) => {
-                    bail!("{} configures no directory: run `portway gateway` or `portway host`", file.display())
+                Config::Gateway(_) | Config::Host(_) | Config::Autoscaler(_) => {
+                    bail!("{} configures no directory: it is another role's", file.display())
                 }
             },
             (_, Some(what)) => super::block_on(what.run()).map(|()| ExitCode::SUCCESS),

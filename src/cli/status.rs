@@ -1,5 +1,6 @@
 //! `portway status`.
 
+mod autoscaler;
 mod ha;
 mod strangers;
 
@@ -7,6 +8,8 @@ use super::client::RuntimeDir;
 use reqwest::Method;
 use serde_json::Value;
 use std::process::ExitCode;
+
+const AUTOSCALER: &str = "autoscaler";
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -19,7 +22,8 @@ pub struct Args {
 impl Args {
     /// Exit code 0 when every daemon here is ready, else 1.
     pub fn run(self) -> anyhow::Result<ExitCode> {
-        let roles = self.at.roles();
+        let mut roles = self.at.roles();
+        roles.extend(self.at.has(AUTOSCALER).then_some(AUTOSCALER));
         anyhow::ensure!(!roles.is_empty(), "no daemon of Portway has its socket in {}: is one running?", self.at.runtime_dir.display());
         let mut ready = true;
         for role in roles {
@@ -31,6 +35,8 @@ impl Args {
                     shard["flows"] = flows[ha::name(shard)].clone();
                 }
                 println!("{status}");
+            } else if role == AUTOSCALER {
+                print!("{}", autoscaler::table(&status));
             } else {
                 print!("{}{}", table(&status), ha::table(&text(&status["node"]), &status["ha"], &flows));
             }

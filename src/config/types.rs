@@ -23,6 +23,7 @@ pub enum Config {
     Gateway(Gateway),
     Host(Host),
     Directory(super::Directory),
+    Autoscaler(super::Autoscaler),
 }
 
 /// `gateway:` a proxy machine at a tenant VPC's edge.
