@@ -3,6 +3,7 @@
 use crate::config::{self, Config, Gateway, Platform, StaticPeer, TunnelKind};
 use crate::daemon::carrier::{self, Path};
 use crate::daemon::keyring::{self, Keyring};
+use crate::daemon::meter::Watched;
 use crate::daemon::over::Over;
 use crate::daemon::reconcile::Role;
 use crate::daemon::store::Store;
@@ -326,6 +327,10 @@ impl Role for Node {
 
     fn status(&self) -> serde_json::Value {
         self.show()
+    }
+
+    fn watched(&self) -> Watched {
+        self.interfaces()
     }
 
     fn metrics(&self, out: &mut Page) {
