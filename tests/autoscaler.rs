@@ -4,11 +4,14 @@ use axum::Router;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::routing::get;
+use nix::sys::signal::Signal;
 use portway::autoscaler::Running;
-use portway::config::{self, Config};
-use portway::lab;
+use portway::config::{self, Backend, Config};
+use portway::lab::topology::Wiring;
+use portway::lab::{self, Lab, Life, Process, Topology, poll_until};
 use serde_json::{Value, json};
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
@@ -70,10 +73,10 @@ impl Gateway {
 fn page(clock: f64, bytes: u64) -> String {
     format!(
         "# TYPE portway_clock_seconds gauge\nportway_clock_seconds {clock}\n\
-         portway_node_received_bytes_total{{interface=\"eth0\"}} {bytes}\n\
-         portway_node_received_packets_total{{interface=\"eth0\"}} {packets}\n\
-         portway_node_sent_packets_total{{interface=\"eth0\"}} {packets}\n\
-         portway_conntrack_entries 10\nportway_conntrack_room 1000\n# EOF\n",
+         portway_interface_received_bytes_total{{interface=\"eth0\"}} {bytes}\n\
+         portway_interface_received_packets_total{{interface=\"eth0\"}} {packets}\n\
+         portway_interface_sent_packets_total{{interface=\"eth0\"}} {packets}\n\
+         portway_conntrack_entries 10\nportway_conntrack_entries_limit 1000\n# EOF\n",
         packets = bytes / 1000
     )
 }
@@ -229,6 +232,40 @@ async fn a_reload_asks_others_and_keeps_what_is_known() {
     let left = bed.json("/v1/status").await;
     assert_eq!(left["gateways"].as_array().map(Vec::len), Some(1), "{left:#}");
     bed.running.stop().await;
+}
+
+/// The daemon beside a real gateway, and what an operator sees of it.
+#[test]
+fn a_real_gateway_is_understood() {
+    let portway = Path::new(env!("CARGO_BIN_EXE_portway"));
+    let mut lab = Lab::build(Topology::of(&["acme"], &[Wiring::Veth])).unwrap();
+    lab.start_daemons(portway, Backend::Auto).unwrap();
+    let (node, runtime_dir) = ("gw-acme", lab.dir().runtime("gw-acme"));
+    let config = lab.dir().path().join("autoscaler.yaml");
+    let text = format!(
+        "autoscaler:\n  gateways: [{{ name: {node}, metrics: 'http://127.0.0.1:9470/metrics' }}]\n  scrape: 200ms\n  runtime_dir: {}\n  state_dir: {}\n",
+        runtime_dir.display(),
+        lab.dir().path().display()
+    );
+    std::fs::write(&config, text).unwrap();
+    let command = |words: &[&str]| {
+        let mut command = lab.node(node).unwrap().command(portway);
+        command.args(words);
+        command
+    };
+    let daemon = command(&["autoscaler", "--dry-run", "--config", config.to_str().unwrap()]);
+    let mut daemon = Process::spawn("the autoscaler", daemon, &lab.dir().log("autoscaler"), Life::WithLab).unwrap();
+    let mut seen = String::new();
+    poll_until("a reading", SOON, || {
+        let output = command(&["status", "--runtime-dir", runtime_dir.to_str().unwrap()]).output().unwrap();
+        seen = String::from_utf8_lossy(&output.stdout).into_owned();
+        Ok(seen.contains("autoscaler: ready, dry run"))
+    })
+    .unwrap_or_else(|error| panic!("{error}: {seen}{}", daemon.tail()));
+    // The namespace's table of connections, and the processors.
+    assert!(["conntrack", "softirq"].iter().any(|by| seen.contains(by)) && seen.contains(" %"), "{seen}");
+    daemon.signal(Signal::SIGTERM).unwrap();
+    assert!(daemon.wait(SOON).unwrap().is_some_and(|status| status.success()), "{}", daemon.tail());
 }
 
 #[tokio::test(flavor = "multi_thread")]

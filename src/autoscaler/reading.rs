@@ -22,13 +22,13 @@ pub struct Reader {
 
 /// Names of metrics.
 const CLOCK: &str = "portway_clock_seconds";
-const RECEIVED_BYTES: &str = "portway_node_received_bytes_total";
-const RECEIVED_PACKETS: &str = "portway_node_received_packets_total";
-const SENT_PACKETS: &str = "portway_node_sent_packets_total";
+const RECEIVED_BYTES: &str = "portway_interface_received_bytes_total";
+const RECEIVED_PACKETS: &str = "portway_interface_received_packets_total";
+const SENT_PACKETS: &str = "portway_interface_sent_packets_total";
 const CONNTRACK_ENTRIES: &str = "portway_conntrack_entries";
-const CONNTRACK_ROOM: &str = "portway_conntrack_room";
+const CONNTRACK_LIMIT: &str = "portway_conntrack_entries_limit";
 const PROCESSOR: &str = "portway_cpu_seconds_total";
-const ALLOWANCE: &str = "portway_cloud_allowance_exceeded_packets_total";
+const ALLOWANCE: &str = "portway_allowance_exceeded_packets_total";
 
 impl Reader {
     pub fn read(&mut self, page: &str) -> Result<Sample, Incomplete> {
@@ -38,11 +38,11 @@ impl Reader {
         for sample in exposition::read(page) {
             let sample = sample?;
             match sample.name {
-                name @ (CLOCK | RECEIVED_BYTES | RECEIVED_PACKETS | SENT_PACKETS | CONNTRACK_ENTRIES | CONNTRACK_ROOM) => {
+                name @ (CLOCK | RECEIVED_BYTES | RECEIVED_PACKETS | SENT_PACKETS | CONNTRACK_ENTRIES | CONNTRACK_LIMIT) => {
                     *sums.entry(name).or_default() += sample.value;
                 }
                 ALLOWANCE => {
-                    let of = |allowance: &Allowance| sample.label("allowance") == Some(allowance.as_str());
+                    let of = |allowance: &Allowance| sample.label("counter") == Some(allowance.as_str());
                     if let Some(allowance) = Allowance::ALL.into_iter().find(of) {
                         *exceeded[allowance as usize].get_or_insert(0.0) += sample.value;
                     }
@@ -58,7 +58,7 @@ impl Reader {
             }
         }
         let sum = |name: &'static str| sums.get(name).copied().ok_or(Incomplete::Missing(name));
-        let conntrack = sums.get(CONNTRACK_ENTRIES).zip(sums.get(CONNTRACK_ROOM));
+        let conntrack = sums.get(CONNTRACK_ENTRIES).zip(sums.get(CONNTRACK_LIMIT));
         let read = Sample {
             clock: sum(CLOCK)?,
             bits: 8.0 * sum(RECEIVED_BYTES)?,
@@ -99,9 +99,9 @@ mod tests {
             .collect();
         format!(
             "{CLOCK} {clock}\n{RECEIVED_BYTES}{{interface=\"eth0\"}} 100\n{RECEIVED_BYTES}{{interface=\"eth1\"}} 25\n\
-             {RECEIVED_PACKETS}{{interface=\"eth0\"}} 3\n{SENT_PACKETS}{{interface=\"eth0\"}} 4\n{CONNTRACK_ENTRIES} 5\n{CONNTRACK_ROOM} 6\n\
-             {ALLOWANCE}{{interface=\"eth0\",allowance=\"pps_allowance_exceeded\"}} 7\n{ALLOWANCE}{{interface=\"eth1\",allowance=\"pps_allowance_exceeded\"}} 1\n\
-             {ALLOWANCE}{{interface=\"eth0\",allowance=\"of_the_future\"}} 9\n{processors}other 1\n# EOF\n"
+             {RECEIVED_PACKETS}{{interface=\"eth0\"}} 3\n{SENT_PACKETS}{{interface=\"eth0\"}} 4\n{CONNTRACK_ENTRIES} 5\n{CONNTRACK_LIMIT} 6\n\
+             {ALLOWANCE}{{interface=\"eth0\",counter=\"pps_allowance_exceeded\"}} 7\n{ALLOWANCE}{{interface=\"eth1\",counter=\"pps_allowance_exceeded\"}} 1\n\
+             {ALLOWANCE}{{interface=\"eth0\",counter=\"of_the_future\"}} 9\n{processors}other 1\n# EOF\n"
         )
     }
 
@@ -127,7 +127,7 @@ mod tests {
             let less = page(1.0, [0.0; 2], [0.0; 2]).replace(name, "something_else");
             assert_eq!(reader.read(&less), Err(Incomplete::Missing(name)));
         }
-        for name in [CONNTRACK_ENTRIES, CONNTRACK_ROOM] {
+        for name in [CONNTRACK_ENTRIES, CONNTRACK_LIMIT] {
             assert_eq!(reader.read(&page(1.0, [0.0; 2], [0.0; 2]).replace(name, "something_else")).unwrap().conntrack, None);
         }
         assert!(matches!(reader.read("<html>"), Err(Incomplete::Broken(Broken { line: 1, .. }))));
