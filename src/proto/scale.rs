@@ -5,30 +5,35 @@ mod counters;
 mod effect;
 mod gateways;
 mod level;
+mod mean;
+mod need;
 mod orders;
 mod peak;
 mod policy;
 mod reason;
 mod relief;
 mod sample;
+mod saved;
 mod schedule;
 mod status;
 mod trend;
 
 pub use capacity::{Capacity, Dimension};
 pub use counters::Counters;
-pub use effect::{Effect, Input, Refused};
-pub use level::{Level, Source, Wanted};
+pub use effect::{Effect, Input, Order, Refused};
+pub use level::{Level, Load, Source, Standing, UTILISATION, Wanted};
 pub use policy::{Policy, Step};
 pub use reason::{Decision, Direction, Held, Reason};
 pub use sample::{Allowance, Conntrack, Nonsense, Sample};
+pub use saved::{Saved, SavedChange, SavedLevel};
 pub use schedule::{Hours, Schedule};
 pub use status::Status;
 
 use crate::model::{Invalid, NodeName};
-use gateways::{Gateways, Measured};
+use gateways::{Gateways, Hottest, Measured};
 use level::Levels;
-use orders::Orders;
+use need::Need;
+use orders::{Change, Orders};
 use peak::Peak;
 use relief::{Loss, Relief, SATURATED};
 use std::collections::VecDeque;
@@ -43,7 +48,8 @@ use trend::{Outlook, Trend};
 ///       |                     v
 ///       |                   sum over gateways = demand, in nodes' worth --> Trend --> level, rise
 ///       |                                                                      |
-///       +-- the cloud held packets back --> Relief --+                         |
+///       +-- the cloud held packets back, --> Relief -+                         |
+///       |   one is hot, all is used                  |                         |
 ///  Level of somebody else --> until it expires ------+                         |
 ///  Schedule, min ------------------------------------+--> the highest <--------+
 ///                                                             |
@@ -54,23 +60,26 @@ use trend::{Outlook, Trend};
 ///                             +-----------------> Decided, Order <---------------------+
 /// ```
 ///
-/// **A number, never a difference.** What is needed follows from what is used, so it does not grow because nodes that are ordered are not there yet. Only two
-/// needs are relative, as there is nothing to measure: when all is used, and when the cloud drops. These wait until all that is ordered carries traffic
-/// ([`Relief`]).
+/// **A number, never a difference.** What is needed follows from what is used, so it does not grow because nodes that are ordered are not there yet. Only three
+/// needs are relative, as there is nothing to measure: when all is used, when one gateway is, and when the cloud drops. These wait until all that is ordered carries
+/// traffic ([`Relief`]).
 ///
-/// **Not knowing takes nobody away.** A gateway of which nothing current is known counts for nothing, so it adds no need; and while there is one, the order is
-/// not lowered. Nor is it while whoever runs the nodes is silent, or refuses orders.
+/// **Not knowing takes nobody away.** A gateway that falls silent, or tells less than it did, counts for what it said last, for five minutes; and while there is one, or one of
+/// which nothing is known yet, the order is not lowered. Nor is it while whoever runs the nodes is silent, or refuses orders.
+///
+/// **The busiest counts.** Shards are not divisible. Fewer nodes are never ordered while the gateway that is used most would be used beyond the target if it got its part
+/// of what they carry.
 ///
 /// **Fast out.** What lasts (three minutes) is brought to the target. What is urgent (twenty seconds, or a rise that is certain) is brought half way from there to
 /// all that the nodes have, at once; the rest of the way can wait until it has lasted.
 ///
 /// **No oscillation.** Fewer nodes are ordered only if they meet the highest need of the whole window, with a twentieth of the target to spare; never within
-/// the long cooldown of any change. More are never ordered within the short one of any change, nor by the load within the long one of a change to fewer, unless
+/// the long cooldown of any change. More are never ordered within the short one of any change, nor by the load or a loss within the long one of a change to fewer, unless
 /// all that was left would be used. Then it was no oscillation, but a flood.
 ///
 /// Contract: feed every [`Input`] to [`Scaler::handle`]; call [`Scaler::tick`] after each round of readings and every [`Scaler::TICK`]; then
-/// take all of [`Scaler::next_effect`]. An [`Effect::Order`] is a level and may come twice; answer it by [`Input::Taken`] or [`Input::NotTaken`], a call that hangs
-/// too. A dry run carries out none and never answers. Time that goes backwards stands still; the clock on the wall is for the [`Schedule`] alone.
+/// take all of [`Scaler::next_effect`]. An [`Effect::Order`] is a level and may come twice; answer it by [`Input::Taken`] or [`Input::NotTaken`] with its serial, a call that
+/// hangs too. A dry run carries out none and never answers. Keep [`Scaler::saved`] through a restart. Time that goes backwards stands still; the clock on the wall is for the [`Schedule`] alone.
 #[derive(Debug)]
 pub struct Scaler {
     policy: Policy,
@@ -80,6 +89,10 @@ pub struct Scaler {
     gateways: Gateways,
     /// None: not known yet what there is.
     orders: Option<Orders>,
+    /// The last change before a restart, until it is known what there is.
+    resumed: Option<Change>,
+    /// Of the last order.
+    serial: u64,
     fleet_heard: Instant,
     levels: Levels,
     trend: Trend,
@@ -108,8 +121,10 @@ impl Scaler {
         Ok(Self {
             latest: now,
             wall: UNIX_EPOCH,
-            gateways: Gateways::new(&policy),
+            gateways: Gateways::default(),
             orders: None,
+            resumed: None,
+            serial: 0,
             fleet_heard: now,
             levels: Levels::default(),
             trend: Trend::default(),
@@ -130,19 +145,19 @@ impl Scaler {
             Input::Reading(name, sample) => self.reading(now, name, sample)?,
             Input::Fleet { ordered, serving } => self.fleet(now, ordered, serving),
             Input::Level(level) => {
-                self.levels.set(now, level).inspect_err(|_| self.counters.refused_levels += 1)?;
+                let set = self.levels.set(now, level, &self.policy.capacity);
+                set.inspect_err(|_| self.counters.refused_levels += 1)?;
                 self.levels.relate(self.gateways.len());
             }
             Input::LevelEnds(source) => self.levels.end(&source),
-            Input::Taken => self.orders.iter_mut().for_each(Orders::taken),
-            Input::NotTaken => {
-                self.counters.refused_orders += 1;
-                self.orders.iter_mut().for_each(|orders| orders.not_taken(now));
-            }
+            Input::Taken(serial) => self.answer(now, serial, true),
+            Input::NotTaken(serial) => self.answer(now, serial, false),
             Input::Policy(policy) => {
                 policy.check()?;
-                self.gateways.capacities.bits.configure(policy.bits);
-                self.gateways.capacities.packets.configure(policy.packets);
+                if policy.capacity != self.policy.capacity {
+                    self.levels.reckon(&policy.capacity);
+                    self.gateways.begin_anew();
+                }
                 self.policy = policy;
             }
         }
@@ -159,7 +174,7 @@ impl Scaler {
             && orders.is_due(now)
         {
             self.counters.repeated_orders += 1;
-            self.effects.push_back(Effect::Order(orders.ordered));
+            self.send();
         }
         if held.as_ref().map(Held::as_str) != self.held.as_ref().map(Held::as_str)
             && let Some(held) = &held
@@ -196,7 +211,7 @@ impl Scaler {
 
     fn reading(&mut self, now: Instant, name: NodeName, sample: Sample) -> Result<(), Refused> {
         self.counters.readings += 1;
-        let rates = self.gateways.read(now, &name, sample).map_err(|why| {
+        let rates = self.gateways.read(now, &name, sample, &self.policy).map_err(|why| {
             self.counters.refuse(why);
             Refused::Reading(name.clone(), why)
         })?;
@@ -214,10 +229,19 @@ impl Scaler {
         self.fleet_heard = now;
         self.gateways.replace(serving);
         self.levels.relate(self.gateways.len());
-        let orders = self.orders.get_or_insert_with(|| Orders::new(ordered));
+        let resumed = self.resumed.take();
+        let orders = self.orders.get_or_insert_with(|| Orders::new(now, ordered, resumed));
         let from = orders.ordered;
         if let Some(to) = orders.hear(now, ordered, self.gateways.len()) {
             self.remember(Decision { at: now, time: self.time(), from, to, wanted: to, reason: Reason::Adopted });
+        }
+    }
+
+    fn answer(&mut self, now: Instant, serial: u64, taken: bool) {
+        if !self.orders.as_mut().is_some_and(|orders| orders.answer(now, serial, taken)) {
+            self.counters.late_answers += 1;
+        } else if !taken {
+            self.counters.refused_orders += 1;
         }
     }
 
@@ -239,12 +263,13 @@ impl Scaler {
         let ordered = orders.ordered;
         let measured = self.measure(now);
         let outlook = self.trend.outlook().filter(|_| measured.counted > 0);
-        let (wanted, reason) = self.need(now, &measured, outlook);
-        if let Some(Outlook { sustained, .. }) = outlook
+        let Need { nodes: wanted, reason } = self.need(now, &measured, outlook);
+        let uneven = outlook.map_or(0, |outlook| self.uneven(outlook, measured.hottest.as_ref()));
+        if let Some(sustained) = outlook.and_then(|outlook| outlook.sustained)
             && measured.missing.is_empty()
         {
             let quiet = self.policy.nodes_for(sustained / SPARE);
-            self.peak.push(now, wanted.max(quiet), self.policy.window);
+            self.peak.push(now, wanted.max(quiet).max(uneven), self.policy.window);
         }
         let allowed = wanted.min(self.policy.max);
         if allowed > ordered {
@@ -257,58 +282,36 @@ impl Scaler {
         if wanted > self.policy.max {
             return Some(Held::AtMax { wanted });
         }
-        self.trouble(now, measured.missing).or_else(|| self.fewer_soon(now, wanted))
+        let uneven = measured.hottest.filter(|_| uneven >= ordered).map(|hottest| hottest.node);
+        self.trouble(now, measured.missing).or_else(|| self.fewer_soon(now, wanted, uneven))
     }
 
     fn measure(&mut self, now: Instant) -> Measured {
-        let measured = self.gateways.measure(now, self.policy.stale_after);
+        let measured = self.gateways.measure(now, &self.policy);
         // A sum over others is another load, not one that rises.
-        let others = measured.others;
-        if others {
-            self.trend.begin_anew();
+        if measured.others {
+            self.trend.begin_anew(now);
         }
-        if (std::mem::take(&mut self.read) || others) && measured.counted > 0 {
+        // Whom nobody hears is thought to go on as it was.
+        let (read, unheard) = (std::mem::take(&mut self.read), measured.current == 0);
+        if (read || measured.others || unheard) && measured.counted > 0 {
             self.trend.push(now, measured.demand, self.policy.start_up);
         }
         measured
     }
 
-    /// The highest of all needs, and whose it is.
-    fn need(&mut self, now: Instant, measured: &Measured, outlook: Option<Outlook>) -> (u32, Reason) {
-        let policy = &self.policy;
-        let mut highest = (policy.min, Reason::Minimum);
-        let mut add = |nodes: u32, reason: &dyn Fn() -> Reason| {
-            if nodes > highest.0 {
-                highest = (nodes, reason());
-            }
-        };
-        add(policy.schedule.min(self.wall), &|| Reason::Schedule);
-        let used = |demand: f64| demand / f64::from(measured.counted.max(1));
-        if let (Some(Outlook { lately, sustained, soon, .. }), Some((_, dimension))) = (outlook, measured.busiest) {
-            let ahead = policy.start_up.as_secs_f64();
-            add(policy.nodes_for(sustained), &|| Reason::Demand { utilisation: used(sustained), dimension });
-            add(policy.nodes_at_once(lately), &|| Reason::Demand { utilisation: used(lately), dimension });
-            add(policy.nodes_at_once(soon), &|| Reason::Rising { utilisation: used(soon), ahead });
-        }
-        for (source, standing) in self.levels.iter() {
-            add(standing.nodes(|demand| policy.nodes_for(demand)), &|| Reason::Level { source: source.clone() });
-        }
-        if let Some(orders) = &self.orders {
-            let outlook = outlook.map(|outlook| (used(outlook.latest), outlook));
-            if let Some((nodes, utilisation)) = self.relief.saturated(now, policy, orders, outlook) {
-                add(nodes, &|| Reason::Saturated { utilisation });
-            }
-            if let Some((nodes, Loss { node, allowance, .. })) = self.relief.lost(now, policy, orders) {
-                add(nodes, &|| Reason::Loss { node: node.clone(), allowance: *allowance });
-            }
-        }
-        highest
+    /// The nodes at which the busiest would be used as all should be, if what it has is shared out as the rest is.
+    fn uneven(&self, outlook: Outlook, hottest: Option<&Hottest>) -> u32 {
+        let skew = hottest.map_or(1.0, |hottest| hottest.skew);
+        let sustained = outlook.sustained.unwrap_or(outlook.lately);
+        self.policy.nodes_for(sustained * skew).max(self.policy.nodes_at_once(outlook.lately * skew))
     }
 
     fn out(&mut self, now: Instant, wanted: u32, reason: Reason, outlook: Option<Outlook>) -> Option<Held> {
         let orders = self.orders.as_ref()?;
         let all_used = outlook.is_some_and(|outlook| outlook.soon >= SATURATED * f64::from(orders.ordered));
-        let regret = orders.fewer && matches!(reason, Reason::Demand { .. } | Reason::Rising { .. }) && !all_used;
+        let by_load = !matches!(reason, Reason::Minimum | Reason::Schedule | Reason::Level { .. } | Reason::Announced { .. });
+        let regret = orders.last.is_some_and(|change| change.fewer) && by_load && !all_used;
         let cooldown = if regret { self.policy.in_cooldown } else { self.policy.out_cooldown };
         if let Some(left) = left(orders.since_change(now), cooldown) {
             return Some(Held::Cooldown { wanted, left });
@@ -356,11 +359,12 @@ impl Scaler {
         (behind > 0).then_some(Held::Behind { nodes: behind })
     }
 
-    /// Fewer are wanted now, but not of the whole window.
-    fn fewer_soon(&self, now: Instant, wanted: u32) -> Option<Held> {
+    /// Fewer are wanted now, but not of the whole window; or `uneven` is used so much more than the others that it takes them all.
+    fn fewer_soon(&self, now: Instant, wanted: u32, uneven: Option<NodeName>) -> Option<Held> {
         let fewer = wanted < self.orders.as_ref()?.ordered;
         let left = self.peak.until_lower(now, self.policy.window, self.orders.as_ref()?.ordered);
-        fewer.then_some(Held::Stabilising { wanted, left: left.as_secs() })
+        let held = uneven.map(|node| Held::Uneven { node, wanted });
+        fewer.then(|| held.unwrap_or(Held::Stabilising { wanted, left: left.as_secs() }))
     }
 
     fn order(&mut self, now: Instant, to: u32, wanted: u32, reason: Reason) {
@@ -369,7 +373,15 @@ impl Scaler {
         let decision = Decision { at: now, time, from: orders.ordered, to, wanted, reason };
         orders.give(now, to);
         self.remember(decision);
-        self.effects.push_back(Effect::Order(to));
+        self.send();
+    }
+
+    /// What is ordered goes out, by a serial of its own.
+    fn send(&mut self) {
+        let Some(orders) = &mut self.orders else { return };
+        self.serial += 1;
+        orders.sent(self.serial);
+        self.effects.push_back(Effect::Order(Order { serial: self.serial, nodes: orders.ordered }));
     }
 }
 

@@ -16,6 +16,8 @@ pub struct Counters {
     pub refused_levels: u64,
     /// Orders that were not taken.
     pub refused_orders: u64,
+    /// Answers to orders that were not the latest, or were answered already.
+    pub late_answers: u64,
     /// Orders that were given once more.
     pub repeated_orders: u64,
 }

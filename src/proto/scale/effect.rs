@@ -5,6 +5,7 @@ use super::policy::Policy;
 use super::reason::{Decision, Held};
 use super::sample::{Nonsense, Sample};
 use crate::model::{Invalid, NodeName};
+use serde::Serialize;
 
 #[derive(Debug, Clone, PartialEq)]
 pub enum Input {
@@ -17,10 +18,10 @@ pub enum Input {
     Level(Level),
     /// A source takes back what it said.
     LevelEnds(Source),
-    /// The last order was taken.
-    Taken,
+    /// The order of this serial was taken. Of an order that is not the latest it says nothing any more.
+    Taken(u64),
     /// It was not: down, throttled, or no answer in time.
-    NotTaken,
+    NotTaken(u64),
     /// Another policy from now on. What is known stays known.
     Policy(Policy),
 }
@@ -40,6 +41,14 @@ pub enum Effect {
     Decided(Decision),
     /// For the log: why nothing is done; once when it begins.
     Held(Held),
-    /// So many nodes there shall be. The latest counts.
-    Order(u32),
+    /// The latest counts.
+    Order(Order),
+}
+
+/// So many nodes there shall be: a level. Given once more it has another serial, so that an answer says which of the two it is of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Order {
+    /// Higher than all before, also those before a restart ([`super::Saved`]).
+    pub serial: u64,
+    pub nodes: u32,
 }

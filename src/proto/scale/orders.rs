@@ -6,17 +6,25 @@ use std::time::{Duration, Instant};
 #[derive(Debug, Clone)]
 pub struct Orders {
     pub ordered: u32,
-    /// When it was given or adopted.
-    changed: Option<Instant>,
-    /// The last change was to fewer.
-    pub fewer: bool,
+    pub last: Option<Change>,
     /// What whoever runs the nodes last said was ordered.
     told: u32,
+    /// The serial of the last order, until it is answered.
+    awaited: Option<u64>,
     repeat_at: Option<Instant>,
     /// How often in a row it was not taken.
     pub refused: u32,
     /// Since when as many carry traffic as are ordered.
     complete: Option<Instant>,
+}
+
+/// The last time that another number was ordered, or adopted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Change {
+    pub at: Instant,
+    pub nodes: u32,
+    /// Than before.
+    pub fewer: bool,
 }
 
 /// How long whoever runs the nodes may show what was ordered before.
@@ -25,13 +33,23 @@ const SETTLE: Duration = Duration::from_secs(60);
 const FIRST_REPEAT: Duration = Duration::from_secs(2);
 
 impl Orders {
-    pub fn new(told: u32) -> Self {
-        Self { ordered: told, changed: None, fewer: false, told, repeat_at: None, refused: 0, complete: None }
+    /// `told` is what whoever runs the nodes says; `last` the last change before a restart. One of just now stands and is ordered once more, as it
+    /// may not have gone out; of an older one only the cooldown is left, as somebody may have ordered otherwise meanwhile.
+    pub fn new(now: Instant, told: u32, last: Option<Change>) -> Self {
+        let recent = last.filter(|change| now.saturating_duration_since(change.at) <= SETTLE);
+        let ordered = recent.map_or(told, |change| change.nodes);
+        let repeat_at = recent.map(|_| now);
+        Self { ordered, last, told, awaited: None, repeat_at, refused: 0, complete: None }
     }
 
     pub fn give(&mut self, now: Instant, ordered: u32) {
         self.change(now, ordered);
         self.repeat_at = Some(now + SETTLE);
+    }
+
+    /// It has gone out as this.
+    pub fn sent(&mut self, serial: u64) {
+        self.awaited = Some(serial);
     }
 
     /// What whoever runs the nodes says is ordered, and how many carry traffic. What is new by somebody else's doing, if anything is.
@@ -41,6 +59,7 @@ impl Orders {
         let adopted = (told != before && told != self.ordered && settled).then_some(told);
         if adopted.is_some() {
             self.change(now, told);
+            self.awaited = None;
         }
         if told == self.ordered {
             (self.repeat_at, self.refused) = (None, 0);
@@ -56,19 +75,26 @@ impl Orders {
     }
 
     fn change(&mut self, now: Instant, ordered: u32) {
-        self.fewer = ordered < self.ordered;
-        self.complete = self.complete.filter(|_| self.fewer);
-        (self.ordered, self.changed, self.refused) = (ordered, Some(now), 0);
+        let fewer = ordered < self.ordered;
+        self.complete = self.complete.filter(|_| fewer);
+        self.last = Some(Change { at: now, nodes: ordered, fewer });
+        (self.ordered, self.refused) = (ordered, 0);
     }
 
-    pub fn taken(&mut self) {
-        self.refused = 0;
-    }
-
-    pub fn not_taken(&mut self, now: Instant) {
-        let wait = FIRST_REPEAT * 2u32.saturating_pow(self.refused.min(8));
-        self.refused = self.refused.saturating_add(1);
-        self.repeat_at = Some(now + wait.min(SETTLE));
+    /// What became of an order. Whether it is the latest, and has not been answered yet; another changes nothing.
+    pub fn answer(&mut self, now: Instant, serial: u64, taken: bool) -> bool {
+        if self.awaited != Some(serial) {
+            return false;
+        }
+        self.awaited = None;
+        if taken {
+            self.refused = 0;
+        } else {
+            let wait = FIRST_REPEAT * 2u32.saturating_pow(self.refused.min(8));
+            self.refused = self.refused.saturating_add(1);
+            self.repeat_at = Some(now + wait.min(SETTLE));
+        }
+        true
     }
 
     /// Whether it has to be given once more.
@@ -81,7 +107,7 @@ impl Orders {
     }
 
     pub fn since_change(&self, now: Instant) -> Option<Duration> {
-        self.changed.map(|at| now.saturating_duration_since(at))
+        self.last.map(|change| now.saturating_duration_since(change.at))
     }
 
     /// Whether all that are ordered carry traffic, and have for so long.

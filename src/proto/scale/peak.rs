@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 #[derive(Debug, Clone)]
 pub struct Peak<T> {
     kept: VecDeque<(Instant, T)>,
-    /// Since when there was no gap, and the last number.
+    /// Since when all is known, and when the last number was.
     since: Option<(Instant, Instant)>,
 }
 
@@ -23,7 +23,9 @@ impl<T: PartialOrd + Copy> Peak<T> {
 
     pub fn push(&mut self, now: Instant, number: T, window: Duration) {
         let since = self.since.filter(|(_, last)| now.saturating_duration_since(*last) <= window / Self::GAP);
-        self.since = Some((since.map_or(now, |(since, _)| since), now));
+        let since = since.map_or(now, |(since, _)| since);
+        // What is forgotten is not known for a longer time either.
+        self.since = Some((now.checked_sub(window).map_or(since, |kept| since.max(kept)), now));
         while self.kept.back().is_some_and(|(_, before)| *before <= number) {
             self.kept.pop_back();
         }

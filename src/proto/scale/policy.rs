@@ -16,7 +16,7 @@ pub struct Policy {
     pub max: u32,
     /// From any change to one to more nodes, 1 s to 1 h.
     pub out_cooldown: Duration,
-    /// From any change to one to fewer nodes; and from one to fewer nodes to more, unless all that is left would be used, packets are lost, or a level or the
+    /// From any change to one to fewer nodes; and from one to fewer nodes to more, unless all that is left would be used, or a level or the
     /// schedule says so. Up to a day, not less than `out_cooldown`.
     pub in_cooldown: Duration,
     /// What is added at once, at most.
@@ -30,8 +30,7 @@ pub struct Policy {
     /// From an order to a node that carries traffic, up to an hour.
     pub start_up: Duration,
     pub schedule: Schedule,
-    pub bits: Capacity,
-    pub packets: Capacity,
+    pub capacity: Capacity,
 }
 
 /// So many nodes, or so much of those there are, whichever is more.
@@ -65,8 +64,7 @@ impl Default for Policy {
             stale_after: s(15),
             start_up: s(90),
             schedule: Schedule::default(),
-            bits: Capacity::Learned,
-            packets: Capacity::Learned,
+            capacity: Capacity::default(),
         }
     }
 }
@@ -108,13 +106,7 @@ impl Policy {
                 return fault(format!("{name} of {nodes} nodes and {percent} percent: use 1 node or more, and 0 to 1000 percent"));
             }
         }
-        for (name, capacity) in [("bits", self.bits), ("packets", self.packets)] {
-            if let Capacity::Configured(per_second) = capacity
-                && !(per_second.is_finite() && per_second >= 1.0)
-            {
-                return fault(format!("a node's {name} of {per_second} in a second: use 1 or more, or let it be learned"));
-            }
-        }
+        self.capacity.check()?;
         self.schedule.check(*max)
     }
 
@@ -123,9 +115,14 @@ impl Policy {
         whole(demand / self.target)
     }
 
-    /// So many are used no further than half way from the target to all they have: what cannot wait until it has lasted.
+    /// So many are used no further than [`Policy::urgent`] by it.
     pub fn nodes_at_once(&self, demand: f64) -> u32 {
-        whole(demand / f64::midpoint(self.target, 1.0))
+        whole(demand / self.urgent())
+    }
+
+    /// Half way from the target to all that a node has: what is used beyond that cannot wait until it has lasted.
+    pub fn urgent(&self) -> f64 {
+        f64::midpoint(self.target, 1.0)
     }
 }
 

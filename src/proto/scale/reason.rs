@@ -57,10 +57,14 @@ pub enum Reason {
     Demand { utilisation: f64, dimension: Dimension },
     /// Somebody else says that it takes so many.
     Level { source: Source },
+    /// So many sources announce loads that take so many together, most of all in this dimension.
+    Announced { sources: usize, dimension: Dimension },
     /// It rises: when a node that is ordered now has come, this much will be used.
     Rising { utilisation: f64, ahead: f64 },
     /// All that there is is used. What is asked for beyond that, nobody can measure.
     Saturated { utilisation: f64 },
+    /// One gateway has been used this much for a while, and the others are not: another may take some of its shards.
+    Hot { node: NodeName, utilisation: f64 },
     /// The cloud holds packets of a gateway back.
     Loss { node: NodeName, allowance: Allowance },
     /// No more than `highest` were needed for `seconds`.
@@ -70,7 +74,8 @@ pub enum Reason {
 }
 
 impl Reason {
-    pub const LABELS: [&str; 9] = ["minimum", "schedule", "demand", "level", "rising", "saturated", "loss", "quiet", "adopted"];
+    pub const LABELS: [&str; 11] =
+        ["minimum", "schedule", "demand", "level", "announced", "rising", "saturated", "hot", "loss", "quiet", "adopted"];
 
     /// A metric label.
     pub fn as_str(&self) -> &'static str {
@@ -79,8 +84,10 @@ impl Reason {
             Reason::Schedule => "schedule",
             Reason::Demand { .. } => "demand",
             Reason::Level { .. } => "level",
+            Reason::Announced { .. } => "announced",
             Reason::Rising { .. } => "rising",
             Reason::Saturated { .. } => "saturated",
+            Reason::Hot { .. } => "hot",
             Reason::Loss { .. } => "loss",
             Reason::Quiet { .. } => "quiet",
             Reason::Adopted => "adopted",
@@ -106,11 +113,17 @@ impl fmt::Display for Reason {
                 write!(f, "{:.0} % is used (the busiest gateway: {})", percent(utilisation), dimension.as_str())
             }
             Reason::Level { source } => write!(f, "wanted by {source}"),
+            Reason::Announced { sources, dimension } => {
+                write!(f, "loads announced by {sources} sources (most of all: {})", dimension.as_str())
+            }
             Reason::Rising { utilisation, ahead } => {
                 write!(f, "{:.0} % would be used in {ahead:.0} s, as it rises", percent(utilisation))
             }
             Reason::Saturated { utilisation } => {
                 write!(f, "{:.0} % is used: more may be asked for than can be measured", percent(utilisation))
+            }
+            Reason::Hot { node, utilisation } => {
+                write!(f, "{:.0} % of {node} is used for a while, and less of the others", percent(utilisation))
             }
             Reason::Loss { node, allowance } => write!(f, "packets of {node} are held back: {} rises", allowance.as_str()),
             Reason::Quiet { highest, seconds } => write!(f, "no more than {highest} were needed for {seconds} s"),
@@ -145,6 +158,11 @@ pub enum Held {
     Step {
         wanted: u32,
     },
+    /// Fewer would do if all gateways were used alike; but this one would be used beyond the target.
+    Uneven {
+        node: NodeName,
+        wanted: u32,
+    },
     AtMax {
         wanted: u32,
     },
@@ -159,7 +177,8 @@ pub enum Held {
 }
 
 impl Held {
-    pub const LABELS: [&str; 9] = ["no_fleet", "fleet_stale", "missing", "cooldown", "stabilising", "step", "at_max", "behind", "refused"];
+    pub const LABELS: [&str; 10] =
+        ["no_fleet", "fleet_stale", "missing", "cooldown", "stabilising", "step", "uneven", "at_max", "behind", "refused"];
 
     /// A metric label.
     pub fn as_str(&self) -> &'static str {
@@ -170,6 +189,7 @@ impl Held {
             Held::Cooldown { .. } => "cooldown",
             Held::Stabilising { .. } => "stabilising",
             Held::Step { .. } => "step",
+            Held::Uneven { .. } => "uneven",
             Held::AtMax { .. } => "at_max",
             Held::Behind { .. } => "behind",
             Held::Refused { .. } => "refused",
@@ -189,6 +209,9 @@ impl fmt::Display for Held {
             Held::Cooldown { wanted, left } => write!(f, "{wanted} wanted; {left} s until the next change"),
             Held::Stabilising { wanted, left } => write!(f, "{wanted} wanted, but not for long enough: {left} s to go"),
             Held::Step { wanted } => write!(f, "{wanted} wanted; this was as much as is changed at once"),
+            Held::Uneven { node, wanted } => {
+                write!(f, "{wanted} would do if all were used alike, but {node} would be used beyond the target")
+            }
             Held::AtMax { wanted } => write!(f, "{wanted} wanted, which is more than max"),
             Held::Behind { nodes } => write!(f, "{nodes} that are ordered carry no traffic yet"),
             Held::Refused { wanted } => write!(f, "the order of {wanted} was not taken; it is repeated"),

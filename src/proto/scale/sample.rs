@@ -102,7 +102,14 @@ impl Nonsense {
     }
 }
 
-/// What a gateway did between two readings.
+/// Something that was told, and when it was last.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Told<T> {
+    pub at: Instant,
+    pub value: T,
+}
+
+/// What a gateway did between two readings. What it has told before and tells no more is kept.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Rates {
     /// When the later one came.
@@ -111,10 +118,10 @@ pub struct Rates {
     pub bits: f64,
     /// Per second.
     pub packets: f64,
-    /// How full its table of connections is, 0 to 1.
-    pub conntrack: Option<f64>,
+    /// No more entries than there is room.
+    pub conntrack: Option<Told<Conntrack>>,
     /// 0 to 1.
-    pub softirq: Option<f64>,
+    pub softirq: Option<Told<f64>>,
     /// What of the cloud's counters has risen, by [`Allowance`].
     pub risen: [bool; Allowance::ALL.len()],
 }
@@ -137,6 +144,8 @@ const MOST: [f64; 2] = [1e13, 1e10];
 pub struct Meter {
     last: Option<(Instant, Sample)>,
     rates: Option<Rates>,
+    /// It has started anew since the last rates, and may have less to tell now.
+    anew: bool,
 }
 
 impl Meter {
@@ -151,18 +160,21 @@ impl Meter {
             return Err(Nonsense::Repeated);
         }
         self.last = Some((now, sample));
-        let rates = sample.since(&last, now, now.saturating_duration_since(at))?;
+        let read = sample.since(&last, now, now.saturating_duration_since(at));
+        self.anew |= read == Err(Nonsense::Restarted);
+        let mut rates = read?;
+        let anew = std::mem::take(&mut self.anew);
+        if let Some(before) = self.rates.filter(|_| !anew) {
+            rates.conntrack = rates.conntrack.or(before.conntrack);
+            rates.softirq = rates.softirq.or(before.softirq);
+        }
         self.rates = Some(rates);
         Ok(Some(rates))
     }
 
-    /// What it did last, unless that is too long ago.
-    pub fn fresh(&self, now: Instant, stale_after: Duration) -> Option<&Rates> {
-        self.rates.as_ref().filter(|rates| now.saturating_duration_since(rates.at) <= stale_after)
-    }
-
-    pub fn last_read(&self) -> Option<Instant> {
-        self.rates.map(|rates| rates.at)
+    /// What it did last, however long ago.
+    pub fn rates(&self) -> Option<&Rates> {
+        self.rates.as_ref()
     }
 }
 
@@ -204,7 +216,9 @@ impl Sample {
         if bits > MOST[0] || packets > MOST[1] {
             return Err(Nonsense::Impossible);
         }
-        let conntrack = self.conntrack.map(|conntrack| (conntrack.entries / conntrack.room).min(1.0));
-        Ok(Rates { at: now, bits, packets, conntrack, softirq: self.softirq.map(|busy| busy.min(1.0)), risen })
+        let conntrack = self.conntrack.map(|Conntrack { entries, room }| Conntrack { entries: entries.min(room), room });
+        let conntrack = conntrack.map(|value| Told { at: now, value });
+        let softirq = self.softirq.map(|busy| Told { at: now, value: busy.min(1.0) });
+        Ok(Rates { at: now, bits, packets, conntrack, softirq, risen })
     }
 }

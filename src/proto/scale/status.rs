@@ -1,8 +1,8 @@
 //! All that there is to show.
 
 use super::Scaler;
-use super::capacity::Dimension;
-use super::level::{Source, Wanted};
+use super::capacity::{Capacity, Dimension};
+use super::level::{Source, Standing, Wanted};
 use super::reason::{Decision, Held};
 use super::sample::Nonsense;
 use crate::model::NodeName;
@@ -28,9 +28,10 @@ pub struct Status {
     pub held_because: Option<String>,
     pub gateways: Vec<GatewayStatus>,
     pub levels: Vec<LevelStatus>,
-    /// What a node is known to carry, in a second.
-    pub bits_per_node: Option<f64>,
-    pub packets_per_node: Option<f64>,
+    /// Of one node, as it is configured.
+    pub capacity: Capacity,
+    /// Of the last order. 0: there was none.
+    pub serial: u64,
     /// The latest first.
     pub decisions: Vec<Decision>,
 }
@@ -38,9 +39,11 @@ pub struct Status {
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct GatewayStatus {
     pub name: NodeName,
-    /// None: nothing current is known.
+    /// What it said last. None: that is too long ago, or it has said nothing yet.
     pub utilisation: Option<f64>,
     pub dimension: Option<Dimension>,
+    /// All that it has ever told is current.
+    pub current: bool,
     /// Seconds since the last reading that was believed.
     pub age: Option<f64>,
     /// Why the last reading was not believed.
@@ -50,7 +53,8 @@ pub struct GatewayStatus {
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct LevelStatus {
     pub source: Source,
-    pub wanted: Wanted,
+    pub wanted: Vec<Wanted>,
+    /// By itself.
     pub nodes: u32,
     /// Seconds until it expires.
     pub left: f64,
@@ -60,21 +64,22 @@ impl Scaler {
     pub fn status(&self, now: Instant) -> Status {
         let now = now.max(self.latest);
         let gateways = self.gateways.iter().map(|(name, gateway)| {
-            let fresh = gateway.meter.fresh(now, self.policy.stale_after);
-            let used = fresh.and_then(|rates| self.gateways.capacities.utilisation(rates));
+            let used = gateway.used(now, &self.policy);
             GatewayStatus {
                 name: name.clone(),
-                utilisation: used.map(|(part, _)| part),
-                dimension: used.map(|(_, dimension)| dimension),
-                age: gateway.meter.last_read().map(|at| now.saturating_duration_since(at).as_secs_f64()),
+                utilisation: used.map(|used| used.part),
+                dimension: used.map(|used| used.dimension),
+                current: used.is_some_and(|used| used.current),
+                age: gateway.last_read().map(|at| now.saturating_duration_since(at).as_secs_f64()),
                 refused: gateway.refused,
             }
         });
-        let levels = self.levels.iter().filter(|(_, standing)| standing.until > now).map(|(source, standing)| LevelStatus {
+        let nodes = |standing: &Standing| standing.nodes(|work| self.policy.nodes_for(work));
+        let levels = self.levels.iter().filter(|(_, said)| said.until > now).map(|(source, said)| LevelStatus {
             source: source.clone(),
-            wanted: standing.wanted,
-            nodes: standing.nodes(|demand| self.policy.nodes_for(demand)),
-            left: standing.until.saturating_duration_since(now).as_secs_f64(),
+            wanted: said.wanted.iter().map(Standing::wanted).collect(),
+            nodes: said.wanted.iter().map(nodes).max().unwrap_or(0),
+            left: said.until.saturating_duration_since(now).as_secs_f64(),
         });
         let gateways: Vec<GatewayStatus> = gateways.collect();
         let outlook = self.trend.outlook().filter(|_| gateways.iter().any(|gateway| gateway.utilisation.is_some()));
@@ -90,8 +95,8 @@ impl Scaler {
             held_because: self.held.as_ref().map(Held::to_string),
             gateways,
             levels: levels.collect(),
-            bits_per_node: self.gateways.capacities.bits.per_second(),
-            packets_per_node: self.gateways.capacities.packets.per_second(),
+            capacity: self.policy.capacity,
+            serial: self.serial,
             decisions: self.history.iter().rev().cloned().collect(),
         }
     }

@@ -1,8 +1,11 @@
 mod capacity;
 mod decisions;
 mod levels;
+mod orders;
 mod random;
 mod readings;
+mod relief;
+mod saved;
 mod schedule;
 mod silence;
 
@@ -21,7 +24,7 @@ pub fn node(number: usize) -> NodeName {
 pub const EACH: f64 = 10.0;
 
 pub fn policy() -> Policy {
-    Policy { max: 20, bits: Capacity::Configured(EACH), ..Policy::default() }
+    Policy { max: 20, capacity: Capacity { bits: Some(EACH), ..Capacity::default() }, ..Policy::default() }
 }
 
 /// A machine and what it decides about. Nodes come when [`Bench::come`] says so.
@@ -37,6 +40,8 @@ pub struct Bench {
     pub deaf: bool,
     counted: BTreeMap<NodeName, f64>,
     pub orders: Vec<u32>,
+    /// Of the last order.
+    pub serial: u64,
     pub decisions: Vec<Decision>,
     /// At each, how much load was to be expected.
     pub soon: Vec<f64>,
@@ -58,6 +63,7 @@ impl Bench {
             deaf: false,
             counted: BTreeMap::new(),
             orders,
+            serial: 0,
             decisions,
             soon: vec![],
             holds,
@@ -78,6 +84,11 @@ impl Bench {
         self.fleet(ordered, ordered as usize);
     }
 
+    /// So many are ordered and carry traffic.
+    pub fn come_to(&mut self, nodes: usize) {
+        self.fleet(nodes as u32, nodes);
+    }
+
     /// What a gateway with so much traffic says now.
     pub fn sample(&mut self, name: &NodeName, used: f64) -> Sample {
         let bits = self.counted.entry(name.clone()).or_default();
@@ -87,17 +98,28 @@ impl Bench {
 
     /// A second with so much load, in nodes' worth, on those that carry traffic; `heard`: whose readings come.
     pub fn second(&mut self, load: f64, heard: impl Fn(usize) -> bool) {
-        self.now += s(1);
-        if self.talks && (self.now - self.start).as_secs().is_multiple_of(30) {
-            self.fleet(self.told, self.serving);
-        }
+        let each = (load / self.serving as f64).min(1.0);
+        self.second_of_each(|_| each, heard);
+    }
+
+    /// With so much on each.
+    pub fn second_of_each(&mut self, used: impl Fn(usize) -> f64, heard: impl Fn(usize) -> bool) {
+        self.pass();
         for number in 0..self.serving {
-            let sample = self.sample(&node(number), (load / self.serving as f64).min(1.0));
+            let sample = self.sample(&node(number), used(number));
             if heard(number) {
                 let _ = self.scaler.handle(self.now, Input::Reading(node(number), sample));
             }
         }
         self.tick();
+    }
+
+    /// A second passes.
+    pub fn pass(&mut self) {
+        self.now += s(1);
+        if self.talks && (self.now - self.start).as_secs().is_multiple_of(30) {
+            self.fleet(self.told, self.serving);
+        }
     }
 
     pub fn seconds(&mut self, many: u64, load: f64) {
@@ -112,16 +134,26 @@ impl Bench {
         }
     }
 
+    pub fn wall(&self) -> SystemTime {
+        UNIX_EPOCH + s(1_700_000_000) + (self.now - self.start)
+    }
+
     pub fn tick(&mut self) {
-        let wall = UNIX_EPOCH + s(1_700_000_000) + (self.now - self.start);
-        self.scaler.tick(self.now, wall);
+        self.scaler.tick(self.now, self.wall());
         self.gather();
+    }
+
+    pub fn say(&mut self, source: &str, wanted: &[Wanted], seconds: u64) -> Result<(), Refused> {
+        let level = Level { source: source.parse().unwrap(), wanted: wanted.to_vec(), until: self.now + s(seconds) };
+        self.scaler.handle(self.now, Input::Level(level))
     }
 
     pub fn gather(&mut self) {
         while let Some(effect) = self.scaler.next_effect() {
             match effect {
-                Effect::Order(nodes) => {
+                Effect::Order(Order { serial, nodes }) => {
+                    assert!(serial > self.serial, "{serial} after {}", self.serial);
+                    self.serial = serial;
                     self.orders.push(nodes);
                     self.told = if self.deaf { self.told } else { nodes };
                 }

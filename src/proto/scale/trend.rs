@@ -1,8 +1,8 @@
-//! Where a load is, and where it is going: means, and least squares over the last seconds.
+//! Where a load is, and where it is going.
 //!
 //! A rise counts only if it is
-//! - certain: of its slope some standard errors are taken off, so that what jitters does not rise;
-//! - going on: no longer line is steeper than the last seconds are, so that a step (a burst that has come and stays as it is) is no slope;
+//! - going on: each of the last four pairs of values is higher than the one before, so that neither what jitters nor a step (a burst that has come and stays as it is)
+//!   is a rise; and it is as steep as the flattest of the four;
 //! - new: the load is well above all of the last ten minutes, so that noise which lasts for seconds (and looks as if it rose) does not count either.
 //!
 //! And it is not thought to last longer than [`TRUST`] times as long as it was seen, so that a short burst is not taken for a flood.
@@ -11,22 +11,16 @@ use super::peak::Peak;
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-/// Over how many seconds a line is drawn, each by itself, as a flood begins within a few; and how many standard errors are taken off its slope. Fewer points
-/// need more: these leave about one error in a thousand (Student's t).
-const LINES: [(f64, f64); 3] = [(6.0, 8.0), (20.0, 5.0), (60.0, 4.0)];
 /// Seconds of the three means.
 const JUST_NOW: f64 = 5.0;
 const LATELY: f64 = 20.0;
-const SUSTAINED: f64 = 180.0;
-const LONGEST_LINE: f64 = LINES[LINES.len() - 1].0;
-/// As many are taken off the first for the others.
-const GOING_ON: f64 = 3.0;
-/// Fewer points make no line.
-const POINTS: f64 = 5.0;
+const SUSTAINED: Duration = Duration::from_secs(180);
+/// What is a mean of less is not sustained.
+const SETTLED: Duration = Duration::from_secs(60);
+/// Pairs of values that a rise takes.
+const PAIRS: usize = 4;
 const TRUST: f64 = 2.0;
-/// What is older than these seconds is what the load was before it rose.
-const BEFORE: f64 = 20.0;
-/// How long it is remembered, and how far above it is new.
+/// How long what the load was before is remembered, and how far above it is new.
 const CALM: Duration = Duration::from_secs(600);
 const NEW: f64 = 1.25;
 /// More than are needed with one a second.
@@ -37,6 +31,8 @@ pub struct Trend {
     points: VecDeque<(Instant, f64)>,
     /// Of all points.
     sum: f64,
+    /// Since when they are of the same gateways.
+    since: Option<Instant>,
     calm: Peak<f64>,
     outlook: Option<Outlook>,
 }
@@ -48,18 +44,31 @@ pub struct Outlook {
     pub latest: f64,
     /// The mean of the last 20 seconds: what is over sooner, no node could come in time for.
     pub lately: f64,
-    /// The mean of the last three minutes, or of what there is.
-    pub sustained: f64,
+    /// The mean of the last three minutes, of one at least. None: there is less.
+    pub sustained: Option<f64>,
     /// Where it will be if it goes on rising twice as long as it has risen, or to the end of the horizon. Not less than `lately`.
     pub soon: f64,
     /// Where it will be at the end of the horizon if it rises all the time. Not less than `soon`.
     pub at_horizon: f64,
 }
 
+/// That goes on.
+struct Rise {
+    /// In a second.
+    slope: f64,
+    /// Seconds that it was seen for.
+    seen: f64,
+    /// The mean of the last two values.
+    now: f64,
+}
+
 impl Trend {
     pub fn push(&mut self, now: Instant, value: f64, horizon: Duration) {
-        let longest = Duration::from_secs_f64(SUSTAINED);
-        while self.points.front().is_some_and(|(at, _)| now.saturating_duration_since(*at) > longest) || self.points.len() >= KEPT {
+        let age = |at: Instant| now.saturating_duration_since(at);
+        // As soon as what is of other gateways is not needed any more, it does not count any more.
+        let since = self.since.filter(|since| age(*since) >= SETTLED);
+        let is_old = |at: Instant| age(at) > SUSTAINED || since.is_some_and(|since| at < since);
+        while self.points.front().is_some_and(|(at, _)| is_old(*at)) || self.points.len() >= KEPT {
             self.sum -= self.points.pop_front().map_or(0.0, |(_, value)| value);
         }
         self.points.push_back((now, value));
@@ -67,10 +76,9 @@ impl Trend {
         self.outlook = Some(self.look(now, value, horizon.as_secs_f64()));
     }
 
-    /// What comes now is the sum of others. How high it was stays in memory.
-    pub fn begin_anew(&mut self) {
-        self.points.clear();
-        (self.sum, self.outlook) = (0.0, None);
+    /// What comes now is the sum of others: no rise over what was before. How high that was stays in memory.
+    pub fn begin_anew(&mut self, now: Instant) {
+        self.since = Some(now);
     }
 
     /// As of the last value. None: there was none.
@@ -79,99 +87,55 @@ impl Trend {
     }
 
     fn look(&mut self, now: Instant, latest: f64, horizon: f64) -> Outlook {
-        let (mut sums, mut lines) = (Sums::default(), [None; LINES.len()]);
-        let [mut just_now, mut lately] = [latest; 2];
-        let [mut before, mut long_before] = [None; 2];
+        let age = |at: Instant| now.saturating_duration_since(at);
+        let same = self.since.map(|since| age(since).as_secs_f64()).filter(|same| *same >= JUST_NOW);
+        let lately = self.mean(now, 0.0, same.map_or(LATELY, |same| same.min(LATELY))).unwrap_or(latest);
+        let first = self.points.front().map_or(Duration::ZERO, |(at, _)| age(*at));
+        let sustained = (first >= SETTLED).then(|| self.sum / self.points.len() as f64);
+        if let Some(before) = self.mean(now, LATELY, LATELY + JUST_NOW) {
+            self.calm.push(now, before, CALM);
+        }
+        let just_now = self.mean(now, 0.0, JUST_NOW).unwrap_or(latest);
+        let is_new = self.calm.highest().is_some_and(|calm| just_now > calm * NEW);
+        let [soon, at_horizon] = match self.rise().filter(|_| is_new) {
+            Some(Rise { slope, seen, now }) => [now + slope * horizon.min(TRUST * seen), now + slope * horizon],
+            None => [lately; 2],
+        };
+        Outlook { latest, lately, sustained, soon: soon.max(lately), at_horizon: at_horizon.max(lately) }
+    }
+
+    /// Of the values that are more than `from` seconds old (0: or none), and `to` at most.
+    fn mean(&self, now: Instant, from: f64, to: f64) -> Option<f64> {
+        let (mut sum, mut many) = (0.0, 0.0);
         for (at, value) in self.points.iter().rev() {
-            let ago = now.saturating_duration_since(*at).as_secs_f64();
-            if ago > LONGEST_LINE {
+            let age = now.saturating_duration_since(*at).as_secs_f64();
+            if age > to {
                 break;
             }
-            sums.add(-ago, *value);
-            if ago <= JUST_NOW {
-                just_now = sums.mean();
-            }
-            if ago <= LATELY {
-                lately = sums.mean();
-            }
-            if ago <= BEFORE {
-                before = Some(sums);
-            } else if ago <= BEFORE + JUST_NOW {
-                long_before = Some(sums);
-            }
-            for (line, (span, _)) in lines.iter_mut().zip(LINES) {
-                if ago <= span {
-                    *line = Some(sums);
-                }
+            if age > from || from == 0.0 {
+                (sum, many) = (sum + value, many + 1.0);
             }
         }
-        if let Some((before, long_before)) = before.zip(long_before) {
-            self.calm.push(now, (long_before.y - before.y) / (long_before.n - before.n), CALM);
-        }
-        let is_new = self.calm.highest().is_some_and(|calm| just_now > calm * NEW);
-        let sustained = self.sum / self.points.len() as f64;
-        let mut outlook = Outlook { latest, lately, sustained, soon: lately, at_horizon: lately };
-        let lines = lines.map(|sums| sums.and_then(|sums| sums.line()));
-        let going_on = lines[0].as_ref().map_or(0.0, |line| line.slope - GOING_ON * line.error);
-        for (line, (span, certain)) in lines.iter().zip(LINES).filter(|_| is_new) {
-            let Some(line) = line else { continue };
-            let slope = (line.slope - certain * line.error).min(going_on);
-            if slope <= 0.0 {
-                continue;
-            }
-            outlook.soon = outlook.soon.max(line.now + slope * horizon.min(TRUST * span));
-            outlook.at_horizon = outlook.at_horizon.max(line.now + slope * horizon);
-        }
-        outlook.at_horizon = outlook.at_horizon.max(outlook.soon);
-        outlook
-    }
-}
-
-/// Of points: seconds (now is 0), and values.
-#[derive(Debug, Clone, Copy, Default)]
-struct Sums {
-    n: f64,
-    x: f64,
-    y: f64,
-    xx: f64,
-    xy: f64,
-    yy: f64,
-}
-
-impl Sums {
-    fn add(&mut self, x: f64, y: f64) {
-        self.n += 1.0;
-        self.x += x;
-        self.y += y;
-        self.xx += x * x;
-        self.xy += x * y;
-        self.yy += y * y;
+        (many > 0.0).then(|| sum / many)
     }
 
-    fn mean(&self) -> f64 {
-        self.y / self.n
-    }
-
-    /// By least squares. None: they are too few.
-    fn line(&self) -> Option<Line> {
-        let Sums { n, x, y, .. } = *self;
-        if n < POINTS {
+    fn rise(&self) -> Option<Rise> {
+        let first = self.points.len().checked_sub(2 * PAIRS)?;
+        let (begin, end) = (self.points.get(first)?.0, self.points.back()?.0);
+        if self.since.is_some_and(|since| begin < since) {
             return None;
         }
-        let (xx, xy, yy) = (self.xx - x * x / n, self.xy - x * y / n, self.yy - y * y / n);
-        if xx <= 0.0 {
-            return None;
-        }
-        let slope = xy / xx;
-        let error = ((yy - slope * xy).max(0.0) / (n - 2.0) / xx).sqrt();
-        Some(Line { now: (y - slope * x) / n, slope, error })
+        let at = |index: usize| self.points[index].0.saturating_duration_since(begin).as_secs_f64();
+        let pair = |index: usize| {
+            let index = first + 2 * index;
+            (f64::midpoint(at(index), at(index + 1)), f64::midpoint(self.points[index].1, self.points[index + 1].1))
+        };
+        let slope = |index: usize| {
+            let ((from, before), (to, after)) = (pair(index), pair(index + 1));
+            (after - before) / (to - from).max(f64::EPSILON)
+        };
+        let slope = (0..PAIRS - 1).map(slope).fold(f64::INFINITY, f64::min);
+        let seen = end.saturating_duration_since(begin).as_secs_f64();
+        (slope > 0.0).then(|| Rise { slope, seen, now: pair(PAIRS - 1).1 })
     }
-}
-
-struct Line {
-    now: f64,
-    /// In a second.
-    slope: f64,
-    /// The slope's standard error.
-    error: f64,
 }

@@ -1,6 +1,7 @@
 //! What is asked for in each second of a day, in nodes' worth, and whether anybody hears of it.
 
 use super::DAY;
+use super::aws::{Reading, ScaleIn};
 use std::f64::consts::TAU;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,18 +29,17 @@ pub struct Load {
 impl Day {
     pub const ALL: [Day; 5] = [Day::Diurnal, Day::Spike, Day::Sawtooth, Day::Silence, Day::Noisy];
 
-    /// Percent of the node-hours of AWS, scaling in proportionally and one by one. On the day of spikes the first is no bar that can be held: it costs little
+    /// Percent of the node-hours of AWS. On the day of spikes the reading that scales in proportionally is no bar that can be held: it costs little
     /// because it does not carry them for three quarters of an hour. To carry them at the target takes 15 nodes for 85 minutes, and to have two all day: 69
     /// node-hours, 103 % of it, with nobody a second too long.
-    pub fn may_cost(self) -> [usize; 2] {
-        match self {
-            Day::Spike => [120, 105],
-            Day::Diurnal | Day::Sawtooth | Day::Silence | Day::Noisy => [105, 105],
+    pub fn may_cost(self, reading: Reading) -> usize {
+        match (self, reading.scale_in) {
+            (Day::Spike, ScaleIn::Proportional) => 120,
+            _ => 105,
         }
     }
 
-    pub fn load(self) -> Load {
-        let seed: u64 = std::env::var("PORTWAY_SIMULATION_SEED").map_or(0, |seed| seed.parse().unwrap());
+    pub fn load(self, seed: u64) -> Load {
         let mut random = Random::new(100 * seed + self as u64 + 1);
         let mut noise = Noise::default();
         let mut bursts = Bursts::default();

@@ -14,7 +14,7 @@ pub struct Outcome {
 }
 
 pub struct Group {
-    /// By number, each with the second from which it carries traffic.
+    /// Each with its number and the second from which it carries traffic, the first first.
     nodes: Vec<(u32, usize)>,
     next: u32,
     last: Option<(usize, bool)>,
@@ -30,13 +30,13 @@ impl Group {
         self.nodes.len() as u32
     }
 
-    pub fn serving(&self, second: usize) -> impl Iterator<Item = u32> {
-        self.nodes.iter().filter(move |(_, from)| *from <= second).map(|(number, _)| *number)
+    pub fn serving(&self, second: usize) -> &[(u32, usize)] {
+        &self.nodes[..self.nodes.partition_point(|(_, from)| *from <= second)]
     }
 
     /// Those that have carried traffic for so long.
     pub fn older_than(&self, second: usize, long: usize) -> u32 {
-        self.nodes.iter().filter(|(_, from)| *from == 0 || from + long <= second).count() as u32
+        self.nodes.partition_point(|(_, from)| *from == 0 || from + long <= second) as u32
     }
 
     pub fn order(&mut self, second: usize, nodes: u32) {
@@ -62,7 +62,7 @@ impl Group {
 
     /// A second passes. How much of what each node can carry is used: all at most.
     pub fn carry(&mut self, second: usize, asked: f64) -> f64 {
-        let serving = self.serving(second).count() as f64;
+        let serving = self.serving(second).len() as f64;
         self.outcome.over += usize::from(asked > serving);
         self.outcome.node_seconds += self.nodes.len();
         (asked / serving).min(1.0)

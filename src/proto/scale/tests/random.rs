@@ -31,7 +31,7 @@ fn live(bench: &mut Bench, stretch: Stretch) {
         bench.come();
     }
     if stretch.refused {
-        bench.scaler.handle(bench.now, Input::NotTaken).unwrap();
+        bench.scaler.handle(bench.now, Input::NotTaken(bench.serial)).unwrap();
     }
     for _ in 0..stretch.seconds {
         if let Some((number, value)) = stretch.nonsense {
@@ -68,7 +68,9 @@ proptest! {
             let cooldown = match (pair[0].direction(), pair[1].direction(), &pair[1].reason) {
                 (_, Direction::In, _) => policy.in_cooldown,
                 // Back after a change to fewer: only if all that is left would be used.
-                (Direction::In, Direction::Out, Reason::Demand { .. } | Reason::Rising { .. }) if !all_used => policy.in_cooldown,
+                (Direction::In, Direction::Out, Reason::Demand { .. } | Reason::Rising { .. } | Reason::Hot { .. }) if !all_used => {
+                    policy.in_cooldown
+                }
                 (_, Direction::Out, _) => policy.out_cooldown,
             };
             prop_assert!(apart >= cooldown, "{:?}", pair);
@@ -99,9 +101,7 @@ proptest! {
             let mut bench = Bench::new(policy(), 4);
             for (source, nodes, seconds) in &said {
                 for _ in 0..times {
-                    let source = format!("source-{source}").parse().unwrap();
-                    let level = Level { source, wanted: Wanted::Nodes(*nodes), until: bench.now + s(*seconds) };
-                    bench.scaler.handle(bench.now, Input::Level(level)).unwrap();
+                    bench.say(&format!("source-{source}"), &[Wanted::Nodes(*nodes)], *seconds).unwrap();
                 }
                 bench.seconds(40, 1.5);
                 bench.come();

@@ -1,5 +1,5 @@
 use super::*;
-use crate::proto::scale::sample::Meter;
+use crate::proto::scale::sample::{Meter, Told};
 use rstest::rstest;
 
 fn sample(clock: f64, bits: f64) -> Sample {
@@ -14,10 +14,11 @@ fn two_readings_make_rates_by_the_gateways_own_clock() {
     let mut later = sample(104.0, 1800.0);
     later.exceeded[Allowance::Packets as usize] = Some(4.0);
     let rates = meter.read(now + s(5), later).unwrap().unwrap();
-    assert_eq!((rates.bits, rates.packets, rates.conntrack, rates.softirq), (200.0, 20.0, Some(0.5), Some(0.25)));
+    let conntrack = Told { at: now + s(5), value: Conntrack { entries: 50.0, room: 100.0 } };
+    assert_eq!((rates.bits, rates.packets, rates.conntrack), (200.0, 20.0, Some(conntrack)));
+    assert_eq!(rates.softirq, Some(Told { at: now + s(5), value: 0.25 }));
     assert_eq!(rates.risen().collect::<Vec<_>>(), [Allowance::Packets]);
-    assert_eq!(meter.fresh(now + s(15), s(10)), Some(&rates));
-    assert_eq!(meter.fresh(now + s(15) + Duration::from_nanos(1), s(10)), None);
+    assert_eq!(meter.rates(), Some(&rates));
 }
 
 #[rstest]
@@ -42,7 +43,7 @@ fn nonsense_is_refused_and_what_came_before_stays(#[case] spoil: fn(&mut Sample)
     let mut bad = sample(101.0, 1200.0);
     spoil(&mut bad);
     assert_eq!(meter.read(now + s(2), bad), Err(why));
-    assert_eq!(meter.fresh(now + s(2), s(10)), Some(&good));
+    assert_eq!(meter.rates(), Some(&good));
     // And it is mended by good ones.
     let (next, last) = (sample(102.0, 1400.0), sample(103.0, 1600.0));
     let _ = meter.read(now + s(3), next);
@@ -64,8 +65,8 @@ fn a_gateway_that_talks_nonsense_is_counted_and_missing() {
     assert_eq!(bench.held(), Some("missing"));
     assert_eq!(bench.scaler.counters.refused().find(|(why, _)| *why == Nonsense::NoNumber), Some((Nonsense::NoNumber, 30)));
     let status = bench.scaler.status(bench.now);
-    assert_eq!((status.gateways[2].utilisation, status.gateways[2].refused), (None, Some(Nonsense::NoNumber)));
-    assert!(status.gateways[1].utilisation.is_some());
+    assert_eq!((status.gateways[2].current, status.gateways[2].refused), (false, Some(Nonsense::NoNumber)));
+    assert!(status.gateways[1].current);
 }
 
 #[test]
@@ -84,11 +85,26 @@ fn the_highest_dimension_is_what_is_used() {
         (30.0, 0.5, 70.0, 30.0, Dimension::Conntrack, 0.7),
         (40.0, 0.0, 0.0, 0.0, Dimension::Bits, 0.1),
     ] {
-        let mut bench = Bench::new(Policy { packets: Capacity::Configured(100.0), ..policy() }, 2);
+        let mut bench =
+            Bench::new(Policy { capacity: Capacity { bits: Some(EACH), packets: Some(100.0), connections: None }, ..policy() }, 2);
         read(&mut bench, from, softirq, entries, packets);
         read(&mut bench, from + 1.0, softirq, entries, packets);
         let gateway = bench.scaler.status(bench.now).gateways[0].clone();
         assert_eq!(gateway.dimension, Some(dimension));
         assert!((gateway.utilisation.unwrap() - used).abs() < 1e-9, "{gateway:?}");
     }
+}
+
+#[test]
+fn what_a_gateway_tells_no_more_is_kept_until_it_starts_anew() {
+    let (now, mut meter) = (Instant::now(), Meter::default());
+    let less = |clock: f64| Sample { conntrack: None, softirq: None, ..sample(clock, clock) };
+    meter.read(now, sample(100.0, 100.0)).unwrap();
+    meter.read(now + s(1), sample(101.0, 101.0)).unwrap();
+    let rates = meter.read(now + s(2), less(102.0)).unwrap().unwrap();
+    assert_eq!(rates.softirq, Some(Told { at: now + s(1), value: 0.25 }));
+    assert_eq!(rates.conntrack.map(|told| told.at), Some(now + s(1)));
+    assert_eq!(meter.read(now + s(3), less(1.0)), Err(Nonsense::Restarted));
+    let rates = meter.read(now + s(4), less(2.0)).unwrap().unwrap();
+    assert_eq!((rates.softirq, rates.conntrack), (None, None));
 }
