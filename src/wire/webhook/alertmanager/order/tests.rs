@@ -64,7 +64,7 @@ fn what_fires_is_a_level_until_it_lapses_however_often_it_is_said() {
 fn one_more_is_of_the_nodes_that_there_were() {
     let (mut order, now) = order();
     let more = alert(1, 100, State::Firing(Some(Ask::OneMore)), None);
-    assert_eq!(take(&mut order, &[more.clone()], now), says(begins(1, 3, now + HOUR)));
+    assert_eq!(take(&mut order, std::slice::from_ref(&more), now), says(begins(1, 3, now + HOUR)));
     let notification = Notification { group: String::new(), alerts: vec![more, fires(2, 100)], truncated: 0, unread: vec![] };
     let heard = order.take(&notification, &History::default(), now);
     assert_eq!(heard.said, [begins(2, 6, now + HOUR)], "the others count");
