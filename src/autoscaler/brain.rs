@@ -124,14 +124,17 @@ fn policy(nodes: &config::Nodes) -> Policy {
         stale_after: nodes.stale_after,
         start_up: nodes.start_up,
         schedule: Schedule { offset: nodes.utc_offset, hours: nodes.hours.iter().map(hours).collect() },
-        bits: capacity(nodes.bits_per_second),
-        packets: capacity(nodes.packets_per_second),
+        capacity: Capacity {
+            bits: nodes.bits_per_second.map(float),
+            packets: nodes.packets_per_second.map(float),
+            connections: nodes.connections.map(float),
+        },
     }
 }
 
 #[expect(clippy::cast_precision_loss, reason = "at most 10^13, which is exact")]
-fn capacity(per_second: Option<u64>) -> Capacity {
-    per_second.map_or(Capacity::Learned, |rate| Capacity::Configured(rate as f64))
+fn float(number: u64) -> f64 {
+    number as f64
 }
 
 #[cfg(test)]
@@ -141,7 +144,7 @@ mod tests {
     #[test]
     fn every_configuration_that_is_accepted_makes_a_policy() {
         let limits = "autoscaler: { gateways: [{ name: a, metrics: 'http://127.0.0.1:1/metrics' }], nodes: { min: 1000, max: 1000, target: 95, \
-                      bits_per_second: 10000000000000, packets_per_second: 1, out: { cooldown: 1h, nodes: 1000, percent: 1000 }, \
+                      bits_per_second: 10000000000000, packets_per_second: 1, connections: 1, out: { cooldown: 1h, nodes: 1000, percent: 1000 }, \
                       in: { cooldown: 24h, nodes: 1, percent: 0 }, window: 24h, stale_after: 5m, start_up: 1h, utc_offset: '-23:59', \
                       hours: [{ from: '23:00', to: '00:00', min: 1000 }, { days: [sun], from: '00:00', to: '23:59', min: 1 }] } }";
         for text in [limits, "autoscaler: { gateways: [{ name: a, metrics: 'http://127.0.0.1:1/metrics' }] }"] {

@@ -18,6 +18,7 @@ pub struct Nodes {
     /// What one node can carry, by the cloud's allowance for its kind; unset, softirq and the table of connections speak alone.
     pub bits_per_second: Option<u64>,
     pub packets_per_second: Option<u64>,
+    pub connections: Option<u64>,
     /// To more nodes: 15 s, 4 nodes or 100 percent.
     pub out: Change,
     /// To fewer nodes: 5 min, 1 node or 50 percent.
@@ -63,6 +64,7 @@ const NODES: Shape = Shape {
         Field::optional("target", "target: 60"),
         Field::optional("bits_per_second", "bits_per_second: 5000000000"),
         Field::optional("packets_per_second", "packets_per_second: 800000"),
+        Field::optional("connections", "connections: 400000"),
         Field::optional("out", "out: { cooldown: 15s, nodes: 4, percent: 100 }"),
         Field::optional("in", "in: { cooldown: 5m, nodes: 1, percent: 50 }"),
         Field::optional("window", "window: 5m"),
@@ -117,6 +119,7 @@ impl Default for Nodes {
             target: 60,
             bits_per_second: None,
             packets_per_second: None,
+            connections: None,
             out: Change { cooldown: 15 * SECOND, nodes: 4, percent: 100 },
             r#in: Change { cooldown: 300 * SECOND, nodes: 1, percent: 50 },
             window: 300 * SECOND,
@@ -139,7 +142,8 @@ impl Decoder {
         let rate = |d: &mut Self, name| {
             d.field_or(&table, name, None, |d, node| d.number(node, name, 1..=10_u64.pow(13), "").map(|at| Some(at.value)))
         };
-        let (bits_per_second, packets_per_second) = (rate(self, "bits_per_second"), rate(self, "packets_per_second"));
+        let [bits_per_second, packets_per_second, connections] =
+            ["bits_per_second", "packets_per_second", "connections"].map(|name| rate(self, name));
         let out = self.field_or(&table, "out", or.out, |d, node| d.change(node, or.out, SECOND..=HOUR));
         let shortest = out.map_or(SECOND, |out| out.cooldown);
         let r#in = self.field_or(&table, "in", or.r#in, |d, node| d.change(node, or.r#in, shortest..=DAY));
@@ -157,6 +161,7 @@ impl Decoder {
             target: target?,
             bits_per_second: bits_per_second?,
             packets_per_second: packets_per_second?,
+            connections: connections?,
             out: out?,
             r#in: r#in?,
             window: window?,
