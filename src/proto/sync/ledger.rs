@@ -15,7 +15,7 @@ const EXPIRY: Duration = Duration::from_secs(2);
 pub struct Ledger {
     table: Table<FlowKey, Known>,
     /// Where those of the table go.
-    destinations: Destinations,
+    destinations: Box<Destinations>,
     /// Counts lists; the running one, or the last.
     list: u64,
     /// Flows that ended while a list runs. None: no list runs.
