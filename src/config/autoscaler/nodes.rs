@@ -15,7 +15,7 @@ pub struct Nodes {
     pub max: u32,
     /// Percent of what the nodes can carry that should be used: 10 to 95. Default 60.
     pub target: u32,
-    /// What one node can carry, by the cloud's allowance for its kind; unset, softirq and the table of connections speak alone.
+    /// What one node can carry, by the cloud's allowance for its kind; unset, it is learned when the cloud holds a node back.
     pub bits_per_second: Option<u64>,
     pub packets_per_second: Option<u64>,
     /// To more nodes: 15 s, 4 nodes or 100 percent.
