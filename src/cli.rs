@@ -1,6 +1,7 @@
 //! The command line. Exit codes: 0 done, 1 failed, 2 wrong usage (clap's) or, from `plan`, changes to be made.
 
 mod attach;
+mod autoscaler;
 mod check;
 mod client;
 mod daemon;
@@ -39,6 +40,7 @@ enum Command {
     /// Run a function host: tunnels to gateways, attachments of containers.
     Host(daemon::Args),
     Directory(directory::Args),
+    Autoscaler(autoscaler::Args),
     Enroll(enroll::Args),
     /// Check a configuration file: every fault with line and column.
     Check {
@@ -69,6 +71,7 @@ pub fn main() -> ExitCode {
         Command::Gateway(args) => args.gateway(),
         Command::Host(args) => args.host(),
         Command::Directory(args) => args.run(),
+        Command::Autoscaler(args) => args.run(),
         Command::Enroll(args) => args.run(),
         Command::Check { file } => Ok(check::run(&file)),
         Command::Plan(args) => args.run(),

@@ -6,6 +6,7 @@
 //!                     +-------------------+----------- faults ---------+--> Faults
 //! ```
 
+mod autoscaler;
 mod common;
 mod decode;
 mod directory;
@@ -24,6 +25,7 @@ mod tunnel;
 mod types;
 mod values;
 
+pub use autoscaler::{Autoscaler, Change, Hours, Nodes, Scraped};
 pub use directory::{Database, Directory, Oidc, PostgresUrl, Tls};
 pub use fault::{Fault, Faults};
 pub use registry::{DirectoryAt, HostDirectory, STATE_DIR};
@@ -37,6 +39,8 @@ use fault::Span;
 use node::Broken;
 use std::path::Path;
 
+const ROLES: &str = "begin with `gateway:`, `host:`, `directory:` or `autoscaler:`";
+
 const TOP: Shape = Shape {
     what: "the configuration",
     fields: &[
@@ -44,6 +48,7 @@ const TOP: Shape = Shape {
         Field::optional("host", "host: { node: host-1, ... }"),
         Field::optional("peers", "peers: { static: [...] }"),
         Field::optional("directory", "directory: { listen: 10.9.0.5:9473, ... }"),
+        Field::optional("autoscaler", "autoscaler: { gateways: [...] }"),
     ],
 };
 
@@ -97,12 +102,17 @@ pub fn parse(text: &str, file_name: &str) -> Result<Config, Faults> {
 impl Decoder {
     fn config(&mut self, tree: &node::Node) -> Option<Config> {
         if tree.is_null() {
-            self.fault(Span::TOP, "the file is empty", "begin with `gateway:`, `host:` or `directory:`");
+            self.fault(Span::TOP, "the file is empty", ROLES);
             return None;
         }
         let table = self.table(tree, &TOP, tree.span)?;
         if let Some(directory) = table.get("directory") {
-            return self.directory_alone(directory, &table);
+            self.alone("directory", "a directory's hosts are added by `portway directory host add`, or enrol", &table);
+            return self.directory(directory, &table).map(Config::Directory);
+        }
+        if let Some(autoscaler) = table.get("autoscaler") {
+            self.alone("autoscaler", "an autoscaler has gateways alone", &table);
+            return self.autoscaler(autoscaler, &table).map(Config::Autoscaler);
         }
         match (table.get("gateway"), table.get("host"), table.get("peers")) {
             (Some(gateway), None, peers) => self.gateway(gateway, &table, peers).map(Config::Gateway),
@@ -123,22 +133,21 @@ impl Decoder {
             (None, None, _) => {
                 // A misspelt or empty role was reported as such.
                 if self.faults.is_empty() {
-                    self.fault(tree.span, "the file has no role", "begin with `gateway:`, `host:` or `directory:`");
+                    self.fault(tree.span, "the file has no role", ROLES);
                 }
                 None
             }
         }
     }
 
-    fn directory_alone(&mut self, directory: &node::Node, table: &decode::Table<'_>) -> Option<Config> {
-        for other in ["gateway", "host"].into_iter().filter(|other| table.written(other)) {
-            let what = format!("`directory` and `{other}` stand in one file");
-            self.fault(table.place(other).max(table.place("directory")), what, "give each role its own file: they are two daemons");
+    /// This role stands in one file with no other, and has no peers, which is why.
+    fn alone(&mut self, role: &str, why: &str, table: &decode::Table<'_>) {
+        for other in ["gateway", "host", "directory", "autoscaler"].into_iter().filter(|other| *other != role && table.written(other)) {
+            let what = format!("`{role}` and `{other}` stand in one file");
+            self.fault(table.place(other).max(table.place(role)), what, "give each role its own file: they are two daemons");
         }
         if table.written("peers") {
-            let remedy = "remove it: a directory's hosts are added by `portway directory host add`, or enrol";
-            self.fault(table.place("peers"), "`peers` goes with `gateway` only", remedy);
+            self.fault(table.place("peers"), "`peers` goes with `gateway` only", format!("remove it: {why}"));
         }
-        self.directory(directory, table).map(Config::Directory)
     }
 }

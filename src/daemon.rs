@@ -14,6 +14,7 @@ pub mod failed;
 mod fdstore;
 pub mod key_file;
 pub mod keyring;
+pub mod meter;
 pub mod over;
 pub mod realtime;
 pub mod reconcile;

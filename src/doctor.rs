@@ -157,14 +157,14 @@ impl Config {
     fn node_platform(&self) -> Option<&Platform> {
         match self {
             Config::Gateway(Gateway { platform, .. }) | Config::Host(Host { platform, .. }) => Some(platform),
-            Config::Directory(_) => None,
+            Config::Directory(_) | Config::Autoscaler(_) => None,
         }
     }
 
     fn node_backend(&self) -> Backend {
         match self {
             Config::Gateway(Gateway { backend, .. }) | Config::Host(Host { backend, .. }) => *backend,
-            Config::Directory(_) => Backend::default(),
+            Config::Directory(_) | Config::Autoscaler(_) => Backend::default(),
         }
     }
 
@@ -172,14 +172,7 @@ impl Config {
         match self {
             Config::Gateway(Gateway { runtime_dir, .. }) | Config::Host(Host { runtime_dir, .. }) => runtime_dir,
             Config::Directory(directory) => &directory.runtime_dir,
-        }
-    }
-
-    fn role(&self) -> &'static str {
-        match self {
-            Config::Gateway(_) => "gateway",
-            Config::Host(_) => "host",
-            Config::Directory(_) => "directory",
+            Config::Autoscaler(autoscaler) => &autoscaler.runtime_dir,
         }
     }
 
@@ -191,7 +184,7 @@ impl Config {
             Config::Host(host) => {
                 host.served().map(|(tenant, shard)| (format!("the gateway of {}", tenant.of(shard.shard)), shard.gateway)).collect()
             }
-            Config::Directory(_) => Vec::new(),
+            Config::Directory(_) | Config::Autoscaler(_) => Vec::new(),
         }
     }
 
@@ -199,7 +192,7 @@ impl Config {
     fn tenant_interfaces(&self) -> Vec<(&IfName, Option<IpAddr>)> {
         match self {
             Config::Gateway(gateway) => gateway.tenants.iter().map(|tenant| (&tenant.interface, tenant.router)).collect(),
-            Config::Host(_) | Config::Directory(_) => Vec::new(),
+            Config::Host(_) | Config::Directory(_) | Config::Autoscaler(_) => Vec::new(),
         }
     }
 }

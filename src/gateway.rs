@@ -3,6 +3,7 @@
 use crate::config::{self, Config, Gateway, Platform, StaticPeer, TunnelKind};
 use crate::daemon::carrier::{self, Path};
 use crate::daemon::keyring::{self, Keyring};
+use crate::daemon::meter::Watched;
 use crate::daemon::over::Over;
 use crate::daemon::reconcile::Role;
 use crate::daemon::store::Store;
@@ -317,13 +318,19 @@ impl Role for Node {
                 self.revision += 1;
                 Ok(())
             }
-            Ok(Config::Host(_) | Config::Directory(_)) => Err(format!("{} has become another role's configuration", self.file.display())),
+            Ok(Config::Host(_) | Config::Directory(_) | Config::Autoscaler(_)) => {
+                Err(format!("{} has become another role's configuration", self.file.display()))
+            }
             Err(faults) => Err(faults.to_string()),
         }
     }
 
     fn status(&self) -> serde_json::Value {
         self.show()
+    }
+
+    fn watched(&self) -> Watched {
+        self.interfaces()
     }
 
     fn metrics(&self, out: &mut Page) {

@@ -12,6 +12,7 @@ mod tunnels;
 use crate::config::{self, Config, Host, HostShard, HostTunnel};
 use crate::daemon::carrier::{self, Path};
 use crate::daemon::keyring::{self, Keyring};
+use crate::daemon::meter::Watched;
 use crate::daemon::over::Over;
 use crate::daemon::reconcile::Role;
 use crate::daemon::store::Store;
@@ -295,7 +296,7 @@ impl Role for Node {
                 self.revision += 1;
                 Ok(())
             }
-            Ok(Config::Gateway(_) | Config::Directory(_)) => {
+            Ok(Config::Gateway(_) | Config::Directory(_) | Config::Autoscaler(_)) => {
                 Err(format!("{} has become another role's configuration", self.file.display()))
             }
             Err(faults) => Err(faults.to_string()),
@@ -328,6 +329,17 @@ impl Role for Node {
             "public_key": self.key.as_ref().map(PrivateKey::public), "directory": self.members.as_ref().map(Members::status),
             "left_out": self.left_out.iter().map(ToString::to_string).collect::<Vec<_>>(),
         })
+    }
+
+    fn watched(&self) -> Watched {
+        let platform = &self.config.platform;
+        let tunnels = self.config.served().flat_map(|(tenant, shard)| {
+            let of = tenant.of(shard.shard);
+            let slot = self.slots.get(&of);
+            self.generations.lanes(&of).into_iter().filter_map(move |lane| Some((IfName::lane(slot?, lane), of.clone())))
+        });
+        let underlay = [platform.interface.clone()].into();
+        Watched { underlay, tunnels: tunnels.collect(), kind: platform.tunnel, carrier: self.carrier }
     }
 
     fn metrics(&self, out: &mut Page) {

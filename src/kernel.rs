@@ -10,6 +10,7 @@ mod attr;
 pub mod clock;
 pub mod conntrack;
 mod counter;
+mod driver;
 mod element;
 mod flow_table;
 mod former;
@@ -23,11 +24,13 @@ mod netlink;
 mod nft;
 mod packet;
 pub mod pass_back;
+pub mod processors;
 mod route;
 mod rule;
 mod store;
 mod survey;
 mod sysctl;
+mod traffic;
 pub mod tun;
 pub mod vrrp_socket;
 mod watch;
@@ -35,6 +38,8 @@ mod wireguard;
 
 pub use netlink::Refused;
 pub use survey::Survey;
+pub use sysctl::ConntrackUse;
+pub use traffic::{Counted, Traffic};
 pub use watch::{Change, Own, Watch};
 
 use crate::model::{IfName, PublicKey};
@@ -103,6 +108,9 @@ pub struct Kernel {
     wireguard: Mutex<Wireguard>,
     /// For figures, which wait for neither.
     counters: Mutex<Netlink>,
+    /// The same of interfaces.
+    traffic: Mutex<Netlink>,
+    drivers: driver::Drivers,
     /// For connections that end. None after a failure, which may have left a list half read.
     conntrack: Mutex<Option<Conntrack>>,
     tables: tokio::sync::Mutex<nft::KnownTables>,
@@ -129,6 +137,8 @@ impl Kernel {
             elements: Mutex::new(elements),
             wireguard: Mutex::new(Wireguard::open()?),
             counters: Mutex::new(open(libc::NETLINK_NETFILTER, "for nftables")?),
+            traffic: Mutex::new(open(libc::NETLINK_ROUTE, "for the figures of interfaces")?),
+            drivers: driver::Drivers::open().map_err(|source| KernelError::Socket { what: "for the figures of drivers", source })?,
             conntrack: Mutex::new(Some(Conntrack::open()?)),
             tables: tokio::sync::Mutex::new(store::Store::open(state_dir, "nft.json")?),
             sysctls: Mutex::new(former::FormerValues::open(state_dir)?),
@@ -244,6 +254,23 @@ impl Kernel {
             all.extend(listed.into_iter().map(|(name, packets)| (table.family(), name, packets)));
         }
         Ok(all)
+    }
+
+    /// What an interface has counted; none if there is no such interface.
+    pub fn traffic(&self, name: &IfName) -> Result<Option<Counted>, KernelError> {
+        traffic::read(&mut lock(&self.traffic), name).map_err(|refused| KernelError::read("the figures of an interface", refused))
+    }
+
+    /// What the driver of an interface counts under names of its own, as far as it is wanted (`ethtool -S`); none if there is no such interface. May take a
+    /// millisecond, and longer where the device does not answer.
+    pub fn driver_counters(&self, name: &IfName, wanted: impl Fn(&str) -> bool) -> Result<Vec<(String, u64)>, KernelError> {
+        let what = "for the figures of drivers";
+        self.drivers.counters(name, wanted).map_err(|source| KernelError::Socket { what, source })
+    }
+
+    /// How full the table of connections is, in the calling thread's network namespace; none if the kernel tracks none.
+    pub fn conntrack_use(&self) -> Option<ConntrackUse> {
+        sysctl::conntrack_use()
     }
 
     /// Carries out the steps in order, going on after a failure. What is done already counts as done.

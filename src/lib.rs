@@ -3,6 +3,8 @@
 #![cfg_attr(not(test), deny(clippy::disallowed_methods))]
 
 #[allow(clippy::disallowed_methods, reason = "a shell has a clock")]
+pub mod autoscaler;
+#[allow(clippy::disallowed_methods, reason = "a shell has a clock")]
 pub mod cli;
 pub mod config;
 #[allow(clippy::disallowed_methods, reason = "a shell has a clock")]

@@ -15,6 +15,7 @@ type Families<Metric> = BTreeMap<String, (String, Family<Labels, Metric>)>;
 #[derive(Debug, Default)]
 pub struct Page {
     counters: Families<Counter>,
+    seconds: Families<Counter<f64, AtomicU64>>,
     gauges: Families<Gauge<f64, AtomicU64>>,
 }
 
@@ -28,6 +29,12 @@ impl Page {
         family.get_or_create(&owned(labels)).inc_by(value);
     }
 
+    /// A counter of time, in seconds. Its name says so.
+    pub fn seconds(&mut self, name: &str, help: &str, labels: &[(&str, &str)], value: f64) {
+        let (_, family) = self.seconds.entry(name.to_owned()).or_insert_with(|| (help.to_owned(), Family::default()));
+        family.get_or_create(&owned(labels)).inc_by(value);
+    }
+
     pub fn gauge(&mut self, name: &str, help: &str, labels: &[(&str, &str)], value: f64) {
         let (_, family) = self.gauges.entry(name.to_owned()).or_insert_with(|| (help.to_owned(), Family::default()));
         family.get_or_create(&owned(labels)).set(value);
@@ -37,6 +44,9 @@ impl Page {
     pub fn encode(self) -> Result<String, std::fmt::Error> {
         let mut registry = Registry::default();
         for (name, (help, family)) in self.counters {
+            registry.register(name, help, family);
+        }
+        for (name, (help, family)) in self.seconds {
             registry.register(name, help, family);
         }
         for (name, (help, family)) in self.gauges {

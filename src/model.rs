@@ -18,7 +18,7 @@ mod wireguard;
 pub use addresses::{AddressList, Addresses};
 pub use flow::{Flow, FlowChange, FlowKey, FlowProtocol, FlowStatus, FlowStep, NatSource, TcpState};
 pub use mark::{MARK_MASK, Mark, SLOT_MASK, SLOT_PRESENT, Slot, WHO_MASK, Who};
-pub use name::{AttachmentName, IfName, Lane, NodeName, TenantName};
+pub use name::{AttachmentName, AutoscalerName, IfName, Lane, NodeName, SourceName, TenantName};
 pub use port::PortRange;
 pub use registered::Registered;
 pub use rendezvous::rendezvous;

@@ -3,6 +3,7 @@
 pub mod arp;
 pub mod checksum;
 pub mod ecn;
+pub mod exposition;
 pub mod gre;
 pub mod icmp;
 pub mod ipv4;

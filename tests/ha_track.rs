@@ -54,6 +54,11 @@ fn becomes(lab: &mut Lab, node: &str, tenant: &str, what: &str, up: bool) -> Val
     tracked(lab, node, tenant, what)
 }
 
+/// What a gateway tells of the source ports and connections of acme's first shard; none where it is not.
+fn nat(lab: &mut Lab, node: &str, what: &str) -> Option<f64> {
+    metrics(lab, node).get(&format!("portway_nat_{what}{{tenant=\"acme\",shard=\"0\"}}")).copied()
+}
+
 /// A table in a node's namespace with one rule; again without.
 fn forbid(lab: &Lab, node: &str, rule: &str) {
     sh(lab, node, &format!("nft 'table ip cut {{ chain out {{ type filter hook output priority 0; {rule} }}; }}'"));
@@ -76,6 +81,14 @@ fn a_port_that_the_active_alone_cannot_reach_moves_the_shard_and_it_comes_back()
     let flows = Flows::open(&from, lab.node(&tenant.node()).unwrap(), tenant.server, &counts).unwrap();
     lab.await_in_sync().unwrap();
 
+    wait("gw-1 to know its connections", SOON, || {
+        let counted = call(&mut lab, "gw-1", "GET", "/v1/flows", None).1["acme/0"].as_f64();
+        counted >= Some(25.0) && nat(&mut lab, "gw-1", "connections") == counted
+    });
+    let [begun, most, ports] = ["new_connections_total", "ports", "ports_limit"].map(|what| nat(&mut lab, "gw-1", what));
+    assert!(begun >= Some(25.0) && most >= Some(5.0) && most < ports && ports == Some(64512.0), "{begun:?} {most:?} {ports:?}");
+    assert_eq!(nat(&mut lab, "gw-2", "connections"), None, "they are not its own");
+
     let begun = Instant::now();
     forbid(&lab, "gw-1", "tcp dport 8080 drop;");
     lab.await_active("gw-2", "acme", 0).unwrap();
@@ -87,6 +100,11 @@ fn a_port_that_the_active_alone_cannot_reach_moves_the_shard_and_it_comes_back()
     let page = metrics(&mut lab, "gw-1");
     assert_eq!(page.get(&labels("up")), Some(&0.0), "{page:?}");
     assert!(page[&labels("probe_seconds")] >= 0.15);
+
+    // Shown ten times a second; it knew them as copies.
+    wait("the connections to be gw-2's", SOON, || {
+        nat(&mut lab, "gw-2", "connections") >= Some(25.0) && nat(&mut lab, "gw-1", "connections").is_none()
+    });
 
     allow(&lab, "gw-1");
     lab.await_active("gw-1", "acme", 0).unwrap();

@@ -258,6 +258,41 @@ fn facts_are_about_the_others() {
 }
 
 #[test]
+fn what_interfaces_and_their_drivers_have_counted_is_told() {
+    in_namespace(async || {
+        let world = World::new().await;
+        run("ip link add out0 type veth peer name out1");
+        let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+        for _ in 0..3 {
+            socket.send_to(&[0; 100], "127.0.0.1:9").unwrap();
+        }
+        let links =
+            |names: &str| serde_json::from_str::<serde_json::Value>(&run(&format!("ip -s -j link show {names}"))).unwrap()[0].clone();
+        let (seen, ip) = (world.kernel.traffic(&name("lo")).unwrap().unwrap(), links("lo"));
+        let of = |way: &str| ["packets", "bytes"].map(|what| ip["stats64"][way][what].as_u64().unwrap());
+        assert_eq!([seen.traffic.received_packets, seen.traffic.received_bytes], of("rx"));
+        assert_eq!([seen.traffic.sent_packets, seen.traffic.sent_bytes], of("tx"));
+        assert!(seen.traffic.received_packets >= 3 && seen.traffic.received_bytes >= 3 * 128, "{seen:?}");
+        assert_eq!((u64::from(seen.index), seen.lower), (ip["ifindex"].as_u64().unwrap(), None));
+        assert_eq!(world.kernel.traffic(&name("nowhere0")).unwrap(), None);
+        assert_eq!(world.kernel.traffic(&name("out0")).unwrap().unwrap().lower, None, "the other end is no lower one");
+
+        let counters = |interface, wanted: fn(&str) -> bool| world.kernel.driver_counters(&name(interface), wanted).unwrap();
+        let peer = links("out1")["ifindex"].as_u64().unwrap();
+        assert_eq!(counters("out0", |name| name == "peer_ifindex"), [("peer_ifindex".to_owned(), peer)]);
+        let all = counters("out0", |_| true);
+        assert!(all.len() > 1 && all.iter().all(|(name, _)| name.is_ascii() && !name.is_empty()), "{all:?}");
+        assert_eq!(counters("out0", |name| name == "pps_allowance_exceeded"), []);
+        assert_eq!(counters("lo", |_| true), [], "its driver counts nothing");
+        assert_eq!(counters("nowhere0", |_| true), []);
+
+        let setting = |name: &str| run(&format!("cat /proc/sys/net/netfilter/nf_conntrack_{name}")).trim().parse::<u64>().unwrap();
+        let conntrack = world.kernel.conntrack_use().unwrap();
+        assert_eq!((conntrack.entries, conntrack.limit), (setting("count"), Some(setting("max"))));
+    });
+}
+
+#[test]
 fn settings_are_given_back_also_after_a_restart() {
     in_namespace(async || {
         let world = World::new().await;

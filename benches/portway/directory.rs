@@ -325,7 +325,7 @@ impl Server {
         let text = format!("directory: {{ listen: '127.0.0.1:1', database: '{url}' }}");
         match config::parse(&text, "the benchmark's own")? {
             Config::Directory(directory) => Ok(directory.database),
-            Config::Gateway(_) | Config::Host(_) => unreachable!("it says `directory`"),
+            Config::Gateway(_) | Config::Host(_) | Config::Autoscaler(_) => unreachable!("it says `directory`"),
         }
     }
 }

@@ -28,6 +28,10 @@ fn describe(config: &Config) -> String {
             format!("a function host, {} tenants{asked}, no faults", host.tenants.len())
         }
         Config::Directory(directory) => format!("a directory at {}, {}, no faults", directory.listen, directory.database),
+        Config::Autoscaler(autoscaler) => {
+            let config::Nodes { min, max, .. } = autoscaler.nodes;
+            format!("an autoscaler of {} gateways, {min} to {max}, no faults", autoscaler.gateways.len())
+        }
     }
 }
 

@@ -17,7 +17,12 @@ pub struct RuntimeDir {
 impl RuntimeDir {
     /// The one role that runs here, when the caller does not say.
     pub fn roles(&self) -> Vec<&'static str> {
-        ["gateway", "host"].into_iter().filter(|role| sockets::api_path(&self.runtime_dir, role).exists()).collect()
+        ["gateway", "host"].into_iter().filter(|role| self.has(role)).collect()
+    }
+
+    /// Whether a daemon of this role has its socket here.
+    pub fn has(&self, role: &str) -> bool {
+        sockets::api_path(&self.runtime_dir, role).exists()
     }
 
     /// One call, as [`client::call`] makes it.

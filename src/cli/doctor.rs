@@ -1,5 +1,6 @@
 //! `portway doctor`.
 
+use crate::config::Config;
 use crate::doctor::{self, Finding, Severity, gather};
 use crate::lab::Paint;
 use serde_json::json;
@@ -21,8 +22,8 @@ impl Args {
     /// Exit code 1 if something is broken, else 0.
     pub fn run(self) -> anyhow::Result<ExitCode> {
         let config = self.config.as_deref().map(super::daemon::load).transpose()?;
-        if let Some(crate::config::Config::Directory(_)) = config {
-            anyhow::bail!("a directory needs nothing of the kernel: `portway check` is all that there is to ask");
+        if let Some(Config::Directory(_) | Config::Autoscaler(_)) = config {
+            anyhow::bail!("a directory or an autoscaler needs nothing of the kernel: `portway check` is all that there is to ask");
         }
         let facts = super::block_on(gather::gather(config.as_ref()))?;
         let findings = doctor::examine(&facts, config.as_ref());

@@ -28,7 +28,9 @@ impl Args {
                 let dir = config.runtime_dir.clone();
                 super::block_on(difference(host::Node::new(self.config.clone(), config)?, dir))?
             }
-            Config::Directory(_) => anyhow::bail!("a directory changes nothing in the kernel: there is nothing to plan"),
+            Config::Directory(_) | Config::Autoscaler(_) => {
+                anyhow::bail!("a directory or an autoscaler changes nothing in the kernel: there is nothing to plan")
+            }
         };
         if self.json {
             let steps: Vec<String> = plan.steps.iter().map(ToString::to_string).collect();

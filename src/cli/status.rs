@@ -1,5 +1,6 @@
 //! `portway status`.
 
+mod autoscaler;
 mod ha;
 mod strangers;
 
@@ -7,6 +8,8 @@ use super::client::RuntimeDir;
 use reqwest::Method;
 use serde_json::Value;
 use std::process::ExitCode;
+
+const AUTOSCALER: &str = "autoscaler";
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -19,7 +22,8 @@ pub struct Args {
 impl Args {
     /// Exit code 0 when every daemon here is ready, else 1.
     pub fn run(self) -> anyhow::Result<ExitCode> {
-        let roles = self.at.roles();
+        let mut roles = self.at.roles();
+        roles.extend(self.at.has(AUTOSCALER).then_some(AUTOSCALER));
         anyhow::ensure!(!roles.is_empty(), "no daemon of Portway has its socket in {}: is one running?", self.at.runtime_dir.display());
         let mut ready = true;
         for role in roles {
@@ -31,6 +35,8 @@ impl Args {
                     shard["flows"] = flows[ha::name(shard)].clone();
                 }
                 println!("{status}");
+            } else if role == AUTOSCALER {
+                print!("{}", autoscaler::table(&status));
             } else {
                 print!("{}{}", table(&status), ha::table(&text(&status["node"]), &status["ha"], &flows));
             }
@@ -61,6 +67,7 @@ fn table(status: &Value) -> String {
     for failure in status["failures"].as_array().into_iter().flatten() {
         out += &format!("  ! {}\n", text(failure));
     }
+    out += &lacks(status);
     let jit = &status["jit"];
     out += &directory([&jit["directory"], &status["directory"]].into_iter().find(|told| !told.is_null()).unwrap_or(&Value::Null));
     out += &strangers::lines(&jit["peers"]);
@@ -74,6 +81,28 @@ fn table(status: &Value) -> String {
     };
     let tenants = status["tenants"].as_array().map_or(&[][..], Vec::as_slice);
     out + &rows(columns, tenants.iter().map(|tenant| columns.iter().map(|column| text(&tenant[*column])).collect()).collect())
+}
+
+/// What the machine has too little of.
+fn lacks(status: &Value) -> String {
+    let mut out = String::new();
+    let conntrack = &status["conntrack"];
+    if let (Some(entries), Some(limit)) = (conntrack["entries"].as_u64(), conntrack["limit"].as_u64())
+        && entries.saturating_mul(5) >= limit.saturating_mul(4)
+    {
+        out += &format!("  ! {entries} of {limit} connections are tracked: raise net.netfilter.nf_conntrack_max, or add a node\n");
+    }
+    for (interface, counters) in status["exceeded"].as_object().into_iter().flatten() {
+        let held_back = counters.as_object().into_iter().flatten().filter(|(_, packets)| packets.as_u64() > Some(0));
+        let held_back: Vec<String> = held_back.map(|(counter, packets)| format!("{packets} {counter}")).collect();
+        if !held_back.is_empty() {
+            out += &format!(
+                "  ! the cloud has held back packets of {interface}, which is more than the instance may: {}\n",
+                held_back.join(", ")
+            );
+        }
+    }
+    out
 }
 
 /// What is known of the directory, where one is asked.
@@ -139,6 +168,19 @@ gateway gw-1: ready, userspace tunnels, platform address 10.9.0.1, tunnel MTU 14
   acme  0      pw-1    hSDw  eni0       1002   172.16.101.10:1024-65535
 ";
         assert_eq!(table(&gateway(&jit)), expected);
+    }
+
+    #[test]
+    fn what_the_machine_lacks_is_marked() {
+        let lines = |conntrack: Value, exceeded: Value| lacks(&json!({ "conntrack": conntrack, "exceeded": exceeded }));
+        assert_eq!(lines(json!({ "entries": 79, "limit": 100 }), json!({ "eni0": { "pps_allowance_exceeded": 0 } })), "");
+        assert_eq!(lines(json!({ "entries": 79, "limit": null }), json!({})) + &lines(Value::Null, json!({})), "");
+        let expected = [
+            "  ! 80 of 100 connections are tracked: raise net.netfilter.nf_conntrack_max, or add a node\n",
+            "  ! the cloud has held back packets of eni0, which is more than the instance may: 3 bw_in_allowance_exceeded, 12 pps_allowance_exceeded\n",
+        ];
+        let exceeded = json!({ "eni0": { "bw_in_allowance_exceeded": 3, "bw_out_allowance_exceeded": 0, "pps_allowance_exceeded": 12 } });
+        assert_eq!(lines(json!({ "entries": 80, "limit": 100 }), exceeded), expected.concat());
     }
 
     #[test]

@@ -23,6 +23,19 @@ pub enum Config {
     Gateway(Gateway),
     Host(Host),
     Directory(super::Directory),
+    Autoscaler(super::Autoscaler),
+}
+
+impl Config {
+    /// As its key and the subcommand that runs it are called.
+    pub fn role(&self) -> &'static str {
+        match self {
+            Config::Gateway(_) => "gateway",
+            Config::Host(_) => "host",
+            Config::Directory(_) => "directory",
+            Config::Autoscaler(_) => "autoscaler",
+        }
+    }
 }
 
 /// `gateway:` a proxy machine at a tenant VPC's edge.

@@ -201,10 +201,10 @@ fn dropped(out: &mut Page, reason: &str, packets: u64) {
     out.counter("portway_userspace_dropped_packets", "Packets dropped by the userspace data path", &[("reason", reason)], packets);
 }
 
-fn traffic(out: &mut Page, interface: &IfName, traffic: &TrafficCount) {
+pub(super) fn traffic(out: &mut Page, interface: &IfName, traffic: &TrafficCount) {
     let labels = [("tunnel", interface.as_str())];
-    out.counter("portway_tunnel_received_packets", "Packets out of a userspace tunnel", &labels, traffic.received_packets);
-    out.counter("portway_tunnel_received_bytes", "Inner bytes out of a userspace tunnel", &labels, traffic.received_bytes);
-    out.counter("portway_tunnel_sent_packets", "Packets into a userspace tunnel", &labels, traffic.sent_packets);
-    out.counter("portway_tunnel_sent_bytes", "Inner bytes into a userspace tunnel", &labels, traffic.sent_bytes);
+    out.counter("portway_tunnel_received_packets", "Packets out of a tunnel", &labels, traffic.received_packets);
+    out.counter("portway_tunnel_received_bytes", "Inner bytes out of a tunnel", &labels, traffic.received_bytes);
+    out.counter("portway_tunnel_sent_packets", "Packets into a tunnel", &labels, traffic.sent_packets);
+    out.counter("portway_tunnel_sent_bytes", "Inner bytes into a tunnel", &labels, traffic.sent_bytes);
 }

@@ -1,5 +1,6 @@
 //! Read, plan, apply: the same pass at start, after a change and after a repair.
 
+use super::meter::Watched;
 use crate::kernel::Kernel;
 use crate::plan::facts::Facts;
 use crate::plan::{State, Sysctl, plan};
@@ -65,6 +66,9 @@ pub trait Role: Send + 'static {
 
     /// What is to be shown: `status`, `/v1/status`.
     fn status(&self) -> serde_json::Value;
+
+    /// Which of the machine's figures belong to it.
+    fn watched(&self) -> Watched;
 
     /// Figures beyond the common ones.
     fn metrics(&self, out: &mut crate::metrics::Page);

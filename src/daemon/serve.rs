@@ -1,5 +1,6 @@
 //! The HTTP faces that every daemon has: `/healthz`, `/readyz`, `/metrics`, `/v1/status`.
 
+use super::meter::{Figures, Meter};
 use super::reconcile::{Report, Role, pass_beside};
 use crate::kernel::Kernel;
 use crate::metrics::Page;
@@ -23,6 +24,7 @@ pub struct Shared<R> {
     pub again: Arc<Notify>,
     passes: AtomicU64,
     repairs: AtomicU64,
+    meter: Arc<Meter>,
 }
 
 impl<R: Role> Shared<R> {
@@ -34,6 +36,7 @@ impl<R: Role> Shared<R> {
             last: std::sync::Mutex::new(None),
             passes: AtomicU64::new(0),
             repairs: AtomicU64::new(0),
+            meter: Arc::default(),
         }
     }
 
@@ -45,6 +48,12 @@ impl<R: Role> Shared<R> {
         report.log();
         *self.last() = Some(report.clone());
         report
+    }
+
+    /// What the machine counts. Not under the role's lock: a device may be slow to answer.
+    async fn figures(&self) -> Figures {
+        let watched = self.role.lock().await.watched();
+        self.meter.read(&self.kernel, watched).await
     }
 
     fn last(&self) -> std::sync::MutexGuard<'_, Option<Report>> {
@@ -83,10 +92,12 @@ async fn readyz<R: Role>(Extract(shared): Extract<Arc<Shared<R>>>) -> Response {
 }
 
 async fn status<R: Role>(Extract(shared): Extract<Arc<Shared<R>>>) -> Response {
+    let figures = shared.figures().await;
     let mut status = shared.role.lock().await.status();
     let drops: BTreeMap<String, u64> =
         shared.kernel.counters().unwrap_or_default().into_iter().map(|(_, name, packets)| (reason(&name).to_owned(), packets)).collect();
     if let Some(map) = status.as_object_mut() {
+        map.extend(figures.status());
         map.insert("role".into(), R::NAME.into());
         map.insert("version".into(), env!("CARGO_PKG_VERSION").into());
         map.insert("drops".into(), serde_json::json!(drops));
@@ -119,6 +130,7 @@ async fn metrics<R: Role>(Extract(shared): Extract<Arc<Shared<R>>>) -> Response 
             packets,
         );
     }
+    shared.figures().await.metrics(&mut page);
     shared.role.lock().await.metrics(&mut page);
     match page.encode() {
         Ok(text) => ([(header::CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], text).into_response(),

@@ -51,7 +51,7 @@ impl Config {
         match self {
             Config::Gateway(gateway) => gateway.directory.as_ref(),
             Config::Host(host) => host.directory.as_ref().map(|directory| &directory.at),
-            Config::Directory(_) => None,
+            Config::Directory(_) | Config::Autoscaler(_) => None,
         }
     }
 }

@@ -66,7 +66,7 @@ pub async fn gather(config: Option<&Config>) -> anyhow::Result<Facts> {
         read_only: fs::OpenOptions::new().write(true).open(PROBE).err().filter(|_| admin).map(|error| error.to_string()),
         keys: match config {
             Some(Config::Gateway(gateway)) => gateway.ha.as_ref().map(Ha::refused_keys).unwrap_or_default(),
-            Some(Config::Host(_) | Config::Directory(_)) | None => Vec::new(),
+            Some(Config::Host(_) | Config::Directory(_) | Config::Autoscaler(_)) | None => Vec::new(),
         },
         directory: match config.and_then(Config::asked_directory) {
             Some(at) => Some(directory::ask(at).await),

@@ -81,7 +81,7 @@ fn gre(config: Option<&Config>, own: Option<IpAddr>) -> Outer {
     // The outer address of a gateway's first tunnel.
     let local = match config {
         Some(Config::Gateway(gateway)) => gateway.served().next().map(|(_, shard)| shard.local),
-        Some(Config::Host(_) | Config::Directory(_)) | None => None,
+        Some(Config::Host(_) | Config::Directory(_) | Config::Autoscaler(_)) | None => None,
     };
     let pass = [(); 2].map(|()| "ip protocol gre accept".to_owned());
     Outer { name: TUNNEL, kind: "GRE", protocol: "gre", own: (local.or(own), None), other: (other, None), pass }
@@ -146,7 +146,7 @@ fn set(ports: &BTreeSet<u16>) -> String {
 fn group(config: &Config) -> Option<(&Ha, &NodeName)> {
     match config {
         Config::Gateway(gateway) => gateway.ha.as_ref().map(|ha| (ha, &gateway.node)),
-        Config::Host(_) | Config::Directory(_) => None,
+        Config::Host(_) | Config::Directory(_) | Config::Autoscaler(_) => None,
     }
 }
 

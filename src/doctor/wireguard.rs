@@ -20,7 +20,7 @@ pub fn findings(facts: &Facts, config: Option<&Config>) -> Vec<Finding> {
         findings.extend(match config {
             Config::Gateway(_) => Some(Finding::ok("the WireGuard keys of all shards can be used")),
             Config::Host(_) => Some(Finding::ok("this host's key can be used")),
-            Config::Directory(_) => None,
+            Config::Directory(_) | Config::Autoscaler(_) => None,
         });
     }
     findings
@@ -31,7 +31,7 @@ pub fn unusable(config: Option<&Config>) -> Vec<Unusable> {
     match config {
         Some(Config::Gateway(gateway)) => of_gateway(gateway),
         Some(Config::Host(host)) => of_host(host).into_iter().collect(),
-        Some(Config::Directory(_)) | None => Vec::new(),
+        Some(Config::Directory(_) | Config::Autoscaler(_)) | None => Vec::new(),
     }
 }
 

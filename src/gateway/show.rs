@@ -3,8 +3,9 @@
 use super::Node;
 use super::strangers::Count;
 use crate::config::{GatewayShard, GatewayTenant, GatewayTunnel, Snat};
+use crate::daemon::meter::Watched;
 use crate::metrics::Page;
-use crate::model::{IfName, TenantShard};
+use crate::model::{IfName, Lane, TenantShard};
 use serde_json::{Value, json};
 
 impl Node {
@@ -42,6 +43,24 @@ impl Node {
         match shard.tunnel {
             GatewayTunnel::Gre { key } => json!(key),
             GatewayTunnel::Wireguard { .. } => json!(self.keys.get(of).map(|keys| keys.present.0.public())),
+        }
+    }
+
+    /// The platform's interface and the tenants', and a tunnel for each key of a shard.
+    pub(super) fn interfaces(&self) -> Watched {
+        let platform = &self.config.platform;
+        let tunnels = self.config.served().flat_map(|(tenant, shard)| {
+            let of = tenant.of(shard.shard);
+            let lanes = self.ends.of(&of).map(|end| end.lane).collect::<Vec<_>>();
+            let slot = self.slots.get(&of);
+            let lanes = if lanes.is_empty() { vec![Lane::First] } else { lanes };
+            lanes.into_iter().filter_map(move |lane| Some((IfName::lane(slot?, lane), of.clone())))
+        });
+        Watched {
+            underlay: self.config.served().map(|(tenant, _)| &tenant.interface).chain([&platform.interface]).cloned().collect(),
+            tunnels: tunnels.collect(),
+            kind: platform.tunnel,
+            carrier: self.carrier,
         }
     }
 

@@ -17,6 +17,21 @@ pub fn read(sysctl: &Sysctl) -> Result<Option<String>, KernelError> {
     }
 }
 
+/// How full the namespace's table of connections is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ConntrackUse {
+    /// `nf_conntrack_count`: those of this namespace.
+    pub entries: u64,
+    /// `nf_conntrack_max`. None: as many as there is memory for (0).
+    pub limit: Option<u64>,
+}
+
+/// None: the kernel tracks no connections here.
+pub fn conntrack_use() -> Option<ConntrackUse> {
+    let number = |name| fs::read_to_string(Path::new("/proc/sys/net/netfilter").join(name)).ok()?.trim().parse().ok();
+    Some(ConntrackUse { entries: number("nf_conntrack_count")?, limit: number("nf_conntrack_max").filter(|limit| *limit > 0) })
+}
+
 /// Changes a setting; `index` is that of its interface now.
 pub fn set(former: &mut FormerValues, sysctl: &Sysctl, index: u32, value: &str) -> Result<(), KernelError> {
     if !sysctl.interface.is_ours() {

@@ -65,6 +65,15 @@ name!(
     AttachmentName, "attachment name", 128
 );
 
+name!(
+    /// An autoscaler: what a post is meant for, so that it counts nowhere else.
+    AutoscalerName, "name of an autoscaler", 63
+);
+name!(
+    /// Who says how many nodes are needed, and of whom counts what was said last: a function platform, a sale.
+    SourceName, "name of a source", 63
+);
+
 /// A network interface's name: 1 to 15 bytes, no `/`, no white space (`dev_valid_name` in net/core/dev.c).
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]

@@ -26,6 +26,7 @@
 //! **Order between list and changes.** A list is no picture of one moment: it may hold a flow whose end is told before the entry
 //! arrives. While a list runs, what was told of a flow stands against what the list says of it.
 
+mod destinations;
 mod ledger;
 mod peers;
 mod receiver;

@@ -1,30 +1,54 @@
 //! What is posted to the autoscaler: Alertmanager's webhook, the demand of a platform that knows its load ahead, and messages of Amazon SNS.
-//! Here it is authenticated, read, and made into a level. Nothing is fetched here, and of what stands in a payload nothing ever is,
+//! Here it is authenticated, read, and made into levels. Nothing is fetched here, and of what stands in a payload nothing ever is,
 //! except the two URLs that [`sns`] has checked.
 //!
 //! ```text
-//!  bytes --> Body --+--> auth::Keys --> alertmanager::Notification --> Firing ---> nodes wanted
-//!          (size)   +--> auth::Keys --> demand::Demand -------------> Demands ---> nodes wanted, load to come
-//!                   +--> sns::Verifier: check --(shell: certificate)--> verify --> Message --> Told (instance, hook, token)
+//!  head --> auth::Keys::door --> Pass --(shell: takes the body, up to Pass::limit)--> Pass::admit --> body, proof
+//!             | refused before a body is taken                                                          |
+//!                                                                                                       v
+//!        Said <--- demand::Demand::said <---------------- Replay::ask: was it taken, or something later? --> Again: 200
+//!         |  ^---- alertmanager::Order::take
+//!         v
+//!        (shell: to the autoscaler) --> it was acted on: Replay::taken, 200
+//!
+//!  body --> sns::Verifier::check --> sns::Certificates --(shell: fetches)--> Verifier::verify --> seen? 200
+//!                                                                                                  | no
+//!                                                    it was acted on: Verifier::taken, 200 <-------+-------> not now: 503
 //! ```
 //!
-//! A level is what holds now; it is computed from what was said last by each alert and each source. So a message that comes twice, late or
-//! out of order asks for no more than it did the first time.
+//! A level is what holds now ([`Said`]), said of a source; the autoscaler keeps the levels, and nothing here does. What is remembered here says what is old:
+//! what was taken of those who sign ([`Replay`]) and of SNS, and when alerts began and ended ([`alertmanager::Order`]). So a message that comes twice, late
+//! or out of order asks for no more than it did the first time. It is remembered after it was acted on: what could not be is answered by 503, and counts when
+//! it is sent again.
 
 pub mod alertmanager;
 pub mod auth;
 pub mod demand;
+mod headers;
+mod level;
 mod refusal;
 mod replay;
 pub mod sns;
 mod stamp;
 
+pub use level::{Figures, Level, NODES, Said, Source};
 pub use refusal::Refusal;
+pub use replay::{Novelty, Replay, Saved, Subject};
 pub use stamp::Stamp;
 
+use headers::only;
+use http::HeaderMap;
+use http::header::CONTENT_LENGTH;
 use refusal::shown;
 use serde::de::DeserializeOwned;
 use serde_json::error::Category;
+
+/// Where demands are posted.
+pub const DEMAND: &str = "/v1/demand";
+/// Where Alertmanager posts.
+pub const ALERTS: &str = "/v1/alerts";
+/// Where SNS posts.
+pub const SNS: &str = "/v1/sns";
 
 /// The bytes of a request, not too many of them.
 #[derive(Debug, Clone, Copy)]
@@ -36,6 +60,17 @@ impl<'b> Body<'b> {
 
     pub fn new(bytes: &'b [u8], limit: usize) -> Result<Self, Refusal> {
         if bytes.len() > limit { Err(Refusal::TooLarge { limit }) } else { Ok(Self(bytes)) }
+    }
+
+    /// What the head says of its length (RFC 9110 section 8.6), so that nothing is taken of a body that is too long. It may say nothing.
+    pub fn announced(headers: &HeaderMap, limit: usize) -> Result<(), Refusal> {
+        const FORM: &str = "BYTES, in decimal";
+        let Some(length) = only(headers, CONTENT_LENGTH, FORM)? else { return Ok(()) };
+        if length.is_empty() || !length.bytes().all(|byte| byte.is_ascii_digit()) {
+            return Err(Refusal::BadHeader { header: CONTENT_LENGTH, form: FORM });
+        }
+        // What is no number then is too great for one.
+        if length.parse::<usize>().is_ok_and(|length| length <= limit) { Ok(()) } else { Err(Refusal::TooLarge { limit }) }
     }
 
     pub fn bytes(self) -> &'b [u8] {
@@ -56,48 +91,4 @@ impl<'b> Body<'b> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use rstest::rstest;
-    use serde::Deserialize;
-
-    #[derive(Debug, PartialEq, Deserialize)]
-    #[serde(deny_unknown_fields)]
-    struct Any {
-        nodes: u32,
-    }
-
-    #[rstest]
-    #[case("", "truncated")]
-    #[case("{\"nodes\": 3", "truncated")]
-    #[case("{\"nodes\": \"3", "truncated")]
-    #[case("{\"nodes\": 3}}", "malformed")]
-    #[case("nodes=3", "malformed")]
-    #[case("{\"nodes\": -3}", "invalid")]
-    #[case("{\"nodes\": 3, \"nodes\": 4}", "invalid")]
-    #[case("{}", "invalid")]
-    fn a_body_that_is_not_right_is_told_by_how(#[case] text: &str, #[case] label: &str) {
-        let body = Body::new(text.as_bytes(), Body::LIMIT).unwrap();
-        assert_eq!(body.json::<Any>("a demand").map_err(|refusal| refusal.label()), Err(label));
-    }
-
-    #[test]
-    fn a_body_may_have_as_many_bytes_as_the_limit_says() {
-        assert!(Body::new(&[0; 10], 10).is_ok());
-        assert_eq!(Body::new(&[0; 11], 10).unwrap_err(), Refusal::TooLarge { limit: 10 });
-    }
-
-    #[test]
-    fn what_a_refusal_quotes_cannot_begin_a_line_in_a_log() {
-        let body = Body::new(b"{\"a\\nlevel=error\": 1}", 100).unwrap();
-        let told = body.json::<Any>("a demand").unwrap_err().to_string();
-        assert!(told.contains("a\\\\nlevel") || told.contains("a\\nlevel"), "{told}");
-        assert!(!told.contains('\n'), "{told}");
-    }
-
-    #[test]
-    fn nesting_without_end_is_refused() {
-        let deep = "[".repeat(100_000);
-        assert_eq!(Body::new(deep.as_bytes(), Body::LIMIT).unwrap().json::<serde_json::Value>("it").unwrap_err().label(), "malformed");
-    }
-}
+mod tests;

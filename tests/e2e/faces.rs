@@ -6,6 +6,7 @@ use portway::lab::Lab;
 use rstest::rstest;
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Instant, SystemTime};
 
 /// curl on the admin listener of a node: status code and body.
 fn curl(lab: &Lab, node: &str, arguments: &str, path: &str) -> (String, String) {
@@ -109,7 +110,8 @@ fn parse(page: &str) -> BTreeMap<String, (String, usize)> {
         value.parse::<f64>().unwrap_or_else(|_| panic!("no number: {line}"));
         assert!(seen.insert(sample.to_owned()), "twice: {line}");
         let (name, labels) = sample.split_once('{').map_or((sample, ""), |(name, rest)| (name, rest.strip_suffix('}').unwrap()));
-        assert!(name.starts_with("portway_") && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_'), "{line}");
+        let ours = name.starts_with("portway_") || name == "process_start_time_seconds";
+        assert!(ours && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_'), "{line}");
         let family = families.get_mut(&current).unwrap_or_else(|| panic!("no type before: {line}"));
         family.1 += 1;
         let expected = if family.0 == "counter" { format!("{current}_total") } else { current.clone() };
@@ -122,6 +124,67 @@ fn parse(page: &str) -> BTreeMap<String, (String, usize)> {
     families
 }
 
+/// What both roles tell of their machine.
+const MACHINE: &[&str] = &[
+    "process_start_time_seconds",
+    "portway_clock_seconds",
+    "portway_conntrack_entries",
+    "portway_conntrack_entries_limit",
+    "portway_cpu_seconds",
+    "portway_interface_received_packets",
+    "portway_tunnel_info",
+];
+
+#[rstest]
+#[case::gre(TunnelKind::Gre)]
+#[case::wireguard(TunnelKind::Wireguard)]
+fn a_gateway_tells_what_its_machine_counts(#[case] tunnel: TunnelKind) {
+    let mut lab = simple_over(tunnel);
+    fetches(&lab, "fn-1a").unwrap();
+    let (asked, first) = (Instant::now(), metrics(&mut lab, "gw-acme"));
+    assert!(first["portway_conntrack_entries"] >= 1.0, "{first:#?}");
+    let limit: f64 = sh(&lab, "gw-acme", "cat /proc/sys/net/netfilter/nf_conntrack_max").trim().parse().unwrap();
+    assert_eq!(first["portway_conntrack_entries_limit"], limit);
+    let times: BTreeMap<&String, &f64> = first.iter().filter(|(name, _)| name.starts_with("portway_cpu_seconds_total{")).collect();
+    let processors = sh(&lab, "gw-acme", "grep -c '^cpu[0-9]' /proc/stat").trim().parse::<usize>().unwrap().min(128);
+    assert!(times.len() == 4 * processors && times.values().all(|seconds| **seconds >= 0.0), "{times:?}");
+    assert!(times.keys().any(|name| name.contains("mode=\"softirq\"")) && times.values().any(|seconds| **seconds > 0.0), "{times:?}");
+    assert!(first.keys().all(|name| !name.contains("allowance")), "no cloud holds anything back here");
+    assert_eq!(first["portway_tunnel_info{tunnel=\"pw-1\",tenant=\"acme\",shard=\"0\"}"], 1.0);
+
+    fetches(&lab, "fn-1a").unwrap();
+    let of_tunnel = |name: &str| name.contains("_bytes_total{tunnel=");
+    let mut second = BTreeMap::new();
+    // The kernel's tunnels are read once a second.
+    wait("the tunnel's bytes to grow", SOON, || {
+        second = metrics(&mut lab, "gw-acme");
+        second.iter().filter(|(name, _)| of_tunnel(name)).all(|(name, bytes)| *bytes > first[name])
+    });
+    let elapsed = asked.elapsed().as_secs_f64();
+    for direction in ["received", "sent"] {
+        for (what, at) in [("packets", 1.0), ("bytes", 40.0)] {
+            for interface in ["plat0", "eni0"] {
+                let name = format!("portway_interface_{direction}_{what}_total{{interface=\"{interface}\"}}");
+                assert!(second[&name] >= first[&name] + at, "{name}: {} after {}", second[&name], first[&name]);
+            }
+            let mut names = [("tunnel", what), ("wireguard", if what == "packets" { "messages" } else { what })].into_iter();
+            let name = names.find_map(|(kind, what)| {
+                let name = format!("portway_{kind}_{direction}_{what}_total{{tunnel=\"pw-1\"}}");
+                second.contains_key(&name).then_some(name)
+            });
+            let name = name.unwrap_or_else(|| panic!("nothing of the tunnel's {what}: {second:#?}"));
+            assert!(second[&name] >= first[&name] + at, "{name}");
+        }
+    }
+    let clock = second["portway_clock_seconds"] - first["portway_clock_seconds"];
+    assert!(clock > 0.0 && clock <= elapsed, "{clock} s of {elapsed} s");
+    assert_eq!(second["process_start_time_seconds"], first["process_start_time_seconds"], "the same process");
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs_f64();
+    assert!((now - 120.0..now).contains(&first["process_start_time_seconds"]), "{now}");
+    let status = call(&mut lab, "gw-acme", "GET", "/v1/status", None).1;
+    assert!(status["conntrack"]["entries"].as_u64() >= Some(1) && status["exceeded"] == serde_json::json!({}), "{status}");
+}
+
 #[rstest]
 #[case::gre(TunnelKind::Gre)]
 #[case::wireguard(TunnelKind::Wireguard)]
@@ -131,6 +194,8 @@ fn metrics_are_openmetrics_and_count(#[case] tunnel: TunnelKind) {
     for (node, names) in [
         ("gw-acme", &["portway_peers", "portway_dropped_packets", "portway_ready", "portway_reconcile_seconds"][..]),
         ("host-1", &["portway_attachments", "portway_dropped_packets", "portway_ready", "portway_reconcile_seconds"]),
+        ("gw-acme", MACHINE),
+        ("host-1", MACHINE),
     ] {
         let head = sh(&lab, node, &format!("curl -sI -X GET http://127.0.0.1:{}/metrics", if node == "host-1" { 9471 } else { 9470 }));
         assert!(head.to_lowercase().contains("content-type: application/openmetrics-text; version=1.0.0"), "{head}");

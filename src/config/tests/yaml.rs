@@ -31,11 +31,11 @@ fn what_is_no_configuration_at_all_is_refused_clearly() {
         &chain,
     ];
     insta::assert_snapshot!(texts.map(faults).join("\n"), @r#"
-    f:1:1: the file is empty; begin with `gateway:`, `host:` or `directory:`
-    f:1:1: the file is empty; begin with `gateway:`, `host:` or `directory:`
+    f:1:1: the file is empty; begin with `gateway:`, `host:`, `directory:` or `autoscaler:`
+    f:1:1: the file is empty; begin with `gateway:`, `host:`, `directory:` or `autoscaler:`
     f:1:1: the configuration must be a map, not "hello"; write keys and values: `gateway: { node: gw-a1, ... }`
     f:1:1: the configuration must be a map, not a list; write keys and values: `gateway: { node: gw-a1, ... }`
-    f:1:1: the file has no role; begin with `gateway:`, `host:` or `directory:`
+    f:1:1: the file has no role; begin with `gateway:`, `host:`, `directory:` or `autoscaler:`
     f:1:1: unknown key `gatway` in the configuration; did you mean `gateway`?
     f:1:1: `gateway` has no value; write `gateway: { node: gw-a1, ... }` or remove the line
     f:1:1: `gateway` lacks `node`; add `node: gw-a1`

@@ -17,6 +17,8 @@ use tokio::sync::{Notify, watch};
 pub struct Board {
     routers: Mutex<BTreeMap<TenantShard, Router>>,
     flows: Mutex<BTreeMap<TenantShard, Flows>>,
+    /// Of the shards that are here.
+    connections: Mutex<BTreeMap<TenantShard, Connections>>,
     /// Our clock and those of the other nodes, by their addresses.
     skews: Mutex<BTreeMap<IpAddr, Skew>>,
     holds: Mutex<BTreeSet<TenantShard>>,
@@ -56,6 +58,22 @@ pub enum Flows {
     Told(Vec<Told>),
     /// This node keeps copies, of each of the others.
     Kept(Vec<Kept>),
+}
+
+/// The connections of a shard that is here, as the kernel tells of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Connections {
+    /// Since it came here, or was configured anew.
+    pub begun: u64,
+    /// None: not all of them are known.
+    pub standing: Option<Standing>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Standing {
+    pub connections: usize,
+    /// Those of the destination (address, protocol and port) that has most: as many source ports are taken there.
+    pub most_to_one: usize,
 }
 
 #[derive(Debug, Clone)]
@@ -168,10 +186,25 @@ impl Board {
         lock(&self.flows).clone()
     }
 
+    /// None: they are not this node's.
+    pub fn set_connections(&self, of: &TenantShard, connections: Option<Connections>) {
+        let mut all = lock(&self.connections);
+        if let Some(connections) = connections {
+            all.insert(of.clone(), connections);
+        } else {
+            all.remove(of);
+        }
+    }
+
+    pub fn connections(&self) -> BTreeMap<TenantShard, Connections> {
+        lock(&self.connections).clone()
+    }
+
     /// The shards that are no longer served.
     pub fn forget(&self, keep: impl Fn(&TenantShard) -> bool) {
         lock(&self.routers).retain(|of, _| keep(of));
         lock(&self.flows).retain(|of, _| keep(of));
+        lock(&self.connections).retain(|of, _| keep(of));
         lock(&self.turns).retain(|of, _| keep(of));
     }
 

@@ -1,8 +1,8 @@
 //! What is shown of the group: `status` and metrics.
 
 use super::Group;
-use super::board::{ANNOUNCED, Flows, LATE, Router};
-use crate::config::Gateway;
+use super::board::{ANNOUNCED, Connections, Flows, LATE, Router};
+use crate::config::{Gateway, Snat};
 use crate::metrics::Page;
 use crate::model::{ChecksumForm, NodeName, TenantShard};
 use crate::plan::gateway::Carrier;
@@ -20,6 +20,7 @@ impl Group {
     pub fn status(&self, config: &Gateway, carrier: Carrier) -> Value {
         let Some(ha) = &config.ha else { return Value::Null };
         let (routers, flows, now) = (self.board.routers(), self.board.flows(), Instant::now());
+        let connections = self.board.connections();
         let shards = config.served().filter_map(|(tenant, shard)| {
             let of = tenant.of(shard.shard);
             let router = routers.get(&of)?;
@@ -34,6 +35,7 @@ impl Group {
             if let Some(flows) = flows.get(&of) {
                 object.extend(sync(flows));
             }
+            object.insert("nat".into(), connections.get(&of).map(|connections| nat(connections, &shard.snat)).into());
             Some(view)
         });
         let late = self.lateness();
@@ -126,6 +128,13 @@ impl Group {
         for (of, flows) in &flows {
             sync_metrics(of, flows, out);
         }
+        let connections = self.board.connections();
+        for (tenant, shard) in config.served() {
+            let of = tenant.of(shard.shard);
+            if let Some(connections) = connections.get(&of) {
+                nat_metrics(&of, connections, &shard.snat, out);
+            }
+        }
         out.counter("portway_sync_strangers", "Sync datagrams of nobody known", &[], counters.sync_strangers.load(Relaxed));
         out.counter("portway_sync_send_failures", "Sync datagrams that could not be sent", &[], counters.sync_send_failures.load(Relaxed));
         out.counter("portway_sync_unwritten", "Changes that the kernel refused", &[], counters.sync_unwritten.load(Relaxed));
@@ -136,6 +145,32 @@ impl Group {
 #[expect(clippy::cast_precision_loss, reason = "years of microseconds are exact")]
 fn seconds(skew: &Skew) -> f64 {
     skew.ahead() as f64 / 1e6
+}
+
+/// Source ports that the connections to one destination may use.
+fn ports(snat: &Snat) -> u32 {
+    let (Snat::To { ports, .. } | Snat::Masquerade { ports }) = snat;
+    u32::from(ports.last) - u32::from(ports.first) + 1
+}
+
+fn nat(connections: &Connections, snat: &Snat) -> Value {
+    let standing = connections.standing;
+    json!({
+        "connections": standing.map(|standing| standing.connections), "begun": connections.begun,
+        "ports_of_one": standing.map(|standing| standing.most_to_one), "ports": ports(snat),
+    })
+}
+
+fn nat_metrics(of: &TenantShard, connections: &Connections, snat: &Snat, out: &mut Page) {
+    let shard = of.shard.to_string();
+    let labels = [("tenant", of.tenant.as_str()), ("shard", shard.as_str())];
+    out.counter("portway_nat_new_connections", "Connections of a shard that have begun here", &labels, connections.begun);
+    out.gauge("portway_nat_ports_limit", "Source ports that connections to one destination may use", &labels, f64::from(ports(snat)));
+    if let Some(standing) = connections.standing {
+        let help = "Source ports that connections to one destination use, of the destination with most";
+        out.gauge("portway_nat_connections", "Connections of a shard that is here", &labels, standing.connections as f64);
+        out.gauge("portway_nat_ports", help, &labels, standing.most_to_one as f64);
+    }
 }
 
 fn view(router: &Router, now: Instant) -> Value {

@@ -325,6 +325,7 @@ impl Copier {
     fn show(&self, now: Instant) {
         for (of, entry) in &self.shards {
             self.board.set_flows(of, entry.role.show(now));
+            self.board.set_connections(of, entry.role.connections());
         }
     }
 }

@@ -1,6 +1,7 @@
 //! What is known of a shard's flows in this node's kernel, told by another node or by the kernel itself: to know new from known, to
 //! find what a list leaves out, and to go on without reading the kernel when the shard changes hands.
 
+use super::destinations::Destinations;
 use super::table::Table;
 use crate::model::{Flow, FlowKey, FlowStep};
 use std::collections::hash_map::Entry;
@@ -12,7 +13,9 @@ const EXPIRY: Duration = Duration::from_secs(2);
 
 #[derive(Debug, Default)]
 pub struct Ledger {
-    table: Table<Known>,
+    table: Table<FlowKey, Known>,
+    /// Where those of the table go.
+    destinations: Box<Destinations>,
     /// Counts lists; the running one, or the last.
     list: u64,
     /// Flows that ended while a list runs. None: no list runs.
@@ -48,6 +51,11 @@ impl Ledger {
         self.table.len()
     }
 
+    /// Connections of the destination that has most of them.
+    pub fn most_to_one(&self) -> usize {
+        self.destinations.most()
+    }
+
     pub fn get(&self, key: &FlowKey) -> Option<&Flow> {
         self.table.get(key).map(|known| &known.flow)
     }
@@ -64,19 +72,35 @@ impl Ledger {
     /// A flow that stands in the kernel without our doing. What has been told of it is newer.
     pub fn adopt(&mut self, now: Instant, flow: Flow) {
         let until = now + Duration::from_secs(flow.timeout.into());
-        self.table.entry(flow.key).or_insert(Known { flow, until, seen: 0, told: 0 });
+        self.take_in(Known { flow, until, seen: 0, told: 0 });
     }
 
     /// What others have told and we have not: it stands too, or may.
     pub fn adopt_from(&mut self, other: &Self) {
-        for (key, known) in other.table.iter() {
-            self.table.entry(*key).or_insert(Known { seen: 0, told: 0, ..*known });
+        for (_, known) in other.table.iter() {
+            self.take_in(Known { seen: 0, told: 0, ..*known });
         }
         for (key, open) in &other.open {
             if !self.table.contains_key(key) {
                 self.doubt(*key, open.missed);
             }
         }
+    }
+
+    /// Unless it is known.
+    fn take_in(&mut self, known: Known) {
+        if let Entry::Vacant(vacant) = self.table.entry(known.flow.key) {
+            self.destinations.add(vacant.key());
+            vacant.insert(known);
+        }
+    }
+
+    fn remove(&mut self, key: &FlowKey) -> bool {
+        let known = self.table.remove(key).is_some();
+        if known {
+            self.destinations.remove(key);
+        }
+        known
     }
 
     /// What another has told is no more than what we know: how many are gone.
@@ -97,7 +121,7 @@ impl Ledger {
 
     /// The kernel has not taken what was given to it. `missed`: and one cannot be complete without it. Whether it was known here.
     pub fn unwritten(&mut self, key: FlowKey, missed: bool) -> bool {
-        let known = self.table.remove(&key).is_some();
+        let known = self.remove(&key);
         if known {
             self.doubt(key, missed);
         }
@@ -154,6 +178,7 @@ impl Ledger {
         self.table.retain(|key, known| {
             let stays = known.seen == self.list;
             if !stays {
+                self.destinations.remove(key);
                 apply(FlowStep::Delete(*key));
             }
             stays
@@ -186,7 +211,7 @@ impl Ledger {
         if let Some(ended) = &mut self.ended {
             ended.insert(key);
         }
-        if self.table.remove(&key).is_some() | self.close(&key) {
+        if self.remove(&key) | self.close(&key) {
             apply(FlowStep::Delete(key));
         }
     }
@@ -196,6 +221,7 @@ impl Ledger {
         let until = |flow: &Flow| now + Duration::from_secs(flow.held().into());
         let known = match self.table.entry(flow.key) {
             Entry::Vacant(vacant) => {
+                self.destinations.add(vacant.key());
                 apply(FlowStep::Create(flow));
                 vacant.insert(Known { flow, until: until(&flow), seen: 0, told: 0 })
             }

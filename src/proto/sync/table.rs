@@ -1,27 +1,26 @@
 //! A hash table that grows a part at a time: one of 250,000 flows takes 50 ms to grow in one go, in which everything else waits.
 
-use crate::model::FlowKey;
 use std::collections::HashMap;
 use std::collections::hash_map::{Entry, RandomState};
-use std::hash::BuildHasher;
+use std::hash::{BuildHasher, Hash};
 
 /// Parts: each grows within a millisecond.
 const PARTS: usize = 64;
 
 #[derive(Debug)]
-pub struct Table<T> {
+pub struct Table<K, T> {
     /// Tells which part a key belongs to: others than those of the parts, or each would use a sixty-fourth of its room.
     hasher: RandomState,
-    parts: Vec<HashMap<FlowKey, T>>,
+    parts: Vec<HashMap<K, T>>,
 }
 
-impl<T> Default for Table<T> {
+impl<K, T> Default for Table<K, T> {
     fn default() -> Self {
         Self { hasher: RandomState::new(), parts: std::iter::repeat_with(HashMap::new).take(PARTS).collect() }
     }
 }
 
-impl<T> Table<T> {
+impl<K: Eq + Hash, T> Table<K, T> {
     pub fn len(&self) -> usize {
         self.parts.iter().map(HashMap::len).sum()
     }
@@ -30,25 +29,25 @@ impl<T> Table<T> {
         self.parts.iter().all(HashMap::is_empty)
     }
 
-    pub fn get(&self, key: &FlowKey) -> Option<&T> {
+    pub fn get(&self, key: &K) -> Option<&T> {
         self.parts[self.part(key)].get(key)
     }
 
-    pub fn contains_key(&self, key: &FlowKey) -> bool {
+    pub fn contains_key(&self, key: &K) -> bool {
         self.get(key).is_some()
     }
 
-    pub fn entry(&mut self, key: FlowKey) -> Entry<'_, FlowKey, T> {
+    pub fn entry(&mut self, key: K) -> Entry<'_, K, T> {
         let part = self.part(&key);
         self.parts[part].entry(key)
     }
 
-    pub fn remove(&mut self, key: &FlowKey) -> Option<T> {
+    pub fn remove(&mut self, key: &K) -> Option<T> {
         let part = self.part(key);
         self.parts[part].remove(key)
     }
 
-    pub fn iter(&self) -> impl Iterator<Item = (&FlowKey, &T)> {
+    pub fn iter(&self) -> impl Iterator<Item = (&K, &T)> {
         self.parts.iter().flatten()
     }
 
@@ -56,15 +55,15 @@ impl<T> Table<T> {
         self.parts.iter_mut().flat_map(HashMap::values_mut)
     }
 
-    pub fn keys(&self) -> impl Iterator<Item = &FlowKey> {
+    pub fn keys(&self) -> impl Iterator<Item = &K> {
         self.parts.iter().flat_map(HashMap::keys)
     }
 
-    pub fn retain(&mut self, mut stays: impl FnMut(&FlowKey, &mut T) -> bool) {
+    pub fn retain(&mut self, mut stays: impl FnMut(&K, &mut T) -> bool) {
         self.parts.iter_mut().for_each(|part| part.retain(&mut stays));
     }
 
-    fn part(&self, key: &FlowKey) -> usize {
+    fn part(&self, key: &K) -> usize {
         // Of the 64 bits the highest ones: a number below PARTS.
         (self.hasher.hash_one(key) >> (u64::BITS - PARTS.ilog2())) as usize
     }

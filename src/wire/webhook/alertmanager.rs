@@ -15,21 +15,20 @@
 //! ```
 //!
 //! Either is a label or an annotation; if `portway_nodes` is there, it counts. An alert with neither asks for nothing. Alertmanager sends all firing
-//! alerts of a group again and again: [`Firing`] makes a level of them.
+//! alerts of a group again and again, and what it sends may be late or overtaken: [`Order`] tells what is old, and makes levels of the rest.
 
-mod firing;
+mod history;
+mod order;
 
-pub use firing::{Firing, LASTS, Level, Taken};
+pub use history::History;
+pub use order::{ENDED, Heard, LASTS, Order};
 
-use super::{Body, Refusal, Stamp, shown};
+use super::{Body, NODES, Refusal, Source, Stamp, Subject, shown};
 use serde::Deserialize;
+use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::fmt;
-use std::ops::RangeInclusive;
 use std::time::SystemTime;
-
-/// Nodes that may be asked for.
-pub const NODES: RangeInclusive<u32> = 1..=1000;
 
 /// The label or annotation with a number of nodes.
 const ASKS_NODES: &str = "portway_nodes";
@@ -38,8 +37,8 @@ const ASKS_MORE: &str = "portway";
 const ONE_MORE: &str = "scale-out";
 
 const VERSION: &str = "4";
-/// Characters of an alert's name that are kept.
-const NAME: usize = 100;
+/// Bytes of an alert's name that are kept.
+const NAME: usize = 80;
 
 /// What an alert is known by: a hash of its labels, as 16 hexadecimal digits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize)]
@@ -90,13 +89,21 @@ pub struct Alert {
 impl Alert {
     /// What to call it before people: the label `alertname`, not too much of it.
     pub fn name(&self) -> String {
-        self.labels.get("alertname").map_or_else(|| self.fingerprint.to_string(), |name| name.chars().take(NAME).collect())
+        let mut name = shown(self.labels.get("alertname").map_or("", String::as_str));
+        name.truncate(name.floor_char_boundary(NAME));
+        name
+    }
+
+    pub fn source(&self) -> Source {
+        Source::new(format!("alert/{}/{}", self.name(), self.fingerprint))
     }
 }
 
 /// One post.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Notification {
+    /// Which group of alerts it is about, as Alertmanager's configuration makes them.
+    group: String,
     pub alerts: Vec<Alert>,
     /// Alerts that were left out by `max_alerts` of Alertmanager's configuration. What is left out each time lapses here, so a number other than 0
     /// is worth a warning.
@@ -109,6 +116,8 @@ pub struct Notification {
 /// As it is sent. Unknown keys are ignored: there are more with every release. URLs in it are not even read.
 #[derive(Deserialize)]
 struct Sent {
+    #[serde(default, rename = "groupKey")]
+    group: String,
     alerts: Vec<SentAlert>,
     #[serde(default, rename = "truncatedAlerts")]
     truncated: u64,
@@ -147,7 +156,8 @@ impl Notification {
             return Err(Refusal::WrongVersion { what, found: shown(&version), known: "version \"4\", as Alertmanager does since 0.6" });
         }
         let sent: Sent = body.json(what)?;
-        let mut notification = Self { alerts: Vec::with_capacity(sent.alerts.len()), truncated: sent.truncated, unread: vec![] };
+        let alerts = Vec::with_capacity(sent.alerts.len());
+        let mut notification = Self { group: sent.group, alerts, truncated: sent.truncated, unread: vec![] };
         for alert in sent.alerts {
             match alert.read() {
                 Ok(alert) => notification.alerts.push(alert),
@@ -155,6 +165,12 @@ impl Notification {
             }
         }
         Ok(notification)
+    }
+
+    /// The group, of which Alertmanager sends one notification after the other.
+    pub fn subject(&self) -> Subject {
+        let hash = Sha256::digest(&self.group);
+        Subject::new(hash.iter().take(8).fold("alerts/".to_owned(), |text, byte| format!("{text}{byte:02x}")))
     }
 }
 

@@ -1,120 +1,176 @@
-//! Who sent it: a bearer token (RFC 6750), or a signature over time and body.
+//! Who sent it: a bearer token (RFC 6750), or a signature over what it is for, to whom and when it is sent, and what it says.
 //!
 //! ```text
 //! Authorization: Bearer TOKEN
 //!
-//! Portway-Timestamp: 1795331700                                        seconds since 1970, in decimal
-//! Portway-Signature: v1=HMAC-SHA-256(KEY, TIMESTAMP "." BODY)          64 hexadecimal digits
+//! Portway-Key: 1                              which key: its id in the configuration, 1 to 255
+//! Portway-Timestamp: 1795331700               seconds since 1970, in decimal
+//! Portway-Signature: v1=TAG                   64 hexadecimal digits in lower case
+//!
+//! TAG = HMAC-SHA-256(KEY, TEXT), and TEXT is five lines, each with one line feed at its end, and the body:
+//!
+//! portway-webhook-v1                          what it is for
+//! POST                                        the method
+//! /v1/demand                                  the path, as it arrives; with a query `?` and the query
+//! autoscaler-1                                the audience: the name of the autoscaler that shall take it
+//! 1795331700                                  the time, as in Portway-Timestamp
+//! {"source": "functions", "nodes": 6, ...     the bytes of the body, and nothing behind them
 //! ```
 //!
-//! A token is as good for whoever has seen it; a signature proves body and time, and counts once. Alertmanager can send a token only.
+//! Nothing before the body can have a line feed in it, so there is one way to read such a text: no other post has the same.
+//!
+//! A token is as good for whoever has seen it, and says nothing of the body; Alertmanager can send no more than that. A signature proves one post to one
+//! autoscaler, and counts for five minutes ([`super::Replay`] says when no more). docs/autoscaling.md has a sender in shell.
+//!
+//! Two steps, so that strangers cannot make us take their bodies: [`Keys::door`] looks at the head, and [`Pass::admit`] at the body. A token is proved
+//! at the door; of a signature the door sees that it is there and well formed, by a key that we know, and of a time that counts.
 
-use super::replay::Replay;
+mod signature;
+
+pub use signature::{KEY, SIGNATURE, TIMESTAMP, sign};
+
+use super::headers::only;
+use super::replay::Mark;
 use super::{Body, Refusal};
-use crate::model::Secret;
-use hmac::{Hmac, KeyInit, Mac};
+use crate::model::{AutoscalerName, Invalid, KeyId, Secret};
+use hmac::{Hmac, Mac};
 use http::header::AUTHORIZATION;
-use http::{HeaderMap, HeaderName};
+use http::request::Parts;
 use sha2::Sha256;
+use signature::{KEY_FORM, SIGNATURE_FORM, TAG, TIMESTAMP_FORM, Text, keyed};
+use std::collections::BTreeMap;
 use std::fmt;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use subtle::ConstantTimeEq;
 
-pub const TIMESTAMP: HeaderName = HeaderName::from_static("portway-timestamp");
-pub const SIGNATURE: HeaderName = HeaderName::from_static("portway-signature");
+/// How far a sender's clock may be ahead of ours. Short: what was taken before a crash counts no more, and for so long nobody can tell.
+pub const AHEAD: Duration = Duration::from_secs(10);
 
-/// How long before and after its time a signed message counts, unless the configuration says otherwise.
-pub const WINDOW: Duration = Duration::from_secs(300);
-/// Signed messages remembered at once, unless the configuration says otherwise: 16 a second, and some 1 MB.
-pub const REMEMBERED: usize = 10_000;
-
-/// Bytes of a tag.
-const TAG: usize = 32;
-
-/// Tokens and keys of one entrance. Several of each count at once, so that they can be changed one side after the other.
-pub struct Keys {
-    tokens: Vec<Secret>,
-    keys: Vec<Hmac<Sha256>>,
-    taken: Replay,
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Bytes of a body. Default [`Body::LIMIT`].
+    pub body: usize,
+    /// How long after its time a signed post counts. Default 300 s.
+    pub window: Duration,
 }
 
-/// By what a message was proved.
+impl Default for Limits {
+    fn default() -> Self {
+        Self { body: Body::LIMIT, window: Duration::from_secs(300) }
+    }
+}
+
+/// Tokens and keys of one entrance. Several of each count at once, so that they can be changed one side after the other. After a reload others
+/// take their place; what was taken stays known ([`super::Replay`]).
+pub struct Keys {
+    audience: AutoscalerName,
+    tokens: Vec<Secret>,
+    keys: BTreeMap<KeyId, Hmac<Sha256>>,
+    limits: Limits,
+}
+
+/// Who may go on to the body.
+#[must_use = "the body is to be admitted"]
+pub struct Pass {
+    claim: Option<Claim>,
+    limit: usize,
+}
+
+/// A signature that nobody has compared yet.
+struct Claim {
+    /// Over all but the body.
+    mac: Hmac<Sha256>,
+    tag: [u8; TAG],
+    key: KeyId,
+    at: u64,
+}
+
+/// A body, and by what it was proved.
+#[derive(Debug, Clone, Copy)]
+pub struct Admitted<'b> {
+    pub body: Body<'b>,
+    pub proof: Proof,
+}
+
+/// By what a post was proved.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Proof {
     Token,
-    /// With the time that the sender gave it.
-    Signature(SystemTime),
+    Signature(Signed),
 }
 
-impl Proof {
-    /// When it was sent, if that is proved.
-    pub fn sent(self) -> Option<SystemTime> {
-        match self {
-            Self::Token => None,
-            Self::Signature(at) => Some(at),
-        }
-    }
+/// A post that was signed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Signed {
+    pub key: KeyId,
+    /// When, by the sender's clock: seconds since 1970.
+    pub at: u64,
+    pub mark: Mark,
 }
 
 impl Keys {
-    /// A token is a text of 32 to 64 characters, as a secret has that many bytes.
-    /// `start` is when this process began. What was signed before may have been taken by the one before it, so it does not count.
-    pub fn new(tokens: Vec<Secret>, keys: &[Secret], window: Duration, remembered: usize, start: SystemTime) -> Self {
-        Self { tokens, keys: keys.iter().map(keyed).collect(), taken: Replay::new(window, remembered).beginning(start) }
+    /// `audience` is the name of this autoscaler. A token is a text of 32 to 64 characters, as a secret has that many bytes.
+    pub fn new(audience: AutoscalerName, tokens: Vec<Secret>, keys: Vec<(KeyId, Secret)>, limits: Limits) -> Result<Self, Invalid> {
+        for (i, (id, key)) in keys.iter().enumerate() {
+            if let Some((other, same)) = keys.iter().take(i).find(|(other, same)| other == id || same == key) {
+                let what = if same == key { "are the same" } else { "have one id" };
+                return Err(Invalid(format!(
+                    "the keys {other} and {id} {what}: give each key an id of its own, and each id a key of its own"
+                )));
+            }
+        }
+        let keys = keys.iter().map(|(id, key)| (*id, keyed(key))).collect();
+        Ok(Self { audience, tokens, keys, limits })
     }
 
-    /// Other tokens and keys, as after a reload; what was taken stays known.
-    pub fn change(&mut self, tokens: Vec<Secret>, keys: &[Secret]) {
-        self.tokens = tokens;
-        self.keys = keys.iter().map(keyed).collect();
+    /// All that the head of a request tells. A signature, where there is one, has to be right even beside a token.
+    pub fn door(&self, head: &Parts, now: SystemTime) -> Result<Pass, Refusal> {
+        let limit = self.limits.body;
+        Body::announced(&head.headers, limit)?;
+        let token = only(&head.headers, AUTHORIZATION, BEARER_FORM)?;
+        let key = only(&head.headers, KEY, KEY_FORM)?;
+        let timestamp = only(&head.headers, TIMESTAMP, TIMESTAMP_FORM)?;
+        let signature = only(&head.headers, SIGNATURE, SIGNATURE_FORM)?;
+        let Some(signature) = signature.filter(|_| !self.keys.is_empty()) else {
+            self.shown(token)?;
+            return Ok(Pass { claim: None, limit });
+        };
+        let wrong = |header, form| Refusal::BadHeader { header, form };
+        let tag = signature::tag(signature).ok_or(wrong(SIGNATURE, SIGNATURE_FORM))?;
+        let (timestamp, at) = timestamp.and_then(|text| Some((text, signature::seconds(text)?))).ok_or(wrong(TIMESTAMP, TIMESTAMP_FORM))?;
+        let key = key.and_then(signature::key_id).ok_or(wrong(KEY, KEY_FORM))?;
+        let known = self.keys.get(&key).ok_or(Refusal::UnknownKey(key))?;
+        self.in_time(at, now)?;
+        let target = head.uri.path_and_query().map_or("/", |target| target.as_str());
+        let text = Text { method: &head.method, target, audience: &self.audience, timestamp };
+        Ok(Pass { claim: Some(Claim { mac: text.begin(known), tag, key, at }), limit })
     }
 
-    /// A signature, where there is one, has to be right even beside a token. What is refused leaves no trace in here.
-    pub fn prove(&mut self, headers: &HeaderMap, body: Body<'_>, now: SystemTime) -> Result<Proof, Refusal> {
-        let token = only(headers, AUTHORIZATION, BEARER_FORM)?;
-        let timestamp = only(headers, TIMESTAMP, TIMESTAMP_FORM)?;
-        let signature = only(headers, SIGNATURE, SIGNATURE_FORM)?;
-        match (timestamp, signature) {
-            (Some(timestamp), Some(signature)) if !self.keys.is_empty() => self.signed(timestamp, signature, body, now),
-            (None, Some(_)) if !self.keys.is_empty() => Err(Refusal::BadHeader { header: TIMESTAMP, form: TIMESTAMP_FORM }),
-            _ => self.shown(token),
+    fn in_time(&self, at: u64, now: SystemTime) -> Result<(), Refusal> {
+        let at = UNIX_EPOCH + Duration::from_secs(at);
+        let window = self.limits.window;
+        match now.duration_since(at) {
+            Ok(age) if age > window => Err(Refusal::Stale { age, window }),
+            Err(early) if early.duration() > AHEAD => Err(Refusal::Early { ahead: early.duration(), window: AHEAD }),
+            Ok(_) | Err(_) => Ok(()),
         }
     }
 
-    fn shown(&self, header: Option<&str>) -> Result<Proof, Refusal> {
+    fn shown(&self, header: Option<&str>) -> Result<(), Refusal> {
         let header = header.filter(|_| !self.tokens.is_empty()).ok_or(Refusal::NoCredentials(self.wanted()))?;
         let token = bearer(header).ok_or(Refusal::BadHeader { header: AUTHORIZATION, form: BEARER_FORM })?;
         // All of them, so that the time says nothing of which it is.
         let fits = self.tokens.iter().fold(subtle::Choice::from(0), |fits, known| fits | known.expose().ct_eq(token.as_bytes()));
-        if fits.into() { Ok(Proof::Token) } else { Err(Refusal::WrongToken) }
-    }
-
-    fn signed(&mut self, timestamp: &str, signature: &str, body: Body<'_>, now: SystemTime) -> Result<Proof, Refusal> {
-        let at = seconds(timestamp).ok_or(Refusal::BadHeader { header: TIMESTAMP, form: TIMESTAMP_FORM })?;
-        let tag = tag(signature).ok_or(Refusal::BadHeader { header: SIGNATURE, form: SIGNATURE_FORM })?;
-        self.taken.in_time(at, now)?;
-        let fits = |key: &Hmac<Sha256>| over(key, timestamp, body.bytes()).verify_slice(&tag).is_ok();
-        if self.keys.iter().filter(|key| fits(key)).count() == 0 {
-            return Err(Refusal::WrongSignature(
-                "sign Portway-Timestamp, a full stop and the very bytes of the body, with the present key",
-            ));
-        }
-        self.taken.take(at, tag, now)?;
-        Ok(Proof::Signature(at))
+        if fits.into() { Ok(()) } else { Err(Refusal::WrongToken) }
     }
 
     fn wanted(&self) -> &'static str {
         match (self.tokens.is_empty(), self.keys.is_empty()) {
             (false, true) => "`Authorization: Bearer TOKEN`",
-            (true, false) => "Portway-Timestamp and Portway-Signature",
-            (false, false) => "`Authorization: Bearer TOKEN`, or Portway-Timestamp and Portway-Signature",
+            (true, false) => "Portway-Key, Portway-Timestamp and Portway-Signature",
+            (false, false) => "`Authorization: Bearer TOKEN`, or Portway-Key, Portway-Timestamp and Portway-Signature",
             (true, true) => "nothing more: the configuration names no token and no key for this, so nobody may",
         }
-    }
-
-    /// Signed messages that are remembered.
-    pub fn remembered(&self) -> usize {
-        self.taken.len()
     }
 }
 
@@ -124,32 +180,41 @@ impl fmt::Debug for Keys {
     }
 }
 
-/// The value of [`SIGNATURE`] for a body that is sent at `at`, which is the value of [`TIMESTAMP`]: seconds since 1970.
-pub fn sign(key: &Secret, at: u64, body: &[u8]) -> String {
-    let tag = over(&keyed(key), &at.to_string(), body).finalize().into_bytes();
-    tag.iter().fold("v1=".to_owned(), |text, byte| format!("{text}{byte:02x}"))
-}
-
-const BEARER_FORM: &str = "Bearer TOKEN";
-const TIMESTAMP_FORM: &str = "SECONDS, since 1970 and in decimal";
-const SIGNATURE_FORM: &str = "v1=SIGNATURE, 64 hexadecimal digits in lower case";
-
-fn keyed(key: &Secret) -> Hmac<Sha256> {
-    Hmac::new_from_slice(key.expose()).expect("HMAC takes keys of every length")
-}
-
-fn over(key: &Hmac<Sha256>, timestamp: &str, body: &[u8]) -> Hmac<Sha256> {
-    key.clone().chain_update(timestamp).chain_update(b".").chain_update(body)
-}
-
-/// The one value of a header. Of two, whoever stands between might have checked the other.
-fn only<'h>(headers: &'h HeaderMap, name: HeaderName, form: &'static str) -> Result<Option<&'h str>, Refusal> {
-    let mut values = headers.get_all(&name).iter();
-    let Some(value) = values.next() else { return Ok(None) };
-    if values.next().is_some() {
-        return Err(Refusal::DuplicateHeader(name));
+impl Pass {
+    /// Bytes of the body that are to be taken at most. One more may be, to see that there are more.
+    pub fn limit(&self) -> usize {
+        self.limit
     }
-    value.to_str().map(Some).map_err(|_| Refusal::BadHeader { header: name, form })
+
+    pub fn admit(self, body: &[u8]) -> Result<Admitted<'_>, Refusal> {
+        let body = Body::new(body, self.limit)?;
+        let proof = self.claim.map_or(Ok(Proof::Token), |claim| claim.check(body).map(Proof::Signature))?;
+        Ok(Admitted { body, proof })
+    }
+}
+
+impl fmt::Debug for Pass {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let by = if self.claim.is_some() { "a signature" } else { "a token" };
+        write!(f, "Pass(by {by})")
+    }
+}
+
+impl Claim {
+    fn check(self, body: Body<'_>) -> Result<Signed, Refusal> {
+        let Self { mac, tag, key, at } = self;
+        let fits = mac.chain_update(body.bytes()).verify_slice(&tag).is_ok();
+        if fits { Ok(Signed { key, at, mark: Mark::from(tag) }) } else { Err(Refusal::WrongSignature(REMEDY)) }
+    }
+}
+
+const REMEDY: &str = "sign the lines `portway-webhook-v1`, method, path, name of this autoscaler and Portway-Timestamp, and the very bytes of the body, \
+                      with the key that Portway-Key names";
+const BEARER_FORM: &str = "Bearer TOKEN";
+
+/// Whole ones; before 1970, none.
+pub(super) fn seconds_since_1970(time: SystemTime) -> u64 {
+    time.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
 }
 
 /// The token: the scheme in any case, one or more spaces, and no space in or behind it (RFC 9110 section 11.4).
@@ -157,23 +222,6 @@ fn bearer(value: &str) -> Option<&str> {
     let (scheme, rest) = value.split_once(' ')?;
     let token = rest.trim_start_matches(' ');
     (scheme.eq_ignore_ascii_case("bearer") && !token.is_empty() && token.bytes().all(|byte| byte.is_ascii_graphic())).then_some(token)
-}
-
-/// In one way of writing only, without sign or leading zero. 11 digits last for 3,000 years.
-fn seconds(text: &str) -> Option<SystemTime> {
-    let digits = (1..=11).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_digit()) && !text.starts_with('0');
-    UNIX_EPOCH.checked_add(Duration::from_secs(text.parse().ok().filter(|_| digits)?))
-}
-
-fn tag(text: &str) -> Option<[u8; TAG]> {
-    let digits = text.strip_prefix("v1=")?.as_bytes();
-    let nibble = |digit: u8| match digit {
-        b'0'..=b'9' => Some(digit - b'0'),
-        b'a'..=b'f' => Some(digit - b'a' + 10),
-        _ => None,
-    };
-    let bytes: Vec<u8> = digits.chunks(2).map(|pair| Some(nibble(pair[0])? << 4 | nibble(*pair.get(1)?)?)).collect::<Option<_>>()?;
-    bytes.try_into().ok()
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! Why something that was sent to us does not count.
 
+use crate::model::KeyId;
 use http::HeaderName;
 use std::time::Duration;
 
@@ -19,28 +20,30 @@ pub enum Refusal {
     WrongVersion { what: &'static str, found: String, known: &'static str },
     #[error("the header {0} is there more than once: send it once")]
     DuplicateHeader(HeaderName),
-    #[error("the header {header} is not understood: write it as `{form}`")]
+    #[error("the header {header} is missing or not understood: write it as `{form}`")]
     BadHeader { header: HeaderName, form: &'static str },
     #[error("nothing says who sent it: send {0}")]
     NoCredentials(&'static str),
     #[error("the token is none of ours: send one of those that the configuration names")]
     WrongToken,
+    #[error("the key {0} is none of ours: send the id of one that the configuration names")]
+    UnknownKey(KeyId),
     #[error("the signature is wrong: {0}")]
     WrongSignature(&'static str),
     #[error("it is {} s old and counts for {} s: sign it when it is sent, and see that both clocks are right", .age.as_secs(), .window.as_secs())]
     Stale { age: Duration, window: Duration },
     #[error("it is {} s ahead of the clock here, {} s are allowed: see that both clocks are right", .ahead.as_secs(), .window.as_secs())]
     Early { ahead: Duration, window: Duration },
-    #[error("it is from before the time of which is known here what was taken: sign it again")]
+    #[error("whether it was taken before is not known here any more, or not yet: make it anew, with the present time, in {} s", super::auth::AHEAD.as_secs())]
     Forgotten,
-    #[error("it was taken already: sign again what is sent again")]
-    Replayed,
-    #[error("{limit} messages are remembered against replay and there is no room for more: send fewer, try again in {} s", .window.as_secs())]
-    MemoryFull { limit: usize, window: Duration },
-    #[error("there are {limit} {what} already and there is no room for more: let some end first")]
-    Full { what: &'static str, limit: usize },
-    #[error("something later from {source_name:?} was taken already: send the present state")]
-    Outdated { source_name: String },
+    #[error("something later of {subject} was taken already: send the present state, signed anew")]
+    Replayed { subject: String },
+    #[error("{limit} posts of {subject} were taken of this second and there is no room for more: sign it again in a second")]
+    TooMany { limit: usize, subject: String },
+    #[error("the alert {alert} is over, and this is from before its end: if it fires again, send it again in {} s", .left.as_secs())]
+    Overtaken { alert: String, left: Duration },
+    #[error("not now, and it is no fault of the sender's: {0}: send it again")]
+    NotNow(String),
     #[error("the URL {url} is not followed, {why}: only those of `https://sns.REGION.amazonaws.com` in the topic's region are")]
     ForeignUrl { url: String, why: &'static str },
     #[error("the topic {0} is none of ours: add it to the configuration, or end the subscription")]
@@ -51,7 +54,7 @@ pub enum Refusal {
 
 impl Refusal {
     /// All labels, so that each counter is there from the beginning.
-    pub const LABELS: [&'static str; 20] = [
+    pub const LABELS: [&'static str; 21] = [
         "too_large",
         "truncated",
         "malformed",
@@ -61,14 +64,15 @@ impl Refusal {
         "bad_header",
         "no_credentials",
         "wrong_token",
+        "unknown_key",
         "wrong_signature",
         "stale",
         "early",
         "forgotten",
         "replayed",
-        "memory_full",
-        "full",
-        "outdated",
+        "too_many",
+        "overtaken",
+        "not_now",
         "foreign_url",
         "foreign_topic",
         "bad_certificate",
@@ -95,14 +99,15 @@ impl Refusal {
             Self::BadHeader { .. } => ("bad_header", 400),
             Self::NoCredentials(_) => ("no_credentials", 401),
             Self::WrongToken => ("wrong_token", 401),
+            Self::UnknownKey(_) => ("unknown_key", 401),
             Self::WrongSignature(_) => ("wrong_signature", 401),
             Self::Stale { .. } => ("stale", 401),
             Self::Early { .. } => ("early", 401),
             Self::Forgotten => ("forgotten", 401),
-            Self::Replayed => ("replayed", 409),
-            Self::MemoryFull { .. } => ("memory_full", 503),
-            Self::Full { .. } => ("full", 503),
-            Self::Outdated { .. } => ("outdated", 409),
+            Self::Replayed { .. } => ("replayed", 409),
+            Self::TooMany { .. } => ("too_many", 429),
+            Self::Overtaken { .. } => ("overtaken", 503),
+            Self::NotNow(_) => ("not_now", 503),
             Self::ForeignUrl { .. } => ("foreign_url", 403),
             Self::ForeignTopic(_) => ("foreign_topic", 403),
             Self::BadCertificate(_) => ("bad_certificate", 403),
@@ -147,14 +152,15 @@ mod tests {
             Refusal::BadHeader { header: AUTHORIZATION, form: "Bearer TOKEN" },
             Refusal::NoCredentials("a token"),
             Refusal::WrongToken,
+            Refusal::UnknownKey(KeyId::try_from(7).expect("an id")),
             Refusal::WrongSignature("sign it"),
             Refusal::Stale { age, window },
             Refusal::Early { ahead: age, window },
             Refusal::Forgotten,
-            Refusal::Replayed,
-            Refusal::MemoryFull { limit: 10, window },
-            Refusal::Full { what: "alerts", limit: 10 },
-            Refusal::Outdated { source_name: "functions".into() },
+            Refusal::Replayed { subject: "demand/functions".into() },
+            Refusal::TooMany { limit: 10, subject: "demand/functions".into() },
+            Refusal::Overtaken { alert: "SaleBegins".into(), left: window },
+            Refusal::NotNow("the certificate could not be fetched".into()),
             Refusal::ForeignUrl { url: "http://evil.example".into(), why: "it is not https" },
             Refusal::ForeignTopic("arn".into()),
             Refusal::BadCertificate("it ended".into()),

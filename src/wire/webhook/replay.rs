@@ -1,137 +1,213 @@
-//! What was taken already, as long as it could be sent once more.
+//! What was taken already of those who sign.
 
 use super::Refusal;
-use std::collections::BTreeSet;
+use super::auth::{self, Proof, Signed};
+use crate::model::{Invalid, KeyId};
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::time::{Duration, SystemTime};
 
-/// What tells a message from all others: a digest or a tag of it.
-pub type Mark = [u8; 32];
+/// Sources that are remembered at once: four times those of which an autoscaler keeps levels.
+pub const SOURCES: usize = 1024;
+/// Posts of one source that are remembered of one second.
+pub const MOMENT: usize = 4096;
 
-/// Takes each message once. A message counts for `window` after its own time and as long before it; that long it is remembered. No room
-/// means no message: one that could not be remembered could be replayed.
+/// What a post is about: `demand/functions`, `alerts/HASH`. What is said later of the same takes the place of what was said before.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Subject(String);
+
+impl Subject {
+    pub(super) fn new(name: String) -> Self {
+        Self(name)
+    }
+}
+
+impl fmt::Display for Subject {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&self.0)
+    }
+}
+
+/// Whether a post says something.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Novelty {
+    First,
+    /// This very post was taken, and nothing later: it is in force. To be answered as it was the first time, and nothing more.
+    Again,
+}
+
+/// What tells a signed post from the others of its second: half of its tag.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Mark(u128);
+
+impl From<[u8; 32]> for Mark {
+    fn from(tag: [u8; 32]) -> Self {
+        let (half, _) = tag.split_at(16);
+        Self(half.iter().fold(0, |mark, byte| mark << 8 | u128::from(*byte)))
+    }
+}
+
+impl From<Mark> for String {
+    fn from(mark: Mark) -> String {
+        format!("{:032x}", mark.0)
+    }
+}
+
+impl TryFrom<String> for Mark {
+    type Error = String;
+    fn try_from(text: String) -> Result<Self, String> {
+        let read = u128::from_str_radix(&text, 16).ok().filter(|_| text.len() == 32);
+        read.map(Self).ok_or_else(|| "a mark has 32 hexadecimal digits".into())
+    }
+}
+
+/// With a tag, a post can be made again.
+impl fmt::Debug for Mark {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Mark(..)")
+    }
+}
+
+/// Whose: of each key, each subject has an order of its own.
+type Whose = (KeyId, Subject);
+
+/// Of each source, the time of what was taken last, and what was taken of that second.
 ///
-/// A clock that is set back makes no forgotten message new: nothing counts that is not later than all that was forgotten.
+/// A level is idempotent, so of a source only the last is worth telling from a replay: the very same once more changes nothing and is answered as it was
+/// (a sender that never got the answer sends it again), and whatever is older is refused, replayed or late, since something later is in force. So there is
+/// no need to remember each post for as long as it could be sent again: a thousand posts a second cost what there is of the last second, and no honest one is
+/// refused for want of room.
+///
+/// Of a source that is not known nothing counts from before the floor: the latest time that was forgotten, or the start. What an earlier process has taken is
+/// known from [`Replay::saved`], written when it stops and taken away when it is read. Without it (a crash) nothing counts that was signed
+/// before the start, or within [`auth::AHEAD`] after it.
 #[derive(Debug)]
 pub struct Replay {
     window: Duration,
-    limit: usize,
-    taken: BTreeSet<(SystemTime, Mark)>,
-    /// Messages up to this time are not known any more, or never were.
-    forgotten: Option<SystemTime>,
+    latest: BTreeMap<Whose, Latest>,
+    /// Seconds since 1970.
+    floor: Option<u64>,
+}
+
+#[derive(Debug)]
+struct Latest {
+    /// Seconds since 1970.
+    at: u64,
+    marks: BTreeSet<Mark>,
+}
+
+/// A [`Replay`] for the next process. Nothing in it is secret. The levels that were said go with it: the very same post says nothing to the next process either.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Saved {
+    floor: Option<u64>,
+    latest: Vec<SavedLatest>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SavedLatest {
+    key: u8,
+    subject: Subject,
+    at: u64,
+    marks: BTreeSet<Mark>,
 }
 
 impl Replay {
-    pub fn new(window: Duration, limit: usize) -> Self {
-        Self { window, limit, taken: BTreeSet::new(), forgotten: None }
+    /// `window`: how long a signed post counts ([`auth::Limits::window`]). `start`: when this process began.
+    pub fn new(window: Duration, start: SystemTime) -> Self {
+        let floor = Some(auth::seconds_since_1970(start).saturating_add(auth::AHEAD.as_secs()));
+        Self { window, latest: BTreeMap::new(), floor }
     }
 
-    /// Nothing counts that is from before this time, when another memory may have taken it.
-    #[must_use]
-    pub fn beginning(self, start: SystemTime) -> Self {
-        Self { forgotten: start.checked_sub(Duration::from_nanos(1)), ..self }
+    /// After a process that has stopped in order.
+    pub fn restore(window: Duration, saved: Saved) -> Result<Self, Invalid> {
+        let latest = saved.latest.into_iter().map(|SavedLatest { key, subject, at, marks }| {
+            let whose = (KeyId::try_from(key)?, subject);
+            Ok((whose, Latest { at, marks }))
+        });
+        let mut replay = Self { window, latest: latest.collect::<Result<_, Invalid>>()?, floor: saved.floor };
+        replay.make_room();
+        Ok(replay)
     }
 
-    /// Whether a message of this time may count.
-    pub fn in_time(&self, at: SystemTime, now: SystemTime) -> Result<(), Refusal> {
-        let window = self.window;
-        match now.duration_since(at) {
-            Ok(age) if age > window => Err(Refusal::Stale { age, window }),
-            Err(early) if early.duration() > window => Err(Refusal::Early { ahead: early.duration(), window }),
-            _ if self.forgotten.is_some_and(|forgotten| at <= forgotten) => Err(Refusal::Forgotten),
-            _ => Ok(()),
+    pub fn saved(&self) -> Saved {
+        let latest = self.latest.iter().map(|((key, subject), Latest { at, marks })| SavedLatest {
+            key: key.get(),
+            subject: subject.clone(),
+            at: *at,
+            marks: marks.clone(),
+        });
+        Saved { floor: self.floor, latest: latest.collect() }
+    }
+
+    /// Changes nothing. What a token has shown has no time: it counts whenever it comes.
+    pub fn ask(&self, proof: &Proof, subject: &Subject) -> Result<Novelty, Refusal> {
+        let Proof::Signature(Signed { key, at, mark }) = proof else { return Ok(Novelty::First) };
+        let Some(known) = self.latest.get(&(*key, subject.clone())) else {
+            let forgotten = self.floor.is_some_and(|floor| *at <= floor);
+            return if forgotten { Err(Refusal::Forgotten) } else { Ok(Novelty::First) };
+        };
+        if *at < known.at {
+            return Err(Refusal::Replayed { subject: subject.to_string() });
+        }
+        if *at > known.at {
+            return Ok(Novelty::First);
+        }
+        match known.marks.contains(mark) {
+            true => Ok(Novelty::Again),
+            false if known.marks.len() >= MOMENT => Err(Refusal::TooMany { limit: MOMENT, subject: subject.to_string() }),
+            false => Ok(Novelty::First),
         }
     }
 
-    /// Takes a message that is proved to be of this time.
-    pub fn take(&mut self, at: SystemTime, mark: Mark, now: SystemTime) -> Result<(), Refusal> {
-        self.in_time(at, now)?;
-        self.forget(now);
-        if self.taken.contains(&(at, mark)) {
-            return Err(Refusal::Replayed);
+    /// It was acted on.
+    pub fn taken(&mut self, proof: &Proof, subject: &Subject, now: SystemTime) {
+        let Proof::Signature(Signed { key, at, mark }) = proof else { return };
+        let known = self.latest.entry((*key, subject.clone())).or_insert(Latest { at: *at, marks: BTreeSet::new() });
+        if *at > known.at {
+            *known = Latest { at: *at, marks: BTreeSet::new() };
         }
-        if self.taken.len() >= self.limit {
-            return Err(Refusal::MemoryFull { limit: self.limit, window: self.window });
+        if *at == known.at {
+            known.marks.insert(*mark);
         }
-        self.taken.insert((at, mark));
-        Ok(())
+        if self.latest.len() > SOURCES {
+            self.forget(now);
+            self.make_room();
+        }
     }
 
+    /// Lets go of what is too old to be sent again.
     fn forget(&mut self, now: SystemTime) {
-        let Some(oldest) = now.checked_sub(self.window) else { return };
-        let kept = self.taken.split_off(&(oldest, [0; 32]));
-        let gone = std::mem::replace(&mut self.taken, kept);
-        self.forgotten = self.forgotten.max(gone.last().map(|(at, _)| *at));
+        let oldest = auth::seconds_since_1970(now).saturating_sub(self.window.as_secs());
+        let floor = &mut self.floor;
+        self.latest.retain(|_, known| {
+            let kept = known.at >= oldest;
+            if !kept {
+                *floor = (*floor).max(Some(known.at));
+            }
+            kept
+        });
     }
 
-    pub fn len(&self) -> usize {
-        self.taken.len()
+    /// Lets go of those that have said nothing for longest.
+    fn make_room(&mut self) {
+        while self.latest.len() > SOURCES
+            && let Some(whose) = self.latest.iter().min_by_key(|(_, known)| known.at).map(|(whose, _)| whose.clone())
+            && let Some(gone) = self.latest.remove(&whose)
+        {
+            self.floor = self.floor.max(Some(gone.at));
+        }
+    }
+
+    /// Sources and posts that are remembered.
+    pub fn remembered(&self) -> (usize, usize) {
+        (self.latest.len(), self.latest.values().map(|known| known.marks.len()).sum())
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-    use std::time::UNIX_EPOCH;
-
-    const WINDOW: Duration = Duration::from_secs(300);
-
-    fn at(seconds: u64) -> SystemTime {
-        UNIX_EPOCH + Duration::from_secs(1_000_000 + seconds)
-    }
-
-    #[test]
-    fn a_message_is_taken_once_and_only_within_the_window() {
-        let mut replay = Replay::new(WINDOW, 10);
-        assert_eq!(replay.take(at(1000), [1; 32], at(1000)), Ok(()));
-        assert_eq!(replay.take(at(1000), [1; 32], at(1300)), Err(Refusal::Replayed));
-        assert_eq!(replay.take(at(1000), [2; 32], at(1300)), Ok(()));
-        let age = Duration::from_secs(301);
-        assert_eq!(replay.take(at(1000), [3; 32], at(1301)), Err(Refusal::Stale { age, window: WINDOW }));
-        assert_eq!(replay.take(at(1602), [3; 32], at(1301)), Err(Refusal::Early { ahead: age, window: WINDOW }));
-        assert_eq!(replay.take(at(1601), [3; 32], at(1301)), Ok(()));
-        assert_eq!(replay.take(at(1601), [3; 32], at(1901)), Err(Refusal::Replayed), "to the end of its own window");
-    }
-
-    #[test]
-    fn a_full_memory_takes_nothing_and_empties_in_time() {
-        let mut replay = Replay::new(WINDOW, 2);
-        assert_eq!(replay.take(at(0), [1; 32], at(0)), Ok(()));
-        assert_eq!(replay.take(at(0), [2; 32], at(0)), Ok(()));
-        assert_eq!(replay.take(at(100), [3; 32], at(100)), Err(Refusal::MemoryFull { limit: 2, window: WINDOW }));
-        assert_eq!(replay.take(at(0), [1; 32], at(100)), Err(Refusal::Replayed), "what is known is told apart even so");
-        assert_eq!(replay.take(at(301), [3; 32], at(301)), Ok(()));
-        assert_eq!(replay.len(), 1);
-    }
-
-    #[test]
-    fn a_clock_that_is_set_back_makes_nothing_new() {
-        let mut replay = Replay::new(WINDOW, 10);
-        assert_eq!(replay.take(at(0), [1; 32], at(0)), Ok(()));
-        assert_eq!(replay.take(at(5000), [2; 32], at(5000)), Ok(()));
-        assert_eq!(replay.take(at(0), [1; 32], at(0)), Err(Refusal::Forgotten));
-        assert_eq!(replay.take(at(1), [3; 32], at(0)), Ok(()), "and all that is later counts again");
-    }
-
-    #[test]
-    fn what_another_memory_may_have_taken_does_not_count() {
-        let mut replay = Replay::new(WINDOW, 10).beginning(at(100));
-        assert_eq!(replay.take(at(99), [1; 32], at(100)), Err(Refusal::Forgotten));
-        assert_eq!(replay.take(at(100), [1; 32], at(100)), Ok(()));
-    }
-
-    proptest! {
-        /// Whatever the clock does.
-        #[test]
-        fn nothing_is_taken_twice(steps in proptest::collection::vec((0u64..2000, 0u64..2000, 0u8..4), 0..200)) {
-            let mut replay = Replay::new(WINDOW, 50);
-            let mut taken = BTreeSet::new();
-            for (stamp, now, mark) in steps {
-                if replay.take(at(stamp), [mark; 32], at(now)).is_ok() {
-                    prop_assert!(taken.insert((stamp, mark)));
-                }
-                prop_assert!(replay.len() <= 50);
-            }
-        }
-    }
-}
+mod tests;

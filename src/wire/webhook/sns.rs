@@ -1,34 +1,42 @@
 //! Messages of Amazon SNS over HTTPS (Amazon SNS Developer Guide, "Parsing message formats" and "Verifying message signatures").
 //!
 //! ```text
-//!  body --> Verifier::check: form, topic, time, URLs --> Envelope
-//!                                                          | shell: fetches envelope.certificate_url(), if Certificates has it not
-//!                                                          v
-//!           Verifier::verify: certificate, signature, replay --> Message: Subscribe | Unsubscribed | Notification --> lifecycle::Told
+//!  body --> Verifier::check: form, topic, time, URLs --> Envelope --> Certificates: has it, or has it fetched by the shell, or will not now (503)
+//!                                                                         v
+//!           Verifier::verify: certificate, signature --> Verified: id, Message (Subscribe | Unsubscribed | Notification --> lifecycle::Told)
+//!                                                          |
+//!           Verifier::seen(id) --> 200, nothing else       +--> acted on --> Verifier::taken(id), 200
+//!                                                          +--> could not be: Refusal::NotNow, 503, and SNS sends it again
 //! ```
+//!
+//! A message is taken when it was acted on, and not before: one that we lost would not come again. So one may be acted on twice (two come at once, or this process
+//! ends between acting and answering), and whatever it leads to must bear that, as completing a lifecycle action or confirming a subscription does.
 //!
 //! Anybody may post here: SNS has no secret of ours, so all is in the signature. Before it is verified, an envelope is good for one thing
 //! only: its certificate's URL, on SNS's own host in the region of a topic that the configuration names. That the host is Amazon's is
 //! shown by TLS (the shell fetches with the roots of the system and follows no redirection). SNS serves the signer's certificate without those
 //! that lead to a root, so what is verified here is its name, its time and that it is no authority.
 
-pub mod certificate;
+mod certificate;
+mod certificates;
 pub mod lifecycle;
+mod taken;
 mod url;
 
-pub use certificate::{Certificate, Certificates};
+pub use certificate::{Certificate, LIMIT as CERTIFICATE_LIMIT};
+pub use certificates::{Certificates, Effect, Waiter};
+pub use taken::Id;
 pub use url::{CertificateUrl, SubscribeUrl};
 
-use super::replay::Replay;
 use super::{Body, Refusal, Stamp, shown};
 use crate::model::TopicArn;
 use aws_lc_rs::signature::{RSA_PKCS1_2048_8192_SHA1_FOR_LEGACY_USE_ONLY, RSA_PKCS1_2048_8192_SHA256, RsaParameters, UnparsedPublicKey};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde::Deserialize;
-use sha2::{Digest, Sha256};
 use std::fmt;
 use std::time::{Duration, SystemTime};
+use taken::Taken;
 
 /// How long before and after its time a message counts, unless the configuration says otherwise. SNS tries for less than that.
 pub const WINDOW: Duration = Duration::from_secs(3600);
@@ -49,7 +57,13 @@ pub struct Envelope {
     subscribe_url: Option<SubscribeUrl>,
 }
 
-/// A message that SNS has made, taken for the first time.
+/// A message that SNS has made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Verified {
+    pub id: Id,
+    pub message: Message,
+}
+
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Message {
     /// SNS asks whether this topic may send here. The configuration names it, so it may: GET the URL.
@@ -173,26 +187,28 @@ impl Envelope {
         &self.certificate_url
     }
 
-    fn into_message(self) -> Option<Message> {
+    fn into_verified(self) -> Option<Verified> {
+        let id = Id::new(self.at, &self.sent.message_id);
         let topic = self.topic;
-        Some(match self.sent.kind {
+        let message = match self.sent.kind {
             Kind::SubscriptionConfirmation => Message::Subscribe { topic, url: self.subscribe_url? },
             Kind::UnsubscribeConfirmation => Message::Unsubscribed { topic },
             Kind::Notification => Message::Notification { topic, id: self.sent.message_id, text: self.sent.message },
-        })
+        };
+        Some(Verified { id, message })
     }
 }
 
-/// The topics that may send here, and what they have sent.
+/// The topics that may send here, and what was taken of them.
 #[derive(Debug)]
 pub struct Verifier {
     topics: Vec<TopicArn>,
-    taken: Replay,
+    taken: Taken,
 }
 
 impl Verifier {
     pub fn new(topics: Vec<TopicArn>, window: Duration, remembered: usize) -> Self {
-        Self { topics, taken: Replay::new(window, remembered) }
+        Self { topics, taken: Taken::new(window, remembered) }
     }
 
     /// Other topics, as after a reload; what was taken stays known.
@@ -210,8 +226,7 @@ impl Verifier {
         Ok(envelope)
     }
 
-    /// SNS sends again what was not answered by 2xx, under the same MessageId: that is [`Refusal::Replayed`], and no fault of anybody.
-    pub fn verify(&mut self, envelope: Envelope, certificate: &Certificate, now: SystemTime) -> Result<Message, Refusal> {
+    pub fn verify(&self, envelope: Envelope, certificate: &Certificate, now: SystemTime) -> Result<Verified, Refusal> {
         if *certificate.url() != envelope.certificate_url {
             return Err(Refusal::BadCertificate("it is of another URL than the message names".into()));
         }
@@ -220,8 +235,17 @@ impl Verifier {
         if key.verify(envelope.sent.to_sign().as_bytes(), &envelope.signature).is_err() {
             return Err(Refusal::WrongSignature("SNS did not sign this, or it was changed on its way"));
         }
-        self.taken.take(envelope.at, Sha256::digest(&envelope.sent.message_id).into(), now)?;
-        envelope.into_message().ok_or(Refusal::Invalid("a SubscriptionConfirmation of SNS without SubscribeURL".into()))
+        envelope.into_verified().ok_or(Refusal::Invalid("a SubscriptionConfirmation of SNS without SubscribeURL".into()))
+    }
+
+    /// Whether it was acted on. SNS sends again what was not answered by 2xx, under the same id: answer 200, and do nothing.
+    pub fn seen(&self, id: &Id) -> bool {
+        self.taken.contains(id)
+    }
+
+    /// It was acted on.
+    pub fn taken(&mut self, id: Id, now: SystemTime) {
+        self.taken.insert(id, now);
     }
 
     /// Messages that are remembered.

@@ -1,8 +1,8 @@
 //! A shard that is Active here: one stream to each of the other candidates.
 
-use super::super::board::{Board, Flows, Told};
+use super::super::board::{Board, Connections, Flows, Standing, Told};
 use super::send;
-use crate::model::{Flow, FlowChange, FlowKey, PublicKey};
+use crate::model::{Flow, FlowChange, FlowKey, FlowStep, PublicKey};
 use crate::proto::sync::{Ledger, ListId, Peers, Sender, SenderEffect};
 use crate::wire::sync::peer::PeerRecord;
 use std::net::{IpAddr, UdpSocket};
@@ -14,6 +14,8 @@ pub struct Active {
     pub known: Ledger,
     /// WireGuard peers.
     pub peers: Peers,
+    /// Connections that have begun since this role did.
+    pub begun: u64,
 }
 
 pub struct Telling {
@@ -54,7 +56,10 @@ impl Active {
 
     pub fn change(&mut self, now: Instant, change: &FlowChange) {
         match change {
-            FlowChange::Upsert(flow) => self.known.told(now, *flow, &mut drop),
+            FlowChange::Upsert(flow) => {
+                let mut count = |step: FlowStep| self.begun += u64::from(matches!(step, FlowStep::Create(_)));
+                self.known.told(now, *flow, &mut count);
+            }
             FlowChange::Destroy(key) => self.known.destroyed(*key, &mut drop),
         }
         self.all.iter_mut().for_each(|telling| telling.sender.change(now, change));
@@ -129,6 +134,11 @@ impl Active {
                 }
             }
         }
+    }
+
+    pub fn connections(&self) -> Connections {
+        let standing = Standing { connections: self.known.len(), most_to_one: self.known.most_to_one() };
+        Connections { begun: self.begun, standing: self.known.is_complete().then_some(standing) }
     }
 
     pub fn show(&self, now: Instant) -> Flows {

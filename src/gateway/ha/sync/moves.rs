@@ -73,7 +73,7 @@ impl Copier {
             let config = SenderConfig { stream, seal, session: number(), tuning: Tuning::default() };
             Telling::new(*to, Sender::new(config, now))
         });
-        Role::Active(Active { all: telling.collect(), known, peers })
+        Role::Active(Active { all: telling.collect(), known, peers, begun: 0 })
     }
 
     /// `known`: what stands in the kernel, if all of it is known.

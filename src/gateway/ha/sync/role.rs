@@ -1,6 +1,6 @@
 //! What this node is for a shard.
 
-use super::super::board::Flows;
+use super::super::board::{Connections, Flows};
 use super::active::Active;
 use super::backup::Backup;
 use crate::model::{Flow, FlowChange};
@@ -129,6 +129,11 @@ impl Role {
                 all.iter().filter_map(|keeping| keeping.receiver.next_timeout()).map(|(at, _)| at).collect()
             }
         }
+    }
+
+    /// None: they are not this node's.
+    pub fn connections(&self) -> Option<Connections> {
+        if let Role::Active(active) = self { Some(active.connections()) } else { None }
     }
 
     pub fn show(&self, now: Instant) -> Flows {

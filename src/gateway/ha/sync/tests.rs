@@ -1,4 +1,4 @@
-use super::super::board::Board;
+use super::super::board::{Board, Connections};
 use super::active::{Active, Telling};
 use super::backup::{Backup, Keeping};
 use crate::model::{Flow, FlowChange, FlowKey, FlowProtocol, FlowStatus, Mark};
@@ -46,7 +46,7 @@ impl Pair {
         let [socket, far] = [0; 2].map(|_| UdpSocket::bind((PEER, 0)).unwrap());
         far.set_nonblocking(true).unwrap();
         let sender = Sender::new(SenderConfig { stream: 1, seal: Seal::new(b"a key"), session: 9, tuning }, now);
-        let active = Active { all: vec![Telling::new(PEER, sender)], known, peers: Peers::default() };
+        let active = Active { all: vec![Telling::new(PEER, sender)], known, peers: Peers::default(), begun: 0 };
         let mut pair = Self { now, board: Board::default(), socket, active, far, backup: keeping(now, tuning), answers: true };
         pair.run(Duration::from_millis(100));
         pair
@@ -114,6 +114,27 @@ fn what_is_not_known_is_read_and_known_from_then_on() {
     pair.run(Duration::from_millis(50));
     pair.read(&[flow(2)]);
     assert!(pair.active.known.is_complete() && pair.active.known.get(&flow(1).key).is_none());
+}
+
+#[test]
+fn connections_are_counted_as_the_kernel_tells_of_them() {
+    let mut pair = Pair::new(complete(&[flow(1), flow(2)]));
+    let counted = |pair: &Pair| {
+        let Connections { begun, standing } = pair.active.connections();
+        (begun, standing.map(|standing| (standing.connections, standing.most_to_one)))
+    };
+    assert_eq!(counted(&pair), (0, Some((2, 2))), "those of the node before have not begun here");
+    for port in [3, 3, 4] {
+        pair.active.change(pair.now, &FlowChange::Upsert(flow(port)));
+    }
+    assert_eq!(counted(&pair), (2, Some((4, 4))), "a change of one that stands is no new one");
+    pair.active.change(pair.now, &FlowChange::Destroy(flow(1).key));
+    assert_eq!(counted(&pair), (2, Some((3, 3))));
+    pair.active.overflow(pair.now);
+    assert_eq!(counted(&pair), (2, None), "notices were lost");
+    pair.run(Duration::from_millis(50));
+    pair.read(&[flow(2), flow(9)]);
+    assert_eq!(counted(&pair), (2, Some((2, 2))), "as the kernel has them");
 }
 
 #[test]

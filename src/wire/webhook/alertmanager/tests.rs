@@ -51,8 +51,33 @@ fn a_notification_is_read_and_what_is_new_in_it_ignored() {
         ends_at: Some(at(0)),
         labels: labels(&[("alertname", "SaleBegins")]),
     };
-    assert_eq!((near.name(), near.fingerprint.to_string()), ("GatewaysNearTheirLimit".into(), "00e9d7b0a4ab8c3e".into()));
-    assert_eq!(read, Notification { alerts: vec![near, sale], truncated: 2, unread: vec![] });
+    assert_eq!(near.source().as_str(), "alert/GatewaysNearTheirLimit/00e9d7b0a4ab8c3e");
+    let group = "{}:{alertname=\"GatewaysNearTheirLimit\"}".into();
+    assert_eq!(read, Notification { group, alerts: vec![near, sale], truncated: 2, unread: vec![] });
+}
+
+/// As the autoscaler takes them: 1 to 128 bytes without control characters.
+#[rstest]
+#[case("", "alert//00e9d7b0a4ab8c3e")]
+#[case("a\nlevel=error", "alert/a\\nlevel=error/00e9d7b0a4ab8c3e")]
+#[case(&"\u{fc}".repeat(100), &format!("alert/{}/00e9d7b0a4ab8c3e", "\u{fc}".repeat(40)))]
+#[case(&"\u{1b}".repeat(1000), &format!("alert/{}/00e9d7b0a4ab8c3e", &"\\u{1b}".repeat(20)[..80]))]
+fn the_source_of_a_level_is_the_alert_whatever_it_is_called(#[case] name: &str, #[case] source: &str) {
+    let mut body = body();
+    body["alerts"][0]["labels"]["alertname"] = name.into();
+    let read = parse(&body).unwrap().alerts[0].source();
+    assert_eq!(read.as_str(), source);
+    assert!(read.as_str().len() <= 128 && !read.as_str().contains(char::is_control));
+}
+
+#[test]
+fn notifications_of_one_group_are_about_the_same() {
+    let (one, mut other) = (body(), body());
+    other["alerts"] = json!([]);
+    assert_eq!(parse(&one).unwrap().subject(), parse(&other).unwrap().subject());
+    other["groupKey"] = "{}:{}".into();
+    assert_ne!(parse(&one).unwrap().subject(), parse(&other).unwrap().subject());
+    assert_eq!(parse(&other).unwrap().subject().to_string().len(), "alerts/".len() + 16);
 }
 
 #[rstest]

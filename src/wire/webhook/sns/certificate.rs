@@ -4,7 +4,6 @@ use super::CertificateUrl;
 use crate::wire::webhook::Refusal;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
-use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use x509_parser::certificate::X509Certificate;
 use x509_parser::extensions::GeneralName;
@@ -13,8 +12,6 @@ use x509_parser::time::ASN1Time;
 
 /// Bytes of the largest file that is read as a certificate.
 pub const LIMIT: usize = 64 * 1024;
-/// Certificates that are kept, unless the configuration says otherwise. SNS has one or two for each region at a time.
-pub const KEPT: usize = 16;
 
 /// A certificate of SNS (RFC 5280), read from what its URL gave.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -51,6 +48,10 @@ impl Certificate {
         &self.url
     }
 
+    pub(super) fn until(&self) -> SystemTime {
+        self.until
+    }
+
     pub(super) fn key(&self) -> &[u8] {
         &self.key
     }
@@ -84,45 +85,6 @@ fn of<'c>(certificate: &'c X509Certificate<'_>) -> Vec<&'c str> {
 fn seconds(since_1970: i64) -> Option<SystemTime> {
     let distance = Duration::from_secs(since_1970.unsigned_abs());
     if since_1970 < 0 { UNIX_EPOCH.checked_sub(distance) } else { UNIX_EPOCH.checked_add(distance) }
-}
-
-/// Those that were fetched, by URL. A full one lets go of that which ends first.
-#[derive(Debug)]
-pub struct Certificates {
-    limit: usize,
-    by_url: BTreeMap<CertificateUrl, Certificate>,
-}
-
-impl Certificates {
-    pub fn new(limit: usize) -> Self {
-        Self { limit: limit.max(1), by_url: BTreeMap::new() }
-    }
-
-    /// None: it has to be fetched.
-    pub fn get(&self, url: &CertificateUrl, now: SystemTime) -> Option<&Certificate> {
-        self.by_url.get(url).filter(|certificate| certificate.valid_at(now).is_ok())
-    }
-
-    /// Keeps what a certificate's URL gave, if it is one.
-    pub fn fetched(&mut self, url: &CertificateUrl, pem: &[u8], now: SystemTime) -> Result<&Certificate, Refusal> {
-        let certificate = Certificate::parse(url, pem)?;
-        certificate.valid_at(now)?;
-        self.by_url.remove(url);
-        if self.by_url.len() >= self.limit
-            && let Some(first) = self.by_url.values().min_by_key(|known| known.until).map(|known| known.url.clone())
-        {
-            self.by_url.remove(&first);
-        }
-        Ok(self.by_url.entry(url.clone()).or_insert(certificate))
-    }
-
-    pub fn len(&self) -> usize {
-        self.by_url.len()
-    }
-
-    pub fn is_empty(&self) -> bool {
-        self.by_url.is_empty()
-    }
 }
 
 #[cfg(test)]

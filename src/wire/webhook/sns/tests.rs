@@ -18,10 +18,14 @@ fn check(verifier: &Verifier, message: &Value, now: u64) -> Result<Envelope, Ref
     verifier.check(Body::new(&bytes, Body::LIMIT).unwrap(), at(now))
 }
 
-fn verify(verifier: &mut Verifier, message: &Value, now: u64) -> Result<Message, Refusal> {
+fn verify(verifier: &Verifier, message: &Value, now: u64) -> Result<Verified, Refusal> {
     let envelope = check(verifier, message, now)?;
     assert_eq!(envelope.certificate_url().as_str(), PEM_URL);
     verifier.verify(envelope, &SIGNER.certificate(), at(now))
+}
+
+fn said(verifier: &Verifier, message: &Value) -> Message {
+    verify(verifier, message, NOW).unwrap().message
 }
 
 /// Certificate and signatures by `openssl req -x509` and `openssl dgst -sign`, over text that was put together by hand.
@@ -35,9 +39,9 @@ fn what_another_program_has_signed_is_verified(#[case] version: &str, #[case] si
     message["Message"] = "Line one\n\"two\" \u{e9}".into();
     message["SignatureVersion"] = version.into();
     message["Signature"] = signature.into();
-    let mut verifier = verifier();
+    let verifier = verifier();
     let envelope = check(&verifier, &message, NOW).unwrap();
-    let got = verifier.verify(envelope.clone(), &certificate, at(NOW));
+    let got = verifier.verify(envelope, &certificate, at(NOW)).map(|verified| verified.message);
     let topic = TOPIC.parse().unwrap();
     let id = "22b80b92-fdea-4c2c-8f9d-bdfb0c7bf324".into();
     assert_eq!(got, Ok(Message::Notification { topic, id, text: "Line one\n\"two\" \u{e9}".into() }));
@@ -48,34 +52,52 @@ fn what_another_program_has_signed_is_verified(#[case] version: &str, #[case] si
 
 #[test]
 fn each_kind_of_message_is_read() {
-    let (mut verifier, topic) = (verifier(), || TOPIC.parse().unwrap());
+    let (verifier, topic) = (verifier(), || TOPIC.parse().unwrap());
     let asks = SIGNER.about("SubscriptionConfirmation");
-    let Ok(Message::Subscribe { topic: of, url }) = verify(&mut verifier, &asks, NOW) else { panic!("it asks for a subscription") };
-    assert!(!format!("{:?}", check(&self::verifier(), &asks, NOW)).contains("2336412f37"), "the token is not printed");
+    let Message::Subscribe { topic: of, url } = said(&verifier, &asks) else { panic!("it asks for a subscription") };
+    assert!(!format!("{:?}", check(&verifier, &asks, NOW)).contains("2336412f37"), "the token is not printed");
     assert_eq!((of, Value::from(url.as_str())), (topic(), asks["SubscribeURL"].clone()));
-    verifier = self::verifier();
-    assert_eq!(verify(&mut verifier, &SIGNER.about("UnsubscribeConfirmation"), NOW), Ok(Message::Unsubscribed { topic: topic() }));
-    let said = Message::Notification { topic: topic(), id: "1".into(), text: "Hello".into() };
-    assert_eq!(verify(&mut verifier, &SIGNER.notification("1", "Hello"), NOW), Ok(said));
+    assert_eq!(said(&verifier, &SIGNER.about("UnsubscribeConfirmation")), Message::Unsubscribed { topic: topic() });
+    let hello = Message::Notification { topic: topic(), id: "1".into(), text: "Hello".into() };
+    assert_eq!(said(&verifier, &SIGNER.notification("1", "Hello")), hello);
 }
 
 #[test]
-fn a_message_counts_once_and_within_its_hour() {
+fn a_message_counts_until_it_was_acted_on_and_then_it_is_known() {
     let mut verifier = verifier();
     let message = SIGNER.notification("1", "Hello");
-    assert!(verify(&mut verifier, &message, NOW).is_ok());
-    assert_eq!(verify(&mut verifier, &message, NOW + 3000), Err(Refusal::Replayed));
-    assert!(verify(&mut verifier, &SIGNER.notification("2", "Hello"), NOW + 3600).is_ok());
-    assert_eq!(verify(&mut verifier, &SIGNER.notification("3", "Hello"), NOW + 3601).unwrap_err().label(), "stale");
-    assert_eq!(verify(&mut verifier, &SIGNER.notification("3", "Hello"), NOW - 3600).unwrap_err().label(), "early");
-    assert_eq!(verifier.remembered(), 2);
+    let first = verify(&verifier, &message, NOW).unwrap();
+    assert!(!verifier.seen(&first.id) && verifier.remembered() == 0, "to verify is not to act");
+    let again = verify(&verifier, &message, NOW + 20).unwrap();
+    assert!(!verifier.seen(&again.id), "it could not be acted on, so it counts when it comes again");
+    verifier.taken(again.id, at(NOW + 20));
+    assert!(verifier.seen(&first.id));
+    assert!(verifier.seen(&verify(&verifier, &message, NOW + 3600).unwrap().id), "as long as SNS may send it");
+    assert!(!verifier.seen(&verify(&verifier, &SIGNER.notification("2", "Hello"), NOW).unwrap().id));
 }
 
 #[test]
-fn a_full_memory_refuses_until_there_is_room() {
+fn a_message_counts_within_an_hour_of_its_time() {
+    let verifier = verifier();
+    let message = SIGNER.notification("1", "Hello");
+    assert!(verify(&verifier, &message, NOW + 3600).is_ok());
+    assert_eq!(verify(&verifier, &message, NOW + 3601).unwrap_err().label(), "stale");
+    assert_eq!(verify(&verifier, &message, NOW - 3600).unwrap_err().label(), "early");
+}
+
+#[test]
+fn a_full_memory_forgets_what_is_oldest_and_takes_it_no_more() {
     let mut verifier = Verifier::new(vec![TOPIC.parse().unwrap()], WINDOW, 1);
-    assert!(verify(&mut verifier, &SIGNER.notification("1", "Hello"), NOW).is_ok());
-    assert_eq!(verify(&mut verifier, &SIGNER.notification("2", "Hello"), NOW).unwrap_err().label(), "memory_full");
+    let mut later = message("Notification");
+    later["Timestamp"] = "2027-03-01T10:15:01Z".into();
+    SIGNER.sign(&mut later, &["Message", "MessageId", "Timestamp", "TopicArn", "Type"]);
+    for message in [&SIGNER.notification("1", "Hello"), &later] {
+        let id = verify(&verifier, message, NOW).unwrap().id;
+        verifier.taken(id, at(NOW));
+    }
+    assert_eq!(verifier.remembered(), 1);
+    assert!(verifier.seen(&verify(&verifier, &later, NOW).unwrap().id));
+    assert_eq!(verify(&verifier, &SIGNER.notification("1", "Hello"), NOW).unwrap_err().label(), "forgotten");
 }
 
 #[test]
@@ -107,14 +129,18 @@ fn only_topics_of_the_configuration_may_send() {
 #[case("Subject", "", "wrong_signature")]
 #[case("Subject", "a\nb", "invalid")]
 #[case("Message", "Hello ", "wrong_signature")]
-#[case("SigningCertURL", "https://sns.us-east-1.amazonaws.com/a.pem", "foreign_url")]
+#[case(
+    "SigningCertURL",
+    "https://sns.us-east-1.amazonaws.com/SimpleNotificationService-f3ecfb7224c7233fe7bb5f59f96de52f.pem",
+    "foreign_url"
+)]
 #[case("SigningCertURL", "https://evil.example/a.pem", "foreign_url")]
 fn a_message_that_was_changed_is_refused(#[case] name: &str, #[case] value: &str, #[case] label: &str) {
     let mut changed = SIGNER.notification("22b80b92-fdea-4c2c-8f9d-bdfb0c7bf324", "Hello");
     changed[name] = value.into();
-    assert_eq!(verify(&mut verifier(), &changed, NOW).unwrap_err().label(), label);
+    assert_eq!(verify(&verifier(), &changed, NOW).unwrap_err().label(), label);
     changed.as_object_mut().unwrap().remove(name);
-    let without = verify(&mut verifier(), &changed, NOW);
+    let without = verify(&verifier(), &changed, NOW);
     assert_eq!(without.is_ok(), name == "Subject", "without it: {without:?}");
 }
 
@@ -126,28 +152,28 @@ fn a_message_that_was_changed_is_refused(#[case] name: &str, #[case] value: &str
 fn a_subscription_that_was_changed_is_refused(#[case] name: &str, #[case] value: &str, #[case] label: &str) {
     let mut changed = SIGNER.about("SubscriptionConfirmation");
     changed[name] = value.into();
-    assert_eq!(verify(&mut verifier(), &changed, NOW).unwrap_err().label(), label);
+    assert_eq!(verify(&verifier(), &changed, NOW).unwrap_err().label(), label);
     changed.as_object_mut().unwrap().remove(name);
-    assert_eq!(verify(&mut verifier(), &changed, NOW).unwrap_err().label(), "invalid");
+    assert_eq!(verify(&verifier(), &changed, NOW).unwrap_err().label(), "invalid");
 }
 
 /// The signed text is lines, so what is not signed must not be able to move from one value into the next.
 #[test]
 fn the_lines_of_one_message_are_not_those_of_another() {
-    let mut verifier = verifier();
+    let verifier = verifier();
     let lines = "Hello\nMessageId\n1\nSubject\ny\nTimestamp\n2027-03-01T10:15:00.655Z\nTopicArn\nx\nType\nNotification";
-    assert!(verify(&mut verifier, &SIGNER.notification("2", lines), NOW).is_ok());
+    assert!(verify(&verifier, &SIGNER.notification("2", lines), NOW).is_ok());
     let mut moved = SIGNER.notification("2", lines);
     (moved["Message"], moved["MessageId"]) = ("Hello".into(), "1".into());
     moved["Type"] = format!("Notification\n{}", "MessageId\n2").into();
-    assert_eq!(verify(&mut verifier, &moved, NOW).unwrap_err().label(), "invalid");
+    assert_eq!(verify(&verifier, &moved, NOW).unwrap_err().label(), "invalid");
 }
 
 #[test]
 fn a_certificate_counts_for_its_own_url_and_time() {
-    let mut verifier = verifier();
+    let verifier = verifier();
     let envelope = check(&verifier, &SIGNER.notification("1", "Hello"), NOW).unwrap();
-    let elsewhere = CertificateUrl::parse("https://sns.us-west-2.amazonaws.com/other.pem", &TOPIC.parse().unwrap()).unwrap();
+    let elsewhere = CertificateUrl::parse(&PEM_URL.replace("f3ec", "0000"), &TOPIC.parse().unwrap()).unwrap();
     let other = Certificate::parse(&elsewhere, &pem(&SIGNER.key, &["sns.amazonaws.com"], |_| {})).unwrap();
     assert_eq!(verifier.verify(envelope.clone(), &other, at(NOW)).unwrap_err().label(), "bad_certificate");
     let ended = pem(&SIGNER.key, &["sns.amazonaws.com"], |params| params.not_after = rcgen::date_time_ymd(2027, 2, 1));
@@ -158,7 +184,7 @@ fn a_certificate_counts_for_its_own_url_and_time() {
     let curve = rcgen::KeyPair::generate().unwrap();
     let curve = Certificate::parse(&certificate_url(), &pem(&curve, &["sns.amazonaws.com"], |_| {})).unwrap();
     assert_eq!(verifier.verify(envelope.clone(), &curve, at(NOW)).unwrap_err().label(), "wrong_signature");
-    assert!(verifier.verify(envelope, &SIGNER.certificate(), at(NOW)).is_ok(), "what was refused left no trace");
+    assert!(verifier.verify(envelope, &SIGNER.certificate(), at(NOW)).is_ok());
 }
 
 #[test]
@@ -180,14 +206,14 @@ proptest! {
         let index = index.index(body.len());
         let mut changed = body.clone();
         changed[index] = to;
-        let mut verifier = verifier();
-        let mut verified = |bytes: &[u8]| {
+        let verifier = verifier();
+        let verified = |bytes: &[u8]| {
             let envelope = verifier.check(Body::new(bytes, Body::LIMIT).unwrap(), at(NOW)).ok()?;
             let certificate = Certificate::parse(envelope.certificate_url(), &pem(&SIGNER.key, &["sns.amazonaws.com"], |_| {})).ok()?;
             verifier.verify(envelope, &certificate, at(NOW)).ok()
         };
         if let Some(read) = verified(&changed) {
-            prop_assert_eq!(Some(read), self::verifier().check(Body::new(&body, 10_000).unwrap(), at(NOW)).unwrap().into_message());
+            prop_assert_eq!(Some(read), self::verifier().check(Body::new(&body, 10_000).unwrap(), at(NOW)).unwrap().into_verified());
         }
     }
 

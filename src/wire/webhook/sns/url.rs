@@ -8,7 +8,8 @@ use url::Url;
 /// The longest that is looked at, in bytes.
 const LONGEST: usize = 2048;
 
-/// Where SNS has a certificate: `https://sns.REGION.amazonaws.com/NAME.pem`, in the region of the topic.
+/// Where SNS has a certificate: `https://sns.REGION.amazonaws.com/SimpleNotificationService-ID.pem`, in the region of the topic, and the ID has 32 hexadecimal
+/// digits. In China the host ends with `.cn`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct CertificateUrl {
     text: String,
@@ -19,9 +20,9 @@ pub struct CertificateUrl {
 impl CertificateUrl {
     pub fn parse(text: &str, topic: &TopicArn) -> Result<Self, Refusal> {
         let url = of_sns(text, topic)?;
-        let name = url.path().strip_prefix('/').and_then(|path| path.strip_suffix(".pem")).unwrap_or_default();
-        if name.is_empty() || !name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_')) {
-            return Err(foreign(text, "its path is not /NAME.pem"));
+        let id = url.path().strip_prefix("/SimpleNotificationService-").and_then(|path| path.strip_suffix(".pem")).unwrap_or_default();
+        if id.len() != 32 || !id.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f')) {
+            return Err(foreign(text, "its path is not that of a certificate of SNS"));
         }
         if url.query().is_some() {
             return Err(foreign(text, "it has a query"));

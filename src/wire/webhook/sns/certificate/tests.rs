@@ -1,7 +1,7 @@
 use super::*;
-use crate::wire::webhook::sns::tests::support::{PEM_URL, TOPIC, at, certificate_url, pem};
+use crate::wire::webhook::sns::tests::support::{PEM_URL, at, certificate_url, pem};
 use proptest::prelude::*;
-use rcgen::{BasicConstraints, CertificateParams, DistinguishedName, DnType, IsCa, KeyPair, date_time_ymd};
+use rcgen::{BasicConstraints, CertificateParams, DistinguishedName, DnType, IsCa, KeyPair};
 use rstest::rstest;
 
 /// 2027-01-01T00:00:00Z and a year later.
@@ -72,25 +72,6 @@ fn a_file_without_end_is_not_looked_at() {
     assert!(Certificate::parse(&certificate_url(), &long).is_ok());
     long.push(b'\n');
     assert!(Certificate::parse(&certificate_url(), &long).unwrap_err().to_string().contains("has more than 65536 bytes"));
-}
-
-#[test]
-fn certificates_are_kept_while_they_are_valid_and_not_too_many() {
-    let key = KeyPair::generate().unwrap();
-    let url = |n: u16| CertificateUrl::parse(&format!("https://sns.us-west-2.amazonaws.com/{n}.pem"), &TOPIC.parse().unwrap()).unwrap();
-    let until = |n: u8| pem(&key, &["sns.amazonaws.com"], |params| params.not_after = date_time_ymd(2027, n, 2));
-    let mut kept = Certificates::new(2);
-    let now = at(FROM);
-    assert!(kept.get(&url(1), now).is_none() && kept.is_empty());
-    for n in [2, 1, 3, 3] {
-        assert_eq!(kept.fetched(&url(n.into()), &until(n), now).unwrap().url(), &url(n.into()));
-    }
-    assert_eq!(kept.len(), 2);
-    assert!(kept.get(&url(1), now).is_none(), "it ended first");
-    assert!(kept.get(&url(2), now).is_some() && kept.get(&url(3), now).is_some());
-    assert!(kept.get(&url(2), at(FROM + 300 * 86_400)).is_none());
-    assert!(kept.fetched(&url(4), &until(4), at(UNTIL)).is_err() && kept.fetched(&url(4), b"", now).is_err());
-    assert_eq!(kept.len(), 2);
 }
 
 proptest! {

@@ -4,16 +4,23 @@ use rstest::rstest;
 
 const TOPIC: &str = "arn:aws:sns:us-east-1:123456789012:scaling";
 
+/// What `x.pem` stands for below.
+const FILE: &str = "SimpleNotificationService-f3ecfb7224c7233fe7bb5f59f96de52f.pem";
+
 fn topic() -> TopicArn {
     TOPIC.parse().unwrap()
 }
 
+fn of(topic: &str, host: &str) -> CertificateUrl {
+    CertificateUrl::parse(&format!("https://{host}/{FILE}"), &topic.parse().unwrap()).unwrap()
+}
+
 #[rstest]
-#[case(TOPIC, "https://sns.us-east-1.amazonaws.com/SimpleNotificationService-f3ecfb7224c7233fe7bb5f59f96de52f.pem")]
-#[case("arn:aws-us-gov:sns:us-gov-east-1:123456789012:a", "https://sns.us-gov-east-1.amazonaws.com/a.pem")]
-#[case("arn:aws-cn:sns:cn-north-1:123456789012:a", "https://sns.cn-north-1.amazonaws.com.cn/a.pem")]
-fn a_certificate_is_on_the_host_of_sns_in_the_topics_region(#[case] topic: &str, #[case] url: &str) {
-    assert_eq!(CertificateUrl::parse(url, &topic.parse().unwrap()).map(|url| url.to_string()), Ok(url.to_owned()));
+#[case(TOPIC, "sns.us-east-1.amazonaws.com")]
+#[case("arn:aws-us-gov:sns:us-gov-east-1:123456789012:a", "sns.us-gov-east-1.amazonaws.com")]
+#[case("arn:aws-cn:sns:cn-north-1:123456789012:a", "sns.cn-north-1.amazonaws.com.cn")]
+fn a_certificate_is_on_the_host_of_sns_in_the_topics_region(#[case] topic: &str, #[case] host: &str) {
+    assert_eq!(of(topic, host).to_string(), format!("https://{host}/{FILE}"));
 }
 
 #[rstest]
@@ -64,23 +71,43 @@ fn a_certificate_is_on_the_host_of_sns_in_the_topics_region(#[case] topic: &str,
 #[case("https://sns.us-east-1.amazon\naws.com/x.pem", "it is not written in the plainest way")]
 #[case("https://sns.us-east-1.amazonaws.com/a/../x.pem", "it is not written in the plainest way")]
 #[case("https://sns.us-east-1.amazonaws.com/%2e%2e/x.pem", "it is not written in the plainest way")]
-#[case("https://sns.us-east-1.amazonaws.com/a/x.pem", "its path is not /NAME.pem")]
-#[case("https://sns.us-east-1.amazonaws.com//x.pem", "its path is not /NAME.pem")]
-#[case("https://sns.us-east-1.amazonaws.com/x%2epem", "its path is not /NAME.pem")]
-#[case("https://sns.us-east-1.amazonaws.com/x%00.pem", "its path is not /NAME.pem")]
-#[case("https://sns.us-east-1.amazonaws.com/.pem", "its path is not /NAME.pem")]
-#[case("https://sns.us-east-1.amazonaws.com/x.pem/", "its path is not /NAME.pem")]
-#[case("https://sns.us-east-1.amazonaws.com/x.PEM", "its path is not /NAME.pem")]
-#[case("https://sns.us-east-1.amazonaws.com/x", "its path is not /NAME.pem")]
-#[case("https://sns.us-east-1.amazonaws.com/", "its path is not /NAME.pem")]
+#[case("https://sns.us-east-1.amazonaws.com/a.pem", "its path is not that of a certificate of SNS")]
+#[case("https://sns.us-east-1.amazonaws.com/f3ecfb7224c7233fe7bb5f59f96de52f.pem", "its path is not that of a certificate of SNS")]
+#[case("https://sns.us-east-1.amazonaws.com/SimpleNotificationService-.pem", "its path is not that of a certificate of SNS")]
+#[case(
+    "https://sns.us-east-1.amazonaws.com/SimpleNotificationService-f3ecfb7224c7233fe7bb5f59f96de52.pem",
+    "its path is not that of a certificate of SNS"
+)]
+#[case(
+    "https://sns.us-east-1.amazonaws.com/SimpleNotificationService-f3ecfb7224c7233fe7bb5f59f96de52f0.pem",
+    "its path is not that of a certificate of SNS"
+)]
+#[case(
+    "https://sns.us-east-1.amazonaws.com/SimpleNotificationService-F3ECFB7224C7233FE7BB5F59F96DE52F.pem",
+    "its path is not that of a certificate of SNS"
+)]
+#[case(
+    "https://sns.us-east-1.amazonaws.com/SimpleNotificationService-g3ecfb7224c7233fe7bb5f59f96de52f.pem",
+    "its path is not that of a certificate of SNS"
+)]
+#[case("https://sns.us-east-1.amazonaws.com/a/x.pem", "its path is not that of a certificate of SNS")]
+#[case("https://sns.us-east-1.amazonaws.com//x.pem", "its path is not that of a certificate of SNS")]
+#[case("https://sns.us-east-1.amazonaws.com/x%2epem", "its path is not that of a certificate of SNS")]
+#[case("https://sns.us-east-1.amazonaws.com/x%00.pem", "its path is not that of a certificate of SNS")]
+#[case("https://sns.us-east-1.amazonaws.com/.pem", "its path is not that of a certificate of SNS")]
+#[case("https://sns.us-east-1.amazonaws.com/x.pem/", "its path is not that of a certificate of SNS")]
+#[case("https://sns.us-east-1.amazonaws.com/x.PEM", "its path is not that of a certificate of SNS")]
+#[case("https://sns.us-east-1.amazonaws.com/x", "its path is not that of a certificate of SNS")]
+#[case("https://sns.us-east-1.amazonaws.com/", "its path is not that of a certificate of SNS")]
 #[case("https://sns.us-east-1.amazonaws.com", "it is not written in the plainest way")]
 #[case("https://sns.us-east-1.amazonaws.com/x.pem?", "it has a query")]
 #[case("https://sns.us-east-1.amazonaws.com/x.pem?a=.pem", "it has a query")]
-#[case("https://sns.us-east-1.amazonaws.com/?Action=Publish&x=.pem", "its path is not /NAME.pem")]
+#[case("https://sns.us-east-1.amazonaws.com/?Action=Publish&x=.pem", "its path is not that of a certificate of SNS")]
 #[case("https://sns.us-east-1.amazonaws.com/x.pem#", "it has a fragment")]
 #[case("https://sns.us-east-1.amazonaws.com/#x.pem", "it has a fragment")]
 fn no_other_url_is_a_certificates(#[case] url: &str, #[case] why: &'static str) {
-    assert_eq!(CertificateUrl::parse(url, &topic()).unwrap_err(), foreign(url, why));
+    let url = url.replace("x.pem", FILE);
+    assert_eq!(CertificateUrl::parse(&url, &topic()).unwrap_err(), foreign(&url, why));
 }
 
 #[test]
@@ -124,23 +151,22 @@ fn no_other_url_is_a_subscriptions(#[case] part: &str, #[case] instead: &str) {
 
 #[test]
 fn the_names_of_a_certificate_are_those_of_its_region() {
-    let names = |topic: &str, url: &str| CertificateUrl::parse(url, &topic.parse().unwrap()).unwrap().names();
-    assert!(names(TOPIC, "https://sns.us-east-1.amazonaws.com/a.pem").contains(&"sns.amazonaws.com".to_owned()));
-    let far = names("arn:aws:sns:af-south-1:123456789012:a", "https://sns.af-south-1.amazonaws.com/a.pem");
+    assert!(of(TOPIC, "sns.us-east-1.amazonaws.com").names().contains(&"sns.amazonaws.com".to_owned()));
+    let far = of("arn:aws:sns:af-south-1:123456789012:a", "sns.af-south-1.amazonaws.com").names();
     assert!(far.contains(&"sns-signing.af-south-1.amazonaws.com".to_owned()));
-    let china = names("arn:aws-cn:sns:cn-north-1:123456789012:a", "https://sns.cn-north-1.amazonaws.com.cn/a.pem");
+    let china = of("arn:aws-cn:sns:cn-north-1:123456789012:a", "sns.cn-north-1.amazonaws.com.cn").names();
     assert!(china.contains(&"sns-cn-north-1.amazonaws.com.cn".to_owned()));
-    let gov = names("arn:aws-us-gov:sns:us-gov-east-1:123456789012:a", "https://sns.us-gov-east-1.amazonaws.com/a.pem");
+    let gov = of("arn:aws-us-gov:sns:us-gov-east-1:123456789012:a", "sns.us-gov-east-1.amazonaws.com").names();
     assert!(gov.contains(&"sns-us-gov-west-1.amazonaws.com".to_owned()));
 }
 
 proptest! {
     /// What is accepted is what it looks like, to whoever reads it.
     #[test]
-    fn whatever_is_accepted_begins_with_the_host(url in "https?:/{0,3}(sns|evil|[@:?#\\\\%.a-z/]{0,6})\\.?us-east-1\\.amazonaws\\.com[@:?#\\\\%.a-z/]{0,8}(/[a-z.]{0,5})?(\\.pem)?|.*") {
+    fn whatever_is_accepted_begins_with_the_host(url in "https?:/{0,3}(sns|evil|[@:?#\\\\%.a-z/]{0,6})\\.?us-east-1\\.amazonaws\\.com[@:?#\\\\%.a-z/]{0,8}(/(SimpleNotificationService-)?[0-9a-f]{31,33})?(\\.pem)?|.*") {
         if let Ok(good) = CertificateUrl::parse(&url, &topic()) {
-            let rest = good.as_str().strip_prefix("https://sns.us-east-1.amazonaws.com/").expect("the host");
-            prop_assert!(rest.ends_with(".pem") && !rest.contains(['/', '?', '#', '@', '%', '\\']));
+            let rest = good.as_str().strip_prefix("https://sns.us-east-1.amazonaws.com/SimpleNotificationService-").expect("the host");
+            prop_assert!(rest.len() == 36 && rest.ends_with(".pem") && rest.trim_end_matches(".pem").bytes().all(|byte| byte.is_ascii_hexdigit()));
         }
         let _ = SubscribeUrl::parse(&url, &topic(), "23");
     }

@@ -1,0 +1,159 @@
+//! The decision machine, and what becomes of what it decides.
+
+use crate::config;
+use crate::model::NodeName;
+use crate::proto::scale::{Capacity, Counters, Effect, Hours, Input, Policy, Refused, Sample, Scaler, Schedule, Status, Step};
+use anyhow::anyhow;
+use serde::Serialize;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Instant, SystemTime};
+use tokio::time::MissedTickBehavior;
+use tokio_util::sync::CancellationToken;
+
+#[derive(Debug)]
+pub struct Brain {
+    scaler: Mutex<Scaler>,
+    pub dry_run: bool,
+}
+
+/// What whoever scales is to make true.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Wanted {
+    /// None: not known yet.
+    pub wanted: Option<u32>,
+    pub min: u32,
+    pub max: u32,
+}
+
+impl Brain {
+    pub fn new(config: &config::Autoscaler, dry_run: bool) -> anyhow::Result<Self> {
+        let brain = Self { scaler: Mutex::new(scaler(&config.nodes)?), dry_run };
+        brain.fleet(config);
+        Ok(brain)
+    }
+
+    /// From now on.
+    pub fn configure(&self, config: &config::Autoscaler) -> anyhow::Result<()> {
+        let policy = policy(&config.nodes);
+        self.scaler().handle(Instant::now(), Input::Policy(policy)).map_err(|error| anyhow!("`nodes`: {error}"))?;
+        self.fleet(config);
+        Ok(())
+    }
+
+    /// The gateways of the configuration are those that there are.
+    fn fleet(&self, config: &config::Autoscaler) {
+        let serving: Vec<NodeName> = config.gateways.iter().map(|gateway| gateway.name.clone()).collect();
+        let ordered = u32::try_from(serving.len()).unwrap_or(u32::MAX);
+        // Only what is not believed is refused, and this is the configuration's.
+        let _ = self.scaler().handle(Instant::now(), Input::Fleet { ordered, serving });
+    }
+
+    /// # Errors
+    /// It is not believed, and counted.
+    pub fn read(&self, name: &NodeName, sample: Sample) -> Result<(), Refused> {
+        self.scaler().handle(Instant::now(), Input::Reading(name.clone(), sample))
+    }
+
+    pub fn status(&self) -> Status {
+        self.scaler().status(Instant::now())
+    }
+
+    pub fn counters(&self) -> Counters {
+        self.scaler().counters.clone()
+    }
+
+    pub fn wanted(&self) -> Wanted {
+        let status = self.status();
+        Wanted { wanted: status.ordered, min: status.min, max: status.max }
+    }
+
+    fn look(&self) {
+        let mut scaler = self.scaler();
+        scaler.tick(Instant::now(), SystemTime::now());
+        while let Some(effect) = scaler.next_effect() {
+            match effect {
+                Effect::Decided(decision) if self.dry_run => tracing::info!("would order: {decision}"),
+                Effect::Decided(decision) => tracing::info!("{decision}"),
+                Effect::Held(held) => tracing::info!("no other number of nodes: {held}"),
+                // Whoever scales asks for it.
+                Effect::Order(_) => {}
+            }
+        }
+    }
+
+    fn scaler(&self) -> MutexGuard<'_, Scaler> {
+        self.scaler.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Until `end`.
+pub async fn tick(brain: std::sync::Arc<Brain>, end: CancellationToken) {
+    let mut ticks = tokio::time::interval(Scaler::TICK);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            () = end.cancelled() => return,
+            _ = ticks.tick() => brain.look(),
+        }
+    }
+}
+
+fn scaler(nodes: &config::Nodes) -> anyhow::Result<Scaler> {
+    Scaler::new(Instant::now(), policy(nodes)).map_err(|error| anyhow!("`nodes`: {error}"))
+}
+
+fn policy(nodes: &config::Nodes) -> Policy {
+    let step = |change: config::Change| Step { nodes: change.nodes, percent: change.percent };
+    let minutes = |time: time::Time| u16::from(time.hour()) * 60 + u16::from(time.minute());
+    let hours = |hours: &config::Hours| Hours {
+        days: hours.days.clone(),
+        from: minutes(hours.from),
+        // Midnight as an end is the end of the day.
+        to: if minutes(hours.to) == 0 { 24 * 60 } else { minutes(hours.to) },
+        min: hours.min,
+    };
+    Policy {
+        target: f64::from(nodes.target) / 100.0,
+        min: nodes.min,
+        max: nodes.max,
+        out_cooldown: nodes.out.cooldown,
+        in_cooldown: nodes.r#in.cooldown,
+        out_step: step(nodes.out),
+        in_step: step(nodes.r#in),
+        window: nodes.window,
+        stale_after: nodes.stale_after,
+        start_up: nodes.start_up,
+        schedule: Schedule { offset: nodes.utc_offset, hours: nodes.hours.iter().map(hours).collect() },
+        bits: capacity(nodes.bits_per_second),
+        packets: capacity(nodes.packets_per_second),
+    }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "at most 10^13, which is exact")]
+fn capacity(per_second: Option<u64>) -> Capacity {
+    per_second.map_or(Capacity::Learned, |rate| Capacity::Configured(rate as f64))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_configuration_that_is_accepted_makes_a_policy() {
+        let limits = "autoscaler: { gateways: [{ name: a, metrics: 'http://127.0.0.1:1/metrics' }], nodes: { min: 1000, max: 1000, target: 95, \
+                      bits_per_second: 10000000000000, packets_per_second: 1, out: { cooldown: 1h, nodes: 1000, percent: 1000 }, \
+                      in: { cooldown: 24h, nodes: 1, percent: 0 }, window: 24h, stale_after: 5m, start_up: 1h, utc_offset: '-23:59', \
+                      hours: [{ from: '23:00', to: '00:00', min: 1000 }, { days: [sun], from: '00:00', to: '23:59', min: 1 }] } }";
+        for text in [limits, "autoscaler: { gateways: [{ name: a, metrics: 'http://127.0.0.1:1/metrics' }] }"] {
+            let Ok(config::Config::Autoscaler(config)) = config::parse(text, "f") else { panic!("{text}") };
+            policy(&config.nodes).check().unwrap();
+        }
+        let Ok(config::Config::Autoscaler(config)) = config::parse(limits, "f") else { panic!() };
+        assert_eq!(
+            policy(&config.nodes).schedule.hours.iter().map(|hours| (hours.from, hours.to)).collect::<Vec<_>>(),
+            [(1380, 1440), (0, 1439)]
+        );
+        // The defaults of both are the same.
+        assert_eq!(policy(&config::Nodes::default()), Policy::default());
+    }
+}

@@ -1,0 +1,186 @@
+//! Asks each gateway for its numbers, again and again.
+
+use super::brain::Brain;
+use super::reading::{Incomplete, Reader};
+use crate::config;
+use crate::model::NodeName;
+use anyhow::Context;
+use serde::Serialize;
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+use tokio::task::JoinHandle;
+use tokio::time::MissedTickBehavior;
+
+/// Bytes of a page: a gateway with 10,000 shards and peers stays far below.
+const LONGEST: usize = 8 << 20;
+/// A gateway that takes longer is as good as silent.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// What came of asking one gateway.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+pub struct Outcome {
+    pub good: u64,
+    pub failed: u64,
+    /// Why the last attempt failed, if it did.
+    pub failure: Option<String>,
+    /// Seconds that the last good one took.
+    pub took: Option<f64>,
+}
+
+/// By gateway.
+#[derive(Debug, Clone, Default)]
+pub struct Outcomes(Arc<Mutex<BTreeMap<NodeName, Outcome>>>);
+
+impl Outcomes {
+    pub fn all(&self) -> BTreeMap<NodeName, Outcome> {
+        self.locked().clone()
+    }
+
+    fn locked(&self) -> MutexGuard<'_, BTreeMap<NodeName, Outcome>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whoever is asked no more is forgotten.
+    fn retain(&self, asked: &BTreeMap<NodeName, Asked>) {
+        self.locked().retain(|name, _| asked.contains_key(name));
+    }
+
+    fn tell(&self, name: &NodeName, result: Result<Duration, Failure>) {
+        let mut all = self.locked();
+        let outcome = all.entry(name.clone()).or_default();
+        match result {
+            Ok(took) => {
+                if outcome.failure.take().is_some() {
+                    tracing::info!("{name} tells of itself again");
+                }
+                outcome.good += 1;
+                outcome.took = Some(took.as_secs_f64());
+            }
+            Err(failure) => {
+                if outcome.failure.is_none() {
+                    tracing::warn!("{name}: {failure}");
+                }
+                outcome.failed += 1;
+                outcome.failure = Some(failure.to_string());
+            }
+        }
+    }
+}
+
+/// A task for each gateway.
+#[derive(Debug)]
+pub struct Scrapes {
+    client: reqwest::Client,
+    asked: BTreeMap<NodeName, Asked>,
+    pub outcomes: Outcomes,
+}
+
+#[derive(Debug)]
+struct Asked {
+    target: config::Scraped,
+    every: Duration,
+    task: JoinHandle<()>,
+}
+
+impl Scrapes {
+    pub fn start(config: &config::Autoscaler, brain: &Arc<Brain>) -> anyhow::Result<Self> {
+        let client = reqwest::Client::builder().timeout(PATIENCE).redirect(reqwest::redirect::Policy::none()).no_proxy();
+        let client = client.build().context("cannot make an HTTP client")?;
+        let mut scrapes = Self { client, asked: BTreeMap::new(), outcomes: Outcomes::default() };
+        scrapes.replace(config, brain)?;
+        Ok(scrapes)
+    }
+
+    /// Exactly those of the configuration from now on. Who stays as it was goes on.
+    pub fn replace(&mut self, config: &config::Autoscaler, brain: &Arc<Brain>) -> anyhow::Result<()> {
+        let mut old = std::mem::take(&mut self.asked);
+        for target in &config.gateways {
+            let every = config.scrape;
+            let stays = old.remove(&target.name).filter(|asked| asked.target == *target && asked.every == every);
+            let asked = stays.unwrap_or_else(|| Asked {
+                task: tokio::spawn(ask(self.client.clone(), target.clone(), every, brain.clone(), self.outcomes.clone())),
+                target: target.clone(),
+                every,
+            });
+            self.asked.insert(target.name.clone(), asked);
+        }
+        old.values().for_each(|asked| asked.task.abort());
+        self.outcomes.retain(&self.asked);
+        Ok(())
+    }
+
+    pub async fn stop(&mut self) {
+        for (_, asked) in std::mem::take(&mut self.asked) {
+            asked.task.abort();
+            // Aborted, or ended by itself: it has ended.
+            let _ = asked.task.await;
+        }
+    }
+}
+
+async fn ask(client: reqwest::Client, target: config::Scraped, every: Duration, brain: Arc<Brain>, outcomes: Outcomes) {
+    let mut ticks = tokio::time::interval(every);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut reader = Reader::default();
+    loop {
+        ticks.tick().await;
+        let asked = Instant::now();
+        let result = async {
+            let page = page(&client, &target).await?;
+            let sample = reader.read(&page).map_err(Failure::Incomplete)?;
+            brain.read(&target.name, sample).map_err(|error| Failure::Refused(error.to_string()))?;
+            Ok(asked.elapsed())
+        };
+        let result = result.await;
+        outcomes.tell(&target.name, result);
+    }
+}
+
+async fn page(client: &reqwest::Client, target: &config::Scraped) -> Result<String, Failure> {
+    let request = client.get(target.metrics.clone()).header("accept", "application/openmetrics-text; version=1.0.0");
+    let mut response = request.send().await.map_err(|error| Failure::Unreachable(error.without_url()))?;
+    if !response.status().is_success() {
+        return Err(Failure::Status(response.status().as_u16()));
+    }
+    let mut bytes = Vec::new();
+    while let Some(chunk) = response.chunk().await.map_err(|error| Failure::Unreachable(error.without_url()))? {
+        if bytes.len() + chunk.len() > LONGEST {
+            return Err(Failure::TooLong);
+        }
+        bytes.extend_from_slice(&chunk);
+    }
+    String::from_utf8(bytes).map_err(|_| Failure::NoText)
+}
+
+/// Why a gateway is not known better.
+#[derive(Debug)]
+enum Failure {
+    Unreachable(reqwest::Error),
+    Status(u16),
+    TooLong,
+    NoText,
+    Incomplete(Incomplete),
+    Refused(String),
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Failure::Unreachable(error) => {
+                write!(f, "it does not answer ({:#}): is its `admin` address reachable from here?", anyhow::Error::msg(chain(error)))
+            }
+            Failure::Status(status) => write!(f, "it answers with {status}: does the URL end in /metrics of a gateway?"),
+            Failure::TooLong => write!(f, "its page has more than {LONGEST} bytes: is it a gateway's?"),
+            Failure::NoText => write!(f, "its page is not UTF-8: is it a gateway's?"),
+            Failure::Incomplete(incomplete) => incomplete.fmt(f),
+            Failure::Refused(why) => f.write_str(why),
+        }
+    }
+}
+
+/// An error with what led to it.
+fn chain(error: &dyn std::error::Error) -> String {
+    std::iter::successors(Some(error), |error| error.source()).map(ToString::to_string).collect::<Vec<_>>().join(": ")
+}

@@ -1,0 +1,131 @@
+//! `autoscaler:` how many gateways there should be, and who is asked.
+
+mod nodes;
+
+use super::common::Seen;
+use super::decode::{At, Decoder, Field, Shape, Table};
+use super::node::Node;
+use super::registry::STATE_DIR;
+use crate::model::NodeName;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+use url::Url;
+
+pub use nodes::{Change, Hours, Nodes};
+
+/// `autoscaler:` as validated values.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Autoscaler {
+    /// Who is asked how much it carries.
+    pub gateways: Vec<Scraped>,
+    /// From one reading of a gateway to the next: 200 ms to 1 min. Default 1 s.
+    pub scrape: Duration,
+    pub nodes: Nodes,
+    /// Decide and tell, but order nothing. Default: no.
+    pub dry_run: bool,
+    /// Where what must outlive the process is kept. Default `/var/lib/portway`.
+    pub state_dir: PathBuf,
+    /// Where the socket and the lock are kept; as a gateway's. Default `/run/portway`.
+    pub runtime_dir: PathBuf,
+    /// `/metrics`, `/healthz`, `/readyz`, `/v1/status`, `/v1/wanted`. Default 127.0.0.1:9474.
+    pub admin: SocketAddr,
+}
+
+/// A gateway's `/metrics`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Scraped {
+    pub name: NodeName,
+    /// `http` on any address: it holds no secret, and what a stranger could make of it is bounded by `min` and `max`.
+    pub metrics: Url,
+}
+
+const AUTOSCALER: Shape = Shape {
+    what: "`autoscaler`",
+    fields: &[
+        Field::required("gateways", GATEWAYS),
+        Field::optional("scrape", "scrape: 1s"),
+        Field::optional("nodes", "nodes: { min: 2, max: 10 }"),
+        Field::optional("dry_run", "dry_run: true"),
+        Field::optional("state_dir", "state_dir: /var/lib/portway"),
+        Field::optional("runtime_dir", "runtime_dir: /run/portway"),
+        Field::optional("admin", "admin: 127.0.0.1:9474"),
+    ],
+};
+
+const GATEWAYS: &str = "gateways: [{ name: gw-a1, metrics: \"http://10.9.0.1:9470/metrics\" }]";
+
+const GATEWAY: Shape = Shape {
+    what: "this gateway",
+    fields: &[Field::required("name", "name: gw-a1"), Field::required("metrics", "metrics: http://10.9.0.1:9470/metrics")],
+};
+
+impl Decoder {
+    pub fn autoscaler(&mut self, node: &Node, table: &Table<'_>) -> Option<Autoscaler> {
+        let place = table.place("autoscaler");
+        let table = self.table(node, &AUTOSCALER, place)?;
+        let gateways = self.field(&table, "gateways", |d, node| {
+            let mut seen = (Seen::new("the gateway"), Seen::new("the URL"));
+            d.items(node, "`gateways`", GATEWAYS, |d, item| d.scraped(item, &mut seen))
+        });
+        let scrape = self.field_or(&table, "scrape", Duration::from_secs(1), |d, node| {
+            d.time(node, "scrape", "1s", Duration::from_millis(200)..=Duration::from_secs(60))
+        });
+        let nodes = self.field_or(&table, "nodes", Nodes::default(), Self::nodes);
+        if let (Some(scrape), Some(nodes)) = (scrape, &nodes)
+            && nodes.stale_after < scrape * 2
+        {
+            let what =
+                format!("`stale_after` {:?} is less than two scrapes of {scrape:?}: every gateway would be silent", nodes.stale_after);
+            self.fault(table.place("nodes"), what, "write at least three times `scrape`");
+        }
+        let dry_run = self.field_or(&table, "dry_run", false, |d, node| d.boolean(node, "dry_run"));
+        let state_dir = self
+            .field_or(&table, "state_dir", PathBuf::from(STATE_DIR), |d, node| d.absolute(node, "state_dir", STATE_DIR).map(|at| at.value));
+        let runtime_dir = self.runtime_dir(&table);
+        let admin = self.admin(&table, 9474);
+        Some(Autoscaler {
+            gateways: gateways?,
+            scrape: scrape?,
+            nodes: nodes?,
+            dry_run: dry_run?,
+            state_dir: state_dir?,
+            runtime_dir: runtime_dir?,
+            admin: admin?,
+        })
+    }
+
+    fn scraped(&mut self, node: &Node, seen: &mut (Seen<NodeName>, Seen<Url>)) -> Option<Scraped> {
+        let table = self.table(node, &GATEWAY, node.span)?;
+        let name = self.field(&table, "name", |d, node| d.parsed(node, "`name`", "name: gw-a1"));
+        self.unique(&mut seen.0, name.as_ref(), "name each gateway once");
+        let metrics = self.field(&table, "metrics", Self::metrics_url);
+        self.unique(&mut seen.1, metrics.as_ref(), "give each gateway its own");
+        Some(Scraped { name: name?.value, metrics: metrics?.value })
+    }
+
+    fn metrics_url(&mut self, node: &Node) -> Option<At<Url>> {
+        let text = self.text(node, "`metrics`", "metrics: http://10.9.0.1:9470/metrics")?;
+        match Url::parse(text) {
+            Ok(url) if matches!(url.scheme(), "http" | "https") && url.password().is_none() && url.username().is_empty() => {
+                Some(At { value: url, span: node.span })
+            }
+            _ => {
+                let remedy = "write http:// or https://, the gateway's `admin` address and /metrics, such as http://10.9.0.1:9470/metrics";
+                // Not the text itself: it may hold a password.
+                self.fault(node.span, "`metrics` is no place where a gateway tells of itself", remedy);
+                None
+            }
+        }
+    }
+
+    /// A time within bounds.
+    fn time(&mut self, node: &Node, what: &str, example: &str, bounds: std::ops::RangeInclusive<Duration>) -> Option<Duration> {
+        let time = self.duration(node, what, example)?;
+        if bounds.contains(&time.value) {
+            return Some(time.value);
+        }
+        self.fault(time.span, format!("`{what}` is out of range"), format!("write {:?} to {:?}", bounds.start(), bounds.end()));
+        None
+    }
+}
