@@ -25,7 +25,7 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
-use tokio::net::{TcpListener, UnixListener};
+use tokio::net::UnixListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -49,8 +49,7 @@ impl Running {
         made.with_context(|| format!("cannot make `runtime_dir` {}", config.runtime_dir.display()))?;
         let sole = Sole::claim(&config.runtime_dir, "autoscaler")?;
         let brain = Arc::new(Brain::new(config, dry_run)?);
-        let listener = TcpListener::bind(config.admin).await;
-        let listener = listener.with_context(|| format!("cannot listen on {}: set `admin:` to a free address and port", config.admin))?;
+        let listener = sockets::bind_tcp("admin", config.admin).await?;
         let admin = listener.local_addr()?;
         let socket = sockets::api_path(&config.runtime_dir, "autoscaler");
         let unix = sockets::bind_unix(&socket, 0o600)?;
@@ -67,7 +66,7 @@ impl Running {
     /// The configuration as it is now. What takes a restart stays as it was, and is named.
     pub fn reload(&mut self, now: &config::Autoscaler, former: &config::Autoscaler) -> anyhow::Result<()> {
         self.brain.configure(now)?;
-        self.scrapes.replace(now, &self.brain)?;
+        self.scrapes.replace(now, &self.brain);
         let fixed = [
             ("admin", now.admin != former.admin),
             ("runtime_dir", now.runtime_dir != former.runtime_dir),

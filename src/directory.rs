@@ -45,7 +45,6 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use store::{Store, StoreError};
 use tls::Certificate;
 use token::TokenText;
-use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -192,7 +191,8 @@ impl Running {
         let sole = (Sole::claim(&config.runtime_dir, "directory")?, lock(&config.database)?);
         let certificate = config.tls.as_ref().map(Certificate::load).transpose()?.map(Arc::new);
         let directory = Arc::new(Directory::open(config, clock).await?);
-        let (listener, admin_listener) = (bind("listen", config.listen).await?, bind("admin", config.admin).await?);
+        let (listener, admin_listener) =
+            (sockets::bind_tcp("listen", config.listen).await?, sockets::bind_tcp("admin", config.admin).await?);
         let (listen, admin) = (listener.local_addr()?, admin_listener.local_addr()?);
         let socket = sockets::api_path(&config.runtime_dir, "directory");
         let unix = sockets::bind_unix(&socket, 0o600)?;
@@ -250,10 +250,6 @@ fn private(path: &Path) -> anyhow::Result<()> {
     let mode = file.metadata().with_context(|| format!("cannot look at {shown}"))?.mode();
     ensure!(mode & 0o007 == 0, "everybody may read or change the database {shown}, which holds a secret: chmod o= {shown}*");
     Ok(())
-}
-
-async fn bind(what: &str, address: SocketAddr) -> anyhow::Result<TcpListener> {
-    TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address}: set `{what}:` to a free address and port"))
 }
 
 async fn until(end: CancellationToken, task: impl Future<Output = ()>) {

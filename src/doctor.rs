@@ -176,15 +176,6 @@ impl Config {
         }
     }
 
-    fn role(&self) -> &'static str {
-        match self {
-            Config::Gateway(_) => "gateway",
-            Config::Host(_) => "host",
-            Config::Directory(_) => "directory",
-            Config::Autoscaler(_) => "autoscaler",
-        }
-    }
-
     /// The other ends of the tunnels: what to call them, and their outer addresses.
     fn others(&self) -> Vec<(String, IpAddr)> {
         let name = |node: &NodeName| format!("the function host {node}");

@@ -1,6 +1,8 @@
 //! A page of metrics, made at the moment it is asked for from what the daemon and the kernel know: nothing is counted
 //! twice, and nothing is counted per packet by us.
 
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::{counter::Counter, family::Family, gauge::Gauge};
 use prometheus_client::registry::Registry;
@@ -55,5 +57,15 @@ impl Page {
         let mut text = String::new();
         encode(&mut text, &registry)?;
         Ok(text)
+    }
+}
+
+/// As `/metrics` is answered.
+impl IntoResponse for Page {
+    fn into_response(self) -> Response {
+        match self.encode() {
+            Ok(text) => ([(header::CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], text).into_response(),
+            Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
+        }
     }
 }

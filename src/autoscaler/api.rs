@@ -4,7 +4,7 @@ use super::brain::Brain;
 use super::scrape::Outcomes;
 use super::show;
 use axum::extract::State;
-use axum::http::{StatusCode, header};
+use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::serve::Listener;
@@ -55,8 +55,5 @@ async fn wanted(State(told): State<Told>) -> Response {
 }
 
 async fn metrics(State(told): State<Told>) -> Response {
-    match show::metrics(&told.brain.status(), &told.brain.counters(), &told.outcomes.all()).encode() {
-        Ok(text) => ([(header::CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], text).into_response(),
-        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
-    }
+    show::metrics(&told.brain.status(), &told.brain.counters(), &told.outcomes.all()).into_response()
 }

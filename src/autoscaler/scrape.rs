@@ -89,12 +89,12 @@ impl Scrapes {
         let client = reqwest::Client::builder().timeout(PATIENCE).redirect(reqwest::redirect::Policy::none()).no_proxy();
         let client = client.build().context("cannot make an HTTP client")?;
         let mut scrapes = Self { client, asked: BTreeMap::new(), outcomes: Outcomes::default() };
-        scrapes.replace(config, brain)?;
+        scrapes.replace(config, brain);
         Ok(scrapes)
     }
 
     /// Exactly those of the configuration from now on. Who stays as it was goes on.
-    pub fn replace(&mut self, config: &config::Autoscaler, brain: &Arc<Brain>) -> anyhow::Result<()> {
+    pub fn replace(&mut self, config: &config::Autoscaler, brain: &Arc<Brain>) {
         let mut old = std::mem::take(&mut self.asked);
         for target in &config.gateways {
             let every = config.scrape;
@@ -108,7 +108,6 @@ impl Scrapes {
         }
         old.values().for_each(|asked| asked.task.abort());
         self.outcomes.retain(&self.asked);
-        Ok(())
     }
 
     pub async fn stop(&mut self) {
@@ -140,12 +139,12 @@ async fn ask(client: reqwest::Client, target: config::Scraped, every: Duration, 
 
 async fn page(client: &reqwest::Client, target: &config::Scraped) -> Result<String, Failure> {
     let request = client.get(target.metrics.clone()).header("accept", "application/openmetrics-text; version=1.0.0");
-    let mut response = request.send().await.map_err(|error| Failure::Unreachable(error.without_url()))?;
+    let mut response = request.send().await.map_err(|error| Failure::Unreachable(error.without_url().into()))?;
     if !response.status().is_success() {
         return Err(Failure::Status(response.status().as_u16()));
     }
     let mut bytes = Vec::new();
-    while let Some(chunk) = response.chunk().await.map_err(|error| Failure::Unreachable(error.without_url()))? {
+    while let Some(chunk) = response.chunk().await.map_err(|error| Failure::Unreachable(error.without_url().into()))? {
         if bytes.len() + chunk.len() > LONGEST {
             return Err(Failure::TooLong);
         }
@@ -157,7 +156,7 @@ async fn page(client: &reqwest::Client, target: &config::Scraped) -> Result<Stri
 /// Why a gateway is not known better.
 #[derive(Debug)]
 enum Failure {
-    Unreachable(reqwest::Error),
+    Unreachable(anyhow::Error),
     Status(u16),
     TooLong,
     NoText,
@@ -168,9 +167,7 @@ enum Failure {
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Failure::Unreachable(error) => {
-                write!(f, "it does not answer ({:#}): is its `admin` address reachable from here?", anyhow::Error::msg(chain(error)))
-            }
+            Failure::Unreachable(error) => write!(f, "it does not answer ({error:#}): is its `admin` address reachable from here?"),
             Failure::Status(status) => write!(f, "it answers with {status}: does the URL end in /metrics of a gateway?"),
             Failure::TooLong => write!(f, "its page has more than {LONGEST} bytes: is it a gateway's?"),
             Failure::NoText => write!(f, "its page is not UTF-8: is it a gateway's?"),
@@ -178,9 +175,4 @@ impl fmt::Display for Failure {
             Failure::Refused(why) => f.write_str(why),
         }
     }
-}
-
-/// An error with what led to it.
-fn chain(error: &dyn std::error::Error) -> String {
-    std::iter::successors(Some(error), |error| error.source()).map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }

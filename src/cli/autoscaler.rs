@@ -20,9 +20,7 @@ impl Args {
     pub fn run(self) -> anyhow::Result<ExitCode> {
         match super::daemon::load(&self.config)? {
             Config::Autoscaler(config) => super::block_on(crate::autoscaler::run(&self.config, config, self.dry_run)),
-            Config::Gateway(_) | Config::Host(_) | Config::Directory(_) => {
-                bail!("{} configures no autoscaler: it is another role's", self.config.display())
-            }
+            other => bail!("{} configures no autoscaler: run `portway {}`", self.config.display(), other.role()),
         }
     }
 }

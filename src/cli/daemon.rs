@@ -22,9 +22,7 @@ impl Args {
         match load(&self.config)? {
             Config::Gateway(config) if self.teardown => teardown::<gateway::Node>(&config.runtime_dir),
             Config::Gateway(config) => run(gateway::run(self.config, config)),
-            Config::Host(_) | Config::Directory(_) | Config::Autoscaler(_) => {
-                bail!("{} configures no gateway: it is another role's", self.config.display())
-            }
+            other => bail!("{} configures no gateway: run `portway {}`", self.config.display(), other.role()),
         }
     }
 
@@ -32,9 +30,7 @@ impl Args {
         match load(&self.config)? {
             Config::Host(config) if self.teardown => teardown::<host::Node>(&config.runtime_dir),
             Config::Host(config) => run(host::run(self.config, config)),
-            Config::Gateway(_) | Config::Directory(_) | Config::Autoscaler(_) => {
-                bail!("{} configures no function host: it is another role's", self.config.display())
-            }
+            other => bail!("{} configures no function host: run `portway {}`", self.config.display(), other.role()),
         }
     }
 }

@@ -172,9 +172,7 @@ impl Args {
         match (self.config, self.what) {
             (Some(file), None) => match super::daemon::load(&file)? {
                 Config::Directory(config) => serve(file, config),
-                Config::Gateway(_) | Config::Host(_) | Config::Autoscaler(_) => {
-                    bail!("{} configures no directory: it is another role's", file.display())
-                }
+                other => bail!("{} configures no directory: run `portway {}`", file.display(), other.role()),
             },
             (_, Some(what)) => super::block_on(what.run()).map(|()| ExitCode::SUCCESS),
             (None, None) => bail!("say which directory: `--config FILE` runs one, `tenant`, `host`, `gateway` and `token` ask one"),

@@ -69,7 +69,7 @@ impl Decoder {
             d.items(node, "`gateways`", GATEWAYS, |d, item| d.scraped(item, &mut seen))
         });
         let scrape = self.field_or(&table, "scrape", Duration::from_secs(1), |d, node| {
-            d.time(node, "scrape", "1s", Duration::from_millis(200)..=Duration::from_secs(60))
+            d.time_in(node, "scrape", "1s", (Duration::from_millis(200), Duration::from_secs(60)))
         });
         let nodes = self.field_or(&table, "nodes", Nodes::default(), Self::nodes);
         if let (Some(scrape), Some(nodes)) = (scrape, &nodes)
@@ -117,15 +117,5 @@ impl Decoder {
                 None
             }
         }
-    }
-
-    /// A time within bounds.
-    fn time(&mut self, node: &Node, what: &str, example: &str, bounds: std::ops::RangeInclusive<Duration>) -> Option<Duration> {
-        let time = self.duration(node, what, example)?;
-        if bounds.contains(&time.value) {
-            return Some(time.value);
-        }
-        self.fault(time.span, format!("`{what}` is out of range"), format!("write {:?} to {:?}", bounds.start(), bounds.end()));
-        None
     }
 }

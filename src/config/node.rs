@@ -90,9 +90,7 @@ pub(super) fn read(text: &str) -> Result<Rc<Node>, Broken> {
         })?;
         composer.event(event, place(span, text.len()))?;
     }
-    composer.document.ok_or_else(|| {
-        Broken(Span::TOP, "the file is empty".into(), "begin with `gateway:`, `host:`, `directory:` or `autoscaler:`".into())
-    })
+    composer.document.ok_or_else(|| Broken(Span::TOP, "the file is empty".into(), super::ROLES.into()))
 }
 
 fn place(span: granit_parser::Span, length: usize) -> Span {

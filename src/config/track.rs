@@ -163,15 +163,6 @@ impl Decoder {
         Some(Probe { target: target?, every: every?, timeout: timeout?, rise: rise?, fall: fall? })
     }
 
-    fn time_in(&mut self, node: &Node, what: &str, example: &str, (least, most): (Duration, Duration)) -> Option<Duration> {
-        let time = self.duration(node, what, example)?.value;
-        if !(least..=most).contains(&time) {
-            self.fault(node.span, format!("`{what}` {time:?} is out of range"), format!("write {least:?} to {most:?}"));
-            return None;
-        }
-        Some(time)
-    }
-
     fn target_socket(&mut self, node: &Node) -> Option<SocketAddr> {
         let text = self.text(node, "`tcp`", "172.16.101.20:5432")?;
         let target = text.parse::<SocketAddr>().ok().filter(|target| target.port() != 0 && target.is_ipv4());

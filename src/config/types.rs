@@ -26,6 +26,18 @@ pub enum Config {
     Autoscaler(super::Autoscaler),
 }
 
+impl Config {
+    /// As its key and the subcommand that runs it are called.
+    pub fn role(&self) -> &'static str {
+        match self {
+            Config::Gateway(_) => "gateway",
+            Config::Host(_) => "host",
+            Config::Directory(_) => "directory",
+            Config::Autoscaler(_) => "autoscaler",
+        }
+    }
+}
+
 /// `gateway:` a proxy machine at a tenant VPC's edge.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Gateway {

@@ -214,6 +214,16 @@ impl Decoder {
         Some(At { value, span: node.span })
     }
 
+    /// The same, from one to another, both included.
+    pub fn time_in(&mut self, node: &Node, what: &str, example: &str, (least, most): (Duration, Duration)) -> Option<Duration> {
+        let time = self.duration(node, what, example)?.value;
+        if !(least..=most).contains(&time) {
+            self.fault(node.span, format!("`{what}` {time:?} is out of range"), format!("write {least:?} to {most:?}"));
+            return None;
+        }
+        Some(time)
+    }
+
     pub fn socket(&mut self, node: &Node, what: &str) -> Option<SocketAddr> {
         let text = self.text(node, what, "127.0.0.1:9470")?;
         match text.parse::<SocketAddr>() {

@@ -5,7 +5,7 @@ use super::reconcile::{Report, Role, pass_beside};
 use crate::kernel::Kernel;
 use crate::metrics::Page;
 use axum::extract::State as Extract;
-use axum::http::{StatusCode, header};
+use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
@@ -132,8 +132,5 @@ async fn metrics<R: Role>(Extract(shared): Extract<Arc<Shared<R>>>) -> Response 
     }
     shared.figures().await.metrics(&mut page);
     shared.role.lock().await.metrics(&mut page);
-    match page.encode() {
-        Ok(text) => ([(header::CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], text).into_response(),
-        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
-    }
+    page.into_response()
 }

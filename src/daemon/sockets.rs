@@ -61,6 +61,12 @@ pub fn takeover_path(runtime_dir: &Path, role: &str) -> PathBuf {
     runtime_dir.join(format!("{role}.takeover"))
 }
 
+/// `what`: the setting that says where.
+pub async fn bind_tcp(what: &str, address: SocketAddr) -> anyhow::Result<tokio::net::TcpListener> {
+    let bound = tokio::net::TcpListener::bind(address).await;
+    bound.with_context(|| format!("cannot listen on {address}: set `{what}:` to a free address and port"))
+}
+
 impl Sockets {
     /// Takes the listeners found among `inherited` out of it and binds the others.
     pub fn open(runtime_dir: &Path, role: &str, admin: SocketAddr, inherited: &mut BTreeMap<String, OwnedFd>) -> anyhow::Result<Self> {

@@ -155,10 +155,7 @@ async fn readyz(State(directory): Shared) -> Response {
 }
 
 async fn metrics(State(directory): Shared) -> Response {
-    match directory.metrics().await.encode() {
-        Ok(text) => ([(header::CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], text).into_response(),
-        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
-    }
+    directory.metrics().await.into_response()
 }
 
 impl Caller {

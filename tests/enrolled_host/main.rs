@@ -634,8 +634,11 @@ fn the_five_commands_of_the_documentation_serve_a_function() {
     let daemon = shell("host-1", &format!("exec {serve}"), &runtime_dir);
     let (attach, curl) = (shell("host-1", commands[3], &runtime_dir), shell("fn-1a", commands[4], &runtime_dir));
     let _daemon = Process::spawn("the host", daemon, &stage.lab.dir().log("host-1"), Life::WithLab).unwrap();
+    // The gateway began just before, and may not have told the directory of itself when the host asks first.
     poll_until("the host", SOON, || {
-        Ok(unix(&runtime_dir.join("host.sock"), "GET", "/readyz", None).is_ok_and(|answer| answer.status == 200))
+        let answer = unix(&runtime_dir.join("host.sock"), "GET", "/v1/status", None);
+        let status = answer.ok().and_then(|answer| serde_json::from_str::<serde_json::Value>(&answer.body).ok()).unwrap_or_default();
+        Ok(status["ready"] == true && status["left_out"] == serde_json::json!([]))
     })
     .unwrap();
     run(attach);

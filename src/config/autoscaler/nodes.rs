@@ -144,13 +144,13 @@ impl Decoder {
         };
         let [bits_per_second, packets_per_second, connections] =
             ["bits_per_second", "packets_per_second", "connections"].map(|name| rate(self, name));
-        let out = self.field_or(&table, "out", or.out, |d, node| d.change(node, or.out, SECOND..=HOUR));
+        let out = self.field_or(&table, "out", or.out, |d, node| d.change(node, or.out, (SECOND, HOUR)));
         let shortest = out.map_or(SECOND, |out| out.cooldown);
-        let r#in = self.field_or(&table, "in", or.r#in, |d, node| d.change(node, or.r#in, shortest..=DAY));
-        let window = self.field_or(&table, "window", or.window, |d, node| d.time(node, "window", "5m", 60 * SECOND..=DAY));
+        let r#in = self.field_or(&table, "in", or.r#in, |d, node| d.change(node, or.r#in, (shortest, DAY)));
+        let window = self.field_or(&table, "window", or.window, |d, node| d.time_in(node, "window", "5m", (60 * SECOND, DAY)));
         let stale_after =
-            self.field_or(&table, "stale_after", or.stale_after, |d, node| d.time(node, "stale_after", "15s", SECOND..=300 * SECOND));
-        let start_up = self.field_or(&table, "start_up", or.start_up, |d, node| d.time(node, "start_up", "90s", Duration::ZERO..=HOUR));
+            self.field_or(&table, "stale_after", or.stale_after, |d, node| d.time_in(node, "stale_after", "15s", (SECOND, 300 * SECOND)));
+        let start_up = self.field_or(&table, "start_up", or.start_up, |d, node| d.time_in(node, "start_up", "90s", (Duration::ZERO, HOUR)));
         let utc_offset = self.field_or(&table, "utc_offset", or.utc_offset, Self::utc_offset);
         let most = u64::from(max.unwrap_or(or.max));
         let hours =
@@ -176,9 +176,9 @@ impl Decoder {
         self.field_or(table, name, or, |d, node| u32::try_from(d.number(node, name, range, unit)?.value).ok())
     }
 
-    fn change(&mut self, node: &Node, or: Change, cooldown: RangeInclusive<Duration>) -> Option<Change> {
+    fn change(&mut self, node: &Node, or: Change, cooldown: (Duration, Duration)) -> Option<Change> {
         let table = self.table(node, &CHANGE, node.span)?;
-        let cooldown = self.field_or(&table, "cooldown", or.cooldown, |d, node| d.time(node, "cooldown", "15s", cooldown));
+        let cooldown = self.field_or(&table, "cooldown", or.cooldown, |d, node| d.time_in(node, "cooldown", "15s", cooldown));
         let nodes = self.count_or(&table, "nodes", or.nodes, 1..=MOST, "");
         let percent = self.count_or(&table, "percent", or.percent, 0..=1000, " of the nodes there are");
         Some(Change { cooldown: cooldown?, nodes: nodes?, percent: percent? })

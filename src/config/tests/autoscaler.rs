@@ -78,15 +78,15 @@ fn what_is_wrong_is_said_with_its_place() {
     f:4:31: the URL http://10.9.0.1:9470/metrics is already used in line 3; give each gateway its own
     f:4:31: `metrics` is no place where a gateway tells of itself; write http:// or https://, the gateway's `admin` address and /metrics, such as http://10.9.0.1:9470/metrics
     f:4:31: `metrics` is no place where a gateway tells of itself; write http:// or https://, the gateway's `admin` address and /metrics, such as http://10.9.0.1:9470/metrics
-    f:5:11: `scrape` is out of range; write 200ms to 60s
+    f:5:11: `scrape` 100ms is out of range; write 200ms to 60s
     f:7:3: `stale_after` 15s is less than two scrapes of 10s: every gateway would be silent; write at least three times `scrape`
     f:8:10: min 1 is out of range; write 2 to 1000: a shard has two candidates
     f:9:10: max 1 is out of range; write 2 to 1000 (not less than `min`)
     f:10:13: target 100 is out of range; write 10 to 95 percent: the rest is for what comes while a node starts
     f:10:13: target "0.6" is not a number; write 10 to 95 percent: the rest is for what comes while a node starts, in decimal
     f:11:22: bits_per_second 0 is out of range; write 1 to 10000000000000
-    f:12:22: `cooldown` is out of range; write 1s to 3600s
-    f:13:21: `cooldown` is out of range; write 15s to 86400s
+    f:12:22: `cooldown` 7200s is out of range; write 1s to 3600s
+    f:13:21: `cooldown` 14s is out of range; write 15s to 86400s
     f:12:34: nodes 0 is out of range; write 1 to 1000
     f:13:34: percent 1001 is out of range; write 0 to 1000 of the nodes there are
     f:15:17: `utc_offset` "9:30" is none; write a sign, hours and minutes in quotes, such as "+01:00"
