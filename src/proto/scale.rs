@@ -35,7 +35,7 @@ use level::Levels;
 use need::Need;
 use orders::{Change, Orders};
 use peak::Peak;
-use relief::{Loss, Relief, SATURATED};
+use relief::{Loss, Relief};
 use std::collections::VecDeque;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use trend::{Outlook, Trend};
@@ -61,8 +61,8 @@ use trend::{Outlook, Trend};
 /// ```
 ///
 /// **A number, never a difference.** What is needed follows from what is used, so it does not grow because nodes that are ordered are not there yet. Only three
-/// needs are relative, as there is nothing to measure: when all is used, when one gateway is, and when the cloud drops. These wait until all that is ordered carries
-/// traffic ([`Relief`]).
+/// needs are relative, as there is nothing to measure ([`Relief`]). When one gateway is hot, or the cloud drops, one more is asked for once all that is ordered carries traffic; when all
+/// is used, a step more than carry traffic, of which those to come are a part.
 ///
 /// **Not knowing takes nobody away.** A gateway that falls silent, or tells less than it did, counts for what it said last, for five minutes; and while there is one, or one of
 /// which nothing is known yet, the order is not lowered. Nor is it while whoever runs the nodes is silent, or refuses orders.
@@ -70,12 +70,12 @@ use trend::{Outlook, Trend};
 /// **The busiest counts.** Shards are not divisible. Fewer nodes are never ordered while the gateway that is used most would be used beyond the target if it got its part
 /// of what they carry.
 ///
-/// **Fast out.** What lasts (three minutes) is brought to the target. What is urgent (twenty seconds, or a rise that is certain) is brought half way from there to
+/// **Fast out.** What lasts (each of three minutes) is brought to the target. What is urgent (twenty seconds, or a rise that is certain) is brought half way from there to
 /// all that the nodes have, at once; the rest of the way can wait until it has lasted.
 ///
-/// **No oscillation.** Fewer nodes are ordered only if they meet the highest need of the whole window, with a twentieth of the target to spare; never within
+/// **No oscillation.** Fewer nodes are ordered only if they meet the highest need of the whole window, with [`SPARE`] of the target left; never within
 /// the long cooldown of any change. More are never ordered within the short one of any change, nor by the load or a loss within the long one of a change to fewer, unless
-/// all that was left would be used. Then it was no oscillation, but a flood.
+/// all that was left has been used for a while without a break. Then it was no oscillation, but a flood.
 ///
 /// Contract: feed every [`Input`] to [`Scaler::handle`]; call [`Scaler::tick`] after each round of readings and every [`Scaler::TICK`]; then
 /// take all of [`Scaler::next_effect`]. An [`Effect::Order`] is a level and may come twice; answer it by [`Input::Taken`] or [`Input::NotTaken`] with its serial, a call that
@@ -110,8 +110,9 @@ pub struct Scaler {
 const HISTORY: usize = 100;
 /// Whoever runs the nodes is silent after this.
 const FLEET_STALE: Duration = Duration::from_secs(120);
-/// Of the target: what fewer nodes may be used up to, so that a little more than before does not bring them back.
-const SPARE: f64 = 0.95;
+/// Of the target: what fewer nodes may be used up to, so that a little more than before does not bring them back. With noise of a tenth, less would have them come and go, and
+/// more would cost more than the twentieth that the simulation allows.
+const SPARE: f64 = 0.93;
 
 impl Scaler {
     pub const TICK: Duration = Duration::from_secs(1);
@@ -273,7 +274,7 @@ impl Scaler {
         }
         let allowed = wanted.min(self.policy.max);
         if allowed > ordered {
-            return self.out(now, wanted, reason, outlook);
+            return self.out(now, wanted, reason);
         }
         let highest = self.peak.highest().unwrap_or(wanted).max(wanted).min(self.policy.max);
         if highest.max(self.policy.min) < ordered {
@@ -307,11 +308,10 @@ impl Scaler {
         self.policy.nodes_for(sustained * skew).max(self.policy.nodes_at_once(outlook.lately * skew))
     }
 
-    fn out(&mut self, now: Instant, wanted: u32, reason: Reason, outlook: Option<Outlook>) -> Option<Held> {
+    fn out(&mut self, now: Instant, wanted: u32, reason: Reason) -> Option<Held> {
         let orders = self.orders.as_ref()?;
-        let all_used = outlook.is_some_and(|outlook| outlook.soon >= SATURATED * f64::from(orders.ordered));
         let by_load = !matches!(reason, Reason::Minimum | Reason::Schedule | Reason::Level { .. } | Reason::Announced { .. });
-        let regret = orders.last.is_some_and(|change| change.fewer) && by_load && !all_used;
+        let regret = orders.last.is_some_and(|change| change.fewer) && by_load && !self.relief.all_is_used(now, &self.policy);
         let cooldown = if regret { self.policy.in_cooldown } else { self.policy.out_cooldown };
         if let Some(left) = left(orders.since_change(now), cooldown) {
             return Some(Held::Cooldown { wanted, left });

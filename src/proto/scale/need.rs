@@ -28,10 +28,10 @@ impl Scaler {
         let mut need = Need { nodes: policy.min, reason: Reason::Minimum };
         need.add(policy.schedule.min(self.wall), || Reason::Schedule);
         let used = |demand: f64| demand / f64::from(measured.counted.max(1));
-        if let (Some(Outlook { lately, sustained, soon, .. }), Some((_, dimension))) = (outlook, measured.busiest) {
+        if let (Some(Outlook { lately, lasting, soon, .. }), Some((_, dimension))) = (outlook, measured.busiest) {
             let ahead = policy.start_up.as_secs_f64();
-            if let Some(sustained) = sustained {
-                need.add(policy.nodes_for(sustained), || Reason::Demand { utilisation: used(sustained), dimension });
+            if let Some(lasting) = lasting {
+                need.add(policy.nodes_for(lasting), || Reason::Demand { utilisation: used(lasting), dimension });
             }
             need.add(policy.nodes_at_once(lately), || Reason::Demand { utilisation: used(lately), dimension });
             need.add(policy.nodes_at_once(soon), || Reason::Rising { utilisation: used(soon), ahead });
@@ -51,7 +51,7 @@ impl Scaler {
     fn relieve(&mut self, now: Instant, measured: &Measured, outlook: Option<(f64, Outlook)>, mut need: Need) -> Need {
         let Some(orders) = &self.orders else { return need };
         let (policy, relief, load) = (&self.policy, &mut self.relief, need.nodes);
-        if let Some((nodes, utilisation)) = relief.saturated(now, policy, orders, outlook, measured.current > 0) {
+        if let Some((nodes, utilisation)) = relief.saturated(now, policy, measured.counted, outlook, measured.current > 0) {
             need.add(nodes, || Reason::Saturated { utilisation });
         }
         if let Some((nodes, hottest)) = relief.hot(now, policy, orders, load, measured.hottest.as_ref()) {

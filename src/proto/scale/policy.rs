@@ -16,7 +16,7 @@ pub struct Policy {
     pub max: u32,
     /// From any change to one to more nodes, 1 s to 1 h.
     pub out_cooldown: Duration,
-    /// From any change to one to fewer nodes; and from one to fewer nodes to more, unless all that is left would be used, or a level or the
+    /// From any change to one to fewer nodes; and from one to fewer nodes to more, unless all that is left has been used for twice `out_cooldown`, or a level or the
     /// schedule says so. Up to a day, not less than `out_cooldown`.
     pub in_cooldown: Duration,
     /// What is added at once, at most.

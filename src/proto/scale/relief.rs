@@ -21,7 +21,7 @@ pub struct Loss {
 }
 
 /// From this utilisation on, what is carried is not what is asked for.
-pub const SATURATED: f64 = 0.95;
+const SATURATED: f64 = 0.95;
 /// What a loss asks for at once.
 const FOR_LOSS: Step = Step { nodes: 1, percent: 10 };
 /// And a hot gateway.
@@ -31,8 +31,8 @@ const MOST: Step = Step { nodes: 2, percent: 20 };
 /// A gateway is hot that has been for so long, with nobody coming or going.
 const LASTS: Duration = Duration::from_secs(60);
 
-/// What is asked for is a number of nodes that stands while its cause lasts. It grows only when all that were ordered have carried traffic for the
-/// short cooldown: what they are good for has to be seen first.
+/// What is asked for is a number of nodes that stands while its cause lasts. For a loss or a hot gateway it grows only when all that were ordered have carried traffic for the
+/// short cooldown: what they are good for has to be seen first. When all is used it grows with those that carry traffic.
 #[derive(Debug, Clone, Default)]
 pub struct Relief {
     loss: Option<Loss>,
@@ -91,13 +91,14 @@ impl Relief {
         heat.asked.map(|asked| (asked, &heat.hottest))
     }
 
-    /// The nodes that it takes when all is used, and how much of the nodes is used (the first of `outlook`). What was to be expected when it began, over the whole time that a node takes to come:
-    /// afterwards the load cannot be seen to rise. It grows only as long as somebody is `heard`.
+    /// The nodes that it takes when all is used, and how much of the nodes is used (the first of `outlook`). At once what was to be expected when it began, over the whole time that a node takes to
+    /// come, as afterwards the load cannot be seen to rise; and when it lasts a step more than are `serving`, as long as they are `heard`. Those to come are part of that step, and
+    /// when they have come, and all is still used, the next one follows.
     pub fn saturated(
         &mut self,
         now: Instant,
         policy: &Policy,
-        orders: &Orders,
+        serving: u32,
         outlook: Option<(f64, Outlook)>,
         heard: bool,
     ) -> Option<(u32, f64)> {
@@ -106,12 +107,16 @@ impl Relief {
             return None;
         };
         let (since, asked) = self.for_saturation.unwrap_or((now, 0));
-        let lasts = now.saturating_duration_since(since) >= policy.out_cooldown;
-        let at_work = || heard && lasts && orders.complete_for(now, policy.out_cooldown);
-        let more = raised(Some(asked), orders, policy.out_step, at_work).unwrap_or(asked);
-        let nodes = more.max(policy.nodes_at_once(outlook.at_horizon));
+        let lasts = heard && now.saturating_duration_since(since) >= policy.out_cooldown;
+        let step = if lasts { serving.saturating_add(policy.out_step.of(serving)) } else { 0 };
+        let nodes = asked.max(step).max(policy.nodes_at_once(outlook.at_horizon));
         self.for_saturation = Some((since, nodes));
         Some((nodes, used))
+    }
+
+    /// Without a break, for twice the short cooldown.
+    pub fn all_is_used(&self, now: Instant, policy: &Policy) -> bool {
+        self.for_saturation.is_some_and(|(since, _)| now.saturating_duration_since(since) >= policy.out_cooldown * 2)
     }
 }
 

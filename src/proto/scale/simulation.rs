@@ -4,8 +4,7 @@
 //! What a node cannot carry is lost and not measured, by anybody: bandwidth beyond an allowance never reaches the machine, a processor is no busier than wholly. Over
 //! capacity are the seconds in which more is asked for than the nodes that carry traffic can carry. A node costs from its order to its end.
 //!
-//! With a reading every second all of it is held against every reading of what AWS publishes. With one every five seconds a spike is over the nodes' capacity before
-//! two readings have shown it rise: there AWS scaling from what is ordered, again each minute while nodes are still to come, has them sooner, and more than it takes.
+//! All of it is held against every reading of what AWS publishes, with a reading of each gateway every second and every five.
 //!
 //! `PORTWAY_SIMULATION_LOG=1` prints every decision.
 //! `cargo nextest run --lib -E 'test(scale::simulation)' --no-capture` prints the table.
@@ -17,7 +16,7 @@ mod oracle;
 mod ours;
 
 use super::Policy;
-use aws::{Base, Reading};
+use aws::Reading;
 use day::Day;
 use group::Outcome;
 use std::fmt::Write;
@@ -42,6 +41,14 @@ struct Row {
     ours: Vec<(usize, Outcome)>,
     aws: Vec<(Reading, Outcome)>,
     oracle: Outcome,
+}
+
+impl Row {
+    fn add(&mut self, other: Self) {
+        self.ours.iter_mut().zip(other.ours).for_each(|((_, sum), (_, more))| sum.add(more));
+        self.aws.iter_mut().zip(other.aws).for_each(|((_, sum), (_, more))| sum.add(more));
+        self.oracle.add(other.oracle);
+    }
 }
 
 fn run(day: Day, seed: u64, intervals: &[usize]) -> Row {
@@ -85,9 +92,8 @@ fn hold(rows: &[Row]) {
         for (every, ours) in ours {
             for (reading, aws) in aws {
                 let what = format!("{day:?}, readings every {every} s, beside {reading:?}");
-                let too_late = *every == SELDOM && *day == Day::Spike && reading.base == Base::Ordered;
                 let less = ours.over < aws.over || aws.over == 0 && ours.over == 0;
-                assert!(less != too_late, "{what}: {} s over capacity\n{table}", ours.over);
+                assert!(less, "{what}: {} s over capacity\n{table}", ours.over);
                 assert!(ours.node_seconds * 100 <= aws.node_seconds * day.may_cost(*reading), "{what}: it costs more\n{table}");
             }
             assert!(oracle.over == 0 && oracle.node_seconds <= ours.node_seconds, "{day:?}: the oracle is none\n{table}");
@@ -103,7 +109,11 @@ fn on_every_day_less_time_over_capacity_than_aws_at_no_higher_price_and_without_
 
 #[test]
 fn and_with_other_noise() {
-    for seed in 1..=2 {
-        hold(&days(seed, &[SELDOM]));
+    let mut sums: Vec<Row> = days(1, &[SELDOM]);
+    for seed in 2..=8 {
+        for (sum, row) in sums.iter_mut().zip(days(seed, &[SELDOM])) {
+            sum.add(row);
+        }
     }
+    hold(&sums);
 }

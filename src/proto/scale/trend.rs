@@ -1,9 +1,9 @@
 //! Where a load is, and where it is going.
 //!
 //! A rise counts only if it is
-//! - going on: each of the last four pairs of values is higher than the one before, so that neither what jitters nor a step (a burst that has come and stays as it is)
-//!   is a rise; and it is as steep as the flattest of the four;
-//! - new: the load is well above all of the last ten minutes, so that noise which lasts for seconds (and looks as if it rose) does not count either.
+//! - going on: each of the last four means of one and a half seconds, or of one value where they are further apart, is higher than the one before, so that neither what jitters nor a step
+//!   (a burst that has come and stays as it is) is a rise; and it is as steep as between the two that differ least;
+//! - new: the load is half as much again as all of the last ten minutes, so that noise which lasts for seconds (and looks as if it rose) does not count either.
 //!
 //! And it is not thought to last longer than [`TRUST`] times as long as it was seen, so that a short burst is not taken for a flood.
 
@@ -17,12 +17,13 @@ const LATELY: f64 = 20.0;
 const SUSTAINED: Duration = Duration::from_secs(180);
 /// What is a mean of less is not sustained.
 const SETTLED: Duration = Duration::from_secs(60);
-/// Pairs of values that a rise takes.
-const PAIRS: usize = 4;
+/// What a rise takes: so many means, each higher than the one before, each of so long (or of one value, if there are fewer).
+const STEPS: usize = 4;
+const EACH: Duration = Duration::from_millis(1500);
 const TRUST: f64 = 2.0;
 /// How long what the load was before is remembered, and how far above it is new.
 const CALM: Duration = Duration::from_secs(600);
-const NEW: f64 = 1.25;
+const NEW: f64 = 1.5;
 /// More than are needed with one a second.
 const KEPT: usize = 512;
 
@@ -46,6 +47,8 @@ pub struct Outlook {
     pub lately: f64,
     /// The mean of the last three minutes, of one at least. None: there is less.
     pub sustained: Option<f64>,
+    /// The lowest mean of a minute among the last three: as much was asked for all the time.
+    pub lasting: Option<f64>,
     /// Where it will be if it goes on rising twice as long as it has risen, or to the end of the horizon. Not less than `lately`.
     pub soon: f64,
     /// Where it will be at the end of the horizon if it rises all the time. Not less than `soon`.
@@ -92,6 +95,10 @@ impl Trend {
         let lately = self.mean(now, 0.0, same.map_or(LATELY, |same| same.min(LATELY))).unwrap_or(latest);
         let first = self.points.front().map_or(Duration::ZERO, |(at, _)| age(*at));
         let sustained = (first >= SETTLED).then(|| self.sum / self.points.len() as f64);
+        // Of a minute that is not known to its end half is enough.
+        let minutes = (0..3).map(|minute| SETTLED * minute).take_while(|from| *from + SETTLED / 2 <= first);
+        let minutes = minutes.filter_map(|from| self.mean(now, from.as_secs_f64(), (from + SETTLED).as_secs_f64()));
+        let lasting = sustained.and_then(|_| minutes.reduce(f64::min));
         if let Some(before) = self.mean(now, LATELY, LATELY + JUST_NOW) {
             self.calm.push(now, before, CALM);
         }
@@ -101,7 +108,7 @@ impl Trend {
             Some(Rise { slope, seen, now }) => [now + slope * horizon.min(TRUST * seen), now + slope * horizon],
             None => [lately; 2],
         };
-        Outlook { latest, lately, sustained, soon: soon.max(lately), at_horizon: at_horizon.max(lately) }
+        Outlook { latest, lately, sustained, lasting, soon: soon.max(lately), at_horizon: at_horizon.max(lately) }
     }
 
     /// Of the values that are more than `from` seconds old (0: or none), and `to` at most.
@@ -120,22 +127,32 @@ impl Trend {
     }
 
     fn rise(&self) -> Option<Rise> {
-        let first = self.points.len().checked_sub(2 * PAIRS)?;
-        let (begin, end) = (self.points.get(first)?.0, self.points.back()?.0);
+        let (begin, steps) = self.steps()?;
         if self.since.is_some_and(|since| begin < since) {
             return None;
         }
-        let at = |index: usize| self.points[index].0.saturating_duration_since(begin).as_secs_f64();
-        let pair = |index: usize| {
-            let index = first + 2 * index;
-            (f64::midpoint(at(index), at(index + 1)), f64::midpoint(self.points[index].1, self.points[index + 1].1))
-        };
-        let slope = |index: usize| {
-            let ((from, before), (to, after)) = (pair(index), pair(index + 1));
-            (after - before) / (to - from).max(f64::EPSILON)
-        };
-        let slope = (0..PAIRS - 1).map(slope).fold(f64::INFINITY, f64::min);
-        let seen = end.saturating_duration_since(begin).as_secs_f64();
-        (slope > 0.0).then(|| Rise { slope, seen, now: pair(PAIRS - 1).1 })
+        let slopes = steps.windows(2).map(|step| (step[1].1 - step[0].1) / (step[1].0 - step[0].0).max(f64::EPSILON));
+        let slope = slopes.fold(f64::INFINITY, f64::min);
+        (slope > 0.0).then(|| Rise { slope, seen: steps[STEPS - 1].0 - steps[0].0, now: steps[STEPS - 1].1 })
+    }
+
+    /// The last few means of [`EACH`], each with its middle in seconds since the first value, and when that was.
+    fn steps(&self) -> Option<(Instant, [(f64, f64); STEPS])> {
+        let (mut steps, mut end) = ([(0.0, 0.0); STEPS], self.points.len());
+        let at = |index: usize| self.points[index].0;
+        let apart = |from: Instant, to: Instant| to.saturating_duration_since(from);
+        for step in steps.iter_mut().rev() {
+            // A value is of the time since the one before.
+            let last = at(end.checked_sub(1)?);
+            let begin = (1..end).rev().find(|begin| apart(at(begin - 1), last) >= EACH)?;
+            let sums = self
+                .points
+                .range(begin..end)
+                .fold((0.0, 0.0), |(times, values), (at, value)| (times + apart(self.points[0].0, *at).as_secs_f64(), values + value));
+            let many = (end - begin) as f64;
+            *step = (sums.0 / many, sums.1 / many);
+            end = begin;
+        }
+        Some((at(end), steps))
     }
 }

@@ -13,6 +13,15 @@ pub struct Outcome {
     pub nearest: Option<usize>,
 }
 
+impl Outcome {
+    pub fn add(&mut self, other: Self) {
+        self.over += other.over;
+        self.node_seconds += other.node_seconds;
+        self.changes += other.changes;
+        self.nearest = self.nearest.into_iter().chain(other.nearest).min();
+    }
+}
+
 pub struct Group {
     /// Each with its number and the second from which it carries traffic, the first first.
     nodes: Vec<(u32, usize)>,

@@ -112,7 +112,8 @@ fn what_can_never_have_been_is_refused() {
     let mut bench = Bench::new(policy(), 4);
     bench.say("alert", &[Wanted::Utilisation(0.9)], 600).unwrap();
     let good = bench.scaler.saved(bench.now, bench.wall());
-    let spoil: [(&str, fn(&mut Saved)); 6] = [
+    type Spoil = fn(&mut Saved);
+    let spoil: [(&str, Spoil); 6] = [
         ("a serial of", |saved| saved.serial = u64::MAX),
         ("an order of 1001 nodes", |saved| saved.last_change = Some(SavedChange { ago: 0, nodes: 1001, fewer: false })),
         ("can never have been said", |saved| saved.levels[0].wanted = vec![Standing::Utilisation { said: -1.0, work: None }]),
