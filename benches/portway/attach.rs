@@ -58,7 +58,7 @@ pub fn run(options: &Options, report: &mut Report) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn by_source(n: usize) -> String {
+pub fn by_source(n: usize) -> String {
     let [_, b, c, d] = u32::try_from(n / SHARED).unwrap_or(0).to_be_bytes();
     format!(r#"{{"tenant":"t{}","interface":"c{}","source":"10.{}.{c}.{d}"}}"#, n % 2, n % SHARED, 88 + b)
 }

@@ -5,6 +5,7 @@
 //! 10.88.0.2     10.9.0.11     10.9.0.1     172.16.101.20
 //! ```
 
+use super::http::Connection;
 use super::nodes::{Daemon, Node, directory};
 use super::sender::{Flow, Sender};
 use anyhow::{Context, ensure};
@@ -200,6 +201,11 @@ impl Chain {
         let figures = end["sum_received"]["bits_per_second"].as_f64().zip(end["sum_sent"]["retransmits"].as_f64());
         let (rate, resent) = figures.with_context(|| format!("{}: iperf3: {}", self.name, answer["error"]))?;
         Ok((rate / 1e9, resent))
+    }
+
+    /// To each daemon.
+    pub fn connect(&self) -> anyhow::Result<Vec<Connection>> {
+        self.daemons.iter().map(Daemon::connect).collect()
     }
 
     /// Seconds of a processor that the daemons have had.

@@ -17,6 +17,7 @@ mod jit;
 mod lateness;
 mod many_flows;
 mod nodes;
+mod observe;
 mod paced;
 mod peers;
 mod redundant;
@@ -52,7 +53,7 @@ struct Bench {
     gre: bool,
 }
 
-const BENCHES: [Bench; 20] = [
+const BENCHES: [Bench; 21] = [
     Bench { name: "attach", run: attach::run, gre: false },
     Bench { name: "peers", run: peers::run, gre: false },
     Bench { name: "host-cost", run: host_cost::run, gre: false },
@@ -65,6 +66,7 @@ const BENCHES: [Bench; 20] = [
     Bench { name: "sync", run: sync_rate::run, gre: false },
     Bench { name: "failover-250k", run: many_flows::run, gre: false },
     Bench { name: "lateness", run: lateness::run, gre: false },
+    Bench { name: "observe", run: observe::run, gre: false },
     Bench { name: "directory", run: directory::run, gre: false },
     Bench { name: "jit", run: jit::run, gre: false },
     Bench { name: "jit-flood", run: jit::run_flood, gre: false },

@@ -67,7 +67,7 @@ fn measure(options: &Options, backend: &str, report: &mut Report) -> anyhow::Res
     Ok(())
 }
 
-fn gateway_node() -> anyhow::Result<Node> {
+pub fn gateway_node() -> anyhow::Result<Node> {
     let node = Node::new()?;
     node.sh("ip link add plat0 type veth peer name plat1; ip addr add 10.9.0.1/16 dev plat0; ip link set plat0 up; ip link set plat1 up
          ip link add eni0 type veth peer name eni1; ip addr add 172.16.101.4/24 dev eni0; ip link set eni0 up; ip link set eni1 up")?;
@@ -86,7 +86,7 @@ fn peer(n: u32) -> String {
     format!(r#"{{"outer":"{}","inner":{{"acme":["{}"]}}}}"#, outer(n), inner(n))
 }
 
-fn gateway_yaml(directory: &Path, backend: &str, hosts: u32) -> String {
+pub fn gateway_yaml(directory: &Path, backend: &str, hosts: u32) -> String {
     let mut yaml = format!(
         "gateway:
   node: bench
