@@ -1,5 +1,5 @@
 use super::*;
-use crate::metrics::Page;
+use crate::metrics::{Format, Page};
 
 fn name(text: &str) -> IfName {
     text.parse().unwrap()
@@ -25,7 +25,7 @@ fn figures(kind: TunnelKind, carrier: Carrier) -> Figures {
 fn page(figures: &Figures) -> Vec<String> {
     let mut page = Page::default();
     figures.metrics(&mut page);
-    let text = page.encode().unwrap();
+    let text = page.encode(Format::OpenMetrics).unwrap();
     text.lines().filter(|line| !line.starts_with('#')).map(|line| line.replace("{}", "")).collect()
 }
 
