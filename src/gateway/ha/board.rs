@@ -314,6 +314,7 @@ fn try_now<T>(mutex: &Mutex<T>) -> Option<MutexGuard<'_, T>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::Priority;
 
     #[test]
     fn whoever_goes_on_has_taken_nothing_over() {
@@ -334,7 +335,7 @@ mod tests {
 
     #[test]
     fn labels_are_those_of_reasons() {
-        let labels = [Why::ActiveSilent, Why::ActiveReleased, Why::Preempted { active: [10, 9, 0, 1].into(), priority: 100.into() }];
+        let labels = [Why::ActiveSilent, Why::ActiveReleased, Why::Preempted { active: [10, 9, 0, 1].into(), priority: Priority(100) }];
         assert_eq!(labels.map(Why::label), Takeovers::WHY);
     }
 }
