@@ -42,7 +42,7 @@ impl World {
         std::fs::write(&config, text).unwrap();
         let mut command = lab.node("gw-1").unwrap().command(portway);
         command.args(["autoscaler", "--dry-run", "--config"]).arg(&config);
-        let mut autoscaler = Process::spawn("the autoscaler", command, &lab.dir().log("autoscaler"), Life::WithLab).unwrap();
+        let autoscaler = Process::spawn("the autoscaler", command, &lab.dir().log("autoscaler"), Life::WithLab).unwrap();
         let host = lab.topology.hosts[0].node.clone();
         let sockets = BTreeMap::from([
             ("gateway", lab.socket("gw-1").unwrap()),

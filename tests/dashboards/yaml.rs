@@ -7,7 +7,7 @@ use std::path::Path;
 pub fn read(path: &Path) -> Value {
     let text = super::read(path);
     let mut events = Parser::new_from_str(&text).map(|event| event.unwrap_or_else(|error| panic!("{}: {error}", path.display())).0);
-    let first = events.by_ref().find(|event| !matches!(event, Event::StreamStart | Event::DocumentStart(..) | Event::Comment(..)));
+    let first = events.by_ref().find(|event| !matches!(event, Event::StreamStart | Event::DocumentStart(..)));
     value(first.expect("a document"), &mut events)
 }
 
@@ -16,15 +16,15 @@ fn value<'e>(event: Event<'e>, rest: &mut impl Iterator<Item = Event<'e>>) -> Va
         Event::Scalar(text, ..) => text.into_owned().into(),
         Event::SequenceStart(..) => {
             let mut all = Vec::new();
-            while let Some(event) = next(rest).filter(|event| !matches!(event, Event::SequenceEnd)) {
+            while let Some(event) = rest.next().filter(|event| !matches!(event, Event::SequenceEnd)) {
                 all.push(value(event, rest));
             }
             all.into()
         }
         Event::MappingStart(..) => {
             let mut all = Map::new();
-            while let Some(Event::Scalar(key, ..)) = next(rest) {
-                let event = next(rest).expect("a value");
+            while let Some(Event::Scalar(key, ..)) = rest.next() {
+                let event = rest.next().expect("a value");
                 let former = all.insert(key.into_owned(), value(event, rest));
                 assert!(former.is_none(), "a key twice: {all:?}");
             }
@@ -32,10 +32,6 @@ fn value<'e>(event: Event<'e>, rest: &mut impl Iterator<Item = Event<'e>>) -> Va
         }
         other => panic!("{other:?}"),
     }
-}
-
-fn next<'e>(rest: &mut impl Iterator<Item = Event<'e>>) -> Option<Event<'e>> {
-    rest.find(|event| !matches!(event, Event::Comment(..)))
 }
 
 /// A list, or nothing.
