@@ -36,6 +36,7 @@ pub mod vrrp_socket;
 mod watch;
 mod wireguard;
 
+pub use conntrack::ConntrackFailures;
 pub use netlink::Refused;
 pub use survey::Survey;
 pub use sysctl::ConntrackUse;
@@ -271,6 +272,11 @@ impl Kernel {
     /// How full the table of connections is, in the calling thread's network namespace; none if the kernel tracks none.
     pub fn conntrack_use(&self) -> Option<ConntrackUse> {
         sysctl::conntrack_use()
+    }
+
+    /// What went wrong with connections that were to begin.
+    pub fn conntrack_failures(&self) -> Result<ConntrackFailures, KernelError> {
+        conntrack::failures(&mut lock(&self.counters)).map_err(|refused| KernelError::read("failed connections", refused))
     }
 
     /// Carries out the steps in order, going on after a failure. What is done already counts as done.

@@ -35,7 +35,7 @@ fn is_name(c: char) -> bool {
 }
 
 /// The metrics that the source exports, as they are written on the page, each with the place where its name ends. A name alone between quotes is
-/// one; of what is not handed to `gauge` at once, all are counters. What is on the wire has names of its own.
+/// one; of what is not handed to `gauge` or `histogram` at once, all are counters. What is on the wire has names of its own.
 fn exported() -> BTreeMap<String, String> {
     let mut names = BTreeMap::new();
     for text in texts("src", "rs", &["src/wire"]) {
@@ -43,7 +43,8 @@ fn exported() -> BTreeMap<String, String> {
             let (before, name) = (text[..at].trim_end(), text[at + 1..].split('"').next().unwrap());
             // A constant is the name of a metric that somebody else exports.
             if name.chars().all(is_name) && !before.ends_with("&str =") {
-                let written = if before.ends_with("gauge(") { name.to_owned() } else { format!("{name}_total") };
+                let written =
+                    if before.ends_with("gauge(") || before.ends_with("histogram(") { name.to_owned() } else { format!("{name}_total") };
                 names.insert(written, before.chars().rev().take(80).collect::<String>().chars().rev().collect());
             }
         }

@@ -37,7 +37,7 @@ pub fn run(options: &Options, report: &mut Report) -> anyhow::Result<()> {
             let after = [metrics(&lab, "gw-1")?, metrics(&lab, "gw-2")?];
             for ((before, after), column) in before.iter().zip(&after).zip(["active", "backup"]) {
                 // A Backup's timer serves nothing as long as advertisements come.
-                if let Some(late) = late_within(before, after, "portway_vrrp_late_timers") {
+                if let Some(late) = late_within(before, after, "portway_vrrp_timer_lateness_seconds") {
                     arm.note(column, late * 1e3);
                 }
             }

@@ -72,7 +72,7 @@ fn portway_round(arm: &mut Arm, options: &Options, seconds: u64) -> anyhow::Resu
     let lags = measure(arm, &lab, &wire, &begin, &threads, Some("sync"))?;
     let after = metrics(&lab, "gw-1")?;
     let grown = |name: &str| after.iter().filter(|(n, _)| n.starts_with(name)).map(|(n, v)| v - before.get(n).unwrap_or(&0.0)).sum::<f64>();
-    let late = late_within(&before, &after, "portway_sync_acknowledged_datagrams").context("nothing was acknowledged")?;
+    let late = late_within(&before, &after, "portway_sync_acknowledgement_seconds").context("nothing was acknowledged")?;
     arm.note("lag_ms", 1e3 * late);
     arm.note("resent", grown("portway_sync_resent_datagrams"));
     arm.note("overflows", grown("portway_sync_overflows"));

@@ -4,7 +4,7 @@ use super::brain::Brain;
 use super::scrape::Outcomes;
 use super::show;
 use axum::extract::State;
-use axum::http::StatusCode;
+use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::serve::Listener;
@@ -54,6 +54,6 @@ async fn wanted(State(told): State<Told>) -> Response {
     (status, Json(wanted)).into_response()
 }
 
-async fn metrics(State(told): State<Told>) -> Response {
-    show::metrics(&told.brain.status(), &told.brain.counters(), &told.outcomes.all()).into_response()
+async fn metrics(State(told): State<Told>, asked: HeaderMap) -> Response {
+    show::metrics(&told.brain.status(), &told.brain.counters(), &told.outcomes.all()).answer(&asked)
 }

@@ -10,7 +10,7 @@ mod show;
 
 use crate::config::TunnelKind;
 use crate::kernel::processors::{self, Processor};
-use crate::kernel::{ConntrackUse, Counted, Kernel, KernelError, Traffic};
+use crate::kernel::{ConntrackFailures, ConntrackUse, Counted, Kernel, KernelError, Traffic};
 use crate::model::{IfName, TenantShard};
 use crate::plan::gateway::Carrier;
 use allowance::Exceeded;
@@ -62,6 +62,7 @@ struct Moment {
     clock: Option<Duration>,
     underlay: Vec<(IfName, Traffic)>,
     conntrack: Option<ConntrackUse>,
+    failures: Option<ConntrackFailures>,
 }
 
 /// What a scrape should not wait for.
@@ -117,9 +118,11 @@ impl Meter {
 impl Moment {
     fn read(kernel: &Kernel, underlay: &BTreeSet<IfName>) -> Self {
         let conntrack = kernel.conntrack_use();
+        let failures = kernel.conntrack_failures();
+        let failures = failures.inspect_err(|error| tracing::debug!(%error, "which connections failed is not known")).ok();
         let counted = underlay.iter().filter_map(|name| Some((name.clone(), told(name, kernel.traffic(name))??))).collect();
         let clock = clock_gettime(ClockId::CLOCK_MONOTONIC).ok().map(Duration::from);
-        Self { clock, underlay: apart(counted), conntrack }
+        Self { clock, underlay: apart(counted), conntrack, failures }
     }
 }
 

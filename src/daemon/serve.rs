@@ -5,7 +5,7 @@ use super::reconcile::{Report, Role, pass_beside};
 use crate::kernel::Kernel;
 use crate::metrics::Page;
 use axum::extract::State as Extract;
-use axum::http::StatusCode;
+use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
@@ -112,7 +112,7 @@ fn reason(counter: &str) -> &str {
     counter.strip_prefix("drop_").unwrap_or(counter)
 }
 
-async fn metrics<R: Role>(Extract(shared): Extract<Arc<Shared<R>>>) -> Response {
+async fn metrics<R: Role>(Extract(shared): Extract<Arc<Shared<R>>>, asked: HeaderMap) -> Response {
     let mut page = Page::default();
     page.gauge("portway_ready", "1 when the kernel holds all that it should", &[], f64::from(u8::from(shared.ready())));
     page.counter("portway_reconcile_passes", "Times the kernel was compared with what it should hold", &[], shared.passes.load(Relaxed));
@@ -132,5 +132,5 @@ async fn metrics<R: Role>(Extract(shared): Extract<Arc<Shared<R>>>) -> Response 
     }
     shared.figures().await.metrics(&mut page);
     shared.role.lock().await.metrics(&mut page);
-    page.into_response()
+    page.answer(&asked)
 }

@@ -30,7 +30,7 @@ use super::refusal::{Code, Refusal};
 use super::store::{Access, Scope};
 use super::types::{Role, Whoami};
 use axum::extract::{DefaultBodyLimit, MatchedPath, Request, State};
-use axum::http::{Method, StatusCode, header};
+use axum::http::{HeaderMap, Method, StatusCode, header};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post, put};
@@ -154,8 +154,8 @@ async fn readyz(State(directory): Shared) -> Response {
     }
 }
 
-async fn metrics(State(directory): Shared) -> Response {
-    directory.metrics().await.into_response()
+async fn metrics(State(directory): Shared, asked: HeaderMap) -> Response {
+    directory.metrics().await.answer(&asked)
 }
 
 impl Caller {

@@ -4,9 +4,12 @@
 //!  kernel of the Active --FlowWatch, FlowDump--> Flow ==proto::sync==> FlowStep --Conntrack::apply--> kernel of a Backup
 //! ```
 
+mod failures;
 mod message;
 mod watch;
 
+pub use failures::ConntrackFailures;
+pub(super) use failures::read as failures;
 pub use watch::{FlowWatch, Notices};
 
 use super::attr;

@@ -91,6 +91,8 @@ impl Default for Tuning {
 pub struct Lags {
     /// Counts for each of [`Lags::BOUNDS`], and for what took longer.
     pub counts: [u64; Self::BOUNDS.len() + 1],
+    /// Of all of them.
+    pub sum: Duration,
 }
 
 impl Lags {
@@ -100,6 +102,7 @@ impl Lags {
     fn count(&mut self, lag: Duration) {
         let place = Self::BOUNDS.iter().position(|bound| lag <= Duration::from_millis(*bound));
         self.counts[place.unwrap_or(Self::BOUNDS.len())] += 1;
+        self.sum = self.sum.saturating_add(lag);
     }
 }
 

@@ -6,7 +6,7 @@ use portway::config::{self, Config, Gateway};
 use portway::directory::types::*;
 use portway::gateway::registry::{Changed, Registry};
 use portway::lab::secret;
-use portway::metrics::Page;
+use portway::metrics::{Format, Page};
 use portway::model::{NodeName, PrivateKey, TenantShard};
 use portway::plan::gateway::ends::Keys;
 use portway::proto::jit::Answer;
@@ -147,10 +147,8 @@ async fn a_gateway_learns_whose_a_key_is_and_tells_where_it_is() {
     assert_eq!((&counted["found"], &counted["unknown"], &counted["elsewhere"]), (&2.into(), &2.into(), &1.into()));
     let mut page = Page::default();
     registry.metrics(&mut page);
-    let text = page.encode().unwrap();
-    for line in
-        ["portway_directory_reachable 1", "portway_directory_cached_hosts 2", "portway_directory_look_up_within_total{le=\"+Inf\"} 5"]
-    {
+    let text = page.encode(Format::OpenMetrics).unwrap();
+    for line in ["portway_directory_reachable 1", "portway_directory_cached_hosts 2", "portway_directory_look_up_seconds_count 5"] {
         assert!(text.replace("{} ", " ").lines().any(|found| found.starts_with(line)), "{line} is not in\n{text}");
     }
     // A range that the file does not know: such a host would get other tenants' packets, or the node's.

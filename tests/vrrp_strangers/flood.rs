@@ -54,7 +54,7 @@ fn flood(world: &World, to: &str, ip_packet: &[u8], lasts: Duration) -> f64 {
 fn lateness(world: &World, node: &str) -> BTreeMap<u64, u64> {
     let metrics = world.metrics(node);
     let bound = |name: &str| {
-        let seconds = name.split_once("portway_vrrp_late_timers_total{le=\"")?.1.strip_suffix("\"}")?;
+        let seconds = name.split_once("portway_vrrp_timer_lateness_seconds_bucket{le=\"")?.1.strip_suffix("\"}")?;
         Some(seconds.parse::<f64>().ok().filter(|s| s.is_finite()).map_or(u64::MAX, |s| (s * 1e6).round() as u64))
     };
     metrics.iter().filter_map(|(name, count)| Some((bound(name)?, *count as u64))).collect()

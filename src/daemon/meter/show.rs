@@ -3,6 +3,7 @@
 use super::super::carrier;
 use super::{Figures, Slow, Traffic};
 use crate::config::TunnelKind;
+use crate::kernel::ConntrackFailures;
 use crate::kernel::processors::{self, Processor};
 use crate::metrics::Page;
 use crate::model::IfName;
@@ -24,6 +25,10 @@ impl Figures {
             if let Some(limit) = conntrack.limit {
                 out.gauge("portway_conntrack_entries_limit", "Connections that it can track", &[], limit as f64);
             }
+        }
+        for (counter, count) in self.moment.failures.iter().flat_map(failures) {
+            let help = "Connections that could not begin or were ended for want of room, by the kernel's counters";
+            out.counter("portway_conntrack_failures", help, &[("counter", counter)], count);
         }
         for (interface, traffic) in &self.moment.underlay {
             underlay(out, interface, traffic);
@@ -77,6 +82,10 @@ impl Slow {
             Allowance::ALL.into_iter().zip(exceeded).filter_map(move |(allowance, packets)| Some((interface, allowance, (*packets)?)))
         })
     }
+}
+
+fn failures(all: &ConntrackFailures) -> [(&'static str, u64); 3] {
+    [("insert_failed", all.insert_failed), ("drop", all.drop), ("early_drop", all.early_drop)]
 }
 
 fn modes(processor: &Processor) -> [(&'static str, u64); 4] {

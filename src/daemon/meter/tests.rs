@@ -1,5 +1,5 @@
 use super::*;
-use crate::metrics::Page;
+use crate::metrics::{Format, Page};
 
 fn name(text: &str) -> IfName {
     text.parse().unwrap()
@@ -17,7 +17,8 @@ fn figures(kind: TunnelKind, carrier: Carrier) -> Figures {
         tunnels: (carrier == Carrier::Kernel).then_some((name("pw-1"), TRAFFIC)).into_iter().collect(),
     };
     let conntrack = Some(ConntrackUse { entries: 5, limit: Some(262_144) });
-    let moment = Moment { clock: Some(Duration::from_millis(1500)), underlay: vec![(name("plat0"), TRAFFIC)], conntrack };
+    let failures = Some(ConntrackFailures { insert_failed: 2, drop: 3, early_drop: 0 });
+    let moment = Moment { clock: Some(Duration::from_millis(1500)), underlay: vec![(name("plat0"), TRAFFIC)], conntrack, failures };
     let started = SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000);
     Figures { started, watched: Arc::new(watched), moment, slow: Some(Arc::new(slow)) }
 }
@@ -25,7 +26,7 @@ fn figures(kind: TunnelKind, carrier: Carrier) -> Figures {
 fn page(figures: &Figures) -> Vec<String> {
     let mut page = Page::default();
     figures.metrics(&mut page);
-    let text = page.encode().unwrap();
+    let text = page.encode(Format::OpenMetrics).unwrap();
     text.lines().filter(|line| !line.starts_with('#')).map(|line| line.replace("{}", "")).collect()
 }
 
@@ -37,6 +38,8 @@ fn what_is_known_is_shown_under_its_name() {
         "portway_clock_seconds 1.5",
         "portway_conntrack_entries 5.0",
         "portway_conntrack_entries_limit 262144.0",
+        "portway_conntrack_failures_total{counter=\"insert_failed\"} 2",
+        "portway_conntrack_failures_total{counter=\"early_drop\"} 0",
         "portway_cpu_seconds_total{cpu=\"1\",mode=\"softirq\"} 2.0",
         "portway_cpu_seconds_total{cpu=\"1\",mode=\"idle\"} 10.0",
         "portway_allowance_exceeded_packets_total{interface=\"plat0\",counter=\"bw_in_allowance_exceeded\"} 3",
@@ -55,7 +58,7 @@ fn what_is_known_is_shown_under_its_name() {
 fn what_is_not_known_is_not_shown() {
     let mut figures = figures(TunnelKind::Gre, Carrier::Userspace);
     assert!(!page(&figures).iter().any(|line| line.contains("bw_out") || line.contains("tunnel_received")), "{:#?}", page(&figures));
-    (figures.slow, figures.moment.conntrack, figures.moment.clock) = (None, None, None);
+    (figures.slow, figures.moment.conntrack, figures.moment.failures, figures.moment.clock) = (None, None, None, None);
     let shown = page(&figures);
     assert!(!shown.iter().any(|line| ["conntrack", "cpu", "allowance", "clock"].iter().any(|word| line.contains(word))), "{shown:#?}");
     assert_eq!(figures.status()["conntrack"], serde_json::Value::Null);

@@ -36,10 +36,31 @@ pub struct Board {
 pub struct Router {
     pub status: Status,
     pub transitions: u64,
+    pub takeovers: Takeovers,
     pub last: Option<Why>,
     pub warnings: Vec<String>,
     /// It stands at a lower priority, because the clock is behind.
     pub held_back: bool,
+}
+
+/// How often a node became Active for a shard that it did not have, by why: those of [`Takeovers::WHY`].
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Takeovers([u64; Self::WHY.len()]);
+
+impl Takeovers {
+    /// Labels of [`Why`].
+    const WHY: [&str; 3] = ["active_silent", "active_released", "preempted"];
+
+    pub fn count(&mut self, from: State, to: State, why: Why) {
+        let place = Self::WHY.iter().position(|known| *known == why.label());
+        if let Some(place) = place.filter(|_| to == State::Active && !from.holds_addresses()) {
+            self.0[place] += 1;
+        }
+    }
+
+    pub fn each(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        Self::WHY.into_iter().zip(self.0)
+    }
 }
 
 /// A change of state that has been carried out.
@@ -287,5 +308,34 @@ fn try_now<T>(mutex: &Mutex<T>) -> Option<MutexGuard<'_, T>> {
         Ok(guard) => Some(guard),
         Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
         Err(TryLockError::WouldBlock) => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::Priority;
+
+    #[test]
+    fn whoever_goes_on_has_taken_nothing_over() {
+        let mut takeovers = Takeovers::default();
+        let turns = [
+            (State::Backup, State::Active, Why::ActiveSilent),
+            (State::Backup, State::Active, Why::ActiveReleased),
+            (State::Initialize, State::Active, Why::ActiveSilent),
+            (State::Initialize, State::Active, Why::Resumed),
+            (State::Offering, State::Active, Why::NoSuccessor),
+            (State::Releasing, State::Active, Why::SuccessorSilent),
+            (State::Active, State::Backup, Why::HandedOver),
+            (State::Initialize, State::Backup, Why::Started),
+        ];
+        turns.into_iter().for_each(|(from, to, why)| takeovers.count(from, to, why));
+        assert_eq!(takeovers.each().collect::<Vec<_>>(), [("active_silent", 2), ("active_released", 1), ("preempted", 0)]);
+    }
+
+    #[test]
+    fn labels_are_those_of_reasons() {
+        let labels = [Why::ActiveSilent, Why::ActiveReleased, Why::Preempted { active: [10, 9, 0, 1].into(), priority: Priority(100) }];
+        assert_eq!(labels.map(Why::label), Takeovers::WHY);
     }
 }

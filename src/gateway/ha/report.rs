@@ -95,6 +95,10 @@ impl Group {
                 out.gauge("portway_vrrp_heard_seconds", "Age of the last advertisement from somebody else", &labels, ago(heard.at));
             }
             out.counter("portway_vrrp_transitions", "Changes of state", &labels, router.transitions);
+            for (why, count) in router.takeovers.each() {
+                let labels = [labels[0], labels[1], ("why", why)];
+                out.counter("portway_vrrp_takeovers", "Times that a shard came here", &labels, count);
+            }
         }
         out.counter("portway_vrrp_sent_advertisements", "Advertisements sent", &[], counters.sent.load(Relaxed));
         out.counter("portway_vrrp_send_failures", "Advertisements that could not be sent", &[], counters.send_failures.load(Relaxed));
@@ -114,12 +118,9 @@ impl Group {
         for (why, count) in ANNOUNCED.iter().zip(&counters.announced) {
             out.counter("portway_vrrp_announcements", "Bursts of gratuitous ARP", &[("why", why.label())], count.load(Relaxed));
         }
-        let late = LATE.iter().map(|us| (*us as f64 / 1e6).to_string()).chain(["+Inf".to_owned()]);
-        let mut sum = 0;
-        for (le, count) in late.zip(&counters.late) {
-            sum += count.load(Relaxed);
-            out.counter("portway_vrrp_late_timers", "Timers served, by how late at most in seconds", &[("le", le.as_str())], sum);
-        }
+        let late = counters.late.iter().map(|count| count.load(Relaxed));
+        let (bounds, sum) = (LATE.map(|us| us as f64 / 1e6), counters.late_sum_us.load(Relaxed) as f64 / 1e6);
+        out.histogram("portway_vrrp_timer_lateness_seconds", "How late timers were served", &[], bounds, late, sum);
         for (node, skew) in self.clocks(config, now) {
             let help = "How far this clock is ahead of another node's, the shortest delay included; negative: behind";
             out.gauge("portway_clock_skew_seconds", help, &[("node", node.as_str())], seconds(&skew));
@@ -219,7 +220,8 @@ fn sync_metrics(of: &TenantShard, flows: &Flows, out: &mut Page) {
                 out.counter("portway_sync_resent_datagrams", "Datagrams sent again", &labels, counters.resent);
                 out.counter("portway_sync_overflows", "Times that the kernel lost notices", &labels, counters.overflows);
                 out.counter("portway_sync_lists", "Lists of all connections sent", &labels, counters.lists);
-                lags(&counters.lag, "portway_sync_acknowledged_datagrams", "Datagrams by their age when acknowledged", &labels, out);
+                let (lag, help) = (&counters.lag, "Age of datagrams when they were acknowledged");
+                out.histogram("portway_sync_acknowledgement_seconds", help, &labels, bounds(), lag.counts, lag.sum.as_secs_f64());
             }
         }
         Flows::Kept(all) => {
@@ -241,19 +243,16 @@ fn sync_metrics(of: &TenantShard, flows: &Flows, out: &mut Page) {
                     let labels = [labels[0], labels[1], labels[2], ("reason", reason)];
                     out.counter("portway_sync_refused_datagrams", "Datagrams dropped", &labels, count);
                 }
-                lags(&counters.lag, "portway_sync_received_datagrams", "Datagrams by how late they came", &labels, out);
+                let (lag, help) = (&counters.lag, "How late datagrams came");
+                out.histogram("portway_sync_delay_seconds", help, &labels, bounds(), lag.counts, lag.sum.as_secs_f64());
             }
         }
     }
 }
 
-fn lags(lags: &Lags, name: &str, help: &str, labels: &[(&str, &str)], out: &mut Page) {
-    let bounds = Lags::BOUNDS.iter().map(|ms| (*ms as f64 / 1e3).to_string()).chain(["+Inf".to_owned()]);
-    let mut sum = 0;
-    for (le, count) in bounds.zip(lags.counts) {
-        sum += count;
-        out.counter(name, help, &[labels, &[("le", le.as_str())]].concat(), sum);
-    }
+/// Of what is counted by [`Lags`], in seconds.
+fn bounds() -> impl Iterator<Item = f64> {
+    Lags::BOUNDS.into_iter().map(|ms| ms as f64 / 1e3)
 }
 
 #[cfg(test)]

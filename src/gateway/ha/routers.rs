@@ -1,7 +1,7 @@
 //! The virtual routers of this node, between the socket and the hands: no I/O.
 
 use super::bell::Bell;
-use super::board::{Board, Router};
+use super::board::{Board, Router, Takeovers};
 use super::hands::Deed;
 use super::instances::Virtual;
 use crate::config::Ha;
@@ -67,6 +67,7 @@ pub struct Entry {
     pub behind: bool,
     pub wakes: Option<Instant>,
     pub transitions: u64,
+    pub takeovers: Takeovers,
     pub last: Option<Why>,
     /// Something that the board does not show yet.
     pub unshown: bool,
@@ -85,6 +86,7 @@ impl Entry {
             behind: false,
             wakes: None,
             transitions: 0,
+            takeovers: Takeovers::default(),
             last: None,
             unshown: true,
         }
@@ -250,6 +252,7 @@ impl Routers {
             }
             Effect::Changed { from, to, why } => {
                 entry.transitions += 1;
+                entry.takeovers.count(from, to, why);
                 entry.last = Some(why);
                 Deed::Changed { of, from, to, why }
             }
@@ -307,10 +310,10 @@ impl Routers {
 
     pub fn show(&mut self) {
         for entry in self.entries.iter_mut().filter(|entry| entry.unshown) {
-            let (status, transitions, last) = (entry.machine.status(), entry.transitions, entry.last);
+            let (status, transitions, takeovers, last) = (entry.machine.status(), entry.transitions, entry.takeovers, entry.last);
             let warnings = entry.machine.warnings().iter().map(ToString::to_string).collect();
             let held_back = entry.stands_at() != entry.priority;
-            entry.unshown = !self.board.try_router(&entry.what.of, || Router { status, transitions, last, warnings, held_back });
+            entry.unshown = !self.board.try_router(&entry.what.of, || Router { status, transitions, takeovers, last, warnings, held_back });
         }
     }
 }

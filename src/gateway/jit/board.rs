@@ -53,7 +53,9 @@ impl Board {
 
     pub fn report(&self) -> Report {
         let mut report = lock(&self.report).clone();
-        report.latency = lock(&self.latencies).summary();
+        let latencies = lock(&self.latencies);
+        (report.latency, report.admissions) = (latencies.summary(), latencies.all);
+        drop(latencies);
         report
     }
 

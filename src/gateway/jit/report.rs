@@ -28,6 +28,8 @@ pub struct Report {
     pub stuck: u64,
     /// From a knock to the peer's session, of those admitted last.
     pub latency: Option<Latency>,
+    /// The same of all.
+    pub admissions: Admissions,
 }
 
 /// How peers got their sessions. Everything here only ever grows.
@@ -48,6 +50,16 @@ pub struct Latency {
     pub max: Duration,
 }
 
+/// Upper bounds, in milliseconds.
+const BOUNDS: [u32; 13] = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1_000, 2_000, 5_000, 10_000];
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Admissions {
+    /// For each bound, and for what took longer.
+    counts: [u64; BOUNDS.len() + 1],
+    sum: Duration,
+}
+
 /// The last so many.
 const REMEMBERED: usize = 1024;
 
@@ -56,6 +68,7 @@ pub struct Latencies {
     /// Microseconds.
     ring: Vec<u32>,
     next: usize,
+    pub all: Admissions,
 }
 
 impl Latencies {
@@ -66,6 +79,9 @@ impl Latencies {
             None => self.ring.push(micros),
         }
         self.next = (self.next + 1) % REMEMBERED;
+        let place = BOUNDS.iter().position(|ms| latency <= Duration::from_millis((*ms).into()));
+        self.all.counts[place.unwrap_or(BOUNDS.len())] += 1;
+        self.all.sum = self.all.sum.saturating_add(latency);
     }
 
     pub fn summary(&self) -> Option<Latency> {
@@ -158,12 +174,9 @@ impl Report {
         page.counter("portway_jit_stamps_forgotten", "Keys whose recordings count as new again", &[], sizes.stamps_forgotten);
         let away = f64::from(u8::from(self.directory_is_away));
         page.gauge("portway_jit_directory_away", "Whether the last look-up failed", &[], away);
-        if let Some(Latency { p50, p99, max }) = self.latency {
-            for (quantile, latency) in [("0.5", p50), ("0.99", p99), ("1", max)] {
-                let help = "From a knock to the peer's session, of those admitted last";
-                page.gauge("portway_jit_admission_seconds", help, &[("quantile", quantile)], latency.as_secs_f64());
-            }
-        }
+        let Admissions { counts, sum } = self.admissions;
+        let (help, bounds) = ("From a knock to the peer's session", BOUNDS.map(|ms| f64::from(ms) / 1e3));
+        page.histogram("portway_jit_admission_seconds", help, &[], bounds, counts, sum.as_secs_f64());
     }
 }
 
@@ -174,6 +187,7 @@ fn ms(duration: Duration) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::metrics::Format;
     use crate::proto::jit::Refusal;
 
     #[test]
@@ -186,10 +200,23 @@ mod tests {
     }
 
     #[test]
+    fn all_are_counted_by_how_long_they_took() {
+        let mut latencies = Latencies::default();
+        [0, 1_000, 1_001, 20_000_000].into_iter().for_each(|us| latencies.add(Duration::from_micros(us)));
+        let mut page = Page::default();
+        Report { admissions: latencies.all, ..Report::default() }.metrics(&mut page);
+        let text = page.encode(Format::OpenMetrics).unwrap();
+        for (le, count) in [("0.001", 2), ("0.002", 3), ("10.0", 3), ("+Inf", 4)] {
+            assert!(text.contains(&format!("portway_jit_admission_seconds_bucket{{le=\"{le}\"}} {count}\n")), "{text}");
+        }
+        assert!(text.contains("portway_jit_admission_seconds_sum{} 20.002001\n"), "{text}");
+    }
+
+    #[test]
     fn every_reason_is_a_label_whether_it_happened_or_not() {
         let mut page = Page::default();
         Report::default().metrics(&mut page);
-        let text = page.encode().unwrap();
+        let text = page.encode(Format::OpenMetrics).unwrap();
         for why in Refusal::ALL {
             assert!(text.contains(&format!("portway_jit_refused_total{{reason=\"{why}\"}} 0")), "{text}");
         }
@@ -218,7 +245,7 @@ mod tests {
         let mut page = Page::default();
         let report = Report { knocks_lost: 1, events_lost: 2, captures_lost: 3, unwritten: 4, ..Report::default() };
         report.metrics(&mut page);
-        let text = page.encode().unwrap();
+        let text = page.encode(Format::OpenMetrics).unwrap();
         for (place, count) in [("queue", 1), ("device", 2), ("socket", 3)] {
             assert!(text.contains(&format!("portway_jit_lost_total{{place=\"{place}\"}} {count}")), "{text}");
         }

@@ -45,9 +45,8 @@ const BOUNDS: [u64; 13] = [500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100
 #[derive(Debug, Default)]
 pub struct Figures {
     outcomes: [AtomicU64; Outcome::ALL.len()],
-    /// Calls that had an answer, by the first bound that they kept.
-    within: [AtomicU64; BOUNDS.len()],
-    calls: AtomicU64,
+    /// Calls that had an answer, by the first bound that they kept; those that kept none last.
+    within: [AtomicU64; BOUNDS.len() + 1],
     /// Of all of them, microseconds.
     took: AtomicU64,
 }
@@ -61,10 +60,8 @@ impl Figures {
     /// A call that had an answer.
     pub fn took(&self, time: Duration) {
         let time = u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
-        if let Some(place) = BOUNDS.iter().position(|bound| time <= *bound) {
-            self.within[place].fetch_add(1, Relaxed);
-        }
-        self.calls.fetch_add(1, Relaxed);
+        let place = BOUNDS.iter().position(|bound| time <= *bound).unwrap_or(BOUNDS.len());
+        self.within[place].fetch_add(1, Relaxed);
         self.took.fetch_add(time, Relaxed);
     }
 
@@ -80,22 +77,16 @@ impl Figures {
             let help = "Look-ups of keys by what they came to";
             out.counter("portway_directory_look_ups", help, &[("outcome", outcome.as_str())], count.load(Relaxed));
         }
-        let mut sum = 0;
-        let help = "Calls for a key that were answered within `le` seconds";
-        for (bound, count) in BOUNDS.iter().zip(&self.within) {
-            sum += count.load(Relaxed);
-            let seconds = (*bound as f64 / 1e6).to_string();
-            out.counter("portway_directory_look_up_within", help, &[("le", &seconds)], sum);
-        }
-        out.counter("portway_directory_look_up_within", help, &[("le", "+Inf")], self.calls.load(Relaxed));
-        let help = "Microseconds that all answered calls for a key took together";
-        out.counter("portway_directory_look_up_microseconds", help, &[], self.took.load(Relaxed));
+        let within = self.within.iter().map(|count| count.load(Relaxed));
+        let (bounds, sum) = (BOUNDS.map(|us| us as f64 / 1e6), self.took.load(Relaxed) as f64 / 1e6);
+        out.histogram("portway_directory_look_up_seconds", "How long answered calls for a key took", &[], bounds, within, sum);
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::metrics::Format;
 
     #[test]
     fn times_are_counted_in_every_bound_that_they_keep() {
@@ -104,14 +95,15 @@ mod tests {
         figures.came_to(Outcome::FromCache);
         let mut page = Page::default();
         figures.metrics(&mut page);
-        let text = page.encode().unwrap();
+        let text = page.encode(Format::OpenMetrics).unwrap();
         for line in [
-            "portway_directory_look_up_within_total{le=\"0.0005\"} 1",
-            "portway_directory_look_up_within_total{le=\"0.001\"} 2",
-            "portway_directory_look_up_within_total{le=\"0.0025\"} 3",
-            "portway_directory_look_up_within_total{le=\"10\"} 3",
-            "portway_directory_look_up_within_total{le=\"+Inf\"} 4",
-            "portway_directory_look_up_microseconds_total{} 60002002",
+            "portway_directory_look_up_seconds_bucket{le=\"0.0005\"} 1",
+            "portway_directory_look_up_seconds_bucket{le=\"0.001\"} 2",
+            "portway_directory_look_up_seconds_bucket{le=\"0.0025\"} 3",
+            "portway_directory_look_up_seconds_bucket{le=\"10.0\"} 3",
+            "portway_directory_look_up_seconds_bucket{le=\"+Inf\"} 4",
+            "portway_directory_look_up_seconds_count{} 4",
+            "portway_directory_look_up_seconds_sum{} 60.002002",
             "portway_directory_look_ups_total{outcome=\"from_cache\"} 1",
             "portway_directory_look_ups_total{outcome=\"failed\"} 0",
         ] {
