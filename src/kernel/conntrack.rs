@@ -4,6 +4,7 @@
 //!  kernel of the Active --FlowWatch, FlowDump--> Flow ==proto::sync==> FlowStep --Conntrack::apply--> kernel of a Backup
 //! ```
 
+mod life;
 mod message;
 mod watch;
 
