@@ -1,6 +1,6 @@
 //! Planned handovers: of a node that is drained or that goes.
 
-use super::bell::Bell;
+use crate::daemon::bell::Bell;
 use super::board::{Board, Flows};
 use super::{Group, speaker};
 use crate::model::TenantShard;

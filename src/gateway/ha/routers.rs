@@ -1,6 +1,6 @@
 //! The virtual routers of this node, between the socket and the hands: no I/O.
 
-use super::bell::Bell;
+use crate::daemon::bell::Bell;
 use super::board::{Board, Router};
 use super::hands::Deed;
 use super::instances::Virtual;

@@ -12,7 +12,7 @@ mod moves;
 mod role;
 mod walk;
 
-use super::bell::{Bell, Inbox};
+use crate::daemon::bell::{Bell, Inbox};
 use super::board::Board;
 use super::speaker;
 use crate::gateway::{sessions, stamps};

@@ -12,7 +12,7 @@ pub mod probe;
 mod script;
 mod show;
 
-use super::bell::Bell;
+use crate::daemon::bell::Bell;
 use super::instances::Virtual;
 use super::speaker::Order;
 use crate::config::{Gateway, GatewayTenant, Probe, Target, Tracked, Watched};

@@ -1,6 +1,6 @@
 //! A preferred node of a pair, in sync, that hears advertisements of the other.
 
-use super::super::bell::{Inbox, bell};
+use crate::daemon::bell::{Inbox, bell};
 use super::super::instances::virtuals;
 use super::*;
 use crate::config::{Config, parse};
