@@ -59,7 +59,11 @@ impl Decoder {
     fn log_file(&mut self, node: &Node) -> Option<PathBuf> {
         let file = self.absolute(node, "file", FILE)?;
         if file.value.file_name().is_none() || file.value.as_os_str().as_encoded_bytes().ends_with(b"/") {
-            self.fault(file.span, format!("`file` {} is a folder", file.value.display()), format!("write the name of a file, such as {FILE}"));
+            self.fault(
+                file.span,
+                format!("`file` {} is a folder", file.value.display()),
+                format!("write the name of a file, such as {FILE}"),
+            );
             return None;
         }
         Some(file.value)

@@ -135,7 +135,10 @@ impl FlowLog {
     pub fn want(&mut self, config: Option<&config::FlowLog>, observed: &State, desired: &mut State) {
         let (has, lacks): (Vec<Sysctl>, Vec<Sysctl>) = settings(config).partition(|setting| observed.sysctls.contains_key(setting));
         desired.sysctls.extend(has.into_iter().map(|setting| (setting, "1".to_owned())));
-        self.lacks = lacks.iter().map(|setting| format!("this kernel has no {}: figures of connections are missing", setting.key.as_str())).collect();
+        self.lacks = lacks
+            .iter()
+            .map(|setting| format!("this kernel has no {}: figures of connections are missing", setting.key.as_str()))
+            .collect();
     }
 
     /// As it is configured, from now on.

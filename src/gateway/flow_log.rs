@@ -111,7 +111,8 @@ impl Knows for Known {
             return;
         }
         let Some(of) = lock(&self.origins.zones).get(&life.key.zone).cloned() else { return };
-        let configured = lock(&self.origins.hosts).get(&of.tenant).and_then(|owners| owner(owners, life.key.source)).map(|(_, host)| host.clone());
+        let configured =
+            lock(&self.origins.hosts).get(&of.tenant).and_then(|owners| owner(owners, life.key.source)).map(|(_, host)| host.clone());
         let host = configured.or_else(|| self.stranger(&of, life.key.source));
         take(Place { of: &of, from: From::Host(host.as_ref()) });
     }

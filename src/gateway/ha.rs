@@ -11,7 +11,6 @@
 //! Three threads, so that none waits for another: an advertisement does not wait for the kernel, an address not for a list of
 //! 250,000 connections. The machines that decide are `proto::vrrp` and `proto::sync`; here is what feeds them and obeys.
 
-
 pub mod board;
 pub mod drain;
 mod hands;

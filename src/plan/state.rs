@@ -95,7 +95,9 @@ impl Sysctl {
     pub fn path(&self) -> PathBuf {
         match self.key {
             SysctlKey::FwmarkReflect => ["net/ipv4", self.key.as_str()].iter().collect(),
-            SysctlKey::TcpBeLiberal | SysctlKey::ConntrackAcct | SysctlKey::ConntrackTimestamp => ["net/netfilter", self.key.as_str()].iter().collect(),
+            SysctlKey::TcpBeLiberal | SysctlKey::ConntrackAcct | SysctlKey::ConntrackTimestamp => {
+                ["net/netfilter", self.key.as_str()].iter().collect()
+            }
             SysctlKey::Forwarding | SysctlKey::SrcValidMark | SysctlKey::RpFilter => {
                 ["net/ipv4/conf", self.interface.as_str(), self.key.as_str()].iter().collect()
             }

@@ -150,7 +150,8 @@ impl FlowLog {
         if before == Some(&held) {
             return;
         }
-        let gone: Held = before.into_iter().flatten().filter(|(of, _)| !held.contains_key(*of)).map(|(of, since)| (of.clone(), *since)).collect();
+        let gone: Held =
+            before.into_iter().flatten().filter(|(of, _)| !held.contains_key(*of)).map(|(of, since)| (of.clone(), *since)).collect();
         let stood = |of: &TenantShard, since| before.is_some_and(|before| before.get(of) == Some(since));
         let come = held.iter().filter_map(|(of, since)| Some((of.clone(), (*since).filter(|_| !stood(of, since))?)));
         for (of, since) in come.collect::<Vec<_>>() {
@@ -171,9 +172,7 @@ impl FlowLog {
         }
         let tenant = match self.tenants.get_mut(&place.of.tenant) {
             Some(tenant) => tenant,
-            None => {
-                self.tenants.entry(place.of.tenant.clone()).or_insert_with(|| Tenant { bucket: Bucket::new(at.now), suppressed: None })
-            }
+            None => self.tenants.entry(place.of.tenant.clone()).or_insert_with(|| Tenant { bucket: Bucket::new(at.now), suppressed: None }),
         };
         if !tenant.bucket.take(at.now, self.rate) {
             let suppressed = tenant.suppressed.get_or_insert(Suppressed { since: at, starts: 0, ends: 0 });
@@ -246,7 +245,8 @@ impl FlowLog {
         let began = end.began.map(since_1970);
         let forgotten = end.ended.map_or(at.wall, since_1970);
         let idle = self.kept(life).saturating_sub(end.left);
-        let ended = forgotten.checked_sub(Duration::from_secs(idle.into())).unwrap_or(forgotten).max(began.unwrap_or(SystemTime::UNIX_EPOCH));
+        let ended =
+            forgotten.checked_sub(Duration::from_secs(idle.into())).unwrap_or(forgotten).max(began.unwrap_or(SystemTime::UNIX_EPOCH));
         let since = self.held.as_ref().map(|held| held.get(of).or(self.leaving.get(of)).copied().flatten());
         let taken_over = match (since, began) {
             (None, _) => Some(false),

@@ -1,6 +1,7 @@
 use super::*;
 
-const ON: (&str, &str) = ("  tenants:\n", "  flow_log: { file: /var/log/flows.jsonl, max_size: 1MiB, keep: 3, rate: 10, burst: 20 }\n  tenants:\n");
+const ON: (&str, &str) =
+    ("  tenants:\n", "  flow_log: { file: /var/log/flows.jsonl, max_size: 1MiB, keep: 3, rate: 10, burst: 20 }\n  tenants:\n");
 
 #[test]
 fn it_is_off_unless_it_is_written_and_has_defaults() {

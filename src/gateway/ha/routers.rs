@@ -1,10 +1,10 @@
 //! The virtual routers of this node, between the socket and the hands: no I/O.
 
-use crate::daemon::bell::Bell;
 use super::board::{Board, Router};
 use super::hands::Deed;
 use super::instances::Virtual;
 use crate::config::Ha;
+use crate::daemon::bell::Bell;
 use crate::model::{Priority, TenantShard};
 use crate::proto::skew::Skews;
 use crate::proto::vrrp::{Effect, Heard, Input, Instance, State, Why};

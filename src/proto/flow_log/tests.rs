@@ -1,8 +1,8 @@
 use super::*;
 use crate::model::{FlowCount, FlowKey, FlowStatus, Mark};
 use proptest::prelude::*;
-use std::collections::BTreeSet;
 use serde_json::Value;
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 const RATE: Rate = Rate { per_second: 1000, burst: 1000 };

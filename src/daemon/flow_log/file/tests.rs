@@ -80,7 +80,10 @@ fn at_its_size_it_is_put_aside_and_the_oldest_goes() {
     // One that is full when it is found, and a line that is longer than a file.
     log.close();
     put(&mut log, "longer than the whole file\nh..8\n");
-    assert_eq!([content(&path), content(&aside(&path, 1)), content(&aside(&path, 2))], ["h..8\n", "longer than the whole file\n", "g..7\n"]);
+    assert_eq!(
+        [content(&path), content(&aside(&path, 1)), content(&aside(&path, 2))],
+        ["h..8\n", "longer than the whole file\n", "g..7\n"]
+    );
 }
 
 #[test]

@@ -57,7 +57,10 @@ fn a_full_disk_is_an_alarm_and_loses_lines_until_there_is_room_again() {
         writer.write(&lines(50));
         let (written, lost, failure) = numbers(&told);
         assert!(written + lost == 450 && (100..400).contains(&written), "{written} and {lost}");
-        assert!(failure.as_ref().is_some_and(|why| why.contains("flows.jsonl cannot be written") && why.contains("is there room?")), "{failure:?}");
+        assert!(
+            failure.as_ref().is_some_and(|why| why.contains("flows.jsonl cannot be written") && why.contains("is there room?")),
+            "{failure:?}"
+        );
         assert!(told.errors.load(Relaxed) >= 2);
         assert_eq!(read(&file).len() as u64, written, "what is there is whole");
 
