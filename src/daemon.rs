@@ -8,10 +8,12 @@
 //!  successor ----+      +--> sockets: RUNTIME_DIR/ROLE.sock (API, 0660), admin (TCP, read only), ROLE.takeover (0600)
 //! ```
 
+pub mod bell;
 pub mod carrier;
 pub mod client;
 pub mod failed;
 mod fdstore;
+pub mod flow_log;
 pub mod key_file;
 pub mod keyring;
 pub mod meter;

@@ -2,6 +2,7 @@
 
 use crate::config::{self, Config, Gateway, Platform, StaticPeer, TunnelKind};
 use crate::daemon::carrier::{self, Path};
+use crate::daemon::flow_log as log;
 use crate::daemon::keyring::{self, Keyring};
 use crate::daemon::meter::Watched;
 use crate::daemon::over::Over;
@@ -34,6 +35,7 @@ use tokio::sync::Notify;
 
 pub mod api;
 mod ending;
+mod flow_log;
 mod flows;
 pub mod ha;
 pub mod jit;
@@ -92,6 +94,9 @@ pub struct Node {
     fence_was_lost: bool,
     /// The group has yet to learn of a change of the configuration.
     regroup: bool,
+    flow_log: log::FlowLog,
+    /// Whose connections it tells of.
+    origins: Arc<flow_log::Origins>,
     /// Once the daemon runs.
     kernel: Option<Arc<Kernel>>,
 }
@@ -140,6 +145,8 @@ impl Node {
             fence: None,
             fence_was_lost: false,
             regroup: false,
+            flow_log: log::FlowLog::default(),
+            origins: Arc::default(),
             kernel: None,
         })
     }
@@ -202,6 +209,7 @@ impl Role for Node {
     async fn start(&mut self, kernel: &Arc<Kernel>, inherited: &mut BTreeMap<String, OwnedFd>) -> anyhow::Result<()> {
         ha::check(&self.config).context("cannot take part in the group of gateways")?;
         self.kernel = Some(kernel.clone());
+        self.flow_log.open(self.config.flow_log.as_ref(), inherited);
         self.choose_carrier(kernel).await?;
         self.told = Keyring::inherit(inherited);
         let facts = kernel.facts().await?;
@@ -243,7 +251,7 @@ impl Role for Node {
         let interfaces = self.config.tenants.iter().map(|tenant| &tenant.interface);
         let of_tenants = interfaces.flat_map(|interface| SysctlKey::OF_INTERFACE.map(|key| Sysctl { interface: interface.clone(), key }));
         let shared = self.config.ha.iter().map(|_| Sysctl::tcp_be_liberal());
-        of_tenants.chain([Sysctl::fwmark_reflect()]).chain(shared).collect()
+        of_tenants.chain([Sysctl::fwmark_reflect()]).chain(shared).chain(log::settings(self.config.flow_log.as_ref())).collect()
     }
 
     fn desired(&mut self, facts: &Facts, observed: &State) -> anyhow::Result<State> {
@@ -265,7 +273,8 @@ impl Role for Node {
         let inputs =
             Inputs { config, carrier, facts, copies, hosts: &hosts, slots, peers, ends, heard: &heard, holds: &holds, admitted: &admitted };
         self.mtu = facts.tunnel_mtu(&self.config.platform);
-        let desired = desired(&inputs);
+        let mut desired = desired(&inputs);
+        self.flow_log.want(self.config.flow_log.as_ref(), observed, &mut desired);
         let without_text = |table| desired.tables.get(&table).map(|ruleset: &Ruleset| Ruleset::observed(ruleset.revision()));
         self.fence_was_lost |= desired.tables.get(&NftTable::Netdev) != observed.tables.get(&NftTable::Netdev);
         (self.ruleset, self.fence) = (without_text(NftTable::Inet), without_text(NftTable::Netdev));
@@ -273,6 +282,7 @@ impl Role for Node {
     }
 
     async fn follow(&mut self, kernel: &Kernel) -> anyhow::Result<()> {
+        self.log_flows();
         let tunnels = self.tunnels();
         self.keep_keys()?;
         // What fails does not keep the rest from following: one tenant's tunnel is not the group's business.
@@ -296,6 +306,7 @@ impl Role for Node {
     }
 
     fn reload(&mut self) -> Result<(), String> {
+        self.flow_log.reopen();
         match config::load(&self.file) {
             Ok(Config::Gateway(mut new)) => {
                 let kept = differs(&self.config, &new);
@@ -346,6 +357,7 @@ impl Role for Node {
         if self.carrier == Carrier::Userspace && !self.keys.is_empty() {
             all.extend([self.keyring.descriptor()?]);
         }
+        all.extend(self.flow_log.descriptor()?);
         Ok(all)
     }
 
@@ -360,6 +372,7 @@ impl Role for Node {
         self.strangers.stop().await;
         self.sessions.stop();
         self.path.stop();
+        self.flow_log.stop();
     }
 }
 

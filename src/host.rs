@@ -4,6 +4,7 @@ pub mod api;
 mod attaching;
 pub mod attachments;
 mod completed;
+mod flow_log;
 mod local;
 mod members;
 mod resolve;
@@ -11,6 +12,7 @@ mod tunnels;
 
 use crate::config::{self, Config, Host, HostShard, HostTunnel};
 use crate::daemon::carrier::{self, Path};
+use crate::daemon::flow_log as log;
 use crate::daemon::keyring::{self, Keyring};
 use crate::daemon::meter::Watched;
 use crate::daemon::over::Over;
@@ -79,6 +81,9 @@ pub struct Node {
     thrown: BTreeSet<RouteKey>,
     /// Attachments found without their interface, to be forgotten when the kernel has.
     lost: Vec<AttachmentName>,
+    flow_log: log::FlowLog,
+    /// Whose connections it tells of.
+    origins: Arc<flow_log::Origins>,
 }
 
 /// Runs until a signal or a successor ends it.
@@ -124,6 +129,8 @@ impl Node {
             flow_tables: false,
             thrown: BTreeSet::new(),
             lost: Vec::new(),
+            flow_log: log::FlowLog::default(),
+            origins: Arc::default(),
         })
     }
 
@@ -185,6 +192,7 @@ impl Role for Node {
     }
 
     async fn start(&mut self, kernel: &Arc<Kernel>, inherited: &mut BTreeMap<String, OwnedFd>) -> anyhow::Result<()> {
+        self.flow_log.open(self.config.flow_log.as_ref(), inherited);
         self.choose_carrier(kernel).await?;
         if let Some(members) = &mut self.members {
             members.start().await;
@@ -226,7 +234,8 @@ impl Role for Node {
     }
 
     fn interest(&self) -> BTreeSet<Sysctl> {
-        self.attachments.iter().filter_map(|attachment| Some(attachment.attached.sysctl()?.0)).collect()
+        let of_attachments = self.attachments.iter().filter_map(|attachment| Some(attachment.attached.sysctl()?.0));
+        of_attachments.chain(log::settings(self.config.flow_log.as_ref())).collect()
     }
 
     fn desired(&mut self, facts: &Facts, observed: &State) -> anyhow::Result<State> {
@@ -246,12 +255,14 @@ impl Role for Node {
         let (config, slots, generations) = (&self.config, &self.slots, &self.generations);
         let inputs = Inputs { config, carrier: self.carrier, facts, slots, generations, attachments: &attached };
         self.mtu = facts.tunnel_mtu(&self.config.platform);
-        let state = desired(&inputs);
+        let mut state = desired(&inputs);
+        self.flow_log.want(self.config.flow_log.as_ref(), observed, &mut state);
         self.thrown = local::thrown(&state);
         Ok(state)
     }
 
     async fn follow(&mut self, kernel: &Kernel) -> anyhow::Result<()> {
+        self.log_flows();
         for name in std::mem::take(&mut self.lost) {
             if let Some(gone) = self.forget(&name) {
                 tracing::info!("attachment {name} is over: interface {} has gone", gone.attached.interface);
@@ -274,6 +285,7 @@ impl Role for Node {
     }
 
     fn reload(&mut self) -> Result<(), String> {
+        self.flow_log.reopen();
         match config::load(&self.file) {
             Ok(Config::Host(new)) => {
                 let keep = |config: &config::Host| (config.platform.clone(), config.backend, config.runtime_dir.clone(), config.admin);
@@ -327,6 +339,7 @@ impl Role for Node {
             "node": self.config.node, "backend": self.carrier.name(), "platform_address": self.config.platform.address,
             "tunnel_mtu": self.mtu, "tenants": tenants, "attachments": self.attachments.len(), "userspace": self.path.status(),
             "public_key": self.key.as_ref().map(PrivateKey::public), "directory": self.members.as_ref().map(Members::status),
+            "flow_log": self.flow_log.status(self.config.flow_log.as_ref()),
             "left_out": self.left_out.iter().map(ToString::to_string).collect::<Vec<_>>(),
         })
     }
@@ -347,6 +360,7 @@ impl Role for Node {
         out.gauge("portway_attachments", "Attachments that stand", &[], self.attachments.len() as f64);
         out.gauge("portway_tunnel_mtu_bytes", "Bytes that a packet inside a tunnel may have", &[], f64::from(self.mtu));
         self.path.metrics(out);
+        self.flow_log.metrics(self.config.flow_log.as_ref(), out);
         if let Some(members) = &self.members {
             members.metrics(out);
             #[expect(clippy::cast_precision_loss, reason = "a count of shards is small")]
@@ -359,6 +373,7 @@ impl Role for Node {
         if self.carrier == Carrier::Userspace && self.key.is_some() {
             all.extend([self.keyring.descriptor()?]);
         }
+        all.extend(self.flow_log.descriptor()?);
         Ok(all)
     }
 
@@ -369,6 +384,7 @@ impl Role for Node {
             members.stop();
         }
         self.path.stop();
+        self.flow_log.stop();
     }
 }
 

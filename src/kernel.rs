@@ -39,7 +39,7 @@ mod wireguard;
 pub use conntrack::ConntrackFailures;
 pub use netlink::Refused;
 pub use survey::Survey;
-pub use sysctl::ConntrackUse;
+pub use sysctl::{ConntrackUse, flow_timeouts};
 pub use traffic::{Counted, Traffic};
 pub use watch::{Change, Own, Watch};
 

@@ -99,6 +99,27 @@ fn the_file_and_the_api_refuse_the_same_outer_addresses() {
     }
 }
 
+/// What stands there as a comment, as if it were none.
+#[test]
+fn the_flow_log_of_the_examples_is_one_and_has_the_defaults() {
+    for name in ["gateway.yaml", "host.yaml"] {
+        let text = std::fs::read_to_string(examples().join(name)).unwrap();
+        let (before, rest) = text.split_once("  # flow_log:\n").unwrap();
+        let (block, after) = rest.split_once("\n\n").unwrap();
+        let block: String = block.lines().map(|line| format!("  {}\n", line.strip_prefix("  # ").unwrap())).collect();
+        let defaults: String = block.lines().filter(|line| line.contains("file:")).flat_map(|line| [line, "\n"]).collect();
+        let [written, short] = [block, defaults].map(|block| {
+            let with = format!("{before}  flow_log:\n{block}\n{after}");
+            match config::parse(&with, name).unwrap_or_else(|faults| panic!("{faults}")) {
+                Config::Gateway(gateway) => gateway.flow_log,
+                Config::Host(host) => host.flow_log,
+                other => panic!("{other:?}"),
+            }
+        });
+        assert!(written.is_some() && written == short, "{name}: {written:?} {short:?}");
+    }
+}
+
 #[test]
 fn what_is_left_out_has_the_documented_defaults() {
     let Config::Host(host) = config::load(examples().join("host-many-tenants.yaml")).unwrap() else { panic!("not a host") };

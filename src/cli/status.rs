@@ -68,6 +68,9 @@ fn table(status: &Value) -> String {
         out += &format!("  ! {}\n", text(failure));
     }
     out += &lacks(status);
+    for warning in status["flow_log"]["warnings"].as_array().into_iter().flatten() {
+        out += &format!("  ! flow log: {}\n", text(warning));
+    }
     let jit = &status["jit"];
     out += &directory([&jit["directory"], &status["directory"]].into_iter().find(|told| !told.is_null()).unwrap_or(&Value::Null));
     out += &strangers::lines(&jit["peers"]);

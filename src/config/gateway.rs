@@ -2,6 +2,7 @@
 
 use super::common::{PlatformParts, Seen};
 use super::decode::{At, Decoder, Field, Shape, Table};
+use super::flow_log;
 use super::ha::{Group, Local, SHARDS, TenantParts};
 use super::node::Node;
 use super::peers::Known;
@@ -26,6 +27,7 @@ pub(super) const GATEWAY: Shape = Shape {
         Field::optional("ha", "ha: { nodes: { gw-a1: 10.9.0.1, gw-a2: 10.9.0.2 }, keys: [{ id: 1, file: /etc/portway/ha.key }] }"),
         Field::optional("directory", registry::OF_GATEWAY),
         Field::optional("idle", "idle: 5m"),
+        Field::optional("flow_log", flow_log::EXAMPLE),
         Field::required("tenants", "tenants: [{ name: acme, ... }]"),
     ],
 };
@@ -95,6 +97,7 @@ impl Decoder {
             Some(peers) => self.peers(peers, platform.tunnel, &known),
             None => Some(Vec::new()),
         };
+        let flow_log = self.flow_log(&table);
         let directory = directory?;
         let gateway = Gateway {
             node: name?.value,
@@ -107,6 +110,7 @@ impl Decoder {
             peers: peers?,
             directory: directory.0,
             idle: directory.1,
+            flow_log: flow_log?,
         };
         let shards = gateway.served().count();
         if shards > usize::from(Slot::MAX.get()) {

@@ -2,6 +2,7 @@
 
 use super::common::{PlatformParts, Seen};
 use super::decode::{At, Decoder, Field, Shape, Table};
+use super::flow_log;
 use super::node::Node;
 use super::registry::{OF_HOST, STATE_DIR};
 use super::space::never_allowed;
@@ -22,6 +23,7 @@ const HOST: Shape = Shape {
         Field::optional("runtime_dir", "runtime_dir: /run/portway"),
         Field::optional("admin", "admin: 127.0.0.1:9471"),
         Field::optional("directory", OF_HOST),
+        Field::optional("flow_log", flow_log::EXAMPLE),
         Field::optional("tenants", "tenants: [{ name: acme, ... }]"),
     ],
 };
@@ -84,6 +86,7 @@ impl Decoder {
         let backend = self.backend(&table);
         let runtime_dir = self.runtime_dir(&table);
         let admin = self.admin(&table, 9471);
+        let flow_log = self.flow_log(&table);
         let asks = table.written("directory");
         if !asks && !table.written("tenants") {
             self.fault(place, "`host` lacks `tenants`", "add `tenants: [{ name: acme, ... }]`, or a `directory` that knows them");
@@ -98,6 +101,7 @@ impl Decoder {
             wireguard: wireguard?,
             directory: directory?,
             tenants: tenants?,
+            flow_log: flow_log?,
         })
     }
 

@@ -2,6 +2,7 @@
 
 mod autoscaler;
 mod directory;
+mod flow_log;
 mod gateway;
 mod ha;
 mod host;

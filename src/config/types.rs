@@ -1,5 +1,6 @@
 //! The configuration as validated values. `load` makes them from YAML; nothing else does.
 
+use super::flow_log::FlowLog;
 use super::registry::{DirectoryAt, HostDirectory};
 use super::tunnel::{GatewayTunnel, HostKey, HostTunnel, PeerEnd, TunnelKind};
 use crate::model::{
@@ -57,6 +58,8 @@ pub struct Gateway {
     pub directory: Option<DirectoryAt>,
     /// How long a peer that came by the directory may be silent until it is taken from the tunnel; it comes back as easily. 1 s to 24 h, default 5 min.
     pub idle: Duration,
+    /// Unset: none is written.
+    pub flow_log: Option<FlowLog>,
 }
 
 /// The side toward the other end of the tunnels.
@@ -361,6 +364,8 @@ pub struct Host {
     pub directory: Option<HostDirectory>,
     /// Those without shards have the directory's.
     pub tenants: Vec<HostTenant>,
+    /// Unset: none is written.
+    pub flow_log: Option<FlowLog>,
 }
 
 #[derive(Debug, Clone, PartialEq)]

@@ -224,6 +224,21 @@ impl Decoder {
         Some(time)
     }
 
+    /// A number of bytes and its unit, KiB, MiB, GiB or TiB; from one to another, both included.
+    pub fn size(&mut self, node: &Node, what: &str, example: &str, (least, most): (u64, u64)) -> Option<u64> {
+        let text = self.text(node, what, example)?;
+        let Some(bytes) = size(text) else {
+            let remedy = format!("write a whole number and its unit (KiB, MiB, GiB or TiB), such as {example}");
+            self.fault(node.span, format!("`{what}` {text:?} is not a size"), remedy);
+            return None;
+        };
+        if !(least..=most).contains(&bytes) {
+            self.fault(node.span, format!("`{what}` {text} is out of range"), format!("write {} to {}", in_words(least), in_words(most)));
+            return None;
+        }
+        Some(bytes)
+    }
+
     pub fn socket(&mut self, node: &Node, what: &str) -> Option<SocketAddr> {
         let text = self.text(node, what, "127.0.0.1:9470")?;
         match text.parse::<SocketAddr>() {
@@ -239,6 +254,20 @@ impl Decoder {
             }
         }
     }
+}
+
+/// Binary prefixes (IEC 80000-13), the largest first.
+const SIZES: [(&str, u64); 4] = [("TiB", 1 << 40), ("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)];
+
+fn size(text: &str) -> Option<u64> {
+    let (number, unit) = text.split_at(text.find(|c: char| !c.is_ascii_digit())?);
+    let (_, bytes) = SIZES.iter().find(|(name, _)| *name == unit.trim_start())?;
+    number.parse::<u64>().ok()?.checked_mul(*bytes)
+}
+
+fn in_words(bytes: u64) -> String {
+    let unit = SIZES.iter().find(|(_, unit)| bytes >= *unit && bytes % unit == 0);
+    unit.map_or_else(|| format!("{bytes} bytes"), |(name, unit)| format!("{}{name}", bytes / unit))
 }
 
 /// A number with its unit: `100ms`, `1.5s`, `2m`, `1h`. Exact, unlike a floating-point number: 40.95s is a multiple of 10ms.

@@ -11,7 +11,6 @@
 //! Three threads, so that none waits for another: an advertisement does not wait for the kernel, an address not for a list of
 //! 250,000 connections. The machines that decide are `proto::vrrp` and `proto::sync`; here is what feeds them and obeys.
 
-mod bell;
 pub mod board;
 pub mod drain;
 mod hands;
@@ -25,6 +24,7 @@ pub mod sync;
 mod track;
 
 use crate::config::{Authentication, Cast, Gateway, TunnelKind};
+use crate::daemon::bell::{self, Bell};
 use crate::daemon::realtime;
 use crate::gateway::{sessions, stamps};
 use crate::kernel::announce::Announcer;
@@ -42,7 +42,6 @@ use crate::plan::slots::Slots;
 use crate::plan::{ANSWERS, LIVE};
 use crate::userspace::urgent;
 use anyhow::Context;
-use bell::Bell;
 use board::Board;
 use hands::{Addresses, Deed, Hands};
 use scribe::Scribe;
@@ -89,6 +88,11 @@ struct Running {
 impl Group {
     pub fn board(&self) -> &Board {
         &self.board
+    }
+
+    /// For whoever follows it from another thread.
+    pub fn shared_board(&self) -> Arc<Board> {
+        self.board.clone()
     }
 
     pub fn is_running(&self) -> bool {

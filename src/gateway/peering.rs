@@ -29,6 +29,7 @@ impl Node {
             self.numbers.of(&outer).map_err(|_| Refusal::Full)?;
         }
         self.revision += 1;
+        self.origins.add(&peer);
         if let Err(error) = self.admit(kernel, &peer).await {
             let _ = self.expel(kernel, &peer).await;
             self.release(&peer);

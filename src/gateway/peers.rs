@@ -211,6 +211,11 @@ impl Peers {
         self.by_name.values().map(|known| (&known.peer, known.configured))
     }
 
+    /// Whose each inner prefix is, by its first address.
+    pub fn owners(&self) -> &BTreeMap<TenantName, BTreeMap<IpAddr, (IpNet, NodeName)>> {
+        &self.inner
+    }
+
     pub fn len(&self) -> usize {
         self.by_name.len()
     }

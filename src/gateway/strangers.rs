@@ -7,7 +7,7 @@ use super::stamps::{ByShard, Stamps};
 use crate::config::Gateway;
 use crate::kernel::vrrp_socket::Family;
 use crate::metrics::Page;
-use crate::model::{PublicKey, Registered, Slot, TenantShard};
+use crate::model::{NodeName, PublicKey, Registered, Slot, TenantShard};
 use crate::plan::gateway::Admitted;
 use crate::plan::gateway::ends::Keys;
 use crate::wire::wireguard::Tai64n;
@@ -195,6 +195,18 @@ impl Strangers {
             }
         }
         all
+    }
+
+    /// Asks for those that are let in at a shard, from another thread: inner prefix and host of each.
+    pub fn finder(&self) -> Option<impl Fn(&TenantShard) -> Vec<(IpNet, NodeName)> + Send + 'static> {
+        let (registry, jit) = self.running.as_ref()?;
+        let (registry, board) = (registry.clone(), jit.door().board().clone());
+        Some(move |of: &TenantShard| {
+            let peers = board.peers(of);
+            let host = |key: &PublicKey| registry.recall(of, key).map(|registered| registered.host.clone());
+            let known = peers.iter().filter_map(|(key, prefixes)| Some((host(key)?, prefixes)));
+            known.flat_map(|(host, prefixes)| prefixes.iter().map(move |prefix| (*prefix, host.clone()))).collect()
+        })
     }
 
     pub fn reload(&self, config: &Gateway, keys: &BTreeMap<TenantShard, Keys>) {

@@ -23,6 +23,7 @@ impl Node {
         let whole = attached.port || self.lacks_throw(kernel, attached)?;
         self.store.save(attachment.name.as_str(), &attachment).context("cannot store the attachment: is `runtime_dir` writable?")?;
         self.attachments.insert(attachment.clone());
+        self.origins.add(attached.who, &attachment.name);
         self.revision += 1;
         let made = if whole {
             // A bridge's port needs a hook of its own, which is a matter of the whole table; a container whose address lies

@@ -5,6 +5,7 @@
 //! ```
 
 mod failures;
+mod life;
 mod message;
 mod watch;
 

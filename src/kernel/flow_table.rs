@@ -59,7 +59,8 @@ pub fn declaration(table: NftTable, devices: &BTreeSet<IfName>) -> String {
     if names.is_empty() {
         return String::new();
     }
-    format!("add flowtable {} {TABLE} {FLOW_TABLE} {{ hook ingress priority 0; devices = {{ {} }}; }}\n", table.family(), names.join(", "))
+    let (family, names) = (table.family(), names.join(", "));
+    format!("add flowtable {family} {TABLE} {FLOW_TABLE} {{ hook ingress priority 0; devices = {{ {names} }}; counter; }}\n")
 }
 
 fn message(kind: u16, flags: u16, table: NftTable, device: &IfName) -> Request {

@@ -223,7 +223,8 @@ pub async fn version() -> Result<String, KernelError> {
 
 /// Whether this kernel has flow tables.
 pub async fn has_flow_tables() -> Result<bool, KernelError> {
-    would_stand("inet", &format!("flowtable {FLOW_TABLE} {{ hook ingress priority 0; }}\nchain c {{ flow add @{FLOW_TABLE}; }}")).await
+    would_stand("inet", &format!("flowtable {FLOW_TABLE} {{ hook ingress priority 0; counter; }}\nchain c {{ flow add @{FLOW_TABLE}; }}"))
+        .await
 }
 
 /// Whether it sends copies of packets to neighbours.

@@ -2,6 +2,7 @@
 
 use super::KernelError;
 use super::former::{Former, FormerValues};
+use crate::model::FlowTimeouts;
 use crate::plan::Sysctl;
 use std::io::ErrorKind::NotFound;
 use std::path::{Path, PathBuf};
@@ -30,6 +31,23 @@ pub struct ConntrackUse {
 pub fn conntrack_use() -> Option<ConntrackUse> {
     let number = |name| fs::read_to_string(Path::new("/proc/sys/net/netfilter").join(name)).ok()?.trim().parse().ok();
     Some(ConntrackUse { entries: number("nf_conntrack_count")?, limit: number("nf_conntrack_max").filter(|limit| *limit > 0) })
+}
+
+/// Those of this namespace; the kernel's own where one cannot be read.
+pub fn flow_timeouts() -> FlowTimeouts {
+    let kernel = FlowTimeouts::default();
+    let seconds = |name: &str, otherwise| {
+        let path = Path::new("/proc/sys/net/netfilter").join(format!("nf_conntrack_{name}"));
+        fs::read_to_string(path).ok().and_then(|text| text.trim().parse().ok()).unwrap_or(otherwise)
+    };
+    FlowTimeouts {
+        tcp_syn_sent: seconds("tcp_timeout_syn_sent", kernel.tcp_syn_sent),
+        tcp_time_wait: seconds("tcp_timeout_time_wait", kernel.tcp_time_wait),
+        tcp_close: seconds("tcp_timeout_close", kernel.tcp_close),
+        udp: seconds("udp_timeout", kernel.udp),
+        udp_stream: seconds("udp_timeout_stream", kernel.udp_stream),
+        icmp: seconds("icmp_timeout", kernel.icmp),
+    }
 }
 
 /// Changes a setting; `index` is that of its interface now.

@@ -34,9 +34,10 @@ pub(super) fn line(out: &mut String, text: impl Display) {
 }
 
 /// Declares the flow table, where this kernel has them. Its devices come later, one by one.
+/// It counts for conntrack, where that counts at all (`nf_conntrack_acct`): a connection has its packets counted whichever way they take.
 pub(super) fn flow_table(out: &mut String, facts: &Facts) {
     if facts.flow_tables {
-        line(out, format_args!("flowtable {FLOW_TABLE} {{ hook ingress priority 0; }}"));
+        line(out, format_args!("flowtable {FLOW_TABLE} {{ hook ingress priority 0; counter; }}"));
     }
 }
 

@@ -80,11 +80,24 @@ impl Sysctl {
         Self { interface: IfName::all(), key: SysctlKey::TcpBeLiberal }
     }
 
+    /// Packets and bytes of each connection that begins from now on are counted, at 32 bytes of memory a connection and two atomic additions a packet
+    /// (nf_ct_acct_add, net/netfilter/nf_conntrack_core.c).
+    pub fn conntrack_acct() -> Self {
+        Self { interface: IfName::all(), key: SysctlKey::ConntrackAcct }
+    }
+
+    /// When each connection began is noted, at 16 bytes a connection.
+    pub fn conntrack_timestamp() -> Self {
+        Self { interface: IfName::all(), key: SysctlKey::ConntrackTimestamp }
+    }
+
     /// Below `/proc/sys`.
     pub fn path(&self) -> PathBuf {
         match self.key {
             SysctlKey::FwmarkReflect => ["net/ipv4", self.key.as_str()].iter().collect(),
-            SysctlKey::TcpBeLiberal => ["net/netfilter", self.key.as_str()].iter().collect(),
+            SysctlKey::TcpBeLiberal | SysctlKey::ConntrackAcct | SysctlKey::ConntrackTimestamp => {
+                ["net/netfilter", self.key.as_str()].iter().collect()
+            }
             SysctlKey::Forwarding | SysctlKey::SrcValidMark | SysctlKey::RpFilter => {
                 ["net/ipv4/conf", self.interface.as_str(), self.key.as_str()].iter().collect()
             }
@@ -102,6 +115,10 @@ pub enum SysctlKey {
     FwmarkReflect,
     #[serde(rename = "nf_conntrack_tcp_be_liberal")]
     TcpBeLiberal,
+    #[serde(rename = "nf_conntrack_acct")]
+    ConntrackAcct,
+    #[serde(rename = "nf_conntrack_timestamp")]
+    ConntrackTimestamp,
 }
 
 impl SysctlKey {
@@ -115,6 +132,8 @@ impl SysctlKey {
             SysctlKey::RpFilter => "rp_filter",
             SysctlKey::FwmarkReflect => "fwmark_reflect",
             SysctlKey::TcpBeLiberal => "nf_conntrack_tcp_be_liberal",
+            SysctlKey::ConntrackAcct => "nf_conntrack_acct",
+            SysctlKey::ConntrackTimestamp => "nf_conntrack_timestamp",
         }
     }
 }

@@ -6,6 +6,7 @@ mod attachments;
 mod borders;
 mod drift;
 mod faces;
+mod flow_log;
 mod icmp;
 mod mtu;
 mod nat;

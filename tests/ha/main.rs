@@ -2,6 +2,7 @@
 
 mod changes;
 mod fence;
+mod flow_log;
 mod rotation;
 mod scenarios;
 #[path = "../stranger_support/mod.rs"]

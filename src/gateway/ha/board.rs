@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 use tokio::sync::{Notify, watch};
 
 /// Shared by the threads. Locks are held for a copy only; the advertising thread never waits for one.
@@ -22,6 +22,8 @@ pub struct Board {
     /// Our clock and those of the other nodes, by their addresses.
     skews: Mutex<BTreeMap<IpAddr, Skew>>,
     holds: Mutex<BTreeSet<TenantShard>>,
+    /// Since when, of those that came while this process ran.
+    since: Mutex<BTreeMap<TenantShard, SystemTime>>,
     /// The last change of state of each, once everything before it has been done.
     turns: Mutex<BTreeMap<TenantShard, Turn>>,
     /// How often `holds` or `turns` changed.
@@ -232,18 +234,22 @@ impl Board {
     /// The HaVips of this shard are here, or are not.
     pub fn hold(&self, of: &TenantShard, here: bool) {
         let mut holds = lock(&self.holds);
-        if here {
-            holds.insert(of.clone())
-        } else {
-            holds.remove(of)
-        };
+        if !here {
+            holds.remove(of);
+            lock(&self.since).remove(of);
+        } else if holds.insert(of.clone()) {
+            lock(&self.since).insert(of.clone(), SystemTime::now());
+        }
         drop(holds);
         self.changes.send_modify(|count| *count += 1);
     }
 
     /// Exactly these shards are here: at a start.
     pub fn hold_only(&self, shards: &BTreeSet<TenantShard>) {
-        lock(&self.holds).clone_from(shards);
+        let mut holds = lock(&self.holds);
+        holds.clone_from(shards);
+        lock(&self.since).clear();
+        drop(holds);
         self.counters.deeds.store(0, Relaxed);
         self.changes.send_modify(|count| *count += 1);
     }
@@ -263,6 +269,13 @@ impl Board {
 
     pub fn holds(&self) -> BTreeSet<TenantShard> {
         lock(&self.holds).clone()
+    }
+
+    /// The same, with the time at which each came. None: before this process began.
+    pub fn held(&self) -> BTreeMap<TenantShard, Option<SystemTime>> {
+        let holds = lock(&self.holds);
+        let since = lock(&self.since);
+        holds.iter().map(|of| (of.clone(), since.get(of).copied())).collect()
     }
 
     /// How often shards have come, gone or changed their state.

@@ -1,8 +1,8 @@
 //! Planned handovers: of a node that is drained or that goes.
 
-use super::bell::Bell;
 use super::board::{Board, Flows};
 use super::{Group, speaker};
+use crate::daemon::bell::Bell;
 use crate::model::TenantShard;
 use crate::proto::vrrp::{State, Why};
 use serde::Serialize;

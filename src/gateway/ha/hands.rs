@@ -1,10 +1,10 @@
 //! The thread that does what the virtual routers decide: leases, addresses, announcements, in the order in which they were decided. It counts what
 //! it has done, or the speaker would go on advertising what nobody carries out.
 
-use super::bell::Inbox;
 use super::board::Board;
 use super::scribe::Scribe;
 use super::sync;
+use crate::daemon::bell::Inbox;
 use crate::gateway::sessions;
 use crate::kernel::KernelError;
 use crate::kernel::announce::Announcer;

@@ -5,6 +5,7 @@ use super::board::{Board, Router, Takeovers};
 use super::hands::Deed;
 use super::instances::Virtual;
 use crate::config::Ha;
+use crate::daemon::bell::Bell;
 use crate::model::{Priority, TenantShard};
 use crate::proto::skew::Skews;
 use crate::proto::vrrp::{Effect, Heard, Input, Instance, State, Why};

@@ -1,11 +1,11 @@
 //! The thread that speaks VRRP for all shards. It does nothing that could take long: addresses, leases, announcements and log
 //! lines are the hands' ([`super::hands`]), so that no advertisement waits for the kernel, a disk or a reader of the log.
 
-use super::bell::{Bell, Inbox};
 use super::board::Board;
 use super::hands::{Addresses, Deed};
 use super::instances::Virtual;
 use super::routers::{Entry, Routers, Told};
+use crate::daemon::bell::{Bell, Inbox};
 use crate::kernel::vrrp_socket::{BATCH, VrrpSocket};
 use crate::model::{Priority, TenantShard};
 use crate::proto::skew::Skews;

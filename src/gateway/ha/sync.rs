@@ -12,9 +12,9 @@ mod moves;
 mod role;
 mod walk;
 
-use super::bell::{Bell, Inbox};
 use super::board::Board;
 use super::speaker;
+use crate::daemon::bell::{Bell, Inbox};
 use crate::gateway::{sessions, stamps};
 use crate::kernel::conntrack::{Conntrack, FlowWatch, Notices};
 use crate::kernel::{Kernel, Refused};

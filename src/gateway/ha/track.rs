@@ -12,10 +12,10 @@ pub mod probe;
 mod script;
 mod show;
 
-use super::bell::Bell;
 use super::instances::Virtual;
 use super::speaker::Order;
 use crate::config::{Gateway, GatewayTenant, Probe, Target, Tracked, Watched};
+use crate::daemon::bell::Bell;
 use crate::model::{Cost, IfName, Mark, TenantName, TenantShard};
 use crate::plan::facts::Facts;
 use crate::plan::slots::Slots;

@@ -30,6 +30,7 @@ fn config() -> Gateway {
         peers: vec![peer("file", "10.9.0.11", "t1", &["10.64.0.0/28"])],
         directory: None,
         idle: std::time::Duration::from_secs(300),
+        flow_log: None,
     }
 }
 

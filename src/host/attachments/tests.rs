@@ -23,6 +23,7 @@ fn host(shards: u16) -> Host {
         wireguard: None,
         directory: None,
         tenants: vec![acme],
+        flow_log: None,
     }
 }
 

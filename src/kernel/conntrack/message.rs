@@ -8,13 +8,13 @@ pub const NEW: u16 = 0;
 pub const GET: u16 = 1;
 pub const DELETE: u16 = 2;
 
-const CTA_TUPLE_ORIG: u16 = 1;
-const CTA_TUPLE_REPLY: u16 = 2;
-const CTA_STATUS: u16 = 3;
-const CTA_PROTOINFO: u16 = 4;
+pub const CTA_TUPLE_ORIG: u16 = 1;
+pub const CTA_TUPLE_REPLY: u16 = 2;
+pub const CTA_STATUS: u16 = 3;
+pub const CTA_PROTOINFO: u16 = 4;
 const CTA_NAT_SRC: u16 = 6;
-const CTA_TIMEOUT: u16 = 7;
-const CTA_MARK: u16 = 8;
+pub const CTA_TIMEOUT: u16 = 7;
+pub const CTA_MARK: u16 = 8;
 pub const CTA_ZONE: u16 = 18;
 const CTA_MARK_MASK: u16 = 21;
 
@@ -133,16 +133,12 @@ pub fn read(payload: &[u8]) -> Option<Flow> {
             CTA_TIMEOUT => flow.timeout = attr::be32(value)?,
             CTA_MARK => flow.mark = Mark(attr::be32(value)?),
             CTA_ZONE => zone = be16(value)?,
-            CTA_PROTOINFO => {
-                let tcp = attr::find(value, CTA_PROTOINFO_TCP);
-                let state = tcp.and_then(|tcp| attr::find(tcp, CTA_PROTOINFO_TCP_STATE)).and_then(|state| state.first());
-                flow.tcp = state.and_then(|state| TcpState::from_number(*state));
-            }
+            CTA_PROTOINFO => flow.tcp = read_tcp(value),
             _ => {}
         }
     }
     flow.key = FlowKey { zone, ..original? };
-    flow.status = FlowStatus { seen_reply: status & IPS_SEEN_REPLY != 0, assured: status & IPS_ASSURED != 0 };
+    flow.status = read_status(status);
     if status & IPS_DST_NAT != 0 {
         return None;
     }
@@ -155,6 +151,15 @@ pub fn read(payload: &[u8]) -> Option<Flow> {
         flow.nat = Some(NatSource { address: reply.destination, port });
     }
     Some(flow)
+}
+
+pub fn read_tcp(info: &[u8]) -> Option<TcpState> {
+    let state = attr::find(info, CTA_PROTOINFO_TCP).and_then(|tcp| attr::find(tcp, CTA_PROTOINFO_TCP_STATE));
+    state.and_then(<[u8]>::first).and_then(|state| TcpState::from_number(*state))
+}
+
+pub fn read_status(bits: u32) -> FlowStatus {
+    FlowStatus { seen_reply: bits & IPS_SEEN_REPLY != 0, assured: bits & IPS_ASSURED != 0 }
 }
 
 /// What names the entry in a message's payload, and its mark.
@@ -246,7 +251,7 @@ fn source_nat(payload: &mut Vec<u8>, nat: &NatSource) {
     });
 }
 
-fn read_tuple(list: &[u8]) -> Option<FlowKey> {
+pub fn read_tuple(list: &[u8]) -> Option<FlowKey> {
     let (ip, proto) = (attr::find(list, CTA_TUPLE_IP)?, attr::find(list, CTA_TUPLE_PROTO)?);
     let address = |v4, v6| match (attr::find(ip, v4), attr::find(ip, v6)) {
         (Some(octets), _) => <[u8; 4]>::try_from(octets).ok().map(|o| IpAddr::V4(Ipv4Addr::from(o))),
@@ -267,7 +272,7 @@ fn read_tuple(list: &[u8]) -> Option<FlowKey> {
     (source.is_ipv4() == destination.is_ipv4()).then_some(FlowKey { zone: 0, source, destination, protocol })
 }
 
-fn be16(value: &[u8]) -> Option<u16> {
+pub fn be16(value: &[u8]) -> Option<u16> {
     value.try_into().ok().map(u16::from_be_bytes)
 }
 

@@ -1,16 +1,18 @@
 //! Notices of the conntrack table.
 
 use super::super::KernelError;
-use super::super::netlink::{messages, receive};
-use super::{Filter, message, open_failed};
-use crate::model::FlowChange;
+use super::super::netlink::{Message, messages, receive};
+use super::{Filter, life, message, open_failed};
+use crate::model::{FlowChange, FlowLife};
 use netlink_sys::{Socket, SocketAddr};
 use nix::sys::socket::{getsockopt, setsockopt, sockopt};
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
 
-// NFNLGRP_CONNTRACK_NEW, _UPDATE, _DESTROY: include/uapi/linux/netfilter/nfnetlink.h
-const GROUPS: [u32; 3] = [1, 2, 3];
+// include/uapi/linux/netfilter/nfnetlink.h
+const NFNLGRP_CONNTRACK_NEW: u32 = 1;
+const NFNLGRP_CONNTRACK_UPDATE: u32 = 2;
+const NFNLGRP_CONNTRACK_DESTROY: u32 = 3;
 /// Notices read before the caller gets its turn again.
 const READ_AT_ONCE: usize = 1024;
 /// Bytes of the buffer that a notice takes at least (an skb and its data).
@@ -47,16 +49,36 @@ pub struct FlowWatch {
 impl FlowWatch {
     /// Subscribes in the calling thread's network namespace, with a receive buffer of so many bytes (a notice takes about 1 KiB).
     pub fn open(filter: Filter, buffer: usize) -> Result<Self, KernelError> {
+        let groups = [NFNLGRP_CONNTRACK_NEW, NFNLGRP_CONNTRACK_UPDATE, NFNLGRP_CONNTRACK_DESTROY];
+        Ok(Self { filter, ..Self::of(Self::subscribe(&groups, buffer)?) })
+    }
+
+    /// The same of beginnings and ends alone, for [`FlowWatch::read_lives`].
+    pub fn lives(buffer: usize) -> Result<Self, KernelError> {
+        Ok(Self::of(Self::subscribe(&[NFNLGRP_CONNTRACK_NEW, NFNLGRP_CONNTRACK_DESTROY], buffer)?))
+    }
+
+    /// Goes on with a subscription of an earlier process, and with what waits in it.
+    pub fn inherit(descriptor: OwnedFd) -> Self {
+        // SAFETY: the descriptor is ours alone, and is a socket's: whatever else it were, reading it would fail.
+        Self::of(unsafe { Socket::from_raw_fd(descriptor.into_raw_fd()) })
+    }
+
+    fn of(socket: Socket) -> Self {
+        Self { socket, buffer: Vec::new(), filter: Filter::default(), unheard: 0, older: None, overflows: 0, passed_over: 0 }
+    }
+
+    fn subscribe(groups: &[u32], buffer: usize) -> Result<Socket, KernelError> {
         let open = || -> io::Result<Socket> {
             let mut socket = Socket::new(libc::NETLINK_NETFILTER as isize)?;
             socket.bind(&SocketAddr::new(0, 0))?;
             socket.set_non_blocking(true)?;
             // A privilege of the initial user namespace; without it bursts overflow sooner, which costs a reading of the table.
             let _ = setsockopt(&socket, sockopt::RcvBufForce, &buffer);
-            GROUPS.iter().try_for_each(|group| socket.add_membership(*group))?;
+            groups.iter().try_for_each(|group| socket.add_membership(*group))?;
             Ok(socket)
         };
-        Ok(Self { socket: open().map_err(open_failed)?, buffer: Vec::new(), filter, unheard: 0, older: None, overflows: 0, passed_over: 0 })
+        open().map_err(open_failed)
     }
 
     /// What this netlink port does is not told of.
@@ -71,6 +93,17 @@ impl FlowWatch {
 
     /// Reads notices without waiting, oldest first.
     pub fn read(&mut self, mut take: impl FnMut(FlowChange)) -> Result<Notices, KernelError> {
+        let filter = self.filter;
+        self.read_each(|notice| change(notice.kind, notice.payload, filter).map(&mut take))
+    }
+
+    /// As [`FlowWatch::read`]; those of all zones and marks.
+    pub fn read_lives(&mut self, mut take: impl FnMut(FlowLife)) -> Result<Notices, KernelError> {
+        self.read_each(|notice| life::read(notice.kind, notice.payload, notice.port).map(&mut take))
+    }
+
+    /// `take`: none, if it is passed over.
+    fn read_each(&mut self, mut take: impl FnMut(&Message) -> Option<()>) -> Result<Notices, KernelError> {
         for _ in 0..READ_AT_ONCE {
             if self.older == Some(0) {
                 self.older = None;
@@ -79,10 +112,7 @@ impl FlowWatch {
             match receive(&self.socket, &mut self.buffer, 0) {
                 Ok(datagram) => {
                     for notice in messages(datagram).filter(|notice| notice.port == 0 || notice.port != self.unheard) {
-                        match change(notice.kind, notice.payload, self.filter) {
-                            Some(change) => take(change),
-                            None => self.passed_over += 1,
-                        }
+                        self.passed_over += u64::from(take(&notice).is_none());
                     }
                     self.older = self.older.map(|left| left.saturating_sub(1));
                 }

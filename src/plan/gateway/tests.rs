@@ -47,6 +47,7 @@ pub fn gateway(tenants: &[&str], peers: u8) -> Gateway {
         peers: (11..11 + peers).map(peer).collect(),
         directory: None,
         idle: std::time::Duration::from_secs(300),
+        flow_log: None,
     }
 }
 

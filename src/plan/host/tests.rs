@@ -31,6 +31,7 @@ fn host(tenants: u16, shards: u16) -> Host {
         wireguard: None,
         directory: None,
         tenants: (1..=tenants).map(tenant).collect(),
+        flow_log: None,
     }
 }
 

@@ -1,9 +1,9 @@
 //! A preferred node of a pair, in sync, that hears advertisements of the other.
 
-use super::super::bell::{Inbox, bell};
 use super::super::instances::virtuals;
 use super::*;
 use crate::config::{Config, parse};
+use crate::daemon::bell::{Inbox, bell};
 use crate::model::{ChecksumForm, KeyId, Secret};
 use crate::plan::gateway::Carrier;
 use crate::wire::vrrp::{Freshness, HOP_LIMIT, Key, Keyring};
