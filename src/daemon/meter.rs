@@ -67,6 +67,8 @@ struct Moment {
 /// What a scrape should not wait for.
 #[derive(Debug, Default)]
 struct Slow {
+    /// CLOCK_MONOTONIC when `tunnels` were read.
+    clock: Option<Duration>,
     processors: BTreeMap<u32, Processor>,
     /// Of the interfaces whose drivers count that.
     exceeded: BTreeMap<IfName, Exceeded>,
@@ -118,8 +120,7 @@ impl Moment {
     fn read(kernel: &Kernel, underlay: &BTreeSet<IfName>) -> Self {
         let conntrack = kernel.conntrack_use();
         let counted = underlay.iter().filter_map(|name| Some((name.clone(), told(name, kernel.traffic(name))??))).collect();
-        let clock = clock_gettime(ClockId::CLOCK_MONOTONIC).ok().map(Duration::from);
-        Self { clock, underlay: apart(counted), conntrack }
+        Self { clock: clock(), underlay: apart(counted), conntrack }
     }
 }
 
@@ -138,9 +139,14 @@ impl Slow {
         Self {
             processors: processors.into_iter().map(later).map(|one| (one.number, one)).collect(),
             exceeded: exceeded.collect(),
+            clock: clock(),
             tunnels: tunnels.filter_map(|name| Some((name.clone(), told(name, kernel.traffic(name))??.traffic))).collect(),
         }
     }
+}
+
+fn clock() -> Option<Duration> {
+    clock_gettime(ClockId::CLOCK_MONOTONIC).ok().map(Duration::from)
 }
 
 /// What cannot be read is not shown.

@@ -91,6 +91,11 @@ impl Group {
         &self.board
     }
 
+    /// For whoever looks at it by itself.
+    pub fn share_board(&self) -> Arc<Board> {
+        self.board.clone()
+    }
+
     pub fn is_running(&self) -> bool {
         self.running.is_some()
     }

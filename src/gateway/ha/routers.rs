@@ -251,7 +251,7 @@ impl Routers {
             Effect::Changed { from, to, why } => {
                 entry.transitions += 1;
                 entry.last = Some(why);
-                Deed::Changed { of, from, to, why }
+                Deed::Changed { of, from, to, why, heard: entry.machine.status().heard }
             }
             Effect::Warn(warning) => {
                 if now.saturating_duration_since(self.warned.0) >= Duration::from_secs(1) {
