@@ -63,7 +63,9 @@ mod tests {
     fn nothing_comes_from_elsewhere_and_no_text_is_taken_for_markup() {
         for (path, _, content) in FILES {
             let content = content.replace("http://www.w3.org/2000/svg", "");
-            for word in ["http:", "https:", "//cdn", "innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "eval(", "@import", "style="] {
+            for word in
+                ["http:", "https:", "//cdn", "innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "eval(", "@import", "style="]
+            {
                 assert!(!content.contains(word), "{path}: {word}");
             }
             assert!(content.lines().count() < 400, "{path} is longer than a person can hold in the head");

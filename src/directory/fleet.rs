@@ -22,7 +22,9 @@ impl Reports {
     /// A gateway with what it has said of the shards that are seen of it. Its traffic is that of all its tenants: `everything` is seen of it.
     pub fn of(&self, gateway: Gateway, everything: bool, now: Instant) -> FleetGateway {
         let Gateway { name, shards, .. } = gateway;
-        let Some((at, mut report)) = self.all().get(&name).cloned() else { return FleetGateway { name, shards, heard_s: None, report: None } };
+        let Some((at, mut report)) = self.all().get(&name).cloned() else {
+            return FleetGateway { name, shards, heard_s: None, report: None };
+        };
         report.shards.retain(|of, _| shards.contains(of));
         report.takeovers.retain(|takeover| shards.contains(&takeover.of));
         report.traffic = report.traffic.filter(|_| everything);

@@ -22,7 +22,7 @@ const or = (format) => (number) => (known(number) ? format(number) : "–");
 
 export const count = or((number) => whole.format(number));
 export const bits = or((number) => scaled(number, ["bit/s", "kbit/s", "Mbit/s", "Gbit/s", "Tbit/s"]));
-export const packets = or((number) => (number < 999.5 ? `${short(number)} /s` : `${scaled(number, ["", "k", "M", "G"])}/s`));
+export const packets = or((number) => (number < 999.5 ? `${short(number)} /s` : `${scaled(number, ["", "k", "M", "G"])} /s`));
 export const perSecond = packets;
 export const percent = or((part) => `${short(Math.round(part * 1000) / 10)} %`);
 export const decimal = or((number) => short(number));

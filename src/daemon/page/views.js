@@ -18,6 +18,7 @@ export function view(status, rates) {
 
 export const state = (word) => ({ text: word, kind: STATES[word] ?? "unknown" });
 export const yes = (is, [good, bad] = ["yes", "no"]) => (is ? { text: good, kind: "good" } : { text: bad, kind: "warn" });
+const packetsNote = (rate) => (known(rate) ? packets(rate).replace("/s", "packets/s") : "");
 const entries = (map) => Object.entries(map ?? {});
 
 // What tunnels have counted, and when.
@@ -87,8 +88,8 @@ function gateway(status, rates) {
   const tiles = [
     ha ? { key: "Shards here", value: `${here.length} of ${shards.length}`, note: "active on this gateway" } : { key: "Shards", value: count(status.tenants.length), note: "no other gateway" },
     { key: "Function hosts", value: count(status.peers), note: status.admitted ? `${count(status.admitted)} let in just in time` : "" },
-    { key: "From hosts", value: bits(traffic.bits[0]), note: packets(traffic.packets[0]) },
-    { key: "To hosts", value: bits(traffic.bits[1]), note: packets(traffic.packets[1]) },
+    { key: "From hosts", value: bits(traffic.bits[0]), note: packetsNote(traffic.packets[0]) },
+    { key: "To hosts", value: bits(traffic.bits[1]), note: packetsNote(traffic.packets[1]) },
     ...own.tiles,
     { key: "Tunnel MTU", value: count(status.tunnel_mtu), note: "bytes" },
   ];
@@ -97,6 +98,7 @@ function gateway(status, rates) {
     { key: "packets", title: "Packets", series: ["from hosts", "to hosts"], format: packets, values: traffic.packets },
     { key: "connections", title: "Connections", series: ["standing"], format: count, values: [connections] },
     ha ? { key: "begun", title: "New connections", series: ["begun"], format: perSecond, values: [sum(fresh)] } : null,
+    { key: "peers", title: "Function hosts", series: ["that may send"], format: count, values: [status.peers] },
     { key: "drops", title: "Dropped packets", series: ["dropped"], format: packets, values: [dropped.rate] },
   ];
   const columns = [{ name: "Shard" }, { name: "Tunnel", code: true }, { name: "Interface", code: true }, { name: "Hosts", number: true }, { name: "From hosts", number: true }, { name: "To hosts", number: true }, { name: "Seen by the tenant as", code: true }];
@@ -184,8 +186,8 @@ function host(status, rates) {
   const tiles = [
     { key: "Attachments", value: count(status.attachments), note: "containers, pods, microVMs" },
     { key: "Tunnels", value: count(status.tenants.length), note: "to shards of tenants" },
-    { key: "To tenants", value: bits(traffic.bits[1]), note: packets(traffic.packets[1]) },
-    { key: "From tenants", value: bits(traffic.bits[0]), note: packets(traffic.packets[0]) },
+    { key: "To tenants", value: bits(traffic.bits[1]), note: packetsNote(traffic.packets[1]) },
+    { key: "From tenants", value: bits(traffic.bits[0]), note: packetsNote(traffic.packets[0]) },
     ...own.tiles,
     { key: "Tunnel MTU", value: count(status.tunnel_mtu), note: "bytes" },
   ];
