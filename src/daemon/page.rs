@@ -49,8 +49,9 @@ pub fn routes<S: Clone + Send + Sync + 'static>() -> Router<S> {
 
 fn answer(kind: &'static str, content: &'static str) -> impl IntoResponse {
     let mut response = content.into_response();
-    let headers = HEADERS.into_iter().chain([(header::CONTENT_TYPE, kind)]);
-    response.headers_mut().extend(headers.map(|(name, value)| (name, HeaderValue::from_static(value))));
+    for (name, value) in HEADERS.into_iter().chain([(header::CONTENT_TYPE, kind)]) {
+        response.headers_mut().insert(name, HeaderValue::from_static(value));
+    }
     response
 }
 

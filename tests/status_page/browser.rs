@@ -77,7 +77,7 @@ impl Drop for Browser {
 }
 
 impl Page {
-    /// Opens it and waits for nothing.
+    /// Opens it; what it asks for may yet come.
     pub fn open(shell: Command, url: &str, look: Look) -> Self {
         let mut page = Self { browser: Browser::start(shell), session: String::new(), requests: vec![], complaints: vec![], loads: 0 };
         let target = page.call("Target.createTarget", json!({ "url": "about:blank" }))["targetId"].clone();
@@ -87,19 +87,24 @@ impl Page {
             page.call(&format!("{domain}.enable"), json!({}));
         }
         page.look(look);
-        page.call("Page.navigate", json!({ "url": url }));
+        page.load("Page.navigate", json!({ "url": url }));
         page
     }
 
-    /// The same anew; returns when it is there.
+    /// The same anew.
     pub fn reload(&mut self) {
+        self.load("Page.reload", json!({ "ignoreCache": true }));
+    }
+
+    /// Returns when the document is there.
+    fn load(&mut self, method: &str, params: Value) {
         let before = self.loads;
-        self.call("Page.reload", json!({ "ignoreCache": true }));
+        self.call(method, params);
         let deadline = Instant::now() + SOON;
         while self.loads == before {
             assert!(Instant::now() < deadline, "the page does not load");
             std::thread::sleep(Duration::from_millis(20));
-            self.call("Browser.getVersion", json!({}));
+            self.call("Page.enable", json!({}));
         }
     }
 
@@ -129,7 +134,10 @@ impl Page {
     pub fn until(&mut self, what: &str, expression: &str) {
         let deadline = Instant::now() + SOON;
         while self.value(expression) != true {
-            assert!(Instant::now() < deadline, "not {what}: {:?}\n{}", self.complaints, self.text("body"));
+            if Instant::now() >= deadline {
+                let seen = self.text("body");
+                panic!("not {what}: {:?}\n{seen}", self.complaints);
+            }
             std::thread::sleep(Duration::from_millis(100));
         }
     }

@@ -36,8 +36,9 @@ async function turn() {
   try {
     const { stranger, status } = await ask();
     if (stranger) return greet();
+    const seen = view(status, rates);
     answered = now();
-    show(view(status, rates));
+    show(seen);
     rates.turn();
     standing(status.ready ? { text: "Ready", kind: "good" } : { text: "Not ready", kind: "bad" });
   } catch (error) {
@@ -65,7 +66,7 @@ function failed(error) {
   const old = answered === null || now() - answered >= SILENT;
   if (!old) return;
   standing({ text: answered === null ? "No answer" : "Silent", kind: "bad" });
-  say(at("about"), answered === null ? `The daemon does not answer: ${error.message}` : "The daemon does not answer; this is what it said last.");
+  say(at("about"), answered === null ? `No answer that can be shown: ${error.message}` : "Nothing new is heard; this is what was said last.");
 }
 
 function standing(how) {
