@@ -18,6 +18,7 @@ pub mod key_file;
 pub mod keyring;
 pub mod meter;
 pub mod over;
+pub mod page;
 pub mod realtime;
 pub mod reconcile;
 pub mod rights;

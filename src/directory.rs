@@ -12,6 +12,7 @@ pub mod client;
 mod door;
 pub mod enrolled;
 mod feed;
+mod fleet;
 pub mod oidc;
 pub mod proof;
 pub mod refusal;
@@ -68,6 +69,8 @@ pub struct Directory {
     key_grace: Duration,
     keep_changes: u64,
     counters: Counters,
+    /// What gateways say of themselves.
+    reports: fleet::Reports,
     end: CancellationToken,
 }
 
@@ -94,6 +97,7 @@ impl Directory {
             key_grace: config.key_grace,
             keep_changes: config.keep_changes,
             counters: Counters::default(),
+            reports: fleet::Reports::default(),
             end: CancellationToken::new(),
             store,
         })
@@ -127,6 +131,11 @@ impl Directory {
         if let Some(code) = refused {
             *self.counters.refusals.lock().unwrap_or_else(PoisonError::into_inner).entry(code).or_default() += 1;
         }
+    }
+
+    /// How many there have been.
+    fn answers(&self) -> u64 {
+        self.counters.answers.lock().unwrap_or_else(PoisonError::into_inner).values().sum()
     }
 
     #[expect(clippy::cast_precision_loss, reason = "counts of what fits into memory are exact")]

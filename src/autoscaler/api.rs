@@ -3,6 +3,7 @@
 use super::brain::Brain;
 use super::scrape::Outcomes;
 use super::show;
+use crate::daemon::page;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
@@ -25,6 +26,7 @@ pub fn routes(brain: Arc<Brain>, outcomes: Outcomes) -> Router {
         .route("/metrics", get(metrics))
         .route("/v1/status", get(status))
         .route("/v1/wanted", get(wanted))
+        .merge(page::routes())
         .with_state(Told { brain, outcomes })
 }
 

@@ -1,8 +1,11 @@
 //! `portway status`.
 
 mod autoscaler;
+mod fleet;
 mod ha;
+mod rates;
 mod strangers;
+mod watch;
 
 use super::client::RuntimeDir;
 use reqwest::Method;
@@ -10,44 +13,78 @@ use serde_json::Value;
 use std::process::ExitCode;
 
 const AUTOSCALER: &str = "autoscaler";
+const DIRECTORY: &str = "directory";
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
+    /// As JSON, a line for each daemon.
     #[arg(long)]
     json: bool,
+    /// Again every second, with rates, until Ctrl-C.
+    #[arg(long)]
+    watch: bool,
     #[command(flatten)]
     at: RuntimeDir,
 }
 
+/// A daemon's answer.
+struct Seen {
+    role: &'static str,
+    status: Value,
+    /// Connections by shard; null where nobody can count them.
+    flows: Value,
+}
+
 impl Args {
-    /// Exit code 0 when every daemon here is ready, else 1.
+    /// Exit code 0 when every daemon here is ready, else 1; watching ends with 0.
     pub fn run(self) -> anyhow::Result<ExitCode> {
-        let mut roles = self.at.roles();
-        roles.extend(self.at.has(AUTOSCALER).then_some(AUTOSCALER));
-        anyhow::ensure!(!roles.is_empty(), "no daemon of Portway has its socket in {}: is one running?", self.at.runtime_dir.display());
-        let mut ready = true;
-        for role in roles {
-            let (_, mut status) = super::block_on(self.at.ask(role, Method::GET, "/v1/status", None))?;
-            ready &= status["ready"] == true;
-            let flows = if status["ha"].is_null() { Value::Null } else { self.flows(role) };
-            if self.json {
-                for shard in status["ha"]["shards"].as_array_mut().into_iter().flatten() {
-                    shard["flows"] = flows[ha::name(shard)].clone();
-                }
-                println!("{status}");
-            } else if role == AUTOSCALER {
-                print!("{}", autoscaler::table(&status));
-            } else {
-                print!("{}{}", table(&status), ha::table(&text(&status["node"]), &status["ha"], &flows));
-            }
+        if self.watch {
+            return super::block_on(watch::run(&self)).map(|()| ExitCode::SUCCESS);
         }
-        Ok(if ready { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+        let seen = super::block_on(self.look())?;
+        for one in &seen {
+            print!("{}", self.show(one));
+        }
+        Ok(if seen.iter().all(|one| one.status["ready"] == true) { ExitCode::SUCCESS } else { ExitCode::FAILURE })
     }
 
-    /// Connections by shard. A daemon that cannot count them has all the rest to show.
-    fn flows(&self, role: &str) -> Value {
-        super::block_on(self.at.ask(role, Method::GET, "/v1/flows", None)).map_or(Value::Null, |(_, flows)| flows)
+    /// What every daemon here says.
+    async fn look(&self) -> anyhow::Result<Vec<Seen>> {
+        let mut roles = self.at.roles();
+        roles.extend([AUTOSCALER, DIRECTORY].into_iter().filter(|role| self.at.has(role)));
+        anyhow::ensure!(!roles.is_empty(), "no daemon of Portway has its socket in {}: is one running?", self.at.runtime_dir.display());
+        let mut seen = Vec::new();
+        for role in roles {
+            let (_, status) = self.at.ask(role, Method::GET, "/v1/status", None).await?;
+            // A daemon that cannot count them has all the rest to show.
+            let flows = match &status["ha"] {
+                Value::Null => Value::Null,
+                _ => self.at.ask(role, Method::GET, "/v1/flows", None).await.map_or(Value::Null, |(_, flows)| flows),
+            };
+            seen.push(Seen { role, status, flows });
+        }
+        Ok(seen)
     }
+
+    fn show(&self, Seen { role, status, flows }: &Seen) -> String {
+        if self.json {
+            let mut status = status.clone();
+            for shard in status["ha"]["shards"].as_array_mut().into_iter().flatten() {
+                shard["flows"] = flows[ha::name(shard)].clone();
+            }
+            return format!("{status}\n");
+        }
+        printable(&match *role {
+            AUTOSCALER => autoscaler::table(status),
+            DIRECTORY => fleet::table(status),
+            _ => table(status) + &ha::table(&text(&status["node"]), &status["ha"], flows),
+        })
+    }
+}
+
+/// What comes from elsewhere is not to move the cursor or recolour the terminal.
+fn printable(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() && c != '\n' { char::REPLACEMENT_CHARACTER } else { c }).collect()
 }
 
 fn text(value: &Value) -> String {
@@ -202,6 +239,11 @@ gateway gw-1: ready, userspace tunnels, platform address 10.9.0.1, tunnel MTU 14
   - peers just in time: 0 known, 0 live, 0 installing; none refused
 ";
         assert!(shown.contains(expected), "{shown}");
+    }
+
+    #[test]
+    fn a_terminal_is_sent_no_sequence_of_somebody_elses() {
+        assert_eq!(printable("down: \u{1b}[2J\u{7}\u{9b}31m\nµ"), "down: \u{fffd}[2J\u{fffd}\u{fffd}31m\nµ");
     }
 
     #[test]

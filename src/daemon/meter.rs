@@ -68,6 +68,8 @@ struct Moment {
 /// What a scrape should not wait for.
 #[derive(Debug, Default)]
 struct Slow {
+    /// CLOCK_MONOTONIC when `tunnels` were read.
+    clock: Option<Duration>,
     processors: BTreeMap<u32, Processor>,
     /// Of the interfaces whose drivers count that.
     exceeded: BTreeMap<IfName, Exceeded>,
@@ -121,8 +123,7 @@ impl Moment {
         let failures = kernel.conntrack_failures();
         let failures = failures.inspect_err(|error| tracing::debug!(%error, "which connections failed is not known")).ok();
         let counted = underlay.iter().filter_map(|name| Some((name.clone(), told(name, kernel.traffic(name))??))).collect();
-        let clock = clock_gettime(ClockId::CLOCK_MONOTONIC).ok().map(Duration::from);
-        Self { clock, underlay: apart(counted), conntrack, failures }
+        Self { clock: clock(), underlay: apart(counted), conntrack, failures }
     }
 }
 
@@ -141,9 +142,14 @@ impl Slow {
         Self {
             processors: processors.into_iter().map(later).map(|one| (one.number, one)).collect(),
             exceeded: exceeded.collect(),
+            clock: clock(),
             tunnels: tunnels.filter_map(|name| Some((name.clone(), told(name, kernel.traffic(name))??.traffic))).collect(),
         }
     }
+}
+
+fn clock() -> Option<Duration> {
+    clock_gettime(ClockId::CLOCK_MONOTONIC).ok().map(Duration::from)
 }
 
 /// What cannot be read is not shown.

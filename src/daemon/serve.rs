@@ -1,6 +1,7 @@
-//! The HTTP faces that every daemon has: `/healthz`, `/readyz`, `/metrics`, `/v1/status`.
+//! The HTTP faces that every daemon has: `/healthz`, `/readyz`, `/metrics`, `/v1/status`, and `/` for people.
 
 use super::meter::{Figures, Meter};
+use super::page;
 use super::reconcile::{Report, Role, pass_beside};
 use crate::kernel::Kernel;
 use crate::metrics::Page;
@@ -72,6 +73,7 @@ pub fn read_only<R: Role>(shared: Arc<Shared<R>>) -> Router {
         .route("/readyz", get(readyz))
         .route("/metrics", get(metrics))
         .route("/v1/status", get(status))
+        .merge(page::routes())
         .with_state(shared)
 }
 

@@ -10,6 +10,8 @@
 //! | `GET /v1/gateways`, `GET .../NAME` | operators, gateways | |
 //! | `PUT /v1/gateways/NAME`, `DELETE` | operators | 201, 200; 204 |
 //! | `GET /v1/gateway` | gateways | all that this gateway needs to begin |
+//! | `PUT /v1/gateway/status` | gateways | 204: what it says of itself, kept in memory |
+//! | `GET /v1/status` | operators | the fleet, with what gateways have said |
 //! | `GET /v1/hosts?after&limit`, `GET .../NAME` | operators, gateways | a page |
 //! | `PUT /v1/hosts/NAME`, `DELETE` | operators | 201, 200; 204 |
 //! | `GET /v1/host` | hosts | all that this host needs |
@@ -19,9 +21,12 @@
 //! | `GET /v1/watch?since&wait_s` | all | changes, as soon as there are some |
 //! | `POST /v1/enroll/challenge`, `POST /v1/enroll` | who has a token for it | a challenge; 201 |
 //! | `GET /v1/openapi.json`, `/healthz`, `/readyz` | everybody | |
+//!
+//! And `/`, a page that asks whoever looks for a token, and shows `GET /v1/status`.
 
 mod enrolling;
 mod extract;
+mod fleet;
 mod registry;
 mod watching;
 
@@ -29,6 +34,7 @@ use super::Directory;
 use super::refusal::{Code, Refusal};
 use super::store::{Access, Scope};
 use super::types::{Role, Whoami};
+use crate::daemon::page;
 use axum::extract::{DefaultBodyLimit, MatchedPath, Request, State};
 use axum::http::{HeaderMap, Method, StatusCode, header};
 use axum::middleware::{Next, from_fn_with_state};
@@ -60,6 +66,8 @@ pub fn routes(directory: Arc<Directory>) -> Router {
         .route("/v1/gateways", get(registry::gateways))
         .route("/v1/gateways/{name}", get(registry::gateway).put(registry::put_gateway).delete(registry::remove_gateway))
         .route("/v1/gateway", get(registry::assignment))
+        .route("/v1/gateway/status", put(fleet::report).layer(DefaultBodyLimit::max(fleet::LONGEST_REPORT)))
+        .route("/v1/status", get(fleet::status))
         .route("/v1/hosts", get(registry::hosts))
         .route("/v1/hosts/{name}", get(registry::host).put(registry::put_host).delete(registry::remove_host))
         .route("/v1/host", get(registry::membership))
@@ -73,6 +81,7 @@ pub fn routes(directory: Arc<Directory>) -> Router {
         .route("/v1/openapi.json", get(openapi))
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(readyz))
+        .merge(page::routes())
         .fallback(async || Refusal::new(Code::Unknown, "there is no such call", "GET /v1/openapi.json lists those there are"))
         .method_not_allowed_fallback(async || {
             Refusal::new(Code::WrongMethod, "this call has other methods", "GET /v1/openapi.json lists them")
@@ -99,6 +108,7 @@ pub fn measured(directory: Arc<Directory>) -> Router {
 /// What is read on the admin listener.
 pub fn admin(directory: Arc<Directory>) -> Router {
     let health = Router::new().route("/healthz", get(|| async { "ok\n" })).route("/readyz", get(readyz));
+    let health = health.route("/v1/status", get(fleet::summary)).merge(page::routes());
     health.with_state(directory.clone()).merge(measured(directory))
 }
 
@@ -109,7 +119,8 @@ async fn accompany(State(directory): Shared, request: Request, next: Next) -> Re
     if request.method() == Method::GET {
         return carry_out(directory, route, request, next, false).await;
     }
-    tokio::spawn(carry_out(directory, route, request, next, true)).await.unwrap_or_else(|error| {
+    let changes = route != "/v1/gateway/status";
+    tokio::spawn(carry_out(directory, route, request, next, changes)).await.unwrap_or_else(|error| {
         tracing::error!("a call was cut off: {error}");
         Refusal::new(Code::Unavailable, "this call was cut off", "look whether it was carried out; the directory's log says more")
             .into_response()

@@ -221,6 +221,16 @@ impl Client {
         self.get("/v1/gateways").await
     }
 
+    /// What the calling gateway is like now.
+    pub async fn report(&self, report: &GatewayReport) -> Result<(), ClientError> {
+        self.call(Method::PUT, "/v1/gateway/status", Some(report), PATIENCE).await.map(drop)
+    }
+
+    /// The fleet, as far as the calling operator may see it.
+    pub async fn fleet(&self) -> Result<Fleet, ClientError> {
+        self.get("/v1/status").await
+    }
+
     pub async fn put_gateway(&self, name: &NodeName, spec: &GatewaySpec) -> Result<Gateway, ClientError> {
         self.send(Method::PUT, &format!("/v1/gateways/{name}"), spec).await
     }

@@ -4,7 +4,7 @@ use crate::model::{NodeName, PublicKey, ShardId, TenantName, TenantShard};
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 /// What an operator says of a tenant.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -122,6 +122,92 @@ pub struct Assignment {
     pub gateway: Gateway,
     pub shards: Vec<Shard>,
     pub revision: u64,
+}
+
+/// What a gateway says of itself every few seconds. It is kept in memory, and stands in the status of the directory.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct GatewayReport {
+    pub version: String,
+    /// On the platform's side: function hosts and their tunnels.
+    pub traffic: Option<TrafficReport>,
+    pub shards: BTreeMap<TenantShard, ShardReport>,
+    /// The latest first.
+    pub takeovers: Vec<TakeoverReport>,
+}
+
+/// What an interface has counted so far.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TrafficReport {
+    /// The gateway's monotonic clock at that time, in seconds.
+    pub clock_s: f64,
+    pub received_packets: u64,
+    pub received_bytes: u64,
+    pub sent_packets: u64,
+    pub sent_bytes: u64,
+}
+
+/// A shard as it is at one gateway.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ShardReport {
+    pub state: ShardState,
+    /// How long it has been so, in seconds; none: it is not known.
+    pub for_s: Option<f64>,
+    pub in_sync: Option<bool>,
+    /// Of an Active that knows them.
+    pub connections: Option<u64>,
+    pub warnings: Vec<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ShardState {
+    Initialize,
+    Backup,
+    Active,
+    Offering,
+    Releasing,
+    /// No other gateway could have it.
+    Alone,
+}
+
+/// A shard came from another node.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TakeoverReport {
+    pub of: TenantShard,
+    pub from: IpAddr,
+    /// Seconds.
+    pub ago_s: f64,
+    pub why: String,
+    /// From the last advertisement of the node before to the first announcement of this one; none: the other one went on forwarding.
+    pub gap_ms: Option<f64>,
+}
+
+/// The directory and the fleet, as far as the caller may see it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Fleet {
+    /// `directory`.
+    pub role: String,
+    pub version: String,
+    pub ready: bool,
+    pub revision: u64,
+    /// Calls that wait for changes.
+    pub watchers: u64,
+    pub tenants: Vec<Tenant>,
+    pub shards: Vec<Shard>,
+    pub gateways: Vec<FleetGateway>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct FleetGateway {
+    pub name: NodeName,
+    pub shards: BTreeSet<TenantShard>,
+    /// Seconds since it last said something; none: nothing since this directory was started.
+    pub heard_s: Option<f64>,
+    pub report: Option<GatewayReport>,
 }
 
 /// A page of a long list, by name.

@@ -17,6 +17,7 @@ mod figures;
 mod file;
 mod flights;
 mod follow;
+pub mod report;
 
 use crate::config::{DirectoryAt, Gateway};
 use crate::directory::client::ClientError;

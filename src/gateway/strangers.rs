@@ -1,6 +1,7 @@
 //! Peers that nobody has configured: who they are the directory knows, and they are let in when they knock.
 
 use super::jit::{Adopted, Capture, Door, Jit, News, Order, Setup};
+use super::registry::report::Told;
 use super::registry::{Changed, Registry};
 use super::sessions::tunnels::Tunnels;
 use super::stamps::{ByShard, Stamps};
@@ -103,6 +104,13 @@ impl Strangers {
         });
         let until = Some(Instant::now() + SETTLED);
         Ok((Self { running: Some((registry, jit)), stamps: Some(stamps), left: Left::new(), until, ..Self::default() }, Some((door, news))))
+    }
+
+    /// The directory is told how this gateway is.
+    pub fn tell(&self, told: Told) {
+        if let Some((registry, _)) = &self.running {
+            registry.tell(told);
+        }
     }
 
     /// What was used up of hosts' stamps when the process before this one ended, is; of each shard once. To be called before anybody may knock there.

@@ -1,6 +1,7 @@
 //! A gateway's tunnels: their keys, and what the userspace data path wants to know of them.
 
 use super::Node;
+use super::registry::report::{self, Told};
 use super::sessions::{self, Sessions};
 use super::strangers::Strangers;
 use crate::config::{Gateway, GatewayShard, GatewayTenant, GatewayTunnel, StaticPeer, TunnelKind};
@@ -124,6 +125,9 @@ impl Node {
             },
         };
         let (strangers, way) = Strangers::start(&self.config, &self.keys, &tunnels)?;
+        let (kernel, platform) = (kernel.clone(), self.config.platform.interface.clone());
+        let group = self.config.ha.as_ref().map(|_| self.group.shared_board());
+        strangers.tell(Told { group, traffic: Box::new(move || report::traffic(&kernel, &platform)) });
         let again = self.group.board().again.clone();
         (self.strangers, self.sessions) = (strangers, Sessions::start(tunnels, events, way, again)?);
         Ok(())

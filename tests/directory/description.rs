@@ -136,6 +136,22 @@ async fn bodies_are_as_described() {
     let membership = seen.see("Membership", get("/v1/host", Some(&host)).await);
     seen.see("Host", membership["host"].clone());
     seen.all("Shard", &membership["shards"]);
+    let traffic = TrafficReport::default();
+    let standing = ShardReport { state: ShardState::Active, for_s: None, in_sync: None, connections: None, warnings: vec![] };
+    let takeover = TakeoverReport { of: shard("acme/0"), from: [10, 9, 0, 2].into(), ago_s: 1.0, why: "started".into(), gap_ms: None };
+    let report = GatewayReport {
+        version: "1".into(),
+        traffic: Some(traffic),
+        shards: [(shard("acme/0"), standing)].into(),
+        takeovers: vec![takeover],
+    };
+    ask(Method::PUT, "/v1/gateway/status", gateway, Some(seen.see("GatewayReport", json!(&report)))).await;
+    let fleet = seen.see("Fleet", get("/v1/status", None).await);
+    seen.all("FleetGateway", &fleet["gateways"]);
+    let told = seen.see("GatewayReport", fleet["gateways"][0]["report"].clone());
+    seen.see("TrafficReport", told["traffic"].clone());
+    seen.see("ShardReport", told["shards"]["acme/0"].clone());
+    seen.all("TakeoverReport", &told["takeovers"]);
     let assignment = seen.see("Assignment", get("/v1/gateway", gateway).await);
     seen.see("Gateway", assignment["gateway"].clone());
     for token in [None, gateway, Some(host.as_str())] {

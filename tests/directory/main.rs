@@ -52,6 +52,7 @@ on_both! {
         long_lists_come_in_pages;
     roles:
         who_may_do_what
+        the_fleet_is_shown_to_each_as_far_as_it_is_its_own
         of_tokens_their_hashes_alone_are_kept
         nobody_sees_another_tenant
         what_is_not_there_and_what_is_not_ones_own_look_the_same

@@ -39,8 +39,9 @@ pub async fn who_may_do_what(bed: Bed) {
     let shard_body = serde_json::to_value(shard_spec("10.9.0.50:51820", 100, None)).unwrap();
     let host_body = json!({ "tenants": ["acme"] });
     let gateway_body = json!({ "shards": ["acme"] });
+    let report = json!(GatewayReport::default());
     // Everything, some tenants, gateway, host, enrolment.
-    let table: [(&str, &str, Value, [u16; 5]); 22] = [
+    let table: [(&str, &str, Value, [u16; 5]); 24] = [
         ("GET", "/v1/whoami", Value::Null, [200, 200, 200, 200, 200]),
         ("GET", "/v1/tenants", Value::Null, [200, 200, 200, 200, 403]),
         ("GET", "/v1/tenants/acme", Value::Null, [200, 200, 200, 200, 403]),
@@ -53,6 +54,8 @@ pub async fn who_may_do_what(bed: Bed) {
         ("PUT", "/v1/gateways/gw-2", gateway_body, [201, 200, 403, 403, 403]),
         ("DELETE", "/v1/gateways/gw-2", Value::Null, [204, 404, 403, 403, 403]),
         ("GET", "/v1/gateway", Value::Null, [403, 403, 200, 403, 403]),
+        ("PUT", "/v1/gateway/status", report, [403, 403, 204, 403, 403]),
+        ("GET", "/v1/status", Value::Null, [200, 200, 403, 403, 403]),
         ("GET", "/v1/hosts", Value::Null, [200, 200, 200, 403, 403]),
         ("GET", "/v1/hosts/host-1", Value::Null, [200, 200, 200, 403, 403]),
         ("PUT", "/v1/hosts/host-2", host_body, [201, 200, 403, 403, 403]),
@@ -74,13 +77,45 @@ pub async fn who_may_do_what(bed: Bed) {
             assert_eq!(call(client, method, path, body.clone()).await.0, 401, "{method} {path}");
         }
     }
-    for open in ["/healthz", "/readyz", "/v1/openapi.json"] {
+    for open in ["/healthz", "/readyz", "/v1/openapi.json", "/", "/page/main.js"] {
         assert_eq!(call(&stranger, "GET", open, Value::Null).await.0, 200, "{open}");
     }
     let who = host.whoami().await.unwrap();
     assert_eq!((who.role, who.name, who.tenants), (Role::Host, Some(node("host-1")), Some([tenant("acme")].into())));
     // Whoever may open the local socket is the operator of everything.
     assert_eq!(bed.operator().whoami().await.unwrap().tenants, None);
+}
+
+/// An operator sees the fleet as its gateways say it is, and of other operators' tenants nothing. For those who show no token there are numbers on this machine.
+pub async fn the_fleet_is_shown_to_each_as_far_as_it_is_its_own(bed: Bed) {
+    bed.tenant("acme", "10.64.0.0/16", &[0]).await;
+    bed.tenant("globex", "10.64.0.0/16", &[0]).await;
+    let gateway = bed.gateway("gw-1", &["acme/0", "globex/0"]).await;
+    bed.gateway("gw-2", &["globex/0"]).await;
+    let shard_report =
+        ShardReport { state: ShardState::Active, for_s: Some(1.0), in_sync: Some(true), connections: Some(7), warnings: vec![] };
+    let mut report = GatewayReport { version: "1".into(), traffic: Some(TrafficReport::default()), ..GatewayReport::default() };
+    // What it says of a shard that is not its own is nobody's business.
+    report.shards = ["acme/0", "globex/0", "acme/1"].map(|of| (shard(of), shard_report.clone())).into();
+    gateway.report(&report).await.unwrap();
+    let names = |fleet: &Fleet| fleet.gateways.iter().map(|gateway| gateway.name.to_string()).collect::<Vec<_>>().join(" ");
+    let told = |fleet: &Fleet| fleet.gateways[0].report.clone().unwrap();
+
+    let all = bed.operator().fleet().await.unwrap();
+    assert_eq!((names(&all).as_str(), all.shards.len(), told(&all).shards.len()), ("gw-1 gw-2", 2, 2));
+    assert!(told(&all).traffic.is_some() && all.gateways[0].heard_s.is_some_and(|ago| ago < 20.0) && all.gateways[1].heard_s.is_none());
+    let some = bed.operator_of(&["acme"]).await.fleet().await.unwrap();
+    assert_eq!((names(&some).as_str(), some.tenants.len(), some.shards.len(), told(&some).shards.len()), ("gw-1", 1, 1, 1));
+    assert!(told(&some).traffic.is_none(), "the traffic of all tenants");
+    assert!(!json!(some).to_string().contains("globex"));
+
+    let summary = reqwest::get(format!("http://{}/v1/status", bed.running.admin)).await.unwrap().text().await.unwrap();
+    let counted: Value = serde_json::from_str(&summary).unwrap();
+    assert_eq!((&counted["known"]["tenants"], &counted["ready"]), (&json!(2), &json!(true)), "{summary}");
+    assert!(!summary.contains("acme") && !summary.contains("gw-1"), "{summary}");
+    let too_long = json!({ "version": "x".repeat(3 << 20), "traffic": null, "shards": {}, "takeovers": [] });
+    assert_eq!(call(&gateway, "PUT", "/v1/gateway/status", too_long).await.0, 413);
+    assert_eq!(call(&gateway, "PUT", "/v1/gateway/status", json!({ "shards": { "acme/0": { "state": "excellent" } } })).await.0, 400);
 }
 
 /// Not in the tables, nor in the files of SQLite; and what is looked for would be found if it were there.

@@ -4,6 +4,9 @@ use super::{rows, text};
 use crate::proto::skew::tolerated_ms;
 use serde_json::Value;
 
+/// Takeovers that are shown.
+const TAKEOVERS: usize = 5;
+
 const COLUMNS: [&str; 9] = ["tenant", "shard", "state", "for", "priority", "peer", "last advert", "sync lag", "flows"];
 
 /// Empty without `ha`. `ha` and `node` as in `GET /v1/status`, the flows of each shard as `GET /v1/flows` counts them.
@@ -39,7 +42,21 @@ pub fn table(node: &str, ha: &Value, flows: &Value) -> String {
             warnings += &format!("  ! {name}: {} has been down for {since}{why}\n", text(&down["what"]));
         }
     }
-    format!("\n{}{warnings}", rows(&COLUMNS, cells))
+    format!("\n{}{warnings}{}", rows(&COLUMNS, cells), takeovers(ha))
+}
+
+/// Of those of this process, the last few.
+fn takeovers(ha: &Value) -> String {
+    let all = ha["takeovers"].as_array().into_iter().flatten().take(TAKEOVERS);
+    all.map(|one| {
+        let known = ha["nodes"].as_object().into_iter().flatten().find(|(_, address)| **address == one["from"]);
+        let from = known.map_or_else(|| text(&one["from"]), |(name, _)| name.clone());
+        let gap =
+            one["gap_ms"].as_f64().map_or_else(|| "planned, without a gap".into(), |ms| format!("gap {} at most", duration(ms / 1e3)));
+        let ago = one["ago_s"].as_f64().map_or_else(|| "-".into(), duration);
+        format!("  - {} came from {from} {ago} ago, {gap}: {}\n", name(one), text(&one["why"]))
+    })
+    .collect()
 }
 
 /// Clocks that differ by more than is tolerated. A gateway that does not say whether it signs with the time may do so.
@@ -72,7 +89,7 @@ fn state(shard: &Value) -> String {
     state
 }
 
-fn duration(seconds: f64) -> String {
+pub fn duration(seconds: f64) -> String {
     match seconds {
         s if s < 1.0 => format!("{:.0} ms", s * 1e3),
         s if s < 120.0 => format!("{s:.0} s"),
@@ -189,6 +206,19 @@ mod tests {
                 "{ahead_ms}"
             );
         }
+    }
+
+    #[test]
+    fn what_came_from_others_is_told_with_its_gap() {
+        let took =
+            |gap: Value, why: &str| json!({ "tenant": "acme", "shard": 0, "from": "10.9.0.2", "ago_s": 75.0, "why": why, "gap_ms": gap });
+        let all = [took(json!(318.4), "nothing heard of an Active"), took(Value::Null, "the Active let go")];
+        let told = takeovers(&json!({ "nodes": { "gw-2": "10.9.0.2" }, "takeovers": all }));
+        let expected = "\
+  - acme/0 came from gw-2 75 s ago, gap 318 ms at most: nothing heard of an Active
+  - acme/0 came from gw-2 75 s ago, planned, without a gap: the Active let go
+";
+        assert_eq!(told, expected);
     }
 
     #[test]

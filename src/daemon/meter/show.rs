@@ -46,11 +46,20 @@ impl Figures {
     /// Fields of the status.
     pub fn status(&self) -> Map<String, Value> {
         let conntrack = self.moment.conntrack.map(|conntrack| json!({ "entries": conntrack.entries, "limit": conntrack.limit }));
+        let count = |(name, traffic): (&IfName, &Traffic)| (name.to_string(), json!(count(traffic)));
+        let interfaces: Map<String, Value> = self.moment.underlay.iter().map(|(name, traffic)| count((name, traffic))).collect();
+        let tunnels: Option<Map<String, Value>> = self.slow.as_ref().map(|slow| slow.tunnels.iter().map(count).collect());
+        let traffic = json!({
+            "clock_s": self.moment.clock.map(|clock| clock.as_secs_f64()), "interfaces": interfaces,
+            "tunnels_clock_s": self.slow.as_ref().and_then(|slow| slow.clock).map(|clock| clock.as_secs_f64()), "tunnels": tunnels,
+        });
+        let up = SystemTime::now().duration_since(self.started).unwrap_or_default();
         let mut exceeded = json!({});
         for (interface, allowance, packets) in self.slow.iter().flat_map(|slow| slow.each_exceeded()) {
             exceeded[interface.as_str()][allowance.as_str()] = packets.into();
         }
-        [("conntrack".to_owned(), conntrack.into()), ("exceeded".to_owned(), exceeded)].into_iter().collect()
+        let fields = [("conntrack", conntrack.into()), ("exceeded", exceeded), ("traffic", traffic), ("up_s", up.as_secs_f64().into())];
+        fields.map(|(name, value)| (name.to_owned(), value)).into_iter().collect()
     }
 }
 

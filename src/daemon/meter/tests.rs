@@ -14,6 +14,7 @@ fn figures(kind: TunnelKind, carrier: Carrier) -> Figures {
     let slow = Slow {
         processors: [(1, processor)].into(),
         exceeded: [(name("plat0"), [Some(3), None, Some(0), None, None])].into(),
+        clock: Some(Duration::from_secs(1)),
         tunnels: (carrier == Carrier::Kernel).then_some((name("pw-1"), TRAFFIC)).into_iter().collect(),
     };
     let conntrack = Some(ConntrackUse { entries: 5, limit: Some(262_144) });

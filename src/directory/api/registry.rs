@@ -150,7 +150,7 @@ pub async fn peer(State(directory): Shared, caller: Caller, Named(PathKey(key)):
 }
 
 impl Caller {
-    fn name(&self) -> Result<&NodeName, Refusal> {
+    pub(super) fn name(&self) -> Result<&NodeName, Refusal> {
         self.access.name.as_ref().ok_or_else(|| Refusal::invalid(Invalid("this token is nobody's".into()), "use another one"))
     }
 }

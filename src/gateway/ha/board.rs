@@ -5,11 +5,11 @@ use crate::proto::skew::Skew;
 use crate::proto::sync::{ReceiverCounters, SenderCounters};
 use crate::proto::vrrp::{Announced, State, Status, Why};
 use crate::wire::vrrp::Discard;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 use tokio::sync::{Notify, watch};
 
 /// Shared by the threads. Locks are held for a copy only; the advertising thread never waits for one.
@@ -26,6 +26,8 @@ pub struct Board {
     since: Mutex<BTreeMap<TenantShard, SystemTime>>,
     /// The last change of state of each, once everything before it has been done.
     turns: Mutex<BTreeMap<TenantShard, Turn>>,
+    /// The latest first.
+    takeovers: Mutex<VecDeque<Takeover>>,
     /// How often `holds` or `turns` changed.
     changes: watch::Sender<u64>,
     /// Rung when the kernel is to be compared with what it should hold.
@@ -72,6 +74,19 @@ pub struct Turn {
     pub number: u64,
     pub to: State,
     pub why: Why,
+}
+
+/// A shard that was another node's and came here.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Takeover {
+    pub of: TenantShard,
+    pub from: IpAddr,
+    /// Its addresses are here, and the first announcement has left.
+    pub at: Instant,
+    pub why: Why,
+    /// Since the last advertisement of the node before: nobody had the shard for at most this long, and for up to an interval less. None: that node went
+    /// on forwarding.
+    pub gap: Option<Duration>,
 }
 
 /// The copies of a shard's connections.
@@ -174,6 +189,9 @@ fn count<T: PartialEq>(all: &[T], counts: &[AtomicU64], one: T) {
     }
 }
 
+/// Takeovers that are remembered.
+const TAKEOVERS: usize = 20;
+
 impl Board {
     /// Without waiting: whether it was written. If not, somebody is reading just now, and the next time will do.
     pub fn try_router(&self, of: &TenantShard, write: impl FnOnce() -> Router) -> bool {
@@ -265,6 +283,17 @@ impl Board {
 
     pub fn turns(&self) -> BTreeMap<TenantShard, Turn> {
         lock(&self.turns).clone()
+    }
+
+    pub fn took_over(&self, takeover: Takeover) {
+        let mut all = lock(&self.takeovers);
+        all.truncate(TAKEOVERS - 1);
+        all.push_front(takeover);
+    }
+
+    /// Those of this process, the latest first.
+    pub fn takeovers(&self) -> Vec<Takeover> {
+        lock(&self.takeovers).iter().cloned().collect()
     }
 
     pub fn holds(&self) -> BTreeSet<TenantShard> {

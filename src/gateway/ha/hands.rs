@@ -1,7 +1,7 @@
 //! The thread that does what the virtual routers decide: leases, addresses, announcements, in the order in which they were decided. It counts what
 //! it has done, or the speaker would go on advertising what nobody carries out.
 
-use super::board::Board;
+use super::board::{Board, Takeover};
 use super::scribe::Scribe;
 use super::sync;
 use crate::daemon::bell::Inbox;
@@ -13,7 +13,7 @@ use crate::kernel::lease::Lease;
 use crate::kernel::pass_back::PassBack;
 use crate::model::{IfName, TenantShard};
 use crate::plan::{ANSWERS, LIVE};
-use crate::proto::vrrp::{Announced, FORWARD_AFTER_HANDOVER, State, Warning, Why};
+use crate::proto::vrrp::{Announced, FORWARD_AFTER_HANDOVER, LastHeard, State, Warning, Why};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::collections::{BTreeMap, BTreeSet};
@@ -69,6 +69,8 @@ pub enum Deed {
         from: State,
         to: State,
         why: Why,
+        /// The last advertisement from somebody else.
+        heard: Option<LastHeard>,
     },
     Warned {
         of: TenantShard,
@@ -111,6 +113,8 @@ pub struct Shard {
     passes_back: Option<Instant>,
     /// Neighbours do not know yet that the addresses are here.
     unannounced: bool,
+    /// Whoever had it before went on forwarding until it was here.
+    moved: bool,
 }
 
 /// Announcements that are due: not all at once, for what loses one loses its neighbours too.
@@ -222,7 +226,7 @@ impl Hands {
     /// connections).
     fn take(&mut self, of: &TenantShard, until: Instant, former: Option<IpAddr>) {
         let Some(shard) = self.shards.get_mut(of) else { return };
-        (shard.answering, shard.until, shard.unannounced) = (true, Some(until), true);
+        (shard.answering, shard.until, shard.unannounced, shard.moved) = (true, Some(until), true, former.is_some());
         // Before the addresses are there: who compares the two meanwhile puts them there, too.
         self.board.hold(of, true);
         self.pass_back(of, former);
@@ -372,8 +376,13 @@ impl Hands {
                 let leases = self.shards.iter().filter_map(|(of, shard)| Some((of.clone(), shard.until?))).collect();
                 self.renew(&leases);
             }
-            Deed::Changed { of, from, to, why } => {
+            Deed::Changed { of, from, to, why, heard } => {
                 self.board.turn(&of, to, why);
+                if let (State::Backup, State::Active, Some(heard)) = (from, to, heard) {
+                    let (at, moved) = (Instant::now(), self.shards.get(&of).is_some_and(|shard| shard.moved));
+                    let gap = (!moved).then(|| at.saturating_duration_since(heard.at));
+                    self.board.took_over(Takeover { of: of.clone(), from: heard.from, at, why, gap });
+                }
                 self.scribe.say(Level::INFO, format!("{of}: {from} -> {to}: {why}"));
             }
             Deed::Warned { of, warning } => self.scribe.say(Level::WARN, format!("{of}: {warning}")),

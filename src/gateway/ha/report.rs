@@ -1,7 +1,7 @@
 //! What is shown of the group: `status` and metrics.
 
 use super::Group;
-use super::board::{ANNOUNCED, Connections, Flows, LATE, Router};
+use super::board::{ANNOUNCED, Connections, Flows, LATE, Router, Takeover};
 use crate::config::{Gateway, Snat};
 use crate::metrics::Page;
 use crate::model::{ChecksumForm, NodeName, TenantShard};
@@ -44,6 +44,7 @@ impl Group {
             .into_iter()
             .map(|(node, skew)| (node.to_string(), json!({ "ahead_ms": seconds(&skew) * 1e3, "behind": skew.is_behind() })));
         json!({
+            "takeovers": self.board.takeovers().iter().map(|takeover| took_over(takeover, now)).collect::<Vec<_>>(),
             "interval_ms": ha.interval.duration().as_millis(), "nodes": ha.nodes, "shards": shards.collect::<Vec<_>>(),
             "clocks": clocks.collect::<serde_json::Map<_, _>>(),
             "signs_with_the_time": carrier.is_kernel_wireguard(config.platform.tunnel), "late_p99_us": late,
@@ -182,6 +183,14 @@ fn view(router: &Router, now: Instant) -> Value {
         "able": !status.fault, "transitions": router.transitions, "why": router.last.map(|why| why.to_string()),
         "heard": status.heard.map(|heard| json!({ "from": heard.from, "priority": heard.priority, "ago_s": since(heard.at) })),
         "warnings": router.warnings, "held_back": router.held_back,
+    })
+}
+
+fn took_over(takeover: &Takeover, now: Instant) -> Value {
+    let Takeover { of, from, at, why, gap } = takeover;
+    json!({
+        "tenant": of.tenant, "shard": of.shard, "from": from, "ago_s": now.saturating_duration_since(*at).as_secs_f64(), "why": why.to_string(),
+        "gap_ms": gap.map(|gap| gap.as_secs_f64() * 1e3),
     })
 }
 

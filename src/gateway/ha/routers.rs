@@ -1,6 +1,5 @@
 //! The virtual routers of this node, between the socket and the hands: no I/O.
 
-use super::bell::Bell;
 use super::board::{Board, Router, Takeovers};
 use super::hands::Deed;
 use super::instances::Virtual;
@@ -255,7 +254,7 @@ impl Routers {
                 entry.transitions += 1;
                 entry.takeovers.count(from, to, why);
                 entry.last = Some(why);
-                Deed::Changed { of, from, to, why }
+                Deed::Changed { of, from, to, why, heard: entry.machine.status().heard }
             }
             Effect::Warn(warning) => {
                 if now.saturating_duration_since(self.warned.0) >= Duration::from_secs(1) {

@@ -1,0 +1,89 @@
+//! What gateways say of themselves. It is this process's alone: of several that share a database, each knows of those that call it.
+
+use super::types::{FleetGateway, Gateway, GatewayReport};
+use crate::model::NodeName;
+use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+/// A gateway that has been silent for this long is forgotten.
+const FORGOTTEN: Duration = Duration::from_secs(3600);
+
+#[derive(Debug, Default)]
+pub struct Reports(Mutex<BTreeMap<NodeName, (Instant, GatewayReport)>>);
+
+impl Reports {
+    pub fn take(&self, from: NodeName, report: GatewayReport, now: Instant) {
+        let mut all = self.all();
+        all.retain(|_, (at, _)| now.saturating_duration_since(*at) < FORGOTTEN);
+        all.insert(from, (now, report));
+    }
+
+    /// A gateway with what it has said of the shards that are seen of it. Its traffic is that of all its tenants: `everything` is seen of it.
+    pub fn of(&self, gateway: Gateway, everything: bool, now: Instant) -> FleetGateway {
+        let Gateway { name, shards, .. } = gateway;
+        let Some((at, mut report)) = self.all().get(&name).cloned() else {
+            return FleetGateway { name, shards, heard_s: None, report: None };
+        };
+        report.shards.retain(|of, _| shards.contains(of));
+        report.takeovers.retain(|takeover| shards.contains(&takeover.of));
+        report.traffic = report.traffic.filter(|_| everything);
+        let ago = now.saturating_duration_since(at);
+        for takeover in &mut report.takeovers {
+            takeover.ago_s += ago.as_secs_f64();
+        }
+        FleetGateway { name, shards, heard_s: Some(ago.as_secs_f64()), report: Some(report) }
+    }
+
+    fn all(&self) -> MutexGuard<'_, BTreeMap<NodeName, (Instant, GatewayReport)>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::directory::types::{ShardReport, ShardState, TakeoverReport, TrafficReport};
+
+    fn report(shards: &[&str]) -> GatewayReport {
+        let shard = ShardReport { state: ShardState::Active, for_s: Some(1.0), in_sync: None, connections: None, warnings: vec![] };
+        let takeover = |of: &&str| TakeoverReport {
+            of: of.parse().unwrap(),
+            from: "10.9.0.2".parse().unwrap(),
+            ago_s: 2.0,
+            why: "nothing heard of an Active".into(),
+            gap_ms: Some(310.0),
+        };
+        GatewayReport {
+            version: "1".into(),
+            traffic: Some(TrafficReport::default()),
+            shards: shards.iter().map(|of| (of.parse().unwrap(), shard.clone())).collect(),
+            takeovers: shards.iter().map(takeover).collect(),
+        }
+    }
+
+    fn gateway(shards: &[&str]) -> Gateway {
+        Gateway { name: "gw-1".parse().unwrap(), epoch: 1, shards: shards.iter().map(|of| of.parse().unwrap()).collect() }
+    }
+
+    #[test]
+    fn of_what_a_gateway_says_only_that_is_shown_which_may_be_seen_of_it() {
+        let (reports, now) = (Reports::default(), Instant::now());
+        reports.take("gw-1".parse().unwrap(), report(&["acme/0", "blue/0"]), now);
+        let seen = reports.of(gateway(&["acme/0"]), false, now + Duration::from_secs(3));
+        let told = seen.report.unwrap();
+        assert_eq!((seen.heard_s, told.shards.len(), told.takeovers.len(), told.traffic), (Some(3.0), 1, 1, None));
+        assert_eq!((told.takeovers[0].of.to_string(), told.takeovers[0].ago_s), ("acme/0".into(), 5.0));
+        let all = reports.of(gateway(&["acme/0", "blue/0"]), true, now).report.unwrap();
+        assert_eq!((all.shards.len(), all.traffic.is_some()), (2, true));
+    }
+
+    #[test]
+    fn who_has_said_nothing_is_shown_without_and_forgotten_after_an_hour() {
+        let (reports, now) = (Reports::default(), Instant::now());
+        assert_eq!(reports.of(gateway(&["acme/0"]), true, now).heard_s, None);
+        reports.take("gw-1".parse().unwrap(), report(&[]), now);
+        reports.take("gw-2".parse().unwrap(), report(&[]), now + FORGOTTEN);
+        assert_eq!(reports.of(gateway(&["acme/0"]), true, now + FORGOTTEN).heard_s, None);
+    }
+}
