@@ -12,6 +12,7 @@ pub mod carrier;
 pub mod client;
 pub mod failed;
 mod fdstore;
+pub mod http;
 pub mod key_file;
 pub mod keyring;
 pub mod meter;

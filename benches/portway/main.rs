@@ -24,6 +24,7 @@ mod sender;
 mod sync_rate;
 mod throughput;
 mod vm_tunnels;
+mod webhook;
 mod wireguard;
 
 use anyhow::{Context, bail};
@@ -52,7 +53,7 @@ struct Bench {
     gre: bool,
 }
 
-const BENCHES: [Bench; 20] = [
+const BENCHES: [Bench; 21] = [
     Bench { name: "attach", run: attach::run, gre: false },
     Bench { name: "peers", run: peers::run, gre: false },
     Bench { name: "host-cost", run: host_cost::run, gre: false },
@@ -66,6 +67,7 @@ const BENCHES: [Bench; 20] = [
     Bench { name: "failover-250k", run: many_flows::run, gre: false },
     Bench { name: "lateness", run: lateness::run, gre: false },
     Bench { name: "directory", run: directory::run, gre: false },
+    Bench { name: "webhook", run: webhook::run, gre: false },
     Bench { name: "jit", run: jit::run, gre: false },
     Bench { name: "jit-flood", run: jit::run_flood, gre: false },
     Bench { name: "jit-known", run: jit::run_known, gre: false },

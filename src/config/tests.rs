@@ -5,6 +5,7 @@ mod directory;
 mod gateway;
 mod ha;
 mod host;
+mod inputs;
 mod registry;
 mod track;
 mod tunnel;

@@ -1,0 +1,9 @@
+//! The door of an autoscaler: what is posted over loopback, what is asked of a Prometheus, and what both change.
+
+mod alertmanager;
+mod demands;
+mod prometheus;
+mod refusals;
+mod restarts;
+mod sns;
+mod support;
