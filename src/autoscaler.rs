@@ -110,11 +110,11 @@ impl Running {
 
     /// The configuration as it is now. What takes a restart stays as it was, and is named.
     pub fn reload(&mut self, now: &config::Autoscaler, former: &config::Autoscaler) -> anyhow::Result<()> {
-        if let (Some(door), Some(webhooks)) = (&self.door, &now.webhooks) {
-            door.configure(webhooks)?;
-        }
         if let Some(certificate) = &self.certificate {
             certificate.reload()?;
+        }
+        if let (Some(door), Some(webhooks)) = (&self.door, &now.webhooks) {
+            door.configure(webhooks)?;
         }
         self.brain.configure(now)?;
         self.scrapes.replace(now, &self.brain);

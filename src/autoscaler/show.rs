@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 
 /// Gateways of which nothing current is known.
 pub fn silent(status: &Status) -> Vec<String> {
-    let silent = status.gateways.iter().filter(|gateway| gateway.utilisation.is_none());
+    let silent = status.gateways.iter().filter(|gateway| !gateway.current);
     silent.map(|gateway| gateway.name.to_string()).collect()
 }
 

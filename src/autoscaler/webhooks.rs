@@ -2,8 +2,8 @@
 //! taken. Refusals are counted by their reason, and told.
 //!
 //! ```text
-//!  demand, alerts --> Keys::door --> room? --> body --> Pass::admit --> Replay::ask --> Brain::hear --> Replay::taken --> 200
-//!  sns -------------> topics? -----> room? --> body --> sns::Sns ---------------------------------------------> 200
+//!  demand, alerts --> Keys::door --> place? --> body --> Pass::admit --> Replay::ask --> Brain::hear --> Replay::taken --> 200
+//!  sns -------------> topics? -----> place? --> body --> sns::Sns ---------------------------------------------> 200
 //! ```
 
 mod body;
@@ -36,8 +36,8 @@ use std::time::{Duration, Instant, SystemTime};
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio_util::sync::CancellationToken;
 
-/// Bodies that are taken at once, of those who have shown a token or claim to have signed: 64 MiB at most.
-const ROOM: usize = 256;
+/// Bodies that are taken at once of those who have shown a token, and of those who claim to have signed, as anybody can: 32 MiB each at most.
+const ROOM: usize = 128;
 const LOOK: Duration = Duration::from_secs(1);
 /// Connections at once; beyond, the next wait in the kernel.
 pub const PLACES: u32 = 1024;
@@ -49,7 +49,10 @@ pub struct Door {
     brain: Arc<Brain>,
     keys: RwLock<Arc<Keys>>,
     book: Mutex<Book>,
-    room: Semaphore,
+    /// Of those who have shown a token.
+    proved: Semaphore,
+    /// Of those who claim to have signed.
+    claimed: Semaphore,
     sns: Arc<Sns>,
     counters: Counters,
 }
@@ -88,7 +91,8 @@ impl Door {
         let door = Self {
             keys: RwLock::new(Arc::new(keys(config)?)),
             book: Mutex::new(Book { replay, order, history: History::default() }),
-            room: Semaphore::new(ROOM),
+            proved: Semaphore::new(ROOM),
+            claimed: Semaphore::new(ROOM),
             sns: Arc::new(Sns::new(config, reach)?),
             counters: Counters::default(),
             brain,
@@ -147,7 +151,7 @@ impl Door {
         let (head, body) = request.into_parts();
         let keys = self.keys.read().unwrap_or_else(PoisonError::into_inner).clone();
         let pass = keys.door(&head, SystemTime::now())?;
-        let _place = place(&self.room)?;
+        let _place = place(if pass.is_proved() { &self.proved } else { &self.claimed })?;
         let bytes = body::take(body, pass.limit()).await?;
         let proof = pass.admit(&bytes)?.proof;
         if let Some(known) = head.extensions.get::<Known>() {

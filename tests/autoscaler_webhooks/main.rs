@@ -3,6 +3,7 @@
 mod alertmanager;
 mod demands;
 mod prometheus;
+mod real;
 mod refusals;
 mod restarts;
 mod sns;

@@ -115,7 +115,7 @@ impl Bed {
 
     pub async fn metric(&self, line: &str) -> f64 {
         let page = self.tell("/metrics").await;
-        let value = page.lines().find_map(|found| found.strip_prefix(line)?.strip_prefix(' '));
+        let value = page.lines().find_map(|found| found.strip_prefix(line)?.trim_start_matches("{}").strip_prefix(' '));
         value.unwrap_or_else(|| panic!("no {line} in\n{page}")).parse().unwrap()
     }
 

@@ -77,6 +77,23 @@ fn what_is_wrong_is_said_with_its_place() {
         &[("      - { name: functions", "      - { name: functions, query: a, figure: nodes }\n      - { name: functions")],
     ];
     insta::assert_snapshot!(changes.map(|change| faults(&with(INPUTS, change))).join("\n"), @r#"
+    f:4:3: `webhooks` listens on 10.9.0.7:9474, which is `admin` too; give each a port of its own
+    f:5:13: `listen` "10.9.0.7" is not an address and port; write both, such as 127.0.0.1:9470 or [::1]:9470
+    f:7:5: `listen` 10.9.0.7:9475 would take tokens over plain HTTP; add `tls: { certificate: FILE, key: FILE }`, or listen on 127.0.0.1 behind a proxy that has TLS
+    f:6:50: `key` "a.key" is not an absolute path; write a path from the root, such as /etc/portway/directory.key
+    f:7:15: "autoscaler 1" is not a name of an autoscaler; use 1 to 63 letters, digits, '-', '_' or '.', a letter or digit first
+    f:8:13: `tokens` is an empty list; add an item: `tokens: [/etc/portway/alertmanager.token]`
+    f:8:41: the file /etc/portway/alerts.token is already used in line 8; name each file once
+    f:9:59: key id 1 is already used in line 9; give each key its own number: senders write it
+    f:9:18: key id 0 is out of range; write 1 to 255
+    f:10:21: "arn:aws:sqs:eu-central-1:123456789012:portway" is no topic of SNS; write it as `arn:aws:sns:eu-central-1:123456789012:NAME`
+    f:5:5: `webhooks` names nobody who may post; add at least one of `tokens: [/etc/portway/alertmanager.token]`, `keys: [{ id: 1, file: /etc/portway/functions.key }]` or `sns: { topics: ["arn:aws:sns:eu-central-1:123456789012:portway"] }`, or remove `webhooks`
+    f:12:10: `url` is no place where a Prometheus is; write http:// or https:// and its address, such as http://10.9.0.8:9090, with what stands before /api/v1/query
+    f:14:60: `figure` cannot be "utilisation"; write nodes or bits_per_second or packets_per_second or connections
+    f:14:35: `query` has 1 bytes; write one of 1 to 4096, in PromQL
+    f:14:80: `every` 100ms is out of range; write 1s to 600s
+    f:14:92: `lasts` 20s is out of range; write 30s to 86400s
+    f:15:17: the query functions is already used in line 14; give each query a name of its own
     "#);
 }
 
