@@ -185,7 +185,7 @@ impl Door {
             let heard = order.take(&notification, history, now);
             let hear = |said| self.brain.hear(said).map_err(|refused| Refusal::NotNow(refused.to_string()));
             // All that can count does, whatever is refused beside it.
-            let failed = heard.said.into_iter().filter_map(|said| hear(said).err()).last();
+            let failed = heard.said.into_iter().fold(None, |failed, said| hear(said).err().or(failed));
             if let Some(refusal) = failed.or(heard.refused) {
                 return Err(refusal);
             }

@@ -4,6 +4,8 @@ use super::support::*;
 use serde_json::json;
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream};
+use std::time::Instant;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 const DEMAND: &str = r#"{"source": "functions", "nodes": 6, "for_seconds": 900}"#;
 
@@ -98,5 +100,39 @@ async fn no_more_is_taken_of_a_stranger_than_its_head() {
     raw(&bed, cut.as_bytes()).await;
     assert_eq!(bed.metric("portway_webhook_refused_total{reason=\"truncated\"}").await, 1.0);
     assert!(bed.sources().await.is_empty());
+    bed.running.stop().await;
+}
+
+/// As many bodies as are taken at once.
+const PLACES: usize = 128;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_sends_slowly_takes_nobody_elses_place() {
+    let bed = Bed::new().await;
+    let head = format!(
+        "POST /v1/demand HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {TOKEN}\r\nexpect: 100-continue\r\ncontent-length: {}\r\n\r\n",
+        DEMAND.len()
+    );
+    let mut slow = Vec::new();
+    for _ in 0..PLACES {
+        let mut stream = tokio::net::TcpStream::connect(bed.running.webhooks.unwrap()).await.unwrap();
+        stream.write_all(head.as_bytes()).await.unwrap();
+        let mut answer = [0; 25];
+        stream.read_exact(&mut answer).await.unwrap();
+        assert_eq!(&answer, b"HTTP/1.1 100 Continue\r\n\r\n", "its body is waited for");
+        slow.push(stream);
+    }
+    let (status, refused) = answer(bed.by_token("/v1/demand", DEMAND)).await;
+    assert_eq!((status, refused["code"].as_str()), (503, Some("not_now")), "{refused}");
+    assert_eq!(answer(bed.signed("/v1/demand", DEMAND, now())).await.0, 200, "who signs has other places");
+    slow[0].write_all(DEMAND.as_bytes()).await.unwrap();
+    let mut first = [0; 15];
+    slow[0].read_exact(&mut first).await.unwrap();
+    assert_eq!(&first, b"HTTP/1.1 200 OK");
+    slow.clear();
+    let begun = Instant::now();
+    while answer(bed.by_token("/v1/demand", DEMAND)).await.0 != 200 {
+        assert!(begun.elapsed() < SOON, "they have hung up, and their places are still taken");
+    }
     bed.running.stop().await;
 }

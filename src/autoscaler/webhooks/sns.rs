@@ -114,7 +114,7 @@ impl Sns {
                 tracing::info!("{topic} sends here from now on");
             }
             Message::Unsubscribed { topic } => {
-                tracing::warn!("somebody has ended the subscription of {topic}: nothing comes from there any more")
+                tracing::warn!("somebody has ended the subscription of {topic}: nothing comes from there any more");
             }
             Message::Notification { topic, id, text } => match Told::read(text)? {
                 Told::Waiting(transition) => self.wait_for(&transition),
