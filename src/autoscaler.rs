@@ -4,21 +4,31 @@
 //!  gateways' /metrics --scrape--> reading --+
 //!                                           v
 //!  ticks -------------------------------> Brain: the decision machine (proto::scale) --> log, status, metrics
-//!                                           |
-//!                                           +--> wanted --> GET /v1/wanted: KEDA's metrics-api, or whoever scales
+//!  posts --------> webhooks --> levels ----> |
+//!  Prometheus ---> prometheus -> levels ----> +--> wanted --> GET /v1/wanted: KEDA's metrics-api, or whoever scales
+//!                                            |
+//!                                            +--> kept: STATE_DIR/autoscaler.json
 //! ```
 
 mod api;
 mod brain;
+mod kept;
+mod outcomes;
+mod prometheus;
 mod reading;
 mod scrape;
 mod show;
+mod webhooks;
+
+pub use webhooks::Reach;
 
 use crate::config::{self, Config};
+use crate::daemon::http::{self, Certificate, Listener};
 use crate::daemon::sockets;
 use crate::daemon::succession::Sole;
 use anyhow::Context;
 use brain::Brain;
+use prometheus::Queries;
 use scrape::Scrapes;
 use std::net::SocketAddr;
 use std::os::unix::fs::DirBuilderExt;
@@ -29,13 +39,19 @@ use tokio::net::UnixListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
+use webhooks::Door;
 
 /// An autoscaler at work in this process.
 pub struct Running {
     brain: Arc<Brain>,
     scrapes: Scrapes,
+    queries: Queries,
+    door: Option<Arc<Door>>,
+    certificate: Option<Arc<Certificate>>,
+    file: Arc<kept::File>,
     /// Where it listens.
     pub admin: SocketAddr,
+    pub webhooks: Option<SocketAddr>,
     pub socket: PathBuf,
     end: CancellationToken,
     tasks: JoinSet<()>,
@@ -45,10 +61,23 @@ pub struct Running {
 impl Running {
     /// One process for a runtime directory.
     pub async fn start(config: &config::Autoscaler, dry_run: bool) -> anyhow::Result<Self> {
+        Self::start_within(config, dry_run, &Reach::default()).await
+    }
+
+    /// As [`Running::start`]; `reach` says where SNS is.
+    pub async fn start_within(config: &config::Autoscaler, dry_run: bool, reach: &Reach) -> anyhow::Result<Self> {
         let made = std::fs::DirBuilder::new().recursive(true).mode(0o755).create(&config.runtime_dir);
         made.with_context(|| format!("cannot make `runtime_dir` {}", config.runtime_dir.display()))?;
         let sole = Sole::claim(&config.runtime_dir, "autoscaler")?;
-        let brain = Arc::new(Brain::new(config, dry_run)?);
+        let file = Arc::new(kept::File::new(&config.state_dir));
+        let former = file.load(brain::policy(&config.nodes));
+        let (scaler, taken) = former.map_or((None, None), |former| (Some(former.scaler), former.replay));
+        let brain = Arc::new(Brain::new(config, dry_run, scaler)?);
+        // What was taken counts once: if it cannot be taken out of the file, a crash would bring it back.
+        let taken = taken.filter(|_| file.write(&brain, None));
+        let door = config.webhooks.as_ref().map(|webhooks| Door::new(webhooks, brain.clone(), taken, reach).map(Arc::new)).transpose()?;
+        let certificate = config.webhooks.as_ref().and_then(|webhooks| webhooks.tls.as_ref());
+        let certificate = certificate.map(Certificate::load).transpose()?.map(Arc::new);
         let listener = sockets::bind_tcp("admin", config.admin).await?;
         let admin = listener.local_addr()?;
         let socket = sockets::api_path(&config.runtime_dir, "autoscaler");
@@ -56,19 +85,44 @@ impl Running {
         unix.set_nonblocking(true)?;
         let (end, mut tasks) = (CancellationToken::new(), JoinSet::new());
         let scrapes = Scrapes::start(config, &brain)?;
-        let routes = api::routes(brain.clone(), scrapes.outcomes.clone());
-        tasks.spawn(api::serve(listener, routes.clone(), end.clone()));
-        tasks.spawn(api::serve(UnixListener::from_std(unix)?, routes, end.clone()));
+        let queries = Queries::start(config.prometheus.as_ref(), &brain)?;
+        let routes = api::routes(api::Told {
+            brain: brain.clone(),
+            outcomes: scrapes.outcomes.clone(),
+            door: door.clone(),
+            queries: queries.told.clone(),
+            file: file.clone(),
+        });
+        tasks.spawn(http::serve(Listener::Tcp(listener, None), http::LOCAL, routes.clone(), end.clone()));
+        tasks.spawn(http::serve(Listener::Unix(UnixListener::from_std(unix)?), http::LOCAL, routes, end.clone()));
         tasks.spawn(brain::tick(brain.clone(), end.clone()));
-        Ok(Self { brain, scrapes, admin, socket, end, tasks, _sole: sole })
+        tasks.spawn(kept::keep(file.clone(), brain.clone(), end.clone()));
+        let mut webhooks = None;
+        if let Some((config, door)) = config.webhooks.as_ref().zip(door.clone()) {
+            let listener = sockets::bind_tcp("webhooks.listen", config.listen).await?;
+            webhooks = Some(listener.local_addr()?);
+            tasks.spawn(door.clone().look_often(end.clone()));
+            let listener = Listener::Tcp(listener, certificate.clone());
+            tasks.spawn(http::serve(listener, webhooks::PLACES, door.routes(), end.clone()));
+        }
+        Ok(Self { brain, scrapes, queries, door, certificate, file, admin, webhooks, socket, end, tasks, _sole: sole })
     }
 
     /// The configuration as it is now. What takes a restart stays as it was, and is named.
     pub fn reload(&mut self, now: &config::Autoscaler, former: &config::Autoscaler) -> anyhow::Result<()> {
+        if let Some(certificate) = &self.certificate {
+            certificate.reload()?;
+        }
+        if let (Some(door), Some(webhooks)) = (&self.door, &now.webhooks) {
+            door.configure(webhooks)?;
+        }
         self.brain.configure(now)?;
         self.scrapes.replace(now, &self.brain);
+        self.queries.replace(now.prometheus.as_ref(), &self.brain);
+        let served = |config: &config::Autoscaler| config.webhooks.as_ref().map(|webhooks| (webhooks.listen, webhooks.tls.clone()));
         let fixed = [
             ("admin", now.admin != former.admin),
+            ("webhooks.listen` or `webhooks.tls", served(now) != served(former)),
             ("runtime_dir", now.runtime_dir != former.runtime_dir),
             ("state_dir", now.state_dir != former.state_dir),
             ("dry_run", now.dry_run != former.dry_run),
@@ -83,7 +137,10 @@ impl Running {
     pub async fn stop(mut self) {
         self.end.cancel();
         self.scrapes.stop().await;
+        self.queries.stop().await;
         while self.tasks.join_next().await.is_some() {}
+        // Nothing is taken any more, so this is all of it.
+        self.file.write(&self.brain, self.door.as_deref());
     }
 }
 
@@ -114,4 +171,17 @@ pub async fn run(file: &Path, mut config: config::Autoscaler, dry_run: bool) -> 
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
     running.stop().await;
     Ok(ExitCode::SUCCESS)
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::config::{self, Config};
+
+    /// Of one gateway, which nobody asks.
+    pub fn config() -> config::Autoscaler {
+        match config::parse("autoscaler: { gateways: [{ name: a, metrics: 'http://127.0.0.1:1/metrics' }] }", "f") {
+            Ok(Config::Autoscaler(config)) => config,
+            other => panic!("{other:?}"),
+        }
+    }
 }

@@ -26,7 +26,7 @@ mod tunnel;
 mod types;
 mod values;
 
-pub use autoscaler::{Autoscaler, Change, Hours, Nodes, Scraped};
+pub use autoscaler::{Autoscaler, Change, Figure, Hours, Nodes, Prometheus, Query, Scraped, Webhooks};
 pub use directory::{Database, Directory, Oidc, PostgresUrl, Tls};
 pub use fault::{Fault, Faults};
 pub use flow_log::FlowLog;

@@ -14,6 +14,7 @@ pub mod client;
 pub mod failed;
 mod fdstore;
 pub mod flow_log;
+pub mod http;
 pub mod key_file;
 pub mod keyring;
 pub mod meter;

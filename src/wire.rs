@@ -9,6 +9,7 @@ pub mod icmp;
 pub mod ipv4;
 pub mod ndp;
 pub mod nested;
+pub mod prometheus;
 pub mod seal;
 pub mod sync;
 pub mod tcp;

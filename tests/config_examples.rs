@@ -130,3 +130,11 @@ fn what_is_left_out_has_the_documented_defaults() {
     assert_eq!(gateway.admin.to_string(), "127.0.0.1:9470");
     assert_eq!(gateway.platform.mtu, None);
 }
+
+#[test]
+fn what_the_autoscaler_example_leaves_out_is_accepted_too() {
+    let text = std::fs::read_to_string(examples().join("autoscaler.yaml")).unwrap().replace("  #: ", "  ");
+    let Ok(Config::Autoscaler(autoscaler)) = config::parse(&text, "autoscaler.yaml") else { panic!("{text}") };
+    let (webhooks, prometheus) = (autoscaler.webhooks.unwrap(), autoscaler.prometheus.unwrap());
+    assert_eq!((webhooks.keys.len(), webhooks.tokens.len(), webhooks.topics.len(), prometheus.queries.len()), (1, 1, 1, 1));
+}

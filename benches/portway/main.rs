@@ -25,6 +25,7 @@ mod sender;
 mod sync_rate;
 mod throughput;
 mod vm_tunnels;
+mod webhook;
 mod wireguard;
 
 use anyhow::{Context, bail};
@@ -68,6 +69,7 @@ const BENCHES: [Bench; 21] = [
     Bench { name: "lateness", run: lateness::run, gre: false },
     Bench { name: "observe", run: observe::run, gre: false },
     Bench { name: "directory", run: directory::run, gre: false },
+    Bench { name: "webhook", run: webhook::run, gre: false },
     Bench { name: "jit", run: jit::run, gre: false },
     Bench { name: "jit-flood", run: jit::run_flood, gre: false },
     Bench { name: "jit-known", run: jit::run_known, gre: false },

@@ -1,25 +1,32 @@
 //! What it tells over HTTP. Nothing here changes anything.
 
 use super::brain::Brain;
-use super::scrape::Outcomes;
+use super::kept;
+use super::outcomes::Outcomes;
+use super::prometheus;
 use super::show;
+use super::webhooks::Door;
 use crate::daemon::page;
+use crate::model::NodeName;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use axum::serve::Listener;
 use axum::{Json, Router};
 use std::sync::Arc;
-use tokio_util::sync::CancellationToken;
 
+/// Of what it tells.
 #[derive(Clone)]
-struct Told {
-    brain: Arc<Brain>,
-    outcomes: Outcomes,
+pub struct Told {
+    pub brain: Arc<Brain>,
+    pub outcomes: Outcomes<NodeName>,
+    /// None: nobody may post.
+    pub door: Option<Arc<Door>>,
+    pub queries: prometheus::Told,
+    pub file: Arc<kept::File>,
 }
 
-pub fn routes(brain: Arc<Brain>, outcomes: Outcomes) -> Router {
+pub fn routes(told: Told) -> Router {
     Router::new()
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(readyz))
@@ -27,13 +34,7 @@ pub fn routes(brain: Arc<Brain>, outcomes: Outcomes) -> Router {
         .route("/v1/status", get(status))
         .route("/v1/wanted", get(wanted))
         .merge(page::routes())
-        .with_state(Told { brain, outcomes })
-}
-
-pub async fn serve<L: Listener<Addr: std::fmt::Debug>>(listener: L, routes: Router, end: CancellationToken) {
-    if let Err(error) = axum::serve(listener, routes).with_graceful_shutdown(end.cancelled_owned()).await {
-        tracing::error!("the API has ended: {error}");
-    }
+        .with_state(told)
 }
 
 /// Ready: it knows of every gateway what it carries.
@@ -46,7 +47,12 @@ async fn readyz(State(told): State<Told>) -> Response {
 }
 
 async fn status(State(told): State<Told>) -> Response {
-    Json(show::status(&told.brain.status(), &told.outcomes.all(), told.brain.dry_run)).into_response()
+    let mut shown = show::status(&told.brain.status(), &told.outcomes.all(), told.brain.dry_run);
+    if let Some(door) = &told.door {
+        shown["webhooks"] = door.status();
+    }
+    shown["queries"] = told.queries.status();
+    Json(shown).into_response()
 }
 
 /// As KEDA's metrics-api scaler reads it (valueLocation `wanted`), and anybody else who scales. Until it is known there is none.
@@ -57,5 +63,13 @@ async fn wanted(State(told): State<Told>) -> Response {
 }
 
 async fn metrics(State(told): State<Told>, asked: HeaderMap) -> Response {
-    show::metrics(&told.brain.status(), &told.brain.counters(), &told.outcomes.all()).answer(&asked)
+    let mut page = show::metrics(&told.brain.status(), &told.brain.counters(), &told.outcomes.all());
+    if let Some(door) = &told.door {
+        door.metrics(&mut page);
+    }
+    told.queries.metrics(&mut page);
+    for (result, count) in told.file.counts() {
+        page.counter("portway_autoscaler_state_writes", "Times that what outlives the process was written", &[("result", result)], count);
+    }
+    page.answer(&asked)
 }

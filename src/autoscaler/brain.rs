@@ -2,11 +2,16 @@
 
 use crate::config;
 use crate::model::NodeName;
-use crate::proto::scale::{Capacity, Counters, Effect, Hours, Input, Policy, Refused, Sample, Scaler, Schedule, Status, Step};
+use crate::proto::scale::{
+    Capacity, Counters, Effect, Hours, Input, Level, Load, Policy, Refused, Sample, Saved, Scaler, Schedule, Source, Status, Step,
+    Wanted as Want,
+};
+use crate::wire::webhook::{self, Figures, Said};
 use anyhow::anyhow;
 use serde::Serialize;
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
+use tokio::sync::Notify;
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
@@ -14,7 +19,14 @@ use tokio_util::sync::CancellationToken;
 pub struct Brain {
     scaler: Mutex<Scaler>,
     pub dry_run: bool,
+    /// A level has come: look before the next tick.
+    news: Notify,
+    /// There is something to be kept through a restart.
+    pub changed: Notify,
 }
+
+/// Levels that come in a burst are looked at together after this long.
+const SETTLE: Duration = Duration::from_millis(50);
 
 /// What whoever scales is to make true.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -26,8 +38,10 @@ pub struct Wanted {
 }
 
 impl Brain {
-    pub fn new(config: &config::Autoscaler, dry_run: bool) -> anyhow::Result<Self> {
-        let brain = Self { scaler: Mutex::new(scaler(&config.nodes)?), dry_run };
+    /// `former` is where the process before has stopped.
+    pub fn new(config: &config::Autoscaler, dry_run: bool, former: Option<Scaler>) -> anyhow::Result<Self> {
+        let scaler = former.map_or_else(|| scaler(&config.nodes), Ok)?;
+        let brain = Self { scaler: Mutex::new(scaler), dry_run, news: Notify::new(), changed: Notify::new() };
         brain.fleet(config);
         Ok(brain)
     }
@@ -54,6 +68,43 @@ impl Brain {
         self.scaler().handle(Instant::now(), Input::Reading(name.clone(), sample))
     }
 
+    /// What somebody has posted.
+    ///
+    /// # Errors
+    /// It is not believed, and counted.
+    pub fn hear(&self, said: Said) -> Result<(), Refused> {
+        let source = |source: &webhook::Source| source.as_str().parse::<Source>();
+        match said {
+            Said::Level(level) => self.say(Level { source: source(&level.source)?, wanted: wants(&level.figures), until: level.until }),
+            Said::Ends(of) => {
+                self.end(&source(&of)?);
+                Ok(())
+            }
+        }
+    }
+
+    /// # Errors
+    /// It is not believed, and counted.
+    pub fn say(&self, level: Level) -> Result<(), Refused> {
+        self.take(Input::Level(level))
+    }
+
+    pub fn end(&self, source: &Source) {
+        // That a level is over is always believed.
+        let _ = self.take(Input::LevelEnds(source.clone()));
+    }
+
+    fn take(&self, input: Input) -> Result<(), Refused> {
+        self.scaler().handle(Instant::now(), input)?;
+        self.news.notify_one();
+        self.changed.notify_one();
+        Ok(())
+    }
+
+    pub fn saved(&self) -> Saved {
+        self.scaler().saved(Instant::now(), SystemTime::now())
+    }
+
     pub fn status(&self) -> Status {
         self.scaler().status(Instant::now())
     }
@@ -71,6 +122,7 @@ impl Brain {
         let mut scaler = self.scaler();
         scaler.tick(Instant::now(), SystemTime::now());
         while let Some(effect) = scaler.next_effect() {
+            self.changed.notify_one();
             match effect {
                 Effect::Decided(decision) if self.dry_run => tracing::info!("would order: {decision}"),
                 Effect::Decided(decision) => tracing::info!("{decision}"),
@@ -93,8 +145,11 @@ pub async fn tick(brain: std::sync::Arc<Brain>, end: CancellationToken) {
     loop {
         tokio::select! {
             () = end.cancelled() => return,
-            _ = ticks.tick() => brain.look(),
+            _ = ticks.tick() => {}
+            () = brain.news.notified() => {}
         }
+        brain.look();
+        tokio::time::sleep(SETTLE).await;
     }
 }
 
@@ -102,7 +157,7 @@ fn scaler(nodes: &config::Nodes) -> anyhow::Result<Scaler> {
     Scaler::new(Instant::now(), policy(nodes)).map_err(|error| anyhow!("`nodes`: {error}"))
 }
 
-fn policy(nodes: &config::Nodes) -> Policy {
+pub fn policy(nodes: &config::Nodes) -> Policy {
     let step = |change: config::Change| Step { nodes: change.nodes, percent: change.percent };
     let minutes = |time: time::Time| u16::from(time.hour()) * 60 + u16::from(time.minute());
     let hours = |hours: &config::Hours| Hours {
@@ -130,6 +185,12 @@ fn policy(nodes: &config::Nodes) -> Policy {
             connections: nodes.connections.map(float),
         },
     }
+}
+
+fn wants(figures: &Figures) -> Vec<Want> {
+    let Figures { nodes, bits_per_second: bits, packets_per_second: packets, connections } = *figures;
+    let load = Load { bits, packets, connections };
+    nodes.map(Want::Nodes).into_iter().chain((load != Load::default()).then_some(Want::Load(load))).collect()
 }
 
 #[expect(clippy::cast_precision_loss, reason = "at most 10^13, which is exact")]

@@ -1,14 +1,14 @@
 //! Asks each gateway for its numbers, again and again.
 
 use super::brain::Brain;
+use super::outcomes::Outcomes;
 use super::reading::{Incomplete, Reader};
 use crate::config;
 use crate::model::NodeName;
 use anyhow::Context;
-use serde::Serialize;
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::task::JoinHandle;
 use tokio::time::MissedTickBehavior;
@@ -18,63 +18,12 @@ const LONGEST: usize = 8 << 20;
 /// A gateway that takes longer is as good as silent.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// What came of asking one gateway.
-#[derive(Debug, Clone, Default, PartialEq, Serialize)]
-pub struct Outcome {
-    pub good: u64,
-    pub failed: u64,
-    /// Why the last attempt failed, if it did.
-    pub failure: Option<String>,
-    /// Seconds that the last good one took.
-    pub took: Option<f64>,
-}
-
-/// By gateway.
-#[derive(Debug, Clone, Default)]
-pub struct Outcomes(Arc<Mutex<BTreeMap<NodeName, Outcome>>>);
-
-impl Outcomes {
-    pub fn all(&self) -> BTreeMap<NodeName, Outcome> {
-        self.locked().clone()
-    }
-
-    fn locked(&self) -> MutexGuard<'_, BTreeMap<NodeName, Outcome>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Whoever is asked no more is forgotten.
-    fn retain(&self, asked: &BTreeMap<NodeName, Asked>) {
-        self.locked().retain(|name, _| asked.contains_key(name));
-    }
-
-    fn tell(&self, name: &NodeName, result: Result<Duration, Failure>) {
-        let mut all = self.locked();
-        let outcome = all.entry(name.clone()).or_default();
-        match result {
-            Ok(took) => {
-                if outcome.failure.take().is_some() {
-                    tracing::info!("{name} tells of itself again");
-                }
-                outcome.good += 1;
-                outcome.took = Some(took.as_secs_f64());
-            }
-            Err(failure) => {
-                if outcome.failure.is_none() {
-                    tracing::warn!("{name}: {failure}");
-                }
-                outcome.failed += 1;
-                outcome.failure = Some(failure.to_string());
-            }
-        }
-    }
-}
-
 /// A task for each gateway.
 #[derive(Debug)]
 pub struct Scrapes {
     client: reqwest::Client,
     asked: BTreeMap<NodeName, Asked>,
-    pub outcomes: Outcomes,
+    pub outcomes: Outcomes<NodeName>,
 }
 
 #[derive(Debug)]
@@ -107,7 +56,7 @@ impl Scrapes {
             self.asked.insert(target.name.clone(), asked);
         }
         old.values().for_each(|asked| asked.task.abort());
-        self.outcomes.retain(&self.asked);
+        self.outcomes.retain(|name| self.asked.contains_key(name));
     }
 
     pub async fn stop(&mut self) {
@@ -119,7 +68,7 @@ impl Scrapes {
     }
 }
 
-async fn ask(client: reqwest::Client, target: config::Scraped, every: Duration, brain: Arc<Brain>, outcomes: Outcomes) {
+async fn ask(client: reqwest::Client, target: config::Scraped, every: Duration, brain: Arc<Brain>, outcomes: Outcomes<NodeName>) {
     let mut ticks = tokio::time::interval(every);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut reader = Reader::default();
@@ -130,10 +79,9 @@ async fn ask(client: reqwest::Client, target: config::Scraped, every: Duration, 
             let page = page(&client, &target).await?;
             let sample = reader.read(&page).map_err(Failure::Incomplete)?;
             brain.read(&target.name, sample).map_err(|error| Failure::Refused(error.to_string()))?;
-            Ok(asked.elapsed())
+            Ok::<_, Failure>(asked.elapsed())
         };
-        let result = result.await;
-        outcomes.tell(&target.name, result);
+        outcomes.tell(&target.name, result.await);
     }
 }
 

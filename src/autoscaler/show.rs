@@ -1,6 +1,6 @@
 //! What is known, for people and for Prometheus.
 
-use super::scrape::Outcome;
+use super::outcomes::Outcome;
 use crate::metrics::Page;
 use crate::model::NodeName;
 use crate::proto::scale::{Counters, Status};

@@ -1,6 +1,8 @@
 //! `autoscaler:` how many gateways there should be, and who is asked.
 
 mod nodes;
+mod prometheus;
+mod webhooks;
 
 use super::common::Seen;
 use super::decode::{At, Decoder, Field, Shape, Table};
@@ -13,6 +15,8 @@ use std::time::Duration;
 use url::Url;
 
 pub use nodes::{Change, Hours, Nodes};
+pub use prometheus::{Figure, Prometheus, Query};
+pub use webhooks::Webhooks;
 
 /// `autoscaler:` as validated values.
 #[derive(Debug, Clone, PartialEq)]
@@ -22,6 +26,10 @@ pub struct Autoscaler {
     /// From one reading of a gateway to the next: 200 ms to 1 min. Default 1 s.
     pub scrape: Duration,
     pub nodes: Nodes,
+    /// Who may post what is to come. None: nobody, and nothing listens for it.
+    pub webhooks: Option<Webhooks>,
+    /// Who is asked what is to come.
+    pub prometheus: Option<Prometheus>,
     /// Decide and tell, but order nothing. Default: no.
     pub dry_run: bool,
     /// Where what must outlive the process is kept. Default `/var/lib/portway`.
@@ -46,6 +54,8 @@ const AUTOSCALER: Shape = Shape {
         Field::required("gateways", GATEWAYS),
         Field::optional("scrape", "scrape: 1s"),
         Field::optional("nodes", "nodes: { min: 2, max: 10 }"),
+        Field::optional("webhooks", "webhooks: { keys: [{ id: 1, file: /etc/portway/functions.key }] }"),
+        Field::optional("prometheus", "prometheus: { url: http://10.9.0.8:9090, queries: [...] }"),
         Field::optional("dry_run", "dry_run: true"),
         Field::optional("state_dir", "state_dir: /var/lib/portway"),
         Field::optional("runtime_dir", "runtime_dir: /run/portway"),
@@ -79,15 +89,25 @@ impl Decoder {
                 format!("`stale_after` {:?} is less than two scrapes of {scrape:?}: every gateway would be silent", nodes.stale_after);
             self.fault(table.place("nodes"), what, "write at least three times `scrape`");
         }
+        let webhooks = self.field_or(&table, "webhooks", None, |d, node| d.webhooks(node).map(Some));
+        let prometheus = self.field_or(&table, "prometheus", None, |d, node| d.prometheus(node).map(Some));
         let dry_run = self.field_or(&table, "dry_run", false, |d, node| d.boolean(node, "dry_run"));
         let state_dir = self
             .field_or(&table, "state_dir", PathBuf::from(STATE_DIR), |d, node| d.absolute(node, "state_dir", STATE_DIR).map(|at| at.value));
         let runtime_dir = self.runtime_dir(&table);
         let admin = self.admin(&table, 9474);
+        if let (Some(admin), Some(Some(webhooks))) = (admin, &webhooks)
+            && webhooks.listen == admin
+        {
+            let what = format!("`webhooks` listens on {admin}, which is `admin` too");
+            self.fault(table.place("webhooks"), what, "give each a port of its own");
+        }
         Some(Autoscaler {
             gateways: gateways?,
             scrape: scrape?,
             nodes: nodes?,
+            webhooks: webhooks?,
+            prometheus: prometheus?,
             dry_run: dry_run?,
             state_dir: state_dir?,
             runtime_dir: runtime_dir?,

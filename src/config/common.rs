@@ -3,8 +3,8 @@
 use super::decode::{At, Decoder, Field, Shape, Table};
 use super::fault::Span;
 use super::node::Node;
-use super::{Backend, MIN_INNER_MTU, Platform, TunnelKind};
-use crate::model::{GreKey, IfName, ShardId};
+use super::{Backend, KeyFile, MIN_INNER_MTU, Platform, TunnelKind};
+use crate::model::{GreKey, IfName, KeyId, ShardId};
 use std::collections::HashMap;
 use std::fmt::Display;
 use std::hash::Hash;
@@ -19,6 +19,9 @@ const PLATFORM: Shape = Shape {
         Field::optional("mtu", "mtu: 1500"),
     ],
 };
+
+const KEY: Shape =
+    Shape { what: "this key", fields: &[Field::required("id", "id: 1"), Field::required("file", "file: /etc/portway/ha.key")] };
 
 /// What of `platform` could be decoded, so that the rest can be checked against it.
 #[derive(Default)]
@@ -70,6 +73,21 @@ impl Decoder {
     /// Loopback at `port` if nothing is written.
     pub fn admin(&mut self, role: &Table<'_>, port: u16) -> Option<SocketAddr> {
         self.field_or(role, "admin", SocketAddr::from(([127, 0, 0, 1], port)), |d, node| d.socket(node, "admin"))
+    }
+
+    /// Keys with an id each; `remedy` for an id that is there twice.
+    pub fn key_files(&mut self, node: &Node, example: &str, remedy: &str) -> Option<Vec<KeyFile>> {
+        let mut seen = Seen::new("key id");
+        self.items(node, "`keys`", example, |d, item| {
+            let table = d.table(item, &KEY, item.span)?;
+            let id = d.field(&table, "id", |d, node| {
+                let id = d.number(node, "key id", 1..=u64::from(u8::MAX), "")?;
+                Some(At { value: KeyId::try_from(u8::try_from(id.value).ok()?).ok()?, span: id.span })
+            });
+            d.unique(&mut seen, id.as_ref(), remedy);
+            let file = d.field(&table, "file", |d, node| d.absolute(node, "file", "/etc/portway/ha.key"));
+            Some(KeyFile { id: id?.value, file: file?.value })
+        })
     }
 
     pub fn gre_key(&mut self, node: &Node) -> Option<At<GreKey>> {

@@ -160,14 +160,14 @@ impl Decoder {
     }
 
     /// Tokens in clear do not leave the machine.
-    fn plain(&mut self, listen: SocketAddr, span: Span) {
+    pub(super) fn plain(&mut self, listen: SocketAddr, span: Span) {
         if !listen.ip().is_loopback() {
             let what = format!("`listen` {listen} would take tokens over plain HTTP");
             self.fault(span, what, "add `tls: { certificate: FILE, key: FILE }`, or listen on 127.0.0.1 behind a proxy that has TLS");
         }
     }
 
-    fn tls(&mut self, node: &Node) -> Option<Tls> {
+    pub(super) fn tls(&mut self, node: &Node) -> Option<Tls> {
         let table = self.table(node, &TLS, node.span)?;
         let certificate = self.field(&table, "certificate", |d, node| d.absolute(node, "certificate", "/etc/portway/directory.pem"));
         let key = self.field(&table, "key", |d, node| d.absolute(node, "key", "/etc/portway/directory.key"));

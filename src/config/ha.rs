@@ -7,8 +7,8 @@ use super::node::{Kind, Node};
 use super::peers::Known;
 use super::track::Place;
 use super::tunnel::WIREGUARD;
-use super::{Authentication, Cast, GatewayShard, Ha, HaKey, HaVip, Snat};
-use crate::model::{AdvertInterval, ChecksumForm, GreKey, KeyId, NodeName, PortRange, Priority, ShardId, Vrid, VrrpVersion};
+use super::{Authentication, Cast, GatewayShard, Ha, HaVip, KeyFile, Snat};
+use crate::model::{AdvertInterval, ChecksumForm, GreKey, NodeName, PortRange, Priority, ShardId, Vrid, VrrpVersion};
 use ipnet::IpNet;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -33,9 +33,6 @@ const HA: Shape = Shape {
 };
 
 const NODES: &str = "nodes: { gw-a1: 10.9.0.1, gw-a2: 10.9.0.2 }";
-
-const KEY: Shape =
-    Shape { what: "this key", fields: &[Field::required("id", "id: 1"), Field::required("file", "file: /etc/portway/ha.key")] };
 
 /// What a tenant's `shards` looks like.
 pub(super) const SHARDS: &str = "shards: [{ shard: 0, vrid: 51, platform: 10.9.0.50, tenant: 172.16.101.10 }]";
@@ -198,25 +195,13 @@ impl Decoder {
         Some(nodes)
     }
 
-    fn ha_keys(&mut self, node: &Node) -> Option<Vec<HaKey>> {
-        let mut seen = Seen::new("key id");
-        let keys = self.items(node, "`keys`", "- { id: 1, file: /etc/portway/ha.key }", |d, item| d.ha_key(item, &mut seen))?;
+    fn ha_keys(&mut self, node: &Node) -> Option<Vec<KeyFile>> {
+        let keys = self.key_files(node, "- { id: 1, file: /etc/portway/ha.key }", "give each key its own number, the same on all nodes")?;
         if keys.len() > 2 {
             let what = format!("{} keys are more than are taken at a time", keys.len());
             self.fault(node.span, what, "keep two at most: the one that signs, first, and the one that comes or goes");
         }
         Some(keys)
-    }
-
-    fn ha_key(&mut self, node: &Node, seen: &mut Seen<KeyId>) -> Option<HaKey> {
-        let table = self.table(node, &KEY, node.span)?;
-        let id = self.field(&table, "id", |d, node| {
-            let id = d.number(node, "key id", 1..=u64::from(u8::MAX), "")?;
-            Some(At { value: KeyId::try_from(u8::try_from(id.value).ok()?).ok()?, span: id.span })
-        });
-        self.unique(seen, id.as_ref(), "give each key its own number, the same on all nodes");
-        let file = self.field(&table, "file", |d, node| d.absolute(node, "file", "/etc/portway/ha.key"));
-        Some(HaKey { id: id?.value, file: file?.value })
     }
 
     fn vrrp_version(&mut self, node: &Node) -> Option<VrrpVersion> {

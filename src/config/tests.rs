@@ -6,6 +6,7 @@ mod flow_log;
 mod gateway;
 mod ha;
 mod host;
+mod inputs;
 mod registry;
 mod track;
 mod tunnel;

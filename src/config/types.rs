@@ -137,7 +137,7 @@ pub struct Ha {
     pub accept: bool,
     pub authentication: Authentication,
     /// One or two; the first signs, both are taken.
-    pub keys: Vec<HaKey>,
+    pub keys: Vec<KeyFile>,
     /// The UDP port of state sync. Default 3790.
     pub sync_port: u16,
     /// What all shards depend on: interfaces and scripts.
@@ -167,7 +167,7 @@ pub enum Authentication {
 
 /// Where a key is: a file with 64 to 128 hexadecimal digits, as `openssl rand -hex 32` prints.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct HaKey {
+pub struct KeyFile {
     pub id: KeyId,
     pub file: PathBuf,
 }

@@ -1,12 +1,16 @@
 //! Files with keys in them.
 
-use crate::model::PrivateKey;
+use crate::config::KeyFile;
+use crate::model::{PrivateKey, Secret};
 use anyhow::{Context, ensure};
 use std::fs::{File, OpenOptions};
 use std::io::Read;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 use zeroize::Zeroizing;
+
+/// Hexadecimal digits of a key: 32 to 64 bytes, as [`Secret::LEN`] says.
+const DIGITS: std::ops::RangeInclusive<usize> = 2 * *Secret::LEN.start()..=2 * *Secret::LEN.end();
 
 /// More than any key file has, white space included.
 const LONGEST: usize = 4096;
@@ -20,6 +24,35 @@ pub fn private_key(path: &Path) -> anyhow::Result<PrivateKey> {
     let text = read(path).with_context(|| format!("cannot use {shown} as a private key"))?;
     let text = std::str::from_utf8(text.trim_ascii_end()).ok().and_then(|text| text.parse().ok());
     text.with_context(|| format!("{shown} does not hold a private key: 44 characters, as `wg genkey` prints them"))
+}
+
+/// The key in a file of 64 to 128 hexadecimal digits; white space may follow them.
+///
+/// # Errors
+/// What is wrong with the file and what mends it; never what stands in it.
+pub fn key(key: &KeyFile) -> anyhow::Result<Secret> {
+    let path = key.file.display();
+    let text = read(&key.file).with_context(|| format!("cannot use {path} as key {}", key.id))?;
+    secret(&text).with_context(|| format!("{path} does not hold key {}: write one there with `openssl rand -hex 32 > {path}`", key.id))
+}
+
+/// A bearer token (RFC 6750) in a file: 32 to 64 characters that can be seen; white space may follow them.
+///
+/// # Errors
+/// As of [`key`].
+pub fn token(path: &Path) -> anyhow::Result<Secret> {
+    let shown = path.display();
+    let text = read(path).with_context(|| format!("cannot use {shown} as a token"))?;
+    let text = text.trim_ascii_end();
+    let checked = || {
+        if let Some(at) = text.iter().position(|byte| !byte.is_ascii_graphic()) {
+            anyhow::bail!("character {} cannot stand in a header", at + 1);
+        }
+        let (first, last) = (Secret::LEN.start(), Secret::LEN.end());
+        ensure!(Secret::LEN.contains(&text.len()), "a token has {first} to {last} characters, and there are {}", text.len());
+        Ok(Secret::new(text)?)
+    };
+    checked().with_context(|| format!("{shown} does not hold a token: write one there with `openssl rand -hex 32 > {shown}`"))
 }
 
 /// What a file holds that its owner alone may use.
@@ -40,35 +73,20 @@ fn up_to(file: File, most: usize) -> anyhow::Result<Zeroizing<Vec<u8>>> {
     Ok(bytes)
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use std::fs::Permissions;
-
-    fn of(text: &str, mode: u32) -> Result<String, String> {
-        let folder = tempfile::tempdir().unwrap();
-        let file = folder.path().join("wg.key");
-        std::fs::write(&file, text).unwrap();
-        std::fs::set_permissions(&file, Permissions::from_mode(mode)).unwrap();
-        let shown = |error: anyhow::Error| format!("{error:#}").replace(&file.display().to_string(), "PATH");
-        private_key(&file).map(|key| key.public().to_string()).map_err(shown)
+fn secret(text: &[u8]) -> anyhow::Result<Secret> {
+    let text = text.trim_ascii_end();
+    let (first, last) = (DIGITS.start(), DIGITS.end());
+    let wrong = text.iter().position(|byte| !byte.is_ascii_hexdigit());
+    if let Some(at) = wrong {
+        anyhow::bail!("character {} is no hexadecimal digit", at + 1);
     }
-
-    #[test]
-    fn a_key_is_read_as_wg_writes_it() {
-        let key = "dwdtCnMYpX08FsFyUbJmRd9ML4frwJkqsXf7pR25LCo=";
-        for behind in ["", "\n", " \r\n"] {
-            assert_eq!(of(&format!("{key}{behind}"), 0o600).as_deref(), Ok("hSDwCYkwp1R0i33ctD73Wg2/Og0mOBr066SpjqqbTmo="));
-        }
-        let refused = of(key, 0o644).unwrap_err();
-        assert!(refused.contains("chmod 600 PATH"), "{refused}");
-    }
-
-    #[test]
-    fn what_is_no_key_is_refused_without_being_shown() {
-        for text in ["", "secret", "dwdtCnMYpX08FsFyUbJmRd9ML4frwJkqsXf7pR25LCo", "\u{fffd}"] {
-            let refused = of(text, 0o600).unwrap_err();
-            assert!(refused.contains("PATH does not hold a private key") && (text.is_empty() || !refused.contains(text)), "{refused}");
-        }
-    }
+    let len = text.len();
+    ensure!(DIGITS.contains(&len), "a key has {first} to {last} hexadecimal digits, and there are {len}");
+    ensure!(len.is_multiple_of(2), "{len} hexadecimal digits are no whole bytes");
+    let digit = |byte: u8| char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok()).unwrap_or(0);
+    let bytes: Vec<u8> = text.chunks_exact(2).map(|pair| digit(pair[0]) << 4 | digit(pair[1])).collect();
+    Ok(Secret::new(&bytes)?)
 }
+
+#[cfg(test)]
+mod tests;

@@ -97,8 +97,7 @@ fn clocks(facts: &Facts) -> impl Iterator<Item = Finding> {
 impl Ha {
     /// The keys that cannot be used, and why.
     pub(super) fn refused_keys(&self) -> Vec<(u8, String)> {
-        let refused =
-            self.keys.iter().filter_map(|key| Some((key.id.get(), format!("{:#}", crate::gateway::ha::keys::read_key(key).err()?))));
+        let refused = self.keys.iter().filter_map(|key| Some((key.id.get(), format!("{:#}", crate::daemon::key_file::key(key).err()?))));
         refused.collect()
     }
 }

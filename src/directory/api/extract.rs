@@ -1,10 +1,10 @@
 //! What calls are made of: who calls, names in the path, a query, a body. What is wrong with them is said in one shape.
 
 use super::{LONGEST_BODY, Local};
+use crate::daemon::http::Known;
 use crate::directory::Directory;
 use crate::directory::door::local_operator;
 use crate::directory::refusal::{Code, Refusal};
-use crate::directory::serve::Known;
 use crate::directory::store::Access;
 use axum::body::Bytes;
 use axum::extract::rejection::{BytesRejection, FailedToBufferBody};

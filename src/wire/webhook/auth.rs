@@ -186,6 +186,11 @@ impl Pass {
         self.limit
     }
 
+    /// Whether it is known already who sends it: by a token. A signature is proved by the body alone.
+    pub fn is_proved(&self) -> bool {
+        self.claim.is_none()
+    }
+
     pub fn admit(self, body: &[u8]) -> Result<Admitted<'_>, Refusal> {
         let body = Body::new(body, self.limit)?;
         let proof = self.claim.map_or(Ok(Proof::Token), |claim| claim.check(body).map(Proof::Signature))?;

@@ -1,4 +1,4 @@
-//! The directory's own certificate (rustls, aws-lc-rs).
+//! A server's own certificate (rustls, aws-lc-rs).
 
 use crate::config::Tls;
 use anyhow::{Context, ensure};

@@ -1,7 +1,10 @@
-//! Connections: over TLS, over plain HTTP, over the local socket. How many there are, how long somebody may take to say what it wants, and what it may
-//! cost before it has shown a token, is bounded.
+//! Connections of a server: over TLS, over plain HTTP, over the local socket. How many there are, how long somebody may take to say what it wants, and
+//! what it may cost before it has shown who it is, is bounded.
 
-use super::tls::Certificate;
+mod tls;
+
+pub use tls::Certificate;
+
 use axum::Router;
 use hyper::server::conn::http1;
 use hyper::service::{Service, service_fn};
@@ -30,12 +33,12 @@ const FAREWELL: Duration = Duration::from_secs(2);
 /// When there are no descriptors left, new ones are looked for after this long.
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// A connection over which no good token has come yet is not kept for longer, so that strangers cannot take all the places.
+/// A connection over which nothing good has come yet is not kept for longer, so that strangers cannot take all the places.
 const STRANGER: Duration = Duration::from_secs(10);
 /// At the listener that is for everybody, if there are descriptors for as many.
 const MOST: u32 = 20_000;
-/// At each of the two that are for this machine.
-const LOCAL: u32 = 200;
+/// At a listener that is for this machine.
+pub const LOCAL: u32 = 200;
 /// Descriptors for those, the database and what else there is.
 const RESERVED: u32 = 512;
 
@@ -65,7 +68,7 @@ pub enum Listener {
     Unix(UnixListener),
 }
 
-/// Whether somebody has shown a good token over this connection.
+/// Whether somebody has shown over this connection that it may call: a good token, a right signature.
 #[derive(Debug, Clone, Default)]
 pub struct Known(Arc<AtomicBool>);
 
