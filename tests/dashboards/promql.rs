@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-const OPERATORS: [&str; 10] = ["and", "or", "unless", "by", "on", "without", "ignoring", "group_left", "group_right", "bool"];
+const OPERATORS: [&str; 5] = ["and", "or", "unless", "bool", "offset"];
 /// A list of labels follows.
 const LISTS: [&str; 6] = ["by", "on", "without", "ignoring", "group_left", "group_right"];
 
@@ -15,9 +15,11 @@ pub fn metrics(expression: &str) -> BTreeSet<String> {
         let end = after.find(|c: char| !c.is_ascii_alphanumeric() && c != '_' && c != ':').unwrap_or(after.len());
         let (word, after) = after.split_at(end);
         let mut after = after.trim_start().to_owned();
-        if LISTS.contains(&word) && after.starts_with('(') {
+        let next = after.split(|c: char| !c.is_ascii_alphanumeric() && c != '_').next().unwrap_or_default();
+        let is_function = after.starts_with('(') || next == "by" || next == "without";
+        if LISTS.contains(&word) {
             after = after.split_off(after.find(')').expect("the end of a list"));
-        } else if !OPERATORS.contains(&word) && !after.starts_with('(') && !word.starts_with(|c: char| c.is_ascii_digit()) {
+        } else if !is_function && !OPERATORS.contains(&word) && !word.starts_with(|c: char| c.is_ascii_digit()) {
             names.insert(word.to_owned());
         }
         rest = after;
@@ -55,6 +57,6 @@ fn names_are_told_from_functions_labels_and_texts() {
         named("sum by (job, le) (rate(a_total[5m])) / on(job) group_left (tenant) b:c:rate2m * 0.5 > bool 1e3"),
         ["a_total", "b:c:rate2m"]
     );
-    assert_eq!(named("sum(a offset 5m) by (x) or vector(0) unless b"), ["a", "b", "offset"]);
+    assert_eq!(named("sum(a offset 5m) by (x) or vector(0) unless b"), ["a", "b"]);
     assert_eq!(named("histogram_quantile(0.99, sum by (le) (rate(a_bucket{x=\"y\"}[$__rate_interval])))"), ["a_bucket"]);
 }
