@@ -2,6 +2,7 @@
 
 use crate::daemon::{client, sockets};
 use anyhow::{Context, bail};
+use nix::unistd::{AccessFlags, access};
 use reqwest::Method;
 use serde_json::Value;
 use std::path::{Path, PathBuf};
@@ -23,6 +24,11 @@ impl RuntimeDir {
     /// Whether a daemon of this role has its socket here.
     pub fn has(&self, role: &str) -> bool {
         sockets::api_path(&self.runtime_dir, role).exists()
+    }
+
+    /// Whether this user may open that socket.
+    pub fn may_ask(&self, role: &str) -> bool {
+        access(&sockets::api_path(&self.runtime_dir, role), AccessFlags::R_OK | AccessFlags::W_OK).is_ok()
     }
 
     /// One call, as [`client::call`] makes it.

@@ -51,7 +51,9 @@ impl Args {
     /// What every daemon here says.
     async fn look(&self) -> anyhow::Result<Vec<Seen>> {
         let mut roles = self.at.roles();
-        roles.extend([AUTOSCALER, DIRECTORY].into_iter().filter(|role| self.at.has(role)));
+        roles.extend(self.at.has(AUTOSCALER).then_some(AUTOSCALER));
+        // Its socket is its operator's alone: others see the rest.
+        roles.extend((self.at.has(DIRECTORY) && (roles.is_empty() || self.at.may_ask(DIRECTORY))).then_some(DIRECTORY));
         anyhow::ensure!(!roles.is_empty(), "no daemon of Portway has its socket in {}: is one running?", self.at.runtime_dir.display());
         let mut seen = Vec::new();
         for role in roles {

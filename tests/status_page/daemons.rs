@@ -1,6 +1,6 @@
 //! The pages of real daemons: what they show is what `/v1/status` says, and what changes is seen without loading anything anew.
 
-use super::browser::{PHONE, Page, WIDE};
+use super::browser::{Look, PHONE, Page, WIDE};
 use nix::sys::signal::Signal;
 use portway::config::{Backend, TunnelKind};
 use portway::lab::topology::{PLATFORM, PLATFORM_ADDRESS, Wiring};
@@ -105,10 +105,12 @@ fn a_failover_is_seen_by_whoever_looks_at_the_gateway_or_the_fleet() {
     overview.until("the gap", "document.querySelector('#takeovers tbody').innerText.includes('ms')");
     overview.until("a silent gateway", &format!("document.getElementById('warning-list').innerText.includes('gateway {first} is silent')"));
     assert_eq!([page.value("window.loaded"), overview.value("window.loaded")], [true, true], "without loading anything anew");
+    page.look(Look { height: 1340, ..WIDE });
     page.screenshot("gateway");
+    page.look(Look { dark: true, height: 1000, ..PHONE });
+    page.screenshot("phone-dark");
+    overview.look(Look { height: 1240, ..WIDE });
     overview.screenshot("fleet");
-    overview.look(PHONE);
-    overview.screenshot("fleet-phone");
     // 401 is how it learns that it needs a token, and the browser says so.
     assert_eq!(
         overview.complaints.len(),

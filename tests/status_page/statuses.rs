@@ -99,7 +99,8 @@ fn autoscaler(name: &str) -> Value {
 }
 
 fn fleet(at: f64, name: &str) -> Value {
-    let of = "acme/0";
+    // As the directory writes a tenant's first shard.
+    let of = "acme";
     let gateway = |node: &str, state: &str| {
         let shard = json!({ "state": state, "for_s": 90.0, "in_sync": true, "connections": 812, "warnings": [name] });
         let takeover = json!({ "of": of, "from": "10.9.0.2", "ago_s": 75.0, "why": name, "gap_ms": 318.4 });

@@ -59,19 +59,23 @@ function seen({ name, shards, heard_s: heard, report }, rates) {
 
 const complaints = (gateway) => (gateway.fresh ? [] : [known(gateway.heard) ? `gateway ${gateway.name} is silent` : `gateway ${gateway.name} has said nothing yet`]);
 
+// A shard without a number is its tenant's first.
+const whole = (of) => (of.includes("/") ? of : `${of}/0`);
+
 // A shard with what each of its gateways says of it.
 function owned(shard, gateways) {
   const told = gateways.filter((gateway) => shard.gateways.includes(gateway.name)).flatMap((gateway) => {
     const at = gateway.report.shards[shard.of];
     return at ? [{ name: gateway.name, ...at, for_s: known(at.for_s) ? at.for_s + gateway.heard : null }] : [];
   });
+  const of = whole(shard.of);
   const owners = told.filter((one) => ["active", "alone", "offering"].includes(one.state));
   const others = told.filter((one) => !owners.includes(one));
-  const warnings = told.flatMap((one) => one.warnings.map((warning) => `${shard.of} at ${one.name}: ${warning}`));
-  if (!owners.length) warnings.unshift(`${shard.of} has no owner that is heard`);
-  if (owners.length > 1) warnings.unshift(`${shard.of} has ${owners.length} owners: ${owners.map((one) => one.name).join(", ")}`);
-  if (!shard.endpoint) warnings.push(`${shard.of}: no gateway has told where its tunnels end`);
-  return { of: shard.of, endpoint: shard.endpoint, owners, others, warnings, connections: sum(owners.map((one) => one.connections)) };
+  const warnings = told.flatMap((one) => one.warnings.map((warning) => `${of} at ${one.name}: ${warning}`));
+  if (!owners.length) warnings.unshift(`${of} has no owner that is heard`);
+  if (owners.length > 1) warnings.unshift(`${of} has ${owners.length} owners: ${owners.map((one) => one.name).join(", ")}`);
+  if (!shard.endpoint) warnings.push(`${of}: no gateway has told where its tunnels end`);
+  return { of, endpoint: shard.endpoint, owners, others, warnings, connections: sum(owners.map((one) => one.connections)) };
 }
 
 function ownersTable(shards) {
@@ -88,7 +92,7 @@ function ownersTable(shards) {
 }
 
 function takeoversTable(gateways) {
-  const all = gateways.flatMap((gateway) => gateway.report.takeovers.map((one) => ({ ...one, by: gateway.name }))).sort((a, b) => a.ago_s - b.ago_s).slice(0, 20);
+  const all = gateways.flatMap((gateway) => gateway.report.takeovers.map((one) => ({ ...one, of: whole(one.of), by: gateway.name }))).sort((a, b) => a.ago_s - b.ago_s).slice(0, 20);
   const columns = [...TAKEOVER.slice(0, 2), { name: "By" }, ...TAKEOVER.slice(2)];
   const rows = all.map((one) => ({ key: `${one.of} ${one.by} ${one.from}`, cells: [ago(one.ago_s), one.of, one.by, one.from, gap(one.gap_ms), one.why] }));
   return { key: "takeovers", title: "Last failovers", columns, rows, empty: "None since the gateways were started." };

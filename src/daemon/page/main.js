@@ -1,4 +1,4 @@
-// Asks the daemon every second how it is, and shows it. Nothing is asked while nobody looks.
+// Asks the daemon every second how it is (a directory every two, for a fleet is more to tell), and shows it. Nothing is asked while nobody looks.
 
 import { Chart } from "./chart.js";
 import { keyed, list, pill, say, tables, tiles } from "./draw.js";
@@ -7,8 +7,9 @@ import { Rates } from "./rates.js";
 import { view } from "./views.js";
 
 const EVERY = 1000; // ms
+const FLEET = 2000; // ms
 const PATIENCE = 5000; // ms
-const SILENT = 3; // seconds without an answer: what is shown is old
+const SILENT = 4; // seconds without an answer: what is shown is old
 
 const at = (id) => document.getElementById(id);
 const rates = new Rates();
@@ -16,6 +17,7 @@ const charts = new Map();
 let token = null;
 let answered = null; // seconds
 let timer = null;
+let every = EVERY;
 let asking = false;
 
 const now = () => performance.now() / 1000;
@@ -38,6 +40,7 @@ async function turn() {
     if (stranger) return greet();
     const seen = view(status, rates);
     answered = now();
+    every = status.gateways && status.role === "directory" ? FLEET : EVERY;
     show(seen);
     rates.turn();
     standing(status.ready ? { text: "Ready", kind: "good" } : { text: "Not ready", kind: "bad" });
@@ -45,7 +48,7 @@ async function turn() {
     failed(error);
   } finally {
     asking = false;
-    if (at("token-form").hidden) timer = setTimeout(turn, EVERY);
+    if (at("token-form").hidden) timer = setTimeout(turn, every);
   }
 }
 
@@ -112,7 +115,7 @@ document.addEventListener("visibilitychange", () => {
 
 setInterval(() => {
   if (document.hidden) return;
-  say(at("age"), answered === null ? "" : now() - answered < 2 ? "live" : `${duration(now() - answered)} old`);
+  say(at("age"), answered === null ? "" : now() - answered < SILENT ? "live" : `${duration(now() - answered)} old`);
 }, EVERY);
 
 say(at("foot"), "This page only reads. It asks the daemon that it came from and nobody else.");

@@ -134,6 +134,7 @@ fn state(state: State) -> ShardState {
 mod tests {
     use super::*;
     use crate::gateway::ha::board::{Router, Takeover};
+    use crate::model::Priority;
     use crate::proto::vrrp::{Status, Why};
 
     #[test]
@@ -141,7 +142,7 @@ mod tests {
         let (board, now) = (Board::default(), Instant::now());
         let of: TenantShard = "acme/0".parse().unwrap();
         let status =
-            Status { state: State::Active, since: now, priority: 150.into(), drained: false, in_sync: true, fault: false, heard: None };
+            Status { state: State::Active, since: now, priority: Priority(150), drained: false, in_sync: true, fault: false, heard: None };
         assert!(board.try_router(&of, || Router { status, transitions: 2, last: None, warnings: vec!["odd".into()], held_back: false }));
         let gap = Some(Duration::from_millis(310));
         board.took_over(Takeover { of: of.clone(), from: "10.9.0.2".parse().unwrap(), at: now, why: Why::ActiveSilent, gap });
