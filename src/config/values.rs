@@ -266,7 +266,7 @@ fn size(text: &str) -> Option<u64> {
 }
 
 fn in_words(bytes: u64) -> String {
-    let unit = SIZES.iter().find(|(_, unit)| bytes >= *unit && bytes % unit == 0);
+    let unit = SIZES.iter().find(|(_, unit)| bytes >= *unit && bytes.is_multiple_of(*unit));
     unit.map_or_else(|| format!("{bytes} bytes"), |(name, unit)| format!("{}{name}", bytes / unit))
 }
 

@@ -172,6 +172,7 @@ impl FlowLog {
         })?;
         let work = Reader::new(config, author.clone(), watch, Box::new(knows()), self.told.clone(), sender);
         std::thread::Builder::new().name("flow-log".into()).spawn(move || work.run(&inbox))?;
+        self.told.failure().take();
         self.running = Some(Running { settings: config.clone(), author: author.clone(), reader, over });
         Ok(())
     }

@@ -58,7 +58,8 @@ impl Node {
     pub(super) fn log_flows(&mut self) {
         let config = self.config.flow_log.as_ref();
         if config.is_some() {
-            *lock(&self.origins.zones) = self.zones();
+            // Connections end after their shard has gone.
+            lock(&self.origins.zones).extend(self.zones());
             let hosts = self.peers.owners().clone();
             *lock(&self.origins.hosts) = hosts;
         }

@@ -30,7 +30,9 @@ impl Node {
         let config = self.config.flow_log.as_ref();
         if config.is_some() {
             let served = self.config.served().map(|(tenant, shard)| (tenant.of(shard.shard), shard.inner));
-            *lock(&self.origins.zones) = served.filter_map(|(of, inner)| Some((self.slots.get(&of)?.zone(), (of, inner)))).collect();
+            let zone = |(of, inner): (TenantShard, IpAddr)| Some((self.slots.get(&of)?.zone(), (of, inner)));
+            // Connections end after their shard has gone.
+            lock(&self.origins.zones).extend(served.filter_map(zone));
             self.attachments.iter().for_each(|attachment| self.origins.add(attachment.attached.who, &attachment.name));
         }
         let author = Author { node: self.config.node.clone(), role: "host" };

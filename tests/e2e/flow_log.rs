@@ -158,6 +158,18 @@ fn what_was_never_answered_and_what_was_refused_is_told_as_such() {
     assert_eq!((text(ping, "nat_source"), ping.get("source_port")), (SNAT, None));
 }
 
+/// Its name is gone by then, and stands in the line.
+#[test]
+fn the_connections_of_an_attachment_end_with_it() {
+    let mut lab = logged(TunnelKind::Gre, &["host-1"], "");
+    let stream = lab.node("fn-1a").unwrap().run(|| TcpStream::connect((SERVER, port::HTTP))).unwrap();
+    detach(&mut lab, "host-1", "fn-1a");
+    let lines = await_lines(&lab, "host-1", "end", 1);
+    let end = of(&lines, "end")[0];
+    let told = (text(end, "attachment"), text(end, "reason"), end["source_port"].as_u64());
+    assert_eq!(told, ("fn-1a", "removed", Some(u64::from(stream.local_addr().unwrap().port()))));
+}
+
 /// The rules of a node, without what counts.
 fn rules(lab: &Lab, node: &str) -> String {
     sh(lab, node, "nft -s list ruleset")

@@ -37,6 +37,8 @@ pub struct Reader {
     /// What of the counters has been told.
     counted: Counters,
     writer: SyncSender<Job>,
+    /// The writer is still to be told.
+    reopen: bool,
     renewed: Instant,
 }
 
@@ -52,7 +54,7 @@ impl Reader {
         let rate = Rate { per_second: config.rate, burst: config.burst };
         let mut log = FlowLog::new(stamp(), author, rate);
         log.set_timeouts(flow_timeouts());
-        Self { log, watch, knows, told, counted: Counters::default(), writer, renewed: Instant::now() }
+        Self { log, watch, knows, told, counted: Counters::default(), writer, reopen: false, renewed: Instant::now() }
     }
 
     pub fn run(mut self, inbox: &Inbox<Order>) {
@@ -61,7 +63,7 @@ impl Reader {
             self.wait(inbox, state);
             for order in inbox.take() {
                 match order {
-                    Order::Reopen => drop(self.writer.try_send(Job::Reopen)),
+                    Order::Reopen => self.reopen = true,
                     Order::Stop => return self.end(),
                 }
             }
@@ -116,6 +118,7 @@ impl Reader {
         let (now, before) = (self.log.counters, std::mem::replace(&mut self.counted, self.log.counters));
         self.told.suppressed.fetch_add(now.suppressed - before.suppressed, Relaxed);
         self.told.missed.fetch_add(now.missed - before.missed, Relaxed);
+        self.reopen = self.reopen && self.writer.try_send(Job::Reopen).is_err();
         let Some(lines) = self.log.take() else { return };
         if let Err(TrySendError::Full(Job::Lines(lines)) | TrySendError::Disconnected(Job::Lines(lines))) =
             self.writer.try_send(Job::Lines(lines))
