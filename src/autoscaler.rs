@@ -5,9 +5,11 @@
 //!                                           v
 //!  ticks -------------------------------> Brain: the decision machine (proto::scale) --> log, status, metrics
 //!                                           |
+//!                                           +--> orders --> actuator: whoever runs the nodes
 //!                                           +--> wanted --> GET /v1/wanted: KEDA's metrics-api, or whoever scales
 //! ```
 
+mod actuator;
 mod api;
 mod brain;
 mod reading;
@@ -17,6 +19,7 @@ mod show;
 use crate::config::{self, Config};
 use crate::daemon::sockets;
 use crate::daemon::succession::Sole;
+use actuator::{Hand, Receiver};
 use anyhow::Context;
 use brain::Brain;
 use scrape::Scrapes;
@@ -34,6 +37,7 @@ use tokio_util::sync::CancellationToken;
 pub struct Running {
     brain: Arc<Brain>,
     scrapes: Scrapes,
+    hand: Hand,
     /// Where it listens.
     pub admin: SocketAddr,
     pub socket: PathBuf,
@@ -55,18 +59,23 @@ impl Running {
         let unix = sockets::bind_unix(&socket, 0o600)?;
         unix.set_nonblocking(true)?;
         let (end, mut tasks) = (CancellationToken::new(), JoinSet::new());
+        let receiver = Receiver::new(&config.actuator)?;
         let scrapes = Scrapes::start(config, &brain)?;
-        let routes = api::routes(brain.clone(), scrapes.outcomes.clone());
+        let hand = Hand::default();
+        hand.tell(&config.actuator, receiver, &brain);
+        let routes = api::routes(brain.clone(), scrapes.outcomes.clone(), hand.clone());
         tasks.spawn(api::serve(listener, routes.clone(), end.clone()));
         tasks.spawn(api::serve(UnixListener::from_std(unix)?, routes, end.clone()));
         tasks.spawn(brain::tick(brain.clone(), end.clone()));
-        Ok(Self { brain, scrapes, admin, socket, end, tasks, _sole: sole })
+        Ok(Self { brain, scrapes, hand, admin, socket, end, tasks, _sole: sole })
     }
 
     /// The configuration as it is now. What takes a restart stays as it was, and is named.
     pub fn reload(&mut self, now: &config::Autoscaler, former: &config::Autoscaler) -> anyhow::Result<()> {
+        let receiver = Receiver::new(&now.actuator)?;
         self.brain.configure(now)?;
         self.scrapes.replace(now, &self.brain);
+        self.hand.tell(&now.actuator, receiver, &self.brain);
         let fixed = [
             ("admin", now.admin != former.admin),
             ("runtime_dir", now.runtime_dir != former.runtime_dir),
@@ -82,6 +91,7 @@ impl Running {
     /// Answers what is in hand, and ends.
     pub async fn stop(mut self) {
         self.end.cancel();
+        self.hand.stop().await;
         self.scrapes.stop().await;
         while self.tasks.join_next().await.is_some() {}
     }

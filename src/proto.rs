@@ -1,6 +1,7 @@
 //! State machines of protocols: events and the time go in, effects come out. No I/O, no clock, no randomness; a shell carries
 //! the effects out.
 
+pub mod actuator;
 pub mod jit;
 pub mod rate;
 pub mod scale;

@@ -1,5 +1,6 @@
 //! What it tells over HTTP. Nothing here changes anything.
 
+use super::actuator::Hand;
 use super::brain::Brain;
 use super::scrape::Outcomes;
 use super::show;
@@ -16,16 +17,17 @@ use tokio_util::sync::CancellationToken;
 struct Told {
     brain: Arc<Brain>,
     outcomes: Outcomes,
+    hand: Hand,
 }
 
-pub fn routes(brain: Arc<Brain>, outcomes: Outcomes) -> Router {
+pub fn routes(brain: Arc<Brain>, outcomes: Outcomes, hand: Hand) -> Router {
     Router::new()
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(readyz))
         .route("/metrics", get(metrics))
         .route("/v1/status", get(status))
         .route("/v1/wanted", get(wanted))
-        .with_state(Told { brain, outcomes })
+        .with_state(Told { brain, outcomes, hand })
 }
 
 pub async fn serve<L: Listener<Addr: std::fmt::Debug>>(listener: L, routes: Router, end: CancellationToken) {
@@ -44,7 +46,7 @@ async fn readyz(State(told): State<Told>) -> Response {
 }
 
 async fn status(State(told): State<Told>) -> Response {
-    Json(show::status(&told.brain.status(), &told.outcomes.all(), told.brain.dry_run)).into_response()
+    Json(show::status(&told.brain.status(), &told.outcomes.all(), told.hand.shown().as_ref(), told.brain.dry_run)).into_response()
 }
 
 /// As KEDA's metrics-api scaler reads it (valueLocation `wanted`), and anybody else who scales. Until it is known there is none.
@@ -55,5 +57,5 @@ async fn wanted(State(told): State<Told>) -> Response {
 }
 
 async fn metrics(State(told): State<Told>) -> Response {
-    show::metrics(&told.brain.status(), &told.brain.counters(), &told.outcomes.all()).into_response()
+    show::metrics(&told.brain.status(), &told.brain.counters(), &told.outcomes.all(), told.hand.shown().as_ref()).into_response()
 }

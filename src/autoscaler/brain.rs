@@ -1,19 +1,34 @@
 //! The decision machine, and what becomes of what it decides.
 
+use super::actuator::Orders;
 use crate::config;
 use crate::model::NodeName;
-use crate::proto::scale::{Capacity, Counters, Effect, Hours, Input, Policy, Refused, Sample, Scaler, Schedule, Status, Step};
+use crate::proto::scale::{Capacity, Counters, Effect, Hours, Input, Order, Policy, Refused, Sample, Scaler, Schedule, Status, Step};
+use crate::wire::webhook::order;
 use anyhow::anyhow;
 use serde::Serialize;
-use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::{Instant, SystemTime};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use tokio::sync::watch;
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
 #[derive(Debug)]
 pub struct Brain {
     scaler: Mutex<Scaler>,
+    fleet: Mutex<Fleet>,
+    /// The newest one.
+    orders: watch::Sender<Option<Arc<order::Order>>>,
     pub dry_run: bool,
+}
+
+/// What there is.
+#[derive(Debug, Default)]
+struct Fleet {
+    /// The gateways of the configuration.
+    serving: Vec<NodeName>,
+    /// What whoever runs the nodes has said or taken last. None: as many as there are gateways in the configuration.
+    ordered: Option<u32>,
 }
 
 /// What whoever scales is to make true.
@@ -27,8 +42,8 @@ pub struct Wanted {
 
 impl Brain {
     pub fn new(config: &config::Autoscaler, dry_run: bool) -> anyhow::Result<Self> {
-        let brain = Self { scaler: Mutex::new(scaler(&config.nodes)?), dry_run };
-        brain.fleet(config);
+        let brain = Self { scaler: Mutex::new(scaler(&config.nodes)?), fleet: Mutex::default(), orders: watch::Sender::default(), dry_run };
+        brain.serving(config);
         Ok(brain)
     }
 
@@ -36,15 +51,40 @@ impl Brain {
     pub fn configure(&self, config: &config::Autoscaler) -> anyhow::Result<()> {
         let policy = policy(&config.nodes);
         self.scaler().handle(Instant::now(), Input::Policy(policy)).map_err(|error| anyhow!("`nodes`: {error}"))?;
-        self.fleet(config);
+        self.serving(config);
         Ok(())
     }
 
     /// The gateways of the configuration are those that there are.
-    fn fleet(&self, config: &config::Autoscaler) {
-        let serving: Vec<NodeName> = config.gateways.iter().map(|gateway| gateway.name.clone()).collect();
-        let ordered = u32::try_from(serving.len()).unwrap_or(u32::MAX);
-        // Only what is not believed is refused, and this is the configuration's.
+    fn serving(&self, config: &config::Autoscaler) {
+        self.fleet().serving = config.gateways.iter().map(|gateway| gateway.name.clone()).collect();
+        self.hear();
+    }
+
+    /// Whoever runs the nodes says that so many are ordered.
+    pub fn told(&self, ordered: u32) {
+        self.fleet().ordered = Some(ordered);
+    }
+
+    /// What became of an order.
+    pub fn answered(&self, serial: u64, taken: bool) {
+        let answer = if taken { Input::Taken(serial) } else { Input::NotTaken(serial) };
+        // Only what is not believed is refused.
+        let _ = self.scaler().handle(Instant::now(), answer);
+        self.hear();
+    }
+
+    /// Orders as they come.
+    pub fn orders(&self) -> Orders {
+        self.orders.subscribe()
+    }
+
+    fn hear(&self) {
+        let fleet = self.fleet();
+        let ordered = fleet.ordered.unwrap_or_else(|| u32::try_from(fleet.serving.len()).unwrap_or(u32::MAX));
+        let serving = fleet.serving.clone();
+        drop(fleet);
+        // The configuration's is believed.
         let _ = self.scaler().handle(Instant::now(), Input::Fleet { ordered, serving });
     }
 
@@ -68,17 +108,29 @@ impl Brain {
     }
 
     fn look(&self) {
+        self.hear();
+        let (now, wall) = (Instant::now(), SystemTime::now());
         let mut scaler = self.scaler();
-        scaler.tick(Instant::now(), SystemTime::now());
+        scaler.tick(now, wall);
         while let Some(effect) = scaler.next_effect() {
             match effect {
                 Effect::Decided(decision) if self.dry_run => tracing::info!("would order: {decision}"),
                 Effect::Decided(decision) => tracing::info!("{decision}"),
                 Effect::Held(held) => tracing::info!("no other number of nodes: {held}"),
-                // Whoever scales asks for it.
-                Effect::Order(_) => {}
+                Effect::Order(Order { serial, nodes }) => {
+                    let Status { min, max, .. } = scaler.status(now);
+                    // What is said again long after is of no decision that is remembered.
+                    let decision = scaler.history().last().filter(|decision| decision.to == nodes);
+                    let (from, reason) = decision.map_or((nodes, "ordered before".to_owned()), |decision| (decision.from, decision.reason.to_string()));
+                    let time = wall.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+                    self.orders.send_replace(Some(Arc::new(order::Order { serial, wanted: nodes, min, max, from, reason, time })));
+                }
             }
         }
+    }
+
+    fn fleet(&self) -> MutexGuard<'_, Fleet> {
+        self.fleet.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn scaler(&self) -> MutexGuard<'_, Scaler> {
@@ -87,7 +139,7 @@ impl Brain {
 }
 
 /// Until `end`.
-pub async fn tick(brain: std::sync::Arc<Brain>, end: CancellationToken) {
+pub async fn tick(brain: Arc<Brain>, end: CancellationToken) {
     let mut ticks = tokio::time::interval(Scaler::TICK);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {

@@ -1,5 +1,6 @@
 //! `autoscaler:` how many gateways there should be, and who is asked.
 
+mod actuator;
 mod nodes;
 
 use super::common::Seen;
@@ -12,6 +13,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 use url::Url;
 
+pub use actuator::{Actuator, OutgoingWebhook};
 pub use nodes::{Change, Hours, Nodes};
 
 /// `autoscaler:` as validated values.
@@ -22,6 +24,8 @@ pub struct Autoscaler {
     /// From one reading of a gateway to the next: 200 ms to 1 min. Default 1 s.
     pub scrape: Duration,
     pub nodes: Nodes,
+    /// Who is told. Default: nobody.
+    pub actuator: Actuator,
     /// Decide and tell, but order nothing. Default: no.
     pub dry_run: bool,
     /// Where what must outlive the process is kept. Default `/var/lib/portway`.
@@ -46,6 +50,7 @@ const AUTOSCALER: Shape = Shape {
         Field::required("gateways", GATEWAYS),
         Field::optional("scrape", "scrape: 1s"),
         Field::optional("nodes", "nodes: { min: 2, max: 10 }"),
+        Field::optional("actuator", "actuator: none"),
         Field::optional("dry_run", "dry_run: true"),
         Field::optional("state_dir", "state_dir: /var/lib/portway"),
         Field::optional("runtime_dir", "runtime_dir: /run/portway"),
@@ -79,6 +84,7 @@ impl Decoder {
                 format!("`stale_after` {:?} is less than two scrapes of {scrape:?}: every gateway would be silent", nodes.stale_after);
             self.fault(table.place("nodes"), what, "write at least three times `scrape`");
         }
+        let actuator = self.field_or(&table, "actuator", Actuator::None, Self::actuator);
         let dry_run = self.field_or(&table, "dry_run", false, |d, node| d.boolean(node, "dry_run"));
         let state_dir = self
             .field_or(&table, "state_dir", PathBuf::from(STATE_DIR), |d, node| d.absolute(node, "state_dir", STATE_DIR).map(|at| at.value));
@@ -88,6 +94,7 @@ impl Decoder {
             gateways: gateways?,
             scrape: scrape?,
             nodes: nodes?,
+            actuator: actuator?,
             dry_run: dry_run?,
             state_dir: state_dir?,
             runtime_dir: runtime_dir?,
