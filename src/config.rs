@@ -25,7 +25,7 @@ mod tunnel;
 mod types;
 mod values;
 
-pub use autoscaler::{Actuator, Autoscaler, Change, Hours, Nodes, OutgoingWebhook, Scraped};
+pub use autoscaler::{Actuator, AutoScalingGroup, Autoscaler, Change, Hours, Nodes, OutgoingWebhook, Scraped};
 pub use directory::{Database, Directory, Oidc, PostgresUrl, Tls};
 pub use fault::{Fault, Faults};
 pub use registry::{DirectoryAt, HostDirectory, STATE_DIR};

@@ -4,6 +4,7 @@
 pub mod actuator;
 pub mod jit;
 pub mod rate;
+pub mod retire;
 pub mod scale;
 pub mod skew;
 pub mod sync;

@@ -1,11 +1,13 @@
 //! Tells whoever runs the nodes how many there shall be.
 //!
 //! ```text
-//!  Brain --watch: the newest order--> Task: proto::actuator --call--> Receiver: webhook
+//!  Brain --watch: the newest order--> Task: proto::actuator --call--> Receiver: webhook, aws
 //!    ^                                  |
 //!    +------- taken, not taken ---------+
 //! ```
 
+#[cfg(feature = "aws")]
+mod aws;
 mod webhook;
 
 use super::brain::Brain;
@@ -18,7 +20,7 @@ use serde::Serialize;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
-use tokio::task::JoinHandle;
+use tokio::task::JoinSet;
 use webhook::Webhook;
 
 /// The newest order. None: there was none.
@@ -38,6 +40,8 @@ pub struct Receiver {
 #[derive(Debug)]
 enum How {
     Webhook(Webhook),
+    #[cfg(feature = "aws")]
+    Aws(Arc<aws::Aws>),
 }
 
 impl Receiver {
@@ -49,12 +53,27 @@ impl Receiver {
         Ok(match config {
             config::Actuator::None => None,
             config::Actuator::Webhook(config) => Some(Self { how: How::Webhook(Webhook::new(config)?), limit: config.timeout }),
+            #[cfg(feature = "aws")]
+            config::Actuator::Aws(config) => Some(Self { how: How::Aws(Arc::new(aws::Aws::new(config)?)), limit: config.timeout }),
+            #[cfg(not(feature = "aws"))]
+            config::Actuator::Aws(_) => anyhow::bail!("`actuator.aws` needs a Portway that was built with the feature `aws`"),
         })
     }
 
     fn kind(&self) -> &'static str {
         match &self.how {
             How::Webhook(_) => "webhook",
+            #[cfg(feature = "aws")]
+            How::Aws(_) => "aws",
+        }
+    }
+
+    /// What it watches goes on with what it was made with.
+    fn is_watching(&self) -> bool {
+        match &self.how {
+            How::Webhook(_) => false,
+            #[cfg(feature = "aws")]
+            How::Aws(_) => true,
         }
     }
 
@@ -62,14 +81,40 @@ impl Receiver {
     fn shown(&self) -> String {
         match &self.how {
             How::Webhook(webhook) => webhook.shown(),
+            #[cfg(feature = "aws")]
+            How::Aws(aws) => aws.to(),
         }
     }
 
     async fn call(self: Arc<Self>, order: Arc<Order>) -> (u32, Called) {
         let called = match &self.how {
             How::Webhook(webhook) => webhook.call(&order).await,
+            #[cfg(feature = "aws")]
+            How::Aws(aws) => aws.order(order.wanted).await,
         };
         (order.wanted, called)
+    }
+
+    /// Beside giving orders: what it is asked, until that is dropped. None: nothing.
+    #[cfg(feature = "aws")]
+    fn watch(&self, brain: &Arc<Brain>) -> Option<BoxFuture<'static, ()>> {
+        match &self.how {
+            How::Webhook(_) => None,
+            How::Aws(aws) => Some(aws.clone().watch(brain.clone()).boxed()),
+        }
+    }
+
+    #[cfg(not(feature = "aws"))]
+    fn watch(&self, _: &Arc<Brain>) -> Option<BoxFuture<'static, ()>> {
+        None
+    }
+
+    #[cfg(feature = "aws")]
+    fn group(&self) -> Option<aws::Shown> {
+        match &self.how {
+            How::Webhook(_) => None,
+            How::Aws(aws) => Some(aws.shown()),
+        }
     }
 }
 
@@ -89,6 +134,9 @@ pub struct Shown {
     pub status: Status,
     #[serde(skip)]
     pub counters: Counters,
+    #[cfg(feature = "aws")]
+    #[serde(flatten)]
+    pub group: Option<aws::Shown>,
 }
 
 impl Line {
@@ -113,7 +161,8 @@ pub struct Hand(Arc<Mutex<Option<AtWork>>>);
 struct AtWork {
     of: config::Actuator,
     line: Arc<Line>,
-    task: JoinHandle<()>,
+    /// Ends all of them when it is dropped.
+    tasks: JoinSet<()>,
 }
 
 impl Hand {
@@ -121,42 +170,52 @@ impl Hand {
     pub fn tell(&self, config: &config::Actuator, receiver: Option<Receiver>, brain: &Arc<Brain>) {
         let mut at_work = locked(&self.0);
         let Some(receiver) = receiver.filter(|_| !brain.dry_run) else {
-            end(at_work.take());
+            *at_work = None;
+            brain.ask(false);
             return;
         };
         if let Some(same) = at_work.as_mut().filter(|at_work| at_work.of.is_same_place(config)) {
+            if same.of == *config && same.line.receiver().is_watching() {
+                return;
+            }
             same.of = config.clone();
             same.line.machine().limit(receiver.limit);
             *locked(&same.line.receiver) = Arc::new(receiver);
             return;
         }
-        end(at_work.take());
+        *at_work = None;
         let machine = Mutex::new(Actuator::new(Instant::now(), receiver.limit));
+        let watch = receiver.watch(brain);
+        brain.ask(watch.is_some());
         let line = Arc::new(Line { receiver: Mutex::new(Arc::new(receiver)), machine });
         let task = Task { line: line.clone(), brain: brain.clone(), orders: brain.orders() };
-        *at_work = Some(AtWork { of: config.clone(), line, task: tokio::spawn(task.run()) });
+        let mut tasks = JoinSet::new();
+        tasks.spawn(task.run());
+        watch.into_iter().for_each(|watch| drop(tasks.spawn(watch)));
+        *at_work = Some(AtWork { of: config.clone(), line, tasks });
     }
 
     /// None: orders are given to nobody.
     pub fn shown(&self) -> Option<Shown> {
         let line = locked(&self.0).as_ref().map(|at_work| at_work.line.clone())?;
         let (receiver, machine) = (line.receiver(), line.machine());
-        Some(Shown { kind: receiver.kind(), to: receiver.shown(), status: machine.status(Instant::now()), counters: machine.counters() })
+        Some(Shown {
+            kind: receiver.kind(),
+            to: receiver.shown(),
+            status: machine.status(Instant::now()),
+            counters: machine.counters(),
+            #[cfg(feature = "aws")]
+            group: receiver.group(),
+        })
     }
 
     /// An order that is being given is not waited for.
     pub async fn stop(&self) {
         let at_work = locked(&self.0).take();
-        if let Some(at_work) = at_work {
-            at_work.task.abort();
-            // Aborted, or ended by itself: it has ended.
-            let _ = at_work.task.await;
+        if let Some(mut at_work) = at_work {
+            at_work.tasks.shutdown().await;
         }
     }
-}
-
-fn end(at_work: Option<AtWork>) {
-    at_work.iter().for_each(|at_work| at_work.task.abort());
 }
 
 struct Task {

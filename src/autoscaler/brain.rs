@@ -7,8 +7,9 @@ use crate::proto::scale::{Capacity, Counters, Effect, Hours, Input, Order, Polic
 use crate::wire::webhook::order;
 use anyhow::anyhow;
 use serde::Serialize;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tokio::sync::watch;
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
@@ -29,7 +30,16 @@ struct Fleet {
     serving: Vec<NodeName>,
     /// What whoever runs the nodes has said or taken last. None: as many as there are gateways in the configuration.
     ordered: Option<u32>,
+    /// Whoever runs the nodes is asked, so that without an answer nothing is known.
+    is_asked: bool,
+    /// Of these the other side knows that they are starting or going.
+    away: BTreeSet<NodeName>,
+    /// How many shards each had when it was asked last.
+    shards: BTreeMap<NodeName, (Instant, u64)>,
 }
+
+/// What a gateway said longer ago says nothing of what it carries now.
+const CARRIES: Duration = Duration::from_secs(10);
 
 /// What whoever scales is to make true.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -57,8 +67,21 @@ impl Brain {
 
     /// The gateways of the configuration are those that there are.
     fn serving(&self, config: &config::Autoscaler) {
-        self.fleet().serving = config.gateways.iter().map(|gateway| gateway.name.clone()).collect();
+        let mut fleet = self.fleet();
+        fleet.serving = config.gateways.iter().map(|gateway| gateway.name.clone()).collect();
+        let Fleet { serving, shards, .. } = &mut *fleet;
+        shards.retain(|name, _| serving.contains(name));
+        drop(fleet);
         self.hear();
+    }
+
+    /// From now on whoever runs the nodes is asked what there is, or is not.
+    pub fn ask(&self, is_asked: bool) {
+        let mut fleet = self.fleet();
+        if !is_asked {
+            fleet.away.clear();
+        }
+        fleet.is_asked = is_asked;
     }
 
     /// Whoever runs the nodes says that so many are ordered.
@@ -66,10 +89,31 @@ impl Brain {
         self.fleet().ordered = Some(ordered);
     }
 
+    /// It says so, and which are starting or going.
+    pub fn looked(&self, ordered: u32, away: BTreeSet<NodeName>) {
+        let mut fleet = self.fleet();
+        (fleet.ordered, fleet.away) = (Some(ordered), away);
+        self.tell(&fleet);
+    }
+
+    /// A gateway has so many shards.
+    pub fn carries(&self, name: &NodeName, shards: Option<u64>) {
+        let mut fleet = self.fleet();
+        match shards.filter(|_| fleet.serving.contains(name)) {
+            Some(shards) => drop(fleet.shards.insert(name.clone(), (Instant::now(), shards))),
+            None => drop(fleet.shards.remove(name)),
+        }
+    }
+
+    /// It is known of this gateway that it has no shards.
+    pub fn has_no_shards(&self, name: &NodeName) -> bool {
+        self.fleet().shards.get(name).is_some_and(|(at, shards)| *shards == 0 && at.elapsed() <= CARRIES)
+    }
+
     /// What became of an order.
     pub fn answered(&self, serial: u64, taken: bool) {
         let answer = if taken { Input::Taken(serial) } else { Input::NotTaken(serial) };
-        // Only what is not believed is refused.
+        // Only readings and levels are refused.
         let _ = self.scaler().handle(Instant::now(), answer);
         self.hear();
     }
@@ -79,12 +123,18 @@ impl Brain {
         self.orders.subscribe()
     }
 
+    /// What the configuration says.
     fn hear(&self) {
         let fleet = self.fleet();
+        if !fleet.is_asked {
+            self.tell(&fleet);
+        }
+    }
+
+    fn tell(&self, fleet: &Fleet) {
         let ordered = fleet.ordered.unwrap_or_else(|| u32::try_from(fleet.serving.len()).unwrap_or(u32::MAX));
-        let serving = fleet.serving.clone();
-        drop(fleet);
-        // The configuration's is believed.
+        let serving = fleet.serving.iter().filter(|name| !fleet.away.contains(name)).cloned().collect();
+        // Only readings and levels are refused.
         let _ = self.scaler().handle(Instant::now(), Input::Fleet { ordered, serving });
     }
 

@@ -1,7 +1,7 @@
 //! Asks each gateway for its numbers, again and again.
 
 use super::brain::Brain;
-use super::reading::{Incomplete, Reader};
+use super::reading::{Incomplete, Reader, shards};
 use crate::config;
 use crate::model::NodeName;
 use anyhow::Context;
@@ -128,6 +128,7 @@ async fn ask(client: reqwest::Client, target: config::Scraped, every: Duration, 
         let asked = Instant::now();
         let result = async {
             let page = page(&client, &target).await?;
+            brain.carries(&target.name, shards(&page));
             let sample = reader.read(&page).map_err(Failure::Incomplete)?;
             brain.read(&target.name, sample).map_err(|error| Failure::Refused(error.to_string()))?;
             Ok(asked.elapsed())

@@ -82,5 +82,14 @@ pub fn metrics(status: &Status, counters: &Counters, outcomes: &BTreeMap<NodeNam
             page.counter("portway_autoscaler_orders", "Orders given, by what became of them", &[("result", result)], count);
         }
     }
+    #[cfg(feature = "aws")]
+    if let Some(group) = actuator.and_then(|actuator| actuator.group.as_ref()) {
+        for (result, count) in group.looks {
+            page.counter("portway_autoscaler_group_looks", "Times the Auto Scaling group was looked at", &[("result", result)], count);
+        }
+        for (how, count) in [("drained", group.let_go.drained), ("late", group.let_go.late)] {
+            page.counter("portway_autoscaler_let_go", "Instances that were let go", &[("how", how)], count);
+        }
+    }
     page
 }

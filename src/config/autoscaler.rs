@@ -13,7 +13,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 use url::Url;
 
-pub use actuator::{Actuator, OutgoingWebhook};
+pub use actuator::{Actuator, AutoScalingGroup, OutgoingWebhook};
 pub use nodes::{Change, Hours, Nodes};
 
 /// `autoscaler:` as validated values.

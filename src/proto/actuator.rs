@@ -27,6 +27,8 @@ pub struct Actuator {
     /// That a call may take.
     limit: Duration,
     latest: Instant,
+    /// The serial of the newest order.
+    newest: u64,
     kept: Option<Kept>,
     calling: Option<Calling>,
     /// No call before that.
@@ -175,6 +177,7 @@ impl Actuator {
         Self {
             limit,
             latest: now,
+            newest: 0,
             kept: None,
             calling: None,
             rest: None,
@@ -194,10 +197,10 @@ impl Actuator {
     /// One that is not newer than what was ordered before is no news.
     pub fn order(&mut self, now: Instant, order: Order) {
         let now = self.clock(now);
-        let newest = [self.kept.map(|kept| kept.order), self.calling.map(|calling| calling.order), self.taken.map(|(_, order)| order)];
-        if newest.into_iter().flatten().any(|known| known.serial >= order.serial) {
+        if order.serial <= self.newest {
             return;
         }
+        self.newest = order.serial;
         self.kept = Some(Kept { order, since: now, calls: 0, told: false });
         self.call(now);
     }
@@ -295,7 +298,7 @@ impl Actuator {
 
     fn failed(&mut self, now: Instant, order: Order, failure: Failure, jitter: f64) {
         self.counters.failed[failure.why as usize] += 1;
-        let backoff = backoff(self.failures, jitter);
+        let backoff = backoff((FIRST, LONGEST), self.failures, jitter);
         self.failures = self.failures.saturating_add(1);
         if failure.why == Why::Refused {
             self.kept = self.kept.filter(|kept| kept.order.serial != order.serial);
@@ -310,10 +313,10 @@ impl Actuator {
     }
 }
 
-/// How long to wait after a failure that so many came before.
-fn backoff(failures: u32, jitter: f64) -> Duration {
-    let longest = FIRST.saturating_mul(1 << failures.min(16)).min(LONGEST);
-    longest / 2 + (longest / 2).mul_f64(jitter.clamp(0.0, 1.0))
+/// How long to wait after a failure that so many came before: half of `first` to all of it, doubled for each, up to `longest`.
+pub fn backoff((first, longest): (Duration, Duration), failures: u32, jitter: f64) -> Duration {
+    let most = first.saturating_mul(1 << failures.min(16)).min(longest);
+    most / 2 + (most / 2).mul_f64(jitter.clamp(0.0, 1.0))
 }
 
 #[cfg(test)]

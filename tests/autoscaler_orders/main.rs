@@ -1,5 +1,7 @@
 //! An autoscaler that gives orders to a receiver on loopback: one that takes them, refuses, throttles, hangs, is away, or is somebody else.
 
+#[cfg(feature = "aws")]
+mod group;
 mod receiver;
 
 use portway::autoscaler::Running;
@@ -88,7 +90,7 @@ impl Bed {
 
     async fn metric(&self, line: &str) -> Option<f64> {
         let page = self.ask("/metrics").await;
-        page.lines().find_map(|found| found.strip_prefix(line)?.strip_prefix(' ')?.parse().ok())
+        page.lines().find_map(|found| found.strip_prefix(line)?.trim_start_matches("{}").strip_prefix(' ')?.parse().ok())
     }
 }
 
