@@ -68,15 +68,6 @@ impl Receiver {
         }
     }
 
-    /// What it watches goes on with what it was made with.
-    fn is_watching(&self) -> bool {
-        match &self.how {
-            How::Webhook(_) => false,
-            #[cfg(feature = "aws")]
-            How::Aws(_) => true,
-        }
-    }
-
     /// Where, without what could be secret.
     fn shown(&self) -> String {
         match &self.how {
@@ -175,7 +166,8 @@ impl Hand {
             return;
         };
         if let Some(same) = at_work.as_mut().filter(|at_work| at_work.of.is_same_place(config)) {
-            if same.of == *config && same.line.receiver().is_watching() {
+            if config.is_asked() {
+                // Nothing is new.
                 return;
             }
             same.of = config.clone();
@@ -186,7 +178,7 @@ impl Hand {
         *at_work = None;
         let machine = Mutex::new(Actuator::new(Instant::now(), receiver.limit));
         let watch = receiver.watch(brain);
-        brain.ask(watch.is_some());
+        brain.ask(config.is_asked());
         let line = Arc::new(Line { receiver: Mutex::new(Arc::new(receiver)), machine });
         let task = Task { line: line.clone(), brain: brain.clone(), orders: brain.orders() };
         let mut tasks = JoinSet::new();

@@ -52,7 +52,8 @@ pub struct Wanted {
 
 impl Brain {
     pub fn new(config: &config::Autoscaler, dry_run: bool) -> anyhow::Result<Self> {
-        let brain = Self { scaler: Mutex::new(scaler(&config.nodes)?), fleet: Mutex::default(), orders: watch::Sender::default(), dry_run };
+        let fleet = Mutex::new(Fleet { is_asked: config.actuator.is_asked() && !dry_run, ..Fleet::default() });
+        let brain = Self { scaler: Mutex::new(scaler(&config.nodes)?), fleet, orders: watch::Sender::default(), dry_run };
         brain.serving(config);
         Ok(brain)
     }
@@ -171,7 +172,8 @@ impl Brain {
                     let Status { min, max, .. } = scaler.status(now);
                     // What is said again long after is of no decision that is remembered.
                     let decision = scaler.history().last().filter(|decision| decision.to == nodes);
-                    let (from, reason) = decision.map_or((nodes, "ordered before".to_owned()), |decision| (decision.from, decision.reason.to_string()));
+                    let (from, reason) =
+                        decision.map_or((nodes, "ordered before".to_owned()), |decision| (decision.from, decision.reason.to_string()));
                     let time = wall.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
                     self.orders.send_replace(Some(Arc::new(order::Order { serial, wanted: nodes, min, max, from, reason, time })));
                 }

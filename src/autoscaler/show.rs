@@ -76,7 +76,12 @@ pub fn metrics(status: &Status, counters: &Counters, outcomes: &BTreeMap<NodeNam
     }
     if let Some(Shown { status, counters, .. }) = actuator {
         let (alarm, failures) = (f64::from(u8::from(status.alarm)), f64::from(status.failures));
-        page.gauge("portway_autoscaler_actuator_alarm", "1 when whoever runs the nodes has not taken an order three times in a row", &[], alarm);
+        page.gauge(
+            "portway_autoscaler_actuator_alarm",
+            "1 when whoever runs the nodes has not taken an order three times in a row",
+            &[],
+            alarm,
+        );
         page.gauge("portway_autoscaler_actuator_failures", "Orders that were not taken, since one was", &[], failures);
         for (result, count) in counters.all() {
             page.counter("portway_autoscaler_orders", "Orders given, by what became of them", &[("result", result)], count);

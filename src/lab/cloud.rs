@@ -7,7 +7,7 @@ use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -29,7 +29,7 @@ struct Account {
     groups: BTreeMap<String, Group>,
     launched: u32,
     calls: Vec<String>,
-    faults: VecDeque<(u16, &'static str)>,
+    faults: Vec<(&'static str, u16, &'static str)>,
 }
 
 #[derive(Debug)]
@@ -102,9 +102,9 @@ impl Cloud {
         let _ = self.account().desire(name, nodes);
     }
 
-    /// The next calls are answered so, whatever they ask.
-    pub fn refuse(&self, faults: impl IntoIterator<Item = (u16, &'static str)>) {
-        self.account().faults.extend(faults);
+    /// The next calls of this action are answered so: status and code.
+    pub fn refuse(&self, action: &'static str, faults: impl IntoIterator<Item = (u16, &'static str)>) {
+        self.account().faults.extend(faults.into_iter().map(|(status, code)| (action, status, code)));
     }
 
     pub fn desired(&self, name: &str) -> Option<u32> {
@@ -213,7 +213,7 @@ impl Account {
 
     fn describe(&self, name: &str) -> String {
         let mut members = String::new();
-        for Group { min, max, desired, instances, .. } in self.groups.get(name) {
+        if let Some(Group { min, max, desired, instances, .. }) = self.groups.get(name) {
             let instances: String = instances.iter().fold(String::new(), |mut all, Instance { id, state }| {
                 let state = state.as_str();
                 let _ = write!(all, "<member><InstanceId>{id}</InstanceId><LifecycleState>{state}</LifecycleState><HealthStatus>Healthy</HealthStatus></member>");
@@ -233,10 +233,10 @@ async fn answer(State(account): State<Arc<Mutex<Account>>>, headers: HeaderMap, 
     let form: BTreeMap<String, String> = url::form_urlencoded::parse(body.as_bytes()).into_owned().collect();
     let action = form.get("Action").cloned().unwrap_or_default();
     account.calls.push(action.clone());
-    let fault = account.faults.pop_front();
+    let fault = account.faults.iter().position(|(of, ..)| *of == action).map(|at| account.faults.remove(at));
     let answer = match (signed(&headers), fault) {
         (Err(refusal), _) => Err(refusal),
-        (Ok(()), Some((status, code))) => Err((status, code, "as the lab was told".to_owned())),
+        (Ok(()), Some((_, status, code))) => Err((status, code, "as the lab was told".to_owned())),
         (Ok(()), None) => account.answer(&form),
     };
     const XMLNS: &str = "xmlns=\"http://autoscaling.amazonaws.com/doc/2011-01-01/\"";
@@ -244,11 +244,15 @@ async fn answer(State(account): State<Arc<Mutex<Account>>>, headers: HeaderMap, 
     let (status, text) = match answer {
         Ok(result) => (
             200,
-            format!("<{action}Response {XMLNS}><{action}Result>{result}</{action}Result><ResponseMetadata>{REQUEST}</ResponseMetadata></{action}Response>"),
+            format!(
+                "<{action}Response {XMLNS}><{action}Result>{result}</{action}Result><ResponseMetadata>{REQUEST}</ResponseMetadata></{action}Response>"
+            ),
         ),
         Err((status, code, message)) => (
             status,
-            format!("<ErrorResponse {XMLNS}><Error><Type>Sender</Type><Code>{code}</Code><Message>{message}</Message></Error>{REQUEST}</ErrorResponse>"),
+            format!(
+                "<ErrorResponse {XMLNS}><Error><Type>Sender</Type><Code>{code}</Code><Message>{message}</Message></Error>{REQUEST}</ErrorResponse>"
+            ),
         ),
     };
     let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);

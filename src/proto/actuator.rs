@@ -259,7 +259,11 @@ impl Actuator {
         Status {
             alarm: self.failures >= ALARM,
             failures: self.failures,
-            failure: self.failure.as_ref().map(|(at, Failure { why, text, .. })| FailureStatus { why: *why, text: text.clone(), ago: ago(*at) }),
+            failure: self.failure.as_ref().map(|(at, Failure { why, text, .. })| FailureStatus {
+                why: *why,
+                text: text.clone(),
+                ago: ago(*at),
+            }),
             waiting: self.kept.map(|kept| kept.order),
             again_in: waits.map(|until| until.saturating_duration_since(now).as_secs_f64()),
             taken: self.taken.map(|(_, order)| order),

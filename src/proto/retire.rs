@@ -34,7 +34,12 @@ struct Leave {
 enum Phase {
     Draining,
     /// Completed, or to be completed, after so many failures, and not before that.
-    Completing { drained: bool, failures: u32, at: Instant, asked: bool },
+    Completing {
+        drained: bool,
+        failures: u32,
+        at: Instant,
+        asked: bool,
+    },
     /// The group does not yet say that it is gone.
     Over,
 }

@@ -11,11 +11,19 @@ const VERSION: &str = "2011-01-01";
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Call<'c> {
     DescribeAutoScalingGroups,
-    SetDesiredCapacity { nodes: u32 },
+    SetDesiredCapacity {
+        nodes: u32,
+    },
     /// An instance that waits in a hook may go on waiting for as long again.
-    RecordLifecycleActionHeartbeat { hook: &'c str, instance: &'c str },
+    RecordLifecycleActionHeartbeat {
+        hook: &'c str,
+        instance: &'c str,
+    },
     /// It need not wait any more.
-    CompleteLifecycleAction { hook: &'c str, instance: &'c str },
+    CompleteLifecycleAction {
+        hook: &'c str,
+        instance: &'c str,
+    },
 }
 
 impl Call<'_> {

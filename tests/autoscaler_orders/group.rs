@@ -91,14 +91,21 @@ async fn cloud(limits: (u32, u32), desired: u32) -> Cloud {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_wanted_becomes_what_is_desired_although_it_throttles() {
     let cloud = cloud((1, 10), 2).await;
-    cloud.refuse([(400, "Throttling"), (400, "Throttling")]);
+    cloud.refuse("DescribeAutoScalingGroups", [(400, "Throttling"), (503, "ServiceUnavailable")]);
+    cloud.refuse("SetDesiredCapacity", [(400, "Throttling"), (500, "ResourceContention")]);
     let bed = Bed::new(cloud, &nobody(), 4, &[], ACCESS_KEY).await;
     let shown = bed.until("four in service", |actuator| actuator["group"]["in_service"] == 4).await;
     assert_eq!(shown["group"], json!({ "name": GROUP, "min": 1, "max": 10, "desired": 4, "in_service": 4 }));
     assert_eq!((&shown["kind"], &shown["taken"]["nodes"], &shown["group_failure"]), (&json!("aws"), &json!(4), &json!(null)));
-    assert_eq!((bed.cloud.desired(GROUP), bed.cloud.called("SetDesiredCapacity")), (Some(4), 1));
+    assert_eq!((bed.cloud.desired(GROUP), bed.cloud.called("SetDesiredCapacity")), (Some(4), 3));
     let page = bed.ask("/metrics").await.unwrap();
-    for line in ["portway_autoscaler_orders_total{result=\"taken\"} 1", "portway_autoscaler_group_looks_total{result=\"failed\"} 2"] {
+    let lines = [
+        "portway_autoscaler_orders_total{result=\"taken\"} 1",
+        "portway_autoscaler_orders_total{result=\"throttled\"} 1",
+        "portway_autoscaler_orders_total{result=\"unavailable\"} 1",
+        "portway_autoscaler_group_looks_total{result=\"failed\"} 2",
+    ];
+    for line in lines {
         assert!(page.contains(line), "{line} is not in\n{page}");
     }
     bed.end().await;
@@ -142,7 +149,9 @@ async fn gateway(shards: Arc<AtomicU32>) -> String {
     let page = |State(shards): State<Arc<AtomicU32>>| async move {
         let active = shards.load(Ordering::Relaxed);
         let (active, backup) = (u32::from(active > 0), u32::from(active == 0));
-        format!("portway_vrrp_state{{tenant=\"acme\",shard=\"0\",state=\"active\"}} {active}\nportway_vrrp_state{{tenant=\"acme\",shard=\"0\",state=\"backup\"}} {backup}\n# EOF\n")
+        format!(
+            "portway_vrrp_state{{tenant=\"acme\",shard=\"0\",state=\"active\"}} {active}\nportway_vrrp_state{{tenant=\"acme\",shard=\"0\",state=\"backup\"}} {backup}\n# EOF\n"
+        )
     };
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}/metrics", listener.local_addr().unwrap());
@@ -166,7 +175,11 @@ async fn an_instance_that_is_to_go_waits_until_it_has_no_shards() {
     assert_eq!(bed.cloud.called("CompleteLifecycleAction"), 0);
     shards.store(0, Ordering::Relaxed);
     bed.until("it is gone", |actuator| actuator["leaving"] == json!([])).await;
-    assert!(bed.cloud.instances(GROUP).iter().all(|(id, state)| *id != oldest && *state == "InService"), "{:?}", bed.cloud.instances(GROUP));
+    assert!(
+        bed.cloud.instances(GROUP).iter().all(|(id, state)| *id != oldest && *state == "InService"),
+        "{:?}",
+        bed.cloud.instances(GROUP)
+    );
     assert_eq!(bed.cloud.called("CompleteLifecycleAction"), 1);
     assert!(bed.ask("/metrics").await.unwrap().contains("portway_autoscaler_let_go_total{how=\"drained\"} 1"));
     bed.end().await;

@@ -119,7 +119,10 @@ async fn an_order_arrives_signed_says_why_and_is_taken() {
     assert_eq!(idempotency(&got), format!("eu-1-1-{}", order.time));
     let shown = bed.until("it is taken", |actuator| actuator["taken"]["nodes"] == 4).await;
     let origin = receiver.url.trim_end_matches("/scale?pool=a");
-    assert_eq!((&shown["kind"], &shown["to"], &shown["waiting"], &shown["alarm"]), (&json!("webhook"), &json!(origin), &json!(null), &json!(false)));
+    assert_eq!(
+        (&shown["kind"], &shown["to"], &shown["waiting"], &shown["alarm"]),
+        (&json!("webhook"), &json!(origin), &json!(null), &json!(false))
+    );
     assert_eq!(bed.metric("portway_autoscaler_orders_total{result=\"taken\"}").await, Some(1.0));
     assert_eq!(bed.metric("portway_autoscaler_actuator_alarm").await, Some(0.0));
     bed.running.stop().await;

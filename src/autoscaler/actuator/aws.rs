@@ -130,7 +130,8 @@ impl Aws {
 
     async fn signed(&self, body: String) -> Result<reqwest::Request, Failure> {
         let identity = self.credentials().await?.into();
-        let unsigned = |error: &dyn std::fmt::Display| Failure { why: Why::Refused, text: format!("the call cannot be signed: {error}"), after: None };
+        let unsigned =
+            |error: &dyn std::fmt::Display| Failure { why: Why::Refused, text: format!("the call cannot be signed: {error}"), after: None };
         let params = v4::SigningParams::builder()
             .identity(&identity)
             .region(&self.config.region)
@@ -234,7 +235,9 @@ impl Aws {
         retire.tick(Instant::now());
         while let Some(effect) = retire.next_effect() {
             match effect {
-                Effect::Drain(instance) => tracing::info!("{instance} is to go: it waits until it has no shards; `portway drain` there moves them"),
+                Effect::Drain(instance) => {
+                    tracing::info!("{instance} is to go: it waits until it has no shards; `portway drain` there moves them");
+                }
                 Effect::Heartbeat(instance) => {
                     let call = Call::RecordLifecycleActionHeartbeat { hook, instance: &instance };
                     if let Err(failure) = self.call(call).await {
@@ -262,7 +265,9 @@ fn meaning(status: u16, code: &str) -> (Why, &'static str) {
     match code {
         "Throttling" | "ThrottlingException" | "RequestLimitExceeded" => (Why::Throttled, ""),
         // Of these each call says that it may be tried later.
-        "ResourceContention" | "ScalingActivityInProgress" | "ServiceUnavailable" | "ExpiredToken" | "ExpiredTokenException" => (Why::Unavailable, ""),
+        "ResourceContention" | "ScalingActivityInProgress" | "ServiceUnavailable" | "ExpiredToken" | "ExpiredTokenException" => {
+            (Why::Unavailable, "")
+        }
         "RequestExpired" | "SignatureDoesNotMatch" => (Why::Refused, " (is this machine's clock right?)"),
         "InvalidClientTokenId" | "UnrecognizedClientException" | "AccessDenied" | "AccessDeniedException" => {
             (Why::Refused, " (docs/autoscaling.md has the policy that the role needs)")
@@ -285,7 +290,10 @@ async fn text(mut response: reqwest::Response) -> Result<String, Failure> {
 
 fn unreachable(error: reqwest::Error) -> Failure {
     let why = if error.is_timeout() { Why::TimedOut } else { Why::Unreachable };
-    let text = format!("AWS does not answer ({:#}): may this machine reach it, or an endpoint of the VPC?", anyhow::Error::from(error.without_url()));
+    let text = format!(
+        "AWS does not answer ({:#}): may this machine reach it, or an endpoint of the VPC?",
+        anyhow::Error::from(error.without_url())
+    );
     Failure { why, text, after: None }
 }
 

@@ -81,6 +81,9 @@ async fn answer(mut response: Response) -> Vec<u8> {
 
 fn unreachable(error: reqwest::Error) -> Failure {
     let why = if error.is_timeout() { Why::TimedOut } else { Why::Unreachable };
-    let text = format!("it does not answer ({:#}): is it up, is its certificate good, and may this machine reach it?", anyhow::Error::from(error.without_url()));
+    let text = format!(
+        "it does not answer ({:#}): is it up, is its certificate good, and may this machine reach it?",
+        anyhow::Error::from(error.without_url())
+    );
     Failure { why, text, after: None }
 }

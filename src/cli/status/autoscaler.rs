@@ -46,6 +46,21 @@ fn actuator(actuator: &Value) -> String {
         let again = actuator["again_in"].as_f64().map_or(String::new(), |again| format!("; again in {again:.0} s"));
         out += &format!("  ! {to} has not taken {waiting}, {times} failures in a row: {failure}{again}\n");
     }
+    let group = &actuator["group"];
+    if let Some(name) = group["name"].as_str() {
+        let (desired, min, max, in_service) = (&group["desired"], &group["min"], &group["max"], &group["in_service"]);
+        out += &format!("  - group {name}: {desired} desired ({min} to {max}), {in_service} in service\n");
+    }
+    if let Some(failure) = actuator["group_failure"].as_str() {
+        out += &format!("  ! what there is, is not known: {failure}\n");
+    }
+    for leaving in actuator["leaving"].as_array().into_iter().flatten().filter(|leaving| leaving["over"] == false) {
+        out += &format!(
+            "  - {} is to go, and has been drained for {:.0} s\n",
+            text(&leaving["instance"]),
+            leaving["since"].as_f64().unwrap_or(0.0)
+        );
+    }
     out
 }
 
@@ -86,6 +101,16 @@ mod tests {
                 "  ! https://functions.example has not taken 6 nodes, 3 failures in a row: it answers with 503: quota; again in 2 s"
             ]
         );
+        let group = json!({
+            "to": "the group", "taken": null, "group": { "name": "gateways", "min": 1, "max": 10, "desired": 4, "in_service": 3 },
+            "group_failure": "AWS does not answer", "leaving": [{ "instance": "i-1", "since": 12.4, "over": false }, { "instance": "i-2", "since": 99.0, "over": true }],
+        });
+        insta::assert_snapshot!(actuator(&group), @r"
+          - the group has taken no order yet
+          - group gateways: 4 desired (1 to 10), 3 in service
+          ! what there is, is not known: AWS does not answer
+          - i-1 is to go, and has been drained for 12 s
+        ");
         let unknown = json!({ "ready": false, "ordered": null, "serving": 0, "min": 2, "max": 10, "gateways": [] });
         assert!(table(&unknown).starts_with("autoscaler: NOT READY, ? gateways wanted (2 to 10), 0 carry traffic\n"));
     }

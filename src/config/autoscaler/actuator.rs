@@ -19,6 +19,14 @@ pub enum Actuator {
 }
 
 impl Actuator {
+    /// Whether it is asked what there is, rather than the configuration.
+    pub fn is_asked(&self) -> bool {
+        match self {
+            Self::None | Self::Webhook(_) => false,
+            Self::Aws(_) => true,
+        }
+    }
+
     /// Whether both lead to the same place, with whatever keys and times.
     pub fn is_same_place(&self, other: &Self) -> bool {
         match (self, other) {
@@ -146,7 +154,11 @@ impl Decoder {
         let text = self.text(node, &format!("`{what}`"), &format!("{what}: {example}"))?;
         let good = (1..=255).contains(&text.chars().count()) && !text.chars().any(char::is_control);
         if !good {
-            self.fault(node.span, format!("`{what}` is no name that AWS would take"), format!("write 1 to 255 characters, such as {example}"));
+            self.fault(
+                node.span,
+                format!("`{what}` is no name that AWS would take"),
+                format!("write 1 to 255 characters, such as {example}"),
+            );
         }
         good.then(|| text.to_owned())
     }

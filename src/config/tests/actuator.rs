@@ -33,14 +33,22 @@ fn webhook(text: &str) -> OutgoingWebhook {
 #[test]
 fn it_means_what_it_says() {
     let read = webhook(ORDERS);
-    assert_eq!((read.url.as_str(), read.name.as_str(), read.audience.as_str()), ("https://functions.example/scale?pool=a", "autoscaler-1", "functions"));
+    assert_eq!(
+        (read.url.as_str(), read.name.as_str(), read.audience.as_str()),
+        ("https://functions.example/scale?pool=a", "autoscaler-1", "functions")
+    );
     assert_eq!((read.key.id.get(), read.key.file.as_path()), (3, Path::new("/etc/portway/orders.key")));
     assert_eq!((read.timeout, read.ca.as_deref()), (Duration::from_secs(5), Some(Path::new("/etc/portway/functions-ca.pem"))));
 }
 
 #[test]
 fn what_is_left_out_has_the_documented_defaults() {
-    let left_out = [("      key_id: 3\n", ""), ("      name: autoscaler-1\n", ""), ("      timeout: 5s\n", ""), ("      ca: /etc/portway/functions-ca.pem\n", "")];
+    let left_out = [
+        ("      key_id: 3\n", ""),
+        ("      name: autoscaler-1\n", ""),
+        ("      timeout: 5s\n", ""),
+        ("      ca: /etc/portway/functions-ca.pem\n", ""),
+    ];
     let read = webhook(&with(ORDERS, &left_out));
     assert_eq!((read.key.id.get(), read.name.as_str(), read.timeout, read.ca), (1, "autoscaler", Duration::from_secs(10), None));
     let nobody = "autoscaler: { gateways: [{ name: a, metrics: 'http://10.9.0.1:9470/metrics' }] }";
@@ -82,7 +90,9 @@ fn what_is_wrong_is_said_with_its_place() {
     f:10:16: `timeout` 60s is out of range; write 1s to 30s
     f:4:5: unknown key `webhok` in `actuator`; did you mean `webhook`?
     "#);
-    let none = |actuator: &str| faults(&format!("autoscaler:\n  gateways: [{{ name: a, metrics: 'http://10.9.0.1:1/metrics' }}]\n  actuator: {actuator}\n"));
+    let none = |actuator: &str| {
+        faults(&format!("autoscaler:\n  gateways: [{{ name: a, metrics: 'http://10.9.0.1:1/metrics' }}]\n  actuator: {actuator}\n"))
+    };
     insta::assert_snapshot!(["nobody", "{}"].map(none).join("\n"), @r#"
     f:3:13: `actuator` cannot be "nobody"; write none
     f:3:13: `actuator` names nobody; write `actuator: { webhook: { url: https://functions.example/scale, ... } }` or `actuator: none`
@@ -119,8 +129,12 @@ fn a_group_means_what_it_says() {
     };
     let read = group(GROUP);
     assert_eq!((read.group.as_str(), read.region.as_str(), read.hook.as_deref()), ("gateways", "eu-central-1", Some("portway-drain")));
-    assert_eq!((read.endpoint.unwrap().as_str(), read.look, read.timeout), ("http://127.0.0.1:9999/", Duration::from_secs(5), Duration::from_secs(3)));
-    let left_out = ["      hook: portway-drain\n", "      endpoint: http://127.0.0.1:9999\n", "      look: 5s\n", "      timeout: 3s\n"].map(|line| (line, ""));
+    assert_eq!(
+        (read.endpoint.unwrap().as_str(), read.look, read.timeout),
+        ("http://127.0.0.1:9999/", Duration::from_secs(5), Duration::from_secs(3))
+    );
+    let left_out = ["      hook: portway-drain\n", "      endpoint: http://127.0.0.1:9999\n", "      look: 5s\n", "      timeout: 3s\n"]
+        .map(|line| (line, ""));
     let read = group(&with(GROUP, &left_out));
     assert_eq!((read.hook, read.endpoint, read.look, read.timeout), (None, None, Duration::from_secs(10), Duration::from_secs(10)));
 }
