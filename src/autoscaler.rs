@@ -5,11 +5,12 @@
 //!                                           v
 //!  ticks -------------------------------> Brain: the decision machine (proto::scale) --> log, status, metrics
 //!  posts --------> webhooks --> levels ----> |
-//!  Prometheus ---> prometheus -> levels ----> +--> wanted --> GET /v1/wanted: KEDA's metrics-api, or whoever scales
-//!                                            |
+//!  Prometheus ---> prometheus -> levels ---> +--> orders --> actuator: whoever runs the nodes
+//!                                            +--> wanted --> GET /v1/wanted: KEDA's metrics-api, or whoever scales
 //!                                            +--> kept: STATE_DIR/autoscaler.json
 //! ```
 
+mod actuator;
 mod api;
 mod brain;
 mod kept;
@@ -26,6 +27,7 @@ use crate::config::{self, Config};
 use crate::daemon::http::{self, Certificate, Listener};
 use crate::daemon::sockets;
 use crate::daemon::succession::Sole;
+use actuator::{Hand, Receiver};
 use anyhow::Context;
 use brain::Brain;
 use prometheus::Queries;
@@ -49,6 +51,7 @@ pub struct Running {
     door: Option<Arc<Door>>,
     certificate: Option<Arc<Certificate>>,
     file: Arc<kept::File>,
+    hand: Hand,
     /// Where it listens.
     pub admin: SocketAddr,
     pub webhooks: Option<SocketAddr>,
@@ -84,14 +87,18 @@ impl Running {
         let unix = sockets::bind_unix(&socket, 0o600)?;
         unix.set_nonblocking(true)?;
         let (end, mut tasks) = (CancellationToken::new(), JoinSet::new());
+        let receiver = Receiver::new(&config.actuator)?;
         let scrapes = Scrapes::start(config, &brain)?;
         let queries = Queries::start(config.prometheus.as_ref(), &brain)?;
+        let hand = Hand::default();
+        hand.tell(&config.actuator, receiver, &brain);
         let routes = api::routes(api::Told {
             brain: brain.clone(),
             outcomes: scrapes.outcomes.clone(),
             door: door.clone(),
             queries: queries.told.clone(),
             file: file.clone(),
+            hand: hand.clone(),
         });
         tasks.spawn(http::serve(Listener::Tcp(listener, None), http::LOCAL, routes.clone(), end.clone()));
         tasks.spawn(http::serve(Listener::Unix(UnixListener::from_std(unix)?), http::LOCAL, routes, end.clone()));
@@ -105,11 +112,12 @@ impl Running {
             let listener = Listener::Tcp(listener, certificate.clone());
             tasks.spawn(http::serve(listener, webhooks::PLACES, door.routes(), end.clone()));
         }
-        Ok(Self { brain, scrapes, queries, door, certificate, file, admin, webhooks, socket, end, tasks, _sole: sole })
+        Ok(Self { brain, scrapes, queries, hand, door, certificate, file, admin, webhooks, socket, end, tasks, _sole: sole })
     }
 
     /// The configuration as it is now. What takes a restart stays as it was, and is named.
     pub fn reload(&mut self, now: &config::Autoscaler, former: &config::Autoscaler) -> anyhow::Result<()> {
+        let receiver = Receiver::new(&now.actuator)?;
         if let Some(certificate) = &self.certificate {
             certificate.reload()?;
         }
@@ -119,6 +127,7 @@ impl Running {
         self.brain.configure(now)?;
         self.scrapes.replace(now, &self.brain);
         self.queries.replace(now.prometheus.as_ref(), &self.brain);
+        self.hand.tell(&now.actuator, receiver, &self.brain);
         let served = |config: &config::Autoscaler| config.webhooks.as_ref().map(|webhooks| (webhooks.listen, webhooks.tls.clone()));
         let fixed = [
             ("admin", now.admin != former.admin),
@@ -136,6 +145,7 @@ impl Running {
     /// Answers what is in hand, and ends.
     pub async fn stop(mut self) {
         self.end.cancel();
+        self.hand.stop().await;
         self.scrapes.stop().await;
         self.queries.stop().await;
         while self.tasks.join_next().await.is_some() {}

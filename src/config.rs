@@ -26,7 +26,9 @@ mod tunnel;
 mod types;
 mod values;
 
-pub use autoscaler::{Autoscaler, Change, Figure, Hours, Nodes, Prometheus, Query, Scraped, Webhooks};
+pub use autoscaler::{
+    Actuator, AutoScalingGroup, Autoscaler, Change, Figure, Hours, Nodes, OutgoingWebhook, Prometheus, Query, Scraped, Webhooks,
+};
 pub use directory::{Database, Directory, Oidc, PostgresUrl, Tls};
 pub use fault::{Fault, Faults};
 pub use flow_log::FlowLog;

@@ -17,6 +17,7 @@
 mod build;
 pub mod checks;
 mod cleanup;
+pub mod cloud;
 pub mod configs;
 mod cut;
 mod daemon;

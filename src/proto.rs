@@ -1,9 +1,11 @@
 //! State machines of protocols: events and the time go in, effects come out. No I/O, no clock, no randomness; a shell carries
 //! the effects out.
 
+pub mod actuator;
 pub mod flow_log;
 pub mod jit;
 pub mod rate;
+pub mod retire;
 pub mod scale;
 pub mod skew;
 pub mod sync;

@@ -1,6 +1,8 @@
 //! Bytes to values and back. No I/O, no clock; nothing here panics, whatever the bytes.
 
 pub mod arp;
+#[cfg(feature = "aws")]
+pub mod autoscaling;
 pub mod checksum;
 pub mod ecn;
 pub mod exposition;

@@ -1,5 +1,6 @@
 //! What it tells over HTTP. Nothing here changes anything.
 
+use super::actuator::Hand;
 use super::brain::Brain;
 use super::kept;
 use super::outcomes::Outcomes;
@@ -24,6 +25,7 @@ pub struct Told {
     pub door: Option<Arc<Door>>,
     pub queries: prometheus::Told,
     pub file: Arc<kept::File>,
+    pub hand: Hand,
 }
 
 pub fn routes(told: Told) -> Router {
@@ -47,7 +49,7 @@ async fn readyz(State(told): State<Told>) -> Response {
 }
 
 async fn status(State(told): State<Told>) -> Response {
-    let mut shown = show::status(&told.brain.status(), &told.outcomes.all(), told.brain.dry_run);
+    let mut shown = show::status(&told.brain.status(), &told.outcomes.all(), told.hand.shown().as_ref(), told.brain.dry_run);
     if let Some(door) = &told.door {
         shown["webhooks"] = door.status();
     }
@@ -63,7 +65,7 @@ async fn wanted(State(told): State<Told>) -> Response {
 }
 
 async fn metrics(State(told): State<Told>, asked: HeaderMap) -> Response {
-    let mut page = show::metrics(&told.brain.status(), &told.brain.counters(), &told.outcomes.all());
+    let mut page = show::metrics(&told.brain.status(), &told.brain.counters(), &told.outcomes.all(), told.hand.shown().as_ref());
     if let Some(door) = &told.door {
         door.metrics(&mut page);
     }

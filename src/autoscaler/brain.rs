@@ -1,23 +1,28 @@
 //! The decision machine, and what becomes of what it decides.
 
+use super::actuator::Orders;
 use crate::config;
 use crate::model::NodeName;
 use crate::proto::scale::{
-    Capacity, Counters, Effect, Hours, Input, Level, Load, Policy, Refused, Sample, Saved, Scaler, Schedule, Source, Status, Step,
+    Capacity, Counters, Effect, Hours, Input, Level, Load, Order, Policy, Refused, Sample, Saved, Scaler, Schedule, Source, Status, Step,
     Wanted as Want,
 };
-use crate::wire::webhook::{self, Figures, Said};
+use crate::wire::webhook::{self, Figures, Said, order};
 use anyhow::anyhow;
 use serde::Serialize;
-use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant, SystemTime};
-use tokio::sync::Notify;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use tokio::sync::{Notify, watch};
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
 #[derive(Debug)]
 pub struct Brain {
     scaler: Mutex<Scaler>,
+    fleet: Mutex<Fleet>,
+    /// The newest one.
+    orders: watch::Sender<Option<Arc<order::Order>>>,
     pub dry_run: bool,
     /// A level has come: look before the next tick.
     news: Notify,
@@ -27,6 +32,23 @@ pub struct Brain {
 
 /// Levels that come in a burst are looked at together after this long.
 const SETTLE: Duration = Duration::from_millis(50);
+/// What there is.
+#[derive(Debug, Default)]
+struct Fleet {
+    /// The gateways of the configuration.
+    serving: Vec<NodeName>,
+    /// What whoever runs the nodes has said or taken last. None: as many as there are gateways in the configuration.
+    ordered: Option<u32>,
+    /// Whoever runs the nodes is asked, so that without an answer nothing is known.
+    is_asked: bool,
+    /// Of these the other side knows that they are starting or going.
+    away: BTreeSet<NodeName>,
+    /// How many shards each had when it was asked last.
+    shards: BTreeMap<NodeName, (Instant, u64)>,
+}
+
+/// What a gateway said longer ago says nothing of what it carries now.
+const CARRIES: Duration = Duration::from_secs(10);
 
 /// What whoever scales is to make true.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -40,9 +62,10 @@ pub struct Wanted {
 impl Brain {
     /// `former` is where the process before has stopped.
     pub fn new(config: &config::Autoscaler, dry_run: bool, former: Option<Scaler>) -> anyhow::Result<Self> {
-        let scaler = former.map_or_else(|| scaler(&config.nodes), Ok)?;
-        let brain = Self { scaler: Mutex::new(scaler), dry_run, news: Notify::new(), changed: Notify::new() };
-        brain.fleet(config);
+        let scaler = Mutex::new(former.map_or_else(|| scaler(&config.nodes), Ok)?);
+        let fleet = Mutex::new(Fleet { is_asked: config.actuator.is_asked() && !dry_run, ..Fleet::default() });
+        let brain = Self { scaler, fleet, orders: watch::Sender::default(), dry_run, news: Notify::new(), changed: Notify::new() };
+        brain.serving(config);
         Ok(brain)
     }
 
@@ -50,15 +73,80 @@ impl Brain {
     pub fn configure(&self, config: &config::Autoscaler) -> anyhow::Result<()> {
         let policy = policy(&config.nodes);
         self.scaler().handle(Instant::now(), Input::Policy(policy)).map_err(|error| anyhow!("`nodes`: {error}"))?;
-        self.fleet(config);
+        self.serving(config);
         Ok(())
     }
 
     /// The gateways of the configuration are those that there are.
-    fn fleet(&self, config: &config::Autoscaler) {
-        let serving: Vec<NodeName> = config.gateways.iter().map(|gateway| gateway.name.clone()).collect();
-        let ordered = u32::try_from(serving.len()).unwrap_or(u32::MAX);
-        // Only what is not believed is refused, and this is the configuration's.
+    fn serving(&self, config: &config::Autoscaler) {
+        let mut fleet = self.fleet();
+        fleet.serving = config.gateways.iter().map(|gateway| gateway.name.clone()).collect();
+        let Fleet { serving, shards, .. } = &mut *fleet;
+        shards.retain(|name, _| serving.contains(name));
+        drop(fleet);
+        self.assume();
+    }
+
+    /// From now on whoever runs the nodes is asked what there is, or is not.
+    pub fn ask(&self, is_asked: bool) {
+        let mut fleet = self.fleet();
+        if !is_asked {
+            fleet.away.clear();
+        }
+        fleet.is_asked = is_asked;
+    }
+
+    /// Whoever runs the nodes says that so many are ordered.
+    pub fn told(&self, ordered: u32) {
+        self.fleet().ordered = Some(ordered);
+    }
+
+    /// It says so, and which are starting or going.
+    pub fn looked(&self, ordered: u32, away: BTreeSet<NodeName>) {
+        let mut fleet = self.fleet();
+        (fleet.ordered, fleet.away) = (Some(ordered), away);
+        self.tell(&fleet);
+    }
+
+    /// A gateway has so many shards.
+    pub fn carries(&self, name: &NodeName, shards: Option<u64>) {
+        let mut fleet = self.fleet();
+        match shards.filter(|_| fleet.serving.contains(name)) {
+            Some(shards) => drop(fleet.shards.insert(name.clone(), (Instant::now(), shards))),
+            None => drop(fleet.shards.remove(name)),
+        }
+    }
+
+    /// It is known of this gateway that it has no shards.
+    pub fn has_no_shards(&self, name: &NodeName) -> bool {
+        self.fleet().shards.get(name).is_some_and(|(at, shards)| *shards == 0 && at.elapsed() <= CARRIES)
+    }
+
+    /// What became of an order.
+    pub fn answered(&self, serial: u64, taken: bool) {
+        let answer = if taken { Input::Taken(serial) } else { Input::NotTaken(serial) };
+        // Only readings and levels are refused.
+        let _ = self.scaler().handle(Instant::now(), answer);
+        self.assume();
+    }
+
+    /// Orders as they come.
+    pub fn orders(&self) -> Orders {
+        self.orders.subscribe()
+    }
+
+    /// What the configuration says, if nobody is asked.
+    fn assume(&self) {
+        let fleet = self.fleet();
+        if !fleet.is_asked {
+            self.tell(&fleet);
+        }
+    }
+
+    fn tell(&self, fleet: &Fleet) {
+        let ordered = fleet.ordered.unwrap_or_else(|| u32::try_from(fleet.serving.len()).unwrap_or(u32::MAX));
+        let serving = fleet.serving.iter().filter(|name| !fleet.away.contains(name)).cloned().collect();
+        // Only readings and levels are refused.
         let _ = self.scaler().handle(Instant::now(), Input::Fleet { ordered, serving });
     }
 
@@ -119,18 +207,31 @@ impl Brain {
     }
 
     fn look(&self) {
+        self.assume();
+        let (now, wall) = (Instant::now(), SystemTime::now());
         let mut scaler = self.scaler();
-        scaler.tick(Instant::now(), SystemTime::now());
+        scaler.tick(now, wall);
         while let Some(effect) = scaler.next_effect() {
             self.changed.notify_one();
             match effect {
                 Effect::Decided(decision) if self.dry_run => tracing::info!("would order: {decision}"),
                 Effect::Decided(decision) => tracing::info!("{decision}"),
                 Effect::Held(held) => tracing::info!("no other number of nodes: {held}"),
-                // Whoever scales asks for it.
-                Effect::Order(_) => {}
+                Effect::Order(Order { serial, nodes }) => {
+                    let Status { min, max, .. } = scaler.status(now);
+                    // What is said again long after is of no decision that is remembered.
+                    let decision = scaler.history().last().filter(|decision| decision.to == nodes);
+                    let (from, reason) =
+                        decision.map_or((nodes, "ordered before".to_owned()), |decision| (decision.from, decision.reason.to_string()));
+                    let time = wall.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+                    self.orders.send_replace(Some(Arc::new(order::Order { serial, wanted: nodes, min, max, from, reason, time })));
+                }
             }
         }
+    }
+
+    fn fleet(&self) -> MutexGuard<'_, Fleet> {
+        self.fleet.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn scaler(&self) -> MutexGuard<'_, Scaler> {
@@ -139,7 +240,7 @@ impl Brain {
 }
 
 /// Until `end`.
-pub async fn tick(brain: std::sync::Arc<Brain>, end: CancellationToken) {
+pub async fn tick(brain: Arc<Brain>, end: CancellationToken) {
     let mut ticks = tokio::time::interval(Scaler::TICK);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {

@@ -30,6 +30,16 @@ const CONNTRACK_LIMIT: &str = "portway_conntrack_entries_limit";
 const PROCESSOR: &str = "portway_cpu_seconds_total";
 const ALLOWANCE: &str = "portway_allowance_exceeded_packets_total";
 
+const VRRP_STATE: &str = "portway_vrrp_state";
+
+/// How many shards a gateway has. None: it is in no group, or its page is none of metrics.
+pub fn shards(page: &str) -> Option<u64> {
+    let samples: Vec<_> = exposition::read(page).collect::<Result<_, _>>().ok()?;
+    let mut states = samples.iter().filter(|sample| sample.name == VRRP_STATE).peekable();
+    states.peek()?;
+    Some(states.filter(|state| state.label("state") == Some("active") && state.value > 0.0).count() as u64)
+}
+
 impl Reader {
     pub fn read(&mut self, page: &str) -> Result<Sample, Incomplete> {
         let mut sums: BTreeMap<&str, f64> = BTreeMap::new();
@@ -131,6 +141,14 @@ mod tests {
             assert_eq!(reader.read(&page(1.0, [0.0; 2], [0.0; 2]).replace(name, "something_else")).unwrap().conntrack, None);
         }
         assert!(matches!(reader.read("<html>"), Err(Incomplete::Broken(Broken { line: 1, .. }))));
+    }
+
+    #[test]
+    fn shards_are_those_that_are_active() {
+        let state = |state: &str, is: u8| format!("{VRRP_STATE}{{tenant=\"acme\",shard=\"0\",state=\"{state}\"}} {is}\n");
+        assert_eq!(shards(&format!("{}{}", state("active", 1), state("active", 1))), Some(2));
+        assert_eq!(shards(&format!("{}{}", state("active", 0), state("backup", 1))), Some(0));
+        assert_eq!([shards("up 1\n"), shards("<html>")], [None, None]);
     }
 
     proptest! {

@@ -2,7 +2,7 @@
 
 use super::brain::Brain;
 use super::outcomes::Outcomes;
-use super::reading::{Incomplete, Reader};
+use super::reading::{Incomplete, Reader, shards};
 use crate::config;
 use crate::model::NodeName;
 use anyhow::Context;
@@ -77,6 +77,7 @@ async fn ask(client: reqwest::Client, target: config::Scraped, every: Duration, 
         let asked = Instant::now();
         let result = async {
             let page = page(&client, &target).await?;
+            brain.carries(&target.name, shards(&page));
             let sample = reader.read(&page).map_err(Failure::Incomplete)?;
             brain.read(&target.name, sample).map_err(|error| Failure::Refused(error.to_string()))?;
             Ok::<_, Failure>(asked.elapsed())

@@ -1,5 +1,6 @@
 //! What is known, for people and for Prometheus.
 
+use super::actuator::Shown;
 use super::outcomes::Outcome;
 use crate::metrics::Page;
 use crate::model::NodeName;
@@ -13,12 +14,13 @@ pub fn silent(status: &Status) -> Vec<String> {
     silent.map(|gateway| gateway.name.to_string()).collect()
 }
 
-pub fn status(status: &Status, outcomes: &BTreeMap<NodeName, Outcome>, dry_run: bool) -> Value {
+pub fn status(status: &Status, outcomes: &BTreeMap<NodeName, Outcome>, actuator: Option<&Shown>, dry_run: bool) -> Value {
     let mut shown = json!(status);
     shown["role"] = "autoscaler".into();
     shown["version"] = env!("CARGO_PKG_VERSION").into();
     shown["ready"] = silent(status).is_empty().into();
     shown["dry_run"] = dry_run.into();
+    shown["actuator"] = json!(actuator);
     for (decision, shown) in status.decisions.iter().zip(shown["decisions"].as_array_mut().into_iter().flatten()) {
         shown["because"] = decision.reason.to_string().into();
     }
@@ -29,7 +31,7 @@ pub fn status(status: &Status, outcomes: &BTreeMap<NodeName, Outcome>, dry_run: 
     shown
 }
 
-pub fn metrics(status: &Status, counters: &Counters, outcomes: &BTreeMap<NodeName, Outcome>) -> Page {
+pub fn metrics(status: &Status, counters: &Counters, outcomes: &BTreeMap<NodeName, Outcome>, actuator: Option<&Shown>) -> Page {
     let mut page = Page::default();
     page.gauge("portway_ready", "1 when of every gateway is known what it carries", &[], f64::from(u8::from(silent(status).is_empty())));
     if let Some(ordered) = status.ordered {
@@ -71,6 +73,28 @@ pub fn metrics(status: &Status, counters: &Counters, outcomes: &BTreeMap<NodeNam
     }
     for (why, count) in counters.held() {
         page.counter("portway_autoscaler_held", "Times that another number was wanted and not ordered", &[("why", why)], count);
+    }
+    if let Some(Shown { status, counters, .. }) = actuator {
+        let (alarm, failures) = (f64::from(u8::from(status.alarm)), f64::from(status.failures));
+        page.gauge(
+            "portway_autoscaler_actuator_alarm",
+            "1 when whoever runs the nodes has not taken an order three times in a row",
+            &[],
+            alarm,
+        );
+        page.gauge("portway_autoscaler_actuator_failures", "Orders that were not taken, since one was", &[], failures);
+        for (result, count) in counters.all() {
+            page.counter("portway_autoscaler_orders", "Orders given, by what became of them", &[("result", result)], count);
+        }
+    }
+    #[cfg(feature = "aws")]
+    if let Some(group) = actuator.and_then(|actuator| actuator.group.as_ref()) {
+        for (result, count) in group.looks {
+            page.counter("portway_autoscaler_group_looks", "Times the Auto Scaling group was looked at", &[("result", result)], count);
+        }
+        for (how, count) in [("drained", group.let_go.drained), ("late", group.let_go.late)] {
+            page.counter("portway_autoscaler_let_go", "Instances that were let go", &[("how", how)], count);
+        }
     }
     page
 }

@@ -1,5 +1,6 @@
 //! `autoscaler:` how many gateways there should be, and who is asked.
 
+mod actuator;
 mod nodes;
 mod prometheus;
 mod webhooks;
@@ -14,6 +15,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 use url::Url;
 
+pub use actuator::{Actuator, AutoScalingGroup, OutgoingWebhook};
 pub use nodes::{Change, Hours, Nodes};
 pub use prometheus::{Figure, Prometheus, Query};
 pub use webhooks::Webhooks;
@@ -30,6 +32,8 @@ pub struct Autoscaler {
     pub webhooks: Option<Webhooks>,
     /// Who is asked what is to come.
     pub prometheus: Option<Prometheus>,
+    /// Who is told. Default: nobody.
+    pub actuator: Actuator,
     /// Decide and tell, but order nothing. Default: no.
     pub dry_run: bool,
     /// Where what must outlive the process is kept. Default `/var/lib/portway`.
@@ -56,6 +60,7 @@ const AUTOSCALER: Shape = Shape {
         Field::optional("nodes", "nodes: { min: 2, max: 10 }"),
         Field::optional("webhooks", "webhooks: { keys: [{ id: 1, file: /etc/portway/functions.key }] }"),
         Field::optional("prometheus", "prometheus: { url: http://10.9.0.8:9090, queries: [...] }"),
+        Field::optional("actuator", "actuator: none"),
         Field::optional("dry_run", "dry_run: true"),
         Field::optional("state_dir", "state_dir: /var/lib/portway"),
         Field::optional("runtime_dir", "runtime_dir: /run/portway"),
@@ -91,6 +96,7 @@ impl Decoder {
         }
         let webhooks = self.field_or(&table, "webhooks", None, |d, node| d.webhooks(node).map(Some));
         let prometheus = self.field_or(&table, "prometheus", None, |d, node| d.prometheus(node).map(Some));
+        let actuator = self.field_or(&table, "actuator", Actuator::None, Self::actuator);
         let dry_run = self.field_or(&table, "dry_run", false, |d, node| d.boolean(node, "dry_run"));
         let state_dir = self
             .field_or(&table, "state_dir", PathBuf::from(STATE_DIR), |d, node| d.absolute(node, "state_dir", STATE_DIR).map(|at| at.value));
@@ -108,6 +114,7 @@ impl Decoder {
             nodes: nodes?,
             webhooks: webhooks?,
             prometheus: prometheus?,
+            actuator: actuator?,
             dry_run: dry_run?,
             state_dir: state_dir?,
             runtime_dir: runtime_dir?,

@@ -1,5 +1,6 @@
 //! Each test writes a configuration with faults and compares what is said about them.
 
+mod actuator;
 mod autoscaler;
 mod directory;
 mod flow_log;

@@ -26,6 +26,7 @@ pub mod auth;
 pub mod demand;
 mod headers;
 mod level;
+pub mod order;
 mod refusal;
 mod replay;
 pub mod sns;

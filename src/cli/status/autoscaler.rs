@@ -23,6 +23,7 @@ pub fn table(status: &Value) -> String {
         out += &format!("  - last change: {} -> {}, {}\n", decision["from"], decision["to"], text(&decision["because"]));
     }
     out += &inputs(status);
+    out += &actuator(&status["actuator"]);
     let gateways = status["gateways"].as_array().map_or(&[][..], Vec::as_slice);
     let cells = gateways.iter().map(|gateway| {
         let used = gateway["utilisation"].as_f64().map_or_else(|| "?".into(), |used| format!("{:.0} %", used * 100.0));
@@ -47,6 +48,37 @@ fn inputs(status: &Value) -> String {
         .as_str()
         .map(|refusal| format!("  ! {} posts do not count; the last of them, {refusal}\n", status["webhooks"]["refused"]));
     levels.chain(silent).chain(refused).collect()
+}
+
+/// Who is told, and what has come of it.
+fn actuator(actuator: &Value) -> String {
+    let Some(to) = actuator["to"].as_str() else { return String::new() };
+    let nodes = |order: &Value| order["nodes"].as_u64();
+    let taken = nodes(&actuator["taken"]).zip(actuator["taken_ago"].as_f64());
+    let taken = taken.map_or("has taken no order yet".to_owned(), |(nodes, ago)| format!("has taken {nodes} nodes {ago:.0} s ago"));
+    let mut out = format!("  - {to} {taken}\n");
+    if let Some(failure) = actuator["failure"]["text"].as_str() {
+        let waiting = nodes(&actuator["waiting"]).map_or_else(|| "the last order".to_owned(), |nodes| format!("{nodes} nodes"));
+        let times = actuator["failures"].as_u64().unwrap_or(1);
+        let again = actuator["again_in"].as_f64().map_or(String::new(), |again| format!("; again in {again:.0} s"));
+        out += &format!("  ! {to} has not taken {waiting}, {times} failures in a row: {failure}{again}\n");
+    }
+    let group = &actuator["group"];
+    if let Some(name) = group["name"].as_str() {
+        let (desired, min, max, in_service) = (&group["desired"], &group["min"], &group["max"], &group["in_service"]);
+        out += &format!("  - group {name}: {desired} desired ({min} to {max}), {in_service} in service\n");
+    }
+    if let Some(failure) = actuator["group_failure"].as_str() {
+        out += &format!("  ! what there is, is not known: {failure}\n");
+    }
+    for leaving in actuator["leaving"].as_array().into_iter().flatten().filter(|leaving| leaving["over"] == false) {
+        out += &format!(
+            "  - {} is to go, and has been drained for {:.0} s\n",
+            text(&leaving["instance"]),
+            leaving["since"].as_f64().unwrap_or(0.0)
+        );
+    }
+    out
 }
 
 #[cfg(test)]
@@ -79,6 +111,28 @@ mod tests {
           GATEWAY  USED  BY    AGE    FAILURE
           gw-1     75 %  bits  0.4 s  -
           gw-2     ?     -     -      it does not answer
+        ");
+        let ordered = json!({ "actuator": {
+            "kind": "webhook", "to": "https://functions.example", "failures": 3, "failure": { "text": "it answers with 503: quota" },
+            "waiting": { "serial": 9, "nodes": 6 }, "again_in": 1.6, "taken": { "serial": 8, "nodes": 4 }, "taken_ago": 61.2,
+        }});
+        let lines: Vec<String> = table(&ordered).lines().filter(|line| line.contains("functions.example")).map(str::to_owned).collect();
+        assert_eq!(
+            lines,
+            [
+                "  - https://functions.example has taken 4 nodes 61 s ago",
+                "  ! https://functions.example has not taken 6 nodes, 3 failures in a row: it answers with 503: quota; again in 2 s"
+            ]
+        );
+        let group = json!({
+            "to": "the group", "taken": null, "group": { "name": "gateways", "min": 1, "max": 10, "desired": 4, "in_service": 3 },
+            "group_failure": "AWS does not answer", "leaving": [{ "instance": "i-1", "since": 12.4, "over": false }, { "instance": "i-2", "since": 99.0, "over": true }],
+        });
+        insta::assert_snapshot!(actuator(&group), @r"
+          - the group has taken no order yet
+          - group gateways: 4 desired (1 to 10), 3 in service
+          ! what there is, is not known: AWS does not answer
+          - i-1 is to go, and has been drained for 12 s
         ");
         let unknown = json!({ "ready": false, "ordered": null, "serving": 0, "min": 2, "max": 10, "gateways": [] });
         assert!(table(&unknown).starts_with("autoscaler: NOT READY, ? gateways wanted (2 to 10), 0 carry traffic\n"));

@@ -133,7 +133,7 @@ fn state(state: State) -> ShardState {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::gateway::ha::board::{Router, Takeover};
+    use crate::gateway::ha::board::{Router, Takeover, Takeovers};
     use crate::model::Priority;
     use crate::proto::vrrp::{Status, Why};
 
@@ -143,7 +143,14 @@ mod tests {
         let of: TenantShard = "acme/0".parse().unwrap();
         let status =
             Status { state: State::Active, since: now, priority: Priority(150), drained: false, in_sync: true, fault: false, heard: None };
-        assert!(board.try_router(&of, || Router { status, transitions: 2, last: None, warnings: vec!["odd".into()], held_back: false }));
+        assert!(board.try_router(&of, || Router {
+            status,
+            transitions: 2,
+            takeovers: Takeovers::default(),
+            last: None,
+            warnings: vec!["odd".into()],
+            held_back: false
+        }));
         let gap = Some(Duration::from_millis(310));
         board.took_over(Takeover { of: of.clone(), from: "10.9.0.2".parse().unwrap(), at: now, why: Why::ActiveSilent, gap });
         let traffic = || Some(TrafficReport { clock_s: 1.0, ..TrafficReport::default() });
