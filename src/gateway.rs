@@ -163,11 +163,12 @@ impl Node {
         Ok(())
     }
 
-    /// Shards that another node has taken meanwhile.
+    /// Shards that others have meanwhile, with all connections.
     fn let_go_of_the_retained(&mut self) {
         let Some(ha) = &mut self.config.ha else { return };
-        let (before, holds) = (ha.retained.len(), self.group.board().holds());
-        ha.retained.retain(|of| holds.contains(of));
+        let (before, board) = (ha.retained.len(), self.group.board());
+        let (holds, relieved) = (board.holds(), board.relieved());
+        ha.retained.retain(|of| holds.contains(of) || !relieved.contains(of));
         self.regroup |= ha.retained.len() != before;
     }
 
@@ -303,8 +304,9 @@ impl Role for Node {
                     return Err(format!("{} is taken up at a start: start the daemon again, which loses nothing", kept.join(", ")));
                 }
                 if let (Some(old), Some(ha)) = (&self.config.ha, &mut new.ha) {
-                    let held = self.group.board().holds().into_iter();
-                    ha.retained = held.filter(|of| !ha.candidates(of).contains(&&new.node)).collect();
+                    // Who has come in its place knows nothing yet.
+                    let had = self.config.shared().map(|(tenant, shard)| tenant.of(shard.shard)).filter(|_| self.group.is_running());
+                    ha.retained = had.filter(|of| !ha.candidates(of).contains(&&new.node)).collect();
                     self.regroup |= old != ha;
                 }
                 self.keys = tunnels::read_keys(&new).map_err(|error| format!("{error:#}"))?;

@@ -4,7 +4,7 @@
 use super::bell::{Bell, Inbox};
 use super::board::Board;
 use super::hands::{Addresses, Deed};
-use super::instances::Virtual;
+use super::instances::{Elsewhere, Virtual};
 use super::routers::{Entry, Routers, Told};
 use crate::kernel::vrrp_socket::{BATCH, VrrpSocket};
 use crate::model::{Priority, TenantShard};
@@ -30,7 +30,7 @@ const READING: Duration = Duration::from_millis(20);
 #[derive(Debug)]
 pub enum Order {
     /// Exactly these from now on; what stays as it was is not disturbed.
-    Replace(Vec<Virtual>, Box<Keyring>, Addresses),
+    Replace(Vec<Virtual>, Elsewhere, Box<Keyring>, Addresses),
     Drain,
     Undrain,
     /// Hand everything over; again: do not wait for it.
@@ -55,13 +55,14 @@ pub fn run(
     inbox: &Inbox<Order>,
     hands: Bell<Deed>,
     board: Arc<Board>,
-    virtuals: Vec<Virtual>,
+    (virtuals, elsewhere): (Vec<Virtual>, Elsewhere),
     keys: &Keyring,
     resumed: &BTreeSet<TenantShard>,
 ) {
     let now = Instant::now();
     let routers = Routers {
         entries: Vec::new(),
+        elsewhere,
         due: BTreeSet::new(),
         hands,
         told: Told { deeds: 0, done: 0, at: now, stuck: false },
@@ -128,7 +129,10 @@ impl Speaker {
     fn obey(&mut self, order: Order) {
         let now = Instant::now();
         match order {
-            Order::Replace(virtuals, keys, addresses) => self.replace(virtuals, &keys, addresses),
+            Order::Replace(virtuals, elsewhere, keys, addresses) => {
+                self.routers.elsewhere = elsewhere;
+                self.replace(virtuals, &keys, addresses);
+            }
             Order::Drain => {
                 self.routers.drained = true;
                 self.all(now, Input::Drain);
@@ -150,6 +154,7 @@ impl Speaker {
                 self.one(now, &of, if able && !stuck { Input::Mended } else { Input::Fault });
             }
             Order::InSync(of, in_sync) => {
+                self.routers.entries.iter_mut().filter(|entry| entry.what.of == of).for_each(|entry| entry.whole |= in_sync);
                 self.one(now, &of, Input::InSync(in_sync));
                 self.routers.in_sync.insert(of, in_sync);
             }

@@ -46,7 +46,7 @@ impl Pair {
         let [socket, far] = [0; 2].map(|_| UdpSocket::bind((PEER, 0)).unwrap());
         far.set_nonblocking(true).unwrap();
         let sender = Sender::new(SenderConfig { stream: 1, seal: Seal::new(b"a key"), session: 9, tuning }, now);
-        let active = Active { all: vec![Telling::new(PEER, sender)], known, peers: Peers::default(), begun: 0 };
+        let active = Active { all: vec![Telling::new(PEER, true, sender)], known, peers: Peers::default(), begun: 0 };
         let mut pair = Self { now, board: Board::default(), socket, active, far, backup: keeping(now, tuning), answers: true };
         pair.run(Duration::from_millis(100));
         pair
