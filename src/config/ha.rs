@@ -210,7 +210,11 @@ impl Decoder {
             let name: At<NodeName> = d.parsed(item, "`leaving`", LEAVING)?;
             d.unique(&mut seen, Some(&name), "write every node once");
             if nodes.is_some_and(|nodes| !nodes.contains_key(&name.value)) {
-                d.fault(item.span, format!("{} is none of `nodes`", name.value), "write nodes of the group; one that has gone need not be named");
+                d.fault(
+                    item.span,
+                    format!("{} is none of `nodes`", name.value),
+                    "write nodes of the group; one that has gone need not be named",
+                );
             }
             Some(name.value)
         })?;

@@ -298,6 +298,11 @@ impl Ha {
         rank.map_or(Priority::LOWEST, |rank| configured.unwrap_or(Self::PRIORITIES[rank]))
     }
 
+    /// What a node that has served these goes on with although it is no candidate of them any more: who has come in its place knows nothing yet.
+    pub fn retain(&mut self, node: &NodeName, served: impl IntoIterator<Item = TenantShard>) {
+        self.retained = served.into_iter().filter(|of| !self.candidates(of).contains(&node)).collect();
+    }
+
     fn serves(&self, node: &NodeName, of: &TenantShard) -> bool {
         self.candidates(of).contains(&node) || self.retained.contains(of)
     }

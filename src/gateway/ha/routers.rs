@@ -1,5 +1,7 @@
 //! The virtual routers of this node, between the socket and the hands: no I/O.
 
+pub mod change;
+
 use super::bell::Bell;
 use super::board::{Board, Router};
 use super::hands::Deed;
@@ -337,5 +339,7 @@ impl Routers {
     }
 }
 
+#[cfg(test)]
+mod simulation;
 #[cfg(test)]
 mod tests;

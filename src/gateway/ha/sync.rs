@@ -171,9 +171,7 @@ impl Entry {
         match &self.role {
             Role::Active(active) => active.in_sync(now, now.saturating_duration_since(self.changed) < COME),
             Role::Clearing(_) => false,
-            Role::Backup(backup) => {
-                self.is_among_strangers(now, backup) || backup.all.iter().any(|keeping| keeping.receiver.in_sync(now))
-            }
+            Role::Backup(backup) => self.is_among_strangers(now, backup) || backup.all.iter().any(|keeping| keeping.receiver.in_sync(now)),
         }
     }
 

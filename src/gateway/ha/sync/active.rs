@@ -239,6 +239,13 @@ impl Telling {
 
     fn show(&self, now: Instant) -> Told {
         let sender = &self.sender;
-        Told { to: self.to, candidate: self.candidate, up: sender.is_up(), in_sync: sender.in_sync(now), lag: sender.lag(now), counters: sender.counters }
+        Told {
+            to: self.to,
+            candidate: self.candidate,
+            up: sender.is_up(),
+            in_sync: sender.in_sync(now),
+            lag: sender.lag(now),
+            counters: sender.counters,
+        }
     }
 }
