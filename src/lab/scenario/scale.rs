@@ -21,7 +21,7 @@ const FEWEST: usize = 3;
 /// Shards that have not moved for so long are at home.
 const STILL: Duration = Duration::from_secs(2);
 /// Shards move so long after they could: the start of a node is over by then, and has its own figures. On one machine a start disturbs all nodes.
-const PREEMPT: Duration = Duration::from_secs(4);
+const PREEMPT: Duration = Duration::from_secs(8);
 /// Intervals from one node that is told of a change to the next: whoever took a shard for dead because its list is older would have it by then.
 const PACE: u32 = 8;
 /// The longest that a node may take to be without shards and connections: as long as a function may run, and `portway drain` waits.
