@@ -170,12 +170,22 @@ impl Node {
         Ok(())
     }
 
-    /// Shards that another node has taken meanwhile.
+    /// Shards that others have meanwhile, with all connections.
     fn let_go_of_the_retained(&mut self) {
         let Some(ha) = &mut self.config.ha else { return };
-        let (before, holds) = (ha.retained.len(), self.group.board().holds());
-        ha.retained.retain(|of| holds.contains(of));
+        let (before, board) = (ha.retained.len(), self.group.board());
+        let (holds, relieved) = (board.holds(), board.relieved());
+        ha.retained.retain(|of| holds.contains(of) || !relieved.contains(of));
         self.regroup |= ha.retained.len() != before;
+    }
+
+    /// An earlier process may have kept shards that this node is no candidate of.
+    fn retain_what_stands(&mut self) {
+        let Some(ha) = &mut self.config.ha else { return };
+        let configured: BTreeSet<TenantShard> =
+            self.config.tenants.iter().flat_map(|tenant| tenant.shards.iter().map(|shard| tenant.of(shard.shard))).collect();
+        let standing = self.slots.iter().map(|(of, _)| of).filter(|of| configured.contains(*of));
+        ha.retain(&self.config.node, standing.cloned());
     }
 
     pub fn group(&self) -> &Group {
@@ -186,6 +196,7 @@ impl Node {
     fn recover(&mut self, observed: &State) {
         if !self.recovered {
             self.slots = Slots::recover(observed.links.iter().map(|(name, link)| (name, link.alias.as_str())));
+            self.retain_what_stands();
             self.numbers = recover_peers(observed);
             let told = std::mem::take(&mut self.told).into_iter().map(|(name, (key, _, at))| (name, (key, at.port()))).collect();
             self.ends = Ends::recover(observed, &self.slots, &told);
@@ -314,8 +325,8 @@ impl Role for Node {
                     return Err(format!("{} is taken up at a start: start the daemon again, which loses nothing", kept.join(", ")));
                 }
                 if let (Some(old), Some(ha)) = (&self.config.ha, &mut new.ha) {
-                    let held = self.group.board().holds().into_iter();
-                    ha.retained = held.filter(|of| !ha.candidates(of).contains(&&new.node)).collect();
+                    let served = self.config.shared().map(|(tenant, shard)| tenant.of(shard.shard));
+                    ha.retain(&new.node, served.filter(|_| self.group.is_running()));
                     self.regroup |= old != ha;
                 }
                 self.keys = tunnels::read_keys(&new).map_err(|error| format!("{error:#}"))?;

@@ -48,6 +48,7 @@ struct Fleet {
 }
 
 /// What a gateway said longer ago says nothing of what it carries now.
+#[cfg(feature = "aws")]
 const CARRIES: Duration = Duration::from_secs(10);
 
 /// What whoever scales is to make true.
@@ -102,6 +103,7 @@ impl Brain {
     }
 
     /// It says so, and which are starting or going.
+    #[cfg(feature = "aws")]
     pub fn looked(&self, ordered: u32, away: BTreeSet<NodeName>) {
         let mut fleet = self.fleet();
         (fleet.ordered, fleet.away) = (Some(ordered), away);
@@ -118,6 +120,7 @@ impl Brain {
     }
 
     /// It is known of this gateway that it has no shards.
+    #[cfg(feature = "aws")]
     pub fn has_no_shards(&self, name: &NodeName) -> bool {
         self.fleet().shards.get(name).is_some_and(|(at, shards)| *shards == 0 && at.elapsed() <= CARRIES)
     }

@@ -115,8 +115,10 @@ struct OptionArgs {
     /// Between two pings; longer where the machine is slow, such as an emulated one
     #[arg(long, value_parser = super::duration, default_value = "1ms")]
     ping: Duration,
+    /// Of shards, scale-out and scale-in (3 at least, with the one that comes or goes): gateways
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u8).range(2..=6))]
     nodes: u8,
+    /// Of the same
     #[arg(long, default_value_t = 6, value_parser = clap::value_parser!(u8).range(1..=10))]
     shards: u8,
     /// Of wireguard-failover: peers of the shard that fails over

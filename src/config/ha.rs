@@ -20,6 +20,7 @@ const HA: Shape = Shape {
     fields: &[
         Field::required("nodes", NODES),
         Field::required("keys", "keys: [{ id: 1, file: /etc/portway/ha.key }]"),
+        Field::optional("leaving", LEAVING),
         Field::optional("interval", "interval: 100ms"),
         Field::optional("version", "version: 3"),
         Field::optional("checksum", "checksum: pseudo-header"),
@@ -33,6 +34,8 @@ const HA: Shape = Shape {
 };
 
 const NODES: &str = "nodes: { gw-a1: 10.9.0.1, gw-a2: 10.9.0.2 }";
+
+const LEAVING: &str = "leaving: [gw-a2]";
 
 /// What a tenant's `shards` looks like.
 pub(super) const SHARDS: &str = "shards: [{ shard: 0, vrid: 51, platform: 10.9.0.50, tenant: 172.16.101.10 }]";
@@ -111,6 +114,7 @@ impl Decoder {
         let table = self.table(node, &HA, place)?;
         let place = table.place("nodes");
         let nodes = self.field(&table, "nodes", |d, node| d.ha_nodes(node, place, own, platform, locals));
+        let leaving = self.field_or(&table, "leaving", BTreeSet::new(), |d, node| d.leaving(node, nodes.as_ref()));
         let keys = self.field(&table, "keys", Self::ha_keys);
         let version = self.field_or(&table, "version", VrrpVersion::default(), Self::vrrp_version);
         let interval = self.field_or(&table, "interval", default_interval(version), |d, node| d.interval(node, version).map(Some));
@@ -129,6 +133,7 @@ impl Decoder {
         let track = self.field_or(&table, "track", Vec::new(), |d, node| d.track(node, &own));
         Some(Ha {
             nodes: nodes?,
+            leaving: leaving?,
             interval: interval??,
             version: version?,
             checksum: checksum?,
@@ -193,6 +198,28 @@ impl Decoder {
             }
         }
         Some(nodes)
+    }
+
+    /// `nodes`: all of the group, as far as they could be decoded.
+    fn leaving(&mut self, node: &Node, nodes: Option<&BTreeMap<NodeName, IpAddr>>) -> Option<BTreeSet<NodeName>> {
+        let mut seen = Seen::new("the node");
+        let names = self.items(node, "`leaving`", LEAVING, |d, item| {
+            let name: At<NodeName> = d.parsed(item, "`leaving`", LEAVING)?;
+            d.unique(&mut seen, Some(&name), "write every node once");
+            if nodes.is_some_and(|nodes| !nodes.contains_key(&name.value)) {
+                d.fault(
+                    item.span,
+                    format!("{} is none of `nodes`", name.value),
+                    "write nodes of the group; one that has gone need not be named",
+                );
+            }
+            Some(name.value)
+        })?;
+        let leaving: BTreeSet<NodeName> = names.into_iter().collect();
+        if nodes.is_some_and(|nodes| nodes.keys().all(|node| leaving.contains(node))) {
+            self.fault(node.span, "all nodes are leaving: nobody would serve", "keep one at least, and two for a Backup");
+        }
+        Some(leaving)
     }
 
     fn ha_keys(&mut self, node: &Node) -> Option<Vec<KeyFile>> {

@@ -125,6 +125,8 @@ pub struct HaVip {
 pub struct Ha {
     /// All gateways of the group, this one among them, with the addresses that they advertise from: their platform addresses.
     pub nodes: BTreeMap<NodeName, IpAddr>,
+    /// Those of them that are about to go: candidates for no shard. What they have they keep until others have it.
+    pub leaving: BTreeSet<NodeName>,
     /// Between advertisements, the same on all nodes. Default 100 ms, in version 2 its least, 1 s.
     pub interval: AdvertInterval,
     pub version: VrrpVersion,
@@ -142,7 +144,7 @@ pub struct Ha {
     pub sync_port: u16,
     /// What all shards depend on: interfaces and scripts.
     pub track: Vec<Tracked>,
-    /// Not of the file: shards that this node has although it is no candidate any more, until another has taken them.
+    /// Not of the file: shards that this node has, or keeps the connections of, although it is no candidate any more, until the candidates have them.
     pub retained: BTreeSet<TenantShard>,
 }
 
@@ -264,7 +266,7 @@ impl fmt::Display for Target {
 }
 
 impl Gateway {
-    /// The shards that this node is a candidate for, or has.
+    /// The shards that this node is a candidate for, or has, or keeps for those who are.
     pub fn served(&self) -> impl Iterator<Item = (&GatewayTenant, &GatewayShard)> {
         let all = self.tenants.iter().flat_map(|tenant| tenant.shards.iter().map(move |shard| (tenant, shard)));
         all.filter(|(tenant, shard)| match &self.ha {
@@ -299,6 +301,11 @@ impl Ha {
         rank.map_or(Priority::LOWEST, |rank| configured.unwrap_or(Self::PRIORITIES[rank]))
     }
 
+    /// What a node that has served these goes on with although it is no candidate of them any more: who has come in its place knows nothing yet.
+    pub fn retain(&mut self, node: &NodeName, served: impl IntoIterator<Item = TenantShard>) {
+        self.retained = served.into_iter().filter(|of| !self.candidates(of).contains(&node)).collect();
+    }
+
     fn serves(&self, node: &NodeName, of: &TenantShard) -> bool {
         self.candidates(of).contains(&node) || self.retained.contains(of)
     }
@@ -306,7 +313,7 @@ impl Ha {
     /// Who may be Active for a shard, the preferred first. A node that comes or goes changes as few of these lists as can be.
     pub fn candidates(&self, of: &TenantShard) -> Vec<&NodeName> {
         let name = of.to_string();
-        let mut nodes: Vec<&NodeName> = self.nodes.keys().collect();
+        let mut nodes: Vec<&NodeName> = self.nodes.keys().filter(|node| !self.leaving.contains(*node)).collect();
         nodes.sort_by_cached_key(|node| std::cmp::Reverse(rendezvous(&name, node.as_str())));
         nodes.truncate(Self::CANDIDATES);
         nodes

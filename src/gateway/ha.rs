@@ -23,7 +23,7 @@ mod speaker;
 pub mod sync;
 mod track;
 
-use crate::config::{Authentication, Cast, Gateway, TunnelKind};
+use crate::config::{Authentication, Cast, Gateway, Ha, TunnelKind};
 use crate::daemon::bell::{self, Bell};
 use crate::daemon::realtime;
 use crate::gateway::{sessions, stamps};
@@ -45,7 +45,7 @@ use anyhow::Context;
 use board::Board;
 use hands::{Addresses, Deed, Hands};
 use scribe::Scribe;
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::net::{IpAddr, UdpSocket};
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -56,6 +56,9 @@ const SPEAKER: u8 = 40;
 const HANDS: u8 = 39;
 /// Bytes that may wait for the sync thread: as much as the window of a sender.
 const SYNC_BUFFER: usize = 8 << 20;
+
+/// That copies are complete is believed after so long.
+const RELIEF: Duration = Duration::from_secs(3);
 
 /// The shares of this node in its group.
 #[derive(Debug, Default)]
@@ -115,7 +118,7 @@ impl Group {
         let Some(ha) = config.ha.as_ref().filter(|_| self.running.is_none()) else { return Ok(()) };
         let (platform, board) = (&config.platform, self.board.clone());
         let (keyring, seal) = keys::read_all(&ha.keys)?;
-        let mut virtuals = instances::virtuals(config, carrier)?;
+        let (mut virtuals, elsewhere) = (instances::virtuals(config, carrier)?, instances::elsewhere(config)?);
         let shards: Addresses = addresses(config);
         let mut lease = Lease::open()?;
         let resumed = live(&mut lease, &shards)?;
@@ -141,6 +144,7 @@ impl Group {
             seal: seal.clone(),
             shards: BTreeMap::new(),
             streams: HashMap::new(),
+            nodes: HashSet::new(),
             shown: Instant::now(),
             walk: Default::default(),
         };
@@ -177,7 +181,7 @@ impl Group {
         let threads = [
             spawn("vrrp", Some(SPEAKER), {
                 let hands = hands.clone();
-                move || speaker::run(socket, &speaker_inbox, hands, board, virtuals, &keyring, &resumed)
+                move || speaker::run(socket, &speaker_inbox, hands, board, (virtuals, elsewhere), &keyring, &resumed)
             })?,
             spawn("havip", Some(HANDS), move || hand.run(&hands_inbox))?,
             spawn("sync", None, move || {
@@ -195,12 +199,12 @@ impl Group {
     pub fn change(&mut self, config: &Gateway, carrier: Carrier, slots: &Slots, used: &mut stamps::ByShard) -> anyhow::Result<()> {
         let (Some(running), Some(ha)) = (&self.running, &config.ha) else { return Ok(()) };
         let (keyring, seal) = keys::read_all(&ha.keys)?;
-        let mut virtuals = instances::virtuals(config, carrier)?;
+        let (mut virtuals, elsewhere) = (instances::virtuals(config, carrier)?, instances::elsewhere(config)?);
         self.tracking.replace(config, slots, &mut virtuals, |_| false);
         let served: BTreeSet<TenantShard> = virtuals.iter().map(|one| one.of.clone()).collect();
         running.sync.0.send(sync::Order::Replace(shared(config, slots), Box::new(seal), std::mem::take(used)));
         // Before the speaker lets go of shards that are gone, their addresses must be known, and before it takes new ones, theirs.
-        running.speaker.send(speaker::Order::Replace(virtuals, Box::new(keyring), addresses(config)));
+        running.speaker.send(speaker::Order::Replace(virtuals, elsewhere, Box::new(keyring), addresses(config)));
         self.board.forget(|of| served.contains(of));
         self.tracking.tell(&running.speaker);
         Ok(())
@@ -285,22 +289,31 @@ fn live(lease: &mut Lease, shards: &Addresses) -> anyhow::Result<BTreeSet<Tenant
     Ok(resumed)
 }
 
-fn shared(config: &Gateway, slots: &Slots) -> Vec<sync::Shared> {
-    let Some(ha) = &config.ha else { return Vec::new() };
+fn shared(config: &Gateway, slots: &Slots) -> sync::Group {
+    let Some(ha) = &config.ha else { return sync::Group { shards: Vec::new(), nodes: HashSet::new() } };
     let others = |nodes: Vec<&NodeName>| -> Vec<(NodeName, IpAddr)> {
         let others = nodes.into_iter().filter(|node| **node != config.node);
         others.filter_map(|node| Some((node.clone(), *ha.nodes.get(node)?))).collect()
     };
-    config
+    let shards = config
         .shared()
         .filter_map(|(tenant, shard)| {
             let of = tenant.of(shard.shard);
             let slot = slots.get(&of)?;
             let (from, to) = (others(ha.nodes.keys().collect()), others(ha.candidates(&of)));
             let strangers = ha.authentication == Authentication::None;
-            Some(sync::Shared { of, zone: slot.zone(), mark: Mark::new(None, Some(slot)), from, to, strangers })
+            let (spare, relief) = (ha.retained.contains(&of), relief(config, ha, &of));
+            Some(sync::Shared { of, zone: slot.zone(), mark: Mark::new(None, Some(slot)), from, to, strangers, spare, relief })
         })
-        .collect()
+        .collect();
+    sync::Group { shards, nodes: instances::others(config, ha).into_iter().collect() }
+}
+
+/// For how long the candidates must have had all connections before nobody else need keep them. Where this node is not the first of them, the first takes the
+/// shard before that, and this one has to be told everything anew: until then there is a third copy.
+fn relief(config: &Gateway, ha: &Ha, of: &TenantShard) -> Duration {
+    let preempted = ha.preempt.filter(|_| ha.candidates(of).first().is_none_or(|first| **first != config.node));
+    RELIEF + preempted.map_or(Duration::ZERO, |wait| wait + RELIEF)
 }
 
 fn sync_socket(address: IpAddr, port: u16) -> anyhow::Result<UdpSocket> {

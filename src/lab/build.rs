@@ -143,8 +143,7 @@ impl Lab {
             self.directory = Some(directory);
         }
         let (lab, dir) = (&self.topology, &self.dir);
-        let gateways =
-            lab.gateways.iter().map(|g| (g.node.clone(), Role::Gateway, configs::gateway(lab, g, backend, &dir.runtime(&g.node))));
+        let gateways = lab.members().map(|g| (g.node.clone(), Role::Gateway, configs::gateway(lab, g, backend, &dir.runtime(&g.node))));
         let hosts = lab.hosts.iter().map(|h| (h.node.clone(), Role::Host, configs::host(lab, h, backend, &dir.runtime(&h.node))));
         // Gateways first: a WireGuard host whose first word nobody hears says it again after five seconds.
         for batch in [gateways.collect::<Vec<_>>(), hosts.collect()] {
@@ -157,21 +156,41 @@ impl Lab {
                 }
                 let config = self.dir.config(&node);
                 std::fs::write(&config, edit(&node, yaml)).during(format!("write {}", config.display()))?;
-                let launch = Launch {
-                    role,
-                    netns: self.node(&node)?.clone(),
-                    portway: portway.to_owned(),
-                    config,
-                    runtime_dir: self.dir.runtime(&node),
-                    log: self.dir.log(&node),
-                    life,
-                    node: node.clone(),
-                };
+                let launch = self.launch(&node, role, portway, life)?;
                 self.daemons.insert(node, Daemon::start(launch)?);
             }
             self.daemons.values_mut().try_for_each(Daemon::await_ready)?;
         }
         Ok(())
+    }
+
+    fn launch(&self, node: &str, role: Role, portway: &Path, life: Life) -> Result<Launch> {
+        let (config, runtime_dir, log) = (self.dir.config(node), self.dir.runtime(node), self.dir.log(node));
+        Ok(Launch {
+            role,
+            netns: self.node(node)?.clone(),
+            portway: portway.to_owned(),
+            config,
+            runtime_dir,
+            log,
+            life,
+            node: node.to_owned(),
+        })
+    }
+
+    /// Starts the gateway of a node that has been absent, with the configuration that the topology says now, and waits until it is ready.
+    pub fn start_gateway(&mut self, node: &str, portway: &Path, backend: Backend) -> Result<()> {
+        self.configure_gateway(node, backend)?;
+        let launch = self.launch(node, Role::Gateway, portway, Life::WithLab)?;
+        self.daemons.insert(node.to_owned(), Daemon::start(launch)?);
+        self.daemon(node)?.await_ready()
+    }
+
+    pub(super) fn configure_gateway(&self, node: &str, backend: Backend) -> Result<()> {
+        let gateway = self.topology.gateways.iter().find(|gateway| gateway.node == node).ok_or_else(|| no_node(node, &self.topology))?;
+        let config = self.dir.config(node);
+        let yaml = configs::gateway(&self.topology, gateway, backend, &self.dir.runtime(node));
+        std::fs::write(&config, yaml).during(format!("write {}", config.display()))
     }
 
     pub fn directory(&mut self) -> Result<&mut Directory> {

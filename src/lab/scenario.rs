@@ -8,6 +8,7 @@ mod jit;
 mod one_tunnel;
 mod overlap;
 mod restart;
+mod scale;
 mod shards;
 mod split_brain;
 
@@ -42,6 +43,10 @@ pub enum Scenario {
     SplitBrain,
     /// Shards over several gateways (--nodes, --shards), of which one dies and comes back
     Shards,
+    /// A gateway joins a group (--nodes with it, --shards): it takes its shards in sync, under connections, transfers and a 1 ms ping
+    ScaleOut,
+    /// A gateway leaves a group (--nodes with it, --shards): its shards move in sync before it goes, under the same
+    ScaleIn,
     /// As gre, through WireGuard
     Wireguard,
     /// As gre-failover, through WireGuard
@@ -69,10 +74,10 @@ pub struct Options {
     pub flows: usize,
     /// How long the idle ones among them are idle.
     pub idle: Duration,
-    /// Between two pings of those who measure a gap, but for [`Scenario::Shards`]; transfers of [`Scenario::Drain`] and [`Scenario::Restart`] are as much
-    /// slower as this is longer than 1 ms. An emulated machine would be busy with them alone.
+    /// Between two pings of those who measure a gap, but for [`Scenario::Shards`]; transfers are as much slower as this is longer than 1 ms. An emulated
+    /// machine would be busy with them alone.
     pub ping: Duration,
-    /// Of [`Scenario::Shards`]: gateways, 2 to 6, and shards, 1 to 10.
+    /// Of [`Scenario::Shards`], [`Scenario::ScaleOut`] and [`Scenario::ScaleIn`]: gateways, 2 to 6, and shards, 1 to 10.
     pub nodes: usize,
     pub shards: usize,
     /// Of [`Scenario::WireguardFailover`]: peers of the shard, the function host among them.
@@ -120,6 +125,8 @@ impl Scenario {
             Self::Drain => "drain",
             Self::SplitBrain => "split-brain",
             Self::Shards => "shards",
+            Self::ScaleOut => "scale-out",
+            Self::ScaleIn => "scale-in",
             Self::Wireguard => "wireguard",
             Self::WireguardFailover => "wireguard-failover",
             Self::WireguardJit => "wireguard-jit",
@@ -131,7 +138,8 @@ impl Scenario {
         let tunnel = match self {
             Self::Gre | Self::GreFailover => TunnelKind::Gre,
             Self::Wireguard | Self::WireguardFailover | Self::WireguardJit => TunnelKind::Wireguard,
-            Self::Overlap | Self::Restart | Self::Drain | Self::SplitBrain | Self::Shards => options.tunnel,
+            Self::Overlap | Self::Restart | Self::Drain | Self::SplitBrain => options.tunnel,
+            Self::Shards | Self::ScaleOut | Self::ScaleIn => options.tunnel,
         };
         let way = Way { tunnel, backend };
         match self {
@@ -143,6 +151,8 @@ impl Scenario {
             Self::Drain => drain::run(portway, way, options),
             Self::SplitBrain => split_brain::run(portway, way, options),
             Self::Shards => shards::run(portway, way, options),
+            Self::ScaleOut => scale::out(portway, way, options),
+            Self::ScaleIn => scale::back(portway, way, options),
         }
     }
 }

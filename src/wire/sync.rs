@@ -50,6 +50,8 @@ pub enum Kind {
     Heartbeat = 4,
     /// Receiver: has everything up to `sequence`, and misses the gaps after it. `time` is echoed from the newest datagram.
     Ack = 5,
+    /// Sender: a heartbeat, and this copy is one too many. All who are to have one have it.
+    Relief = 6,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -130,6 +132,7 @@ impl Header {
             3 => Kind::Data,
             4 => Kind::Heartbeat,
             5 => Kind::Ack,
+            6 => Kind::Relief,
             other => return Err(Fault::Kind(other)),
         };
         let long = |at: usize| u64::from_be_bytes(std::array::from_fn(|i| header[at + i]));

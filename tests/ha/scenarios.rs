@@ -74,6 +74,20 @@ fn serial_a_split_brain_heals_to_one_owner(#[case] tunnel: &str) {
 #[rstest]
 #[case::gre("gre")]
 #[case::wireguard("wireguard")]
+fn serial_a_node_joins_and_takes_its_shards_unnoticed(#[case] tunnel: &str) {
+    run_planned(&format!("scale-out --flows 200 --tunnel {tunnel}"));
+}
+
+#[rstest]
+#[case::gre("gre")]
+#[case::wireguard("wireguard")]
+fn serial_a_node_leaves_when_others_have_its_shards(#[case] tunnel: &str) {
+    run_planned(&format!("scale-in --flows 200 --tunnel {tunnel}"));
+}
+
+#[rstest]
+#[case::gre("gre")]
+#[case::wireguard("wireguard")]
 fn serial_shards_of_a_dead_node_move_and_return_unnoticed(#[case] tunnel: &str) {
     run_planned(&format!("shards --flows 200 --tunnel {tunnel}"));
 }

@@ -81,7 +81,8 @@ fn is_backup(shard: &Value) -> bool {
 
 fn state(shard: &Value) -> String {
     let mut state = text(&shard["state"]);
-    for (said, word) in [(shard["drained"] == true, ", drained"), (shard["able"] == false, ", unable")] {
+    for (said, word) in [(shard["spare"] == true, ", spare"), (shard["drained"] == true, ", drained"), (shard["able"] == false, ", unable")]
+    {
         if said {
             state += word;
         }

@@ -54,7 +54,7 @@ pub(super) fn said(changes: &[(&str, &str)]) -> String {
 #[test]
 fn everything_that_is_written_is_read() {
     let gateway = gateway(PAIR);
-    insta::assert_compact_debug_snapshot!(gateway.ha.as_ref().expect("ha"), @r#"Ha { nodes: {NodeName("gw-a1"): 10.9.0.1, NodeName("gw-a2"): 10.9.0.2}, interval: AdvertInterval(10), version: V3, checksum: PseudoHeader, cast: Unicast, preempt: Some(0ns), accept: false, authentication: Hmac, keys: [KeyFile { id: KeyId(1), file: "/etc/portway/ha.key" }], sync_port: 3790, track: [], retained: {} }"#);
+    insta::assert_compact_debug_snapshot!(gateway.ha.as_ref().expect("ha"), @r#"Ha { nodes: {NodeName("gw-a1"): 10.9.0.1, NodeName("gw-a2"): 10.9.0.2}, leaving: {}, interval: AdvertInterval(10), version: V3, checksum: PseudoHeader, cast: Unicast, preempt: Some(0ns), accept: false, authentication: Hmac, keys: [KeyFile { id: KeyId(1), file: "/etc/portway/ha.key" }], sync_port: 3790, track: [], retained: {} }"#);
     let acme = &gateway.tenants[0].shards;
     insta::assert_compact_debug_snapshot!(acme[0], @"GatewayShard { shard: ShardId(0), local: 10.9.0.50, tunnel: Gre { key: GreKey(7) }, snat: To { address: 172.16.101.10, ports: PortRange { first: 1024, last: 65535 } }, havip: Some(HaVip { vrid: Vrid(51), priority: Some(Priority(200)) }) }");
     assert_eq!((acme.len(), acme[1].havip.expect("shared").priority), (2, None));
@@ -147,6 +147,9 @@ fn how_they_speak() {
         ("file: /etc", "file: etc"),
         ("file: /etc", "path: /etc"),
         ("interval: 100ms", "interval: 100"),
+        ("interval: 100ms", "leaving: []"),
+        ("interval: 100ms", "leaving: [gw-a3, gw-a2, gw-a2]"),
+        ("interval: 100ms", "leaving: [gw-a1, gw-a2]"),
         ("interval: 100ms", "interval: 15ms"),
         ("interval: 100ms", "interval: 0s"),
         ("interval: 100ms", "interval: 41s"),
@@ -176,6 +179,10 @@ fn how_they_speak() {
     f:6:12: this key lacks `file`; add `file: /etc/portway/ha.key`
     f:6:21: unknown key `path` in this key; the keys here are `id`, `file`
     f:7:15: `interval` "100" is not a time; write a number and its unit (ms, s, m or h), such as 100ms
+    f:7:14: `leaving` is an empty list; add an item: `leaving: [gw-a2]`
+    f:7:15: gw-a3 is none of `nodes`; write nodes of the group; one that has gone need not be named
+    f:7:29: the node gw-a2 is already used in line 7; write every node once
+    f:7:14: all nodes are leaving: nobody would serve; keep one at least, and two for a Backup
     f:7:15: an interval of 15ms cannot be sent in version 3; write a multiple of 10ms, from 10ms to 40.95s
     f:7:15: an interval of 0ns cannot be sent in version 3; write a multiple of 10ms, from 10ms to 40.95s
     f:7:15: an interval of 41s cannot be sent in version 3; write a multiple of 10ms, from 10ms to 40.95s
@@ -329,6 +336,18 @@ fn name(n: u8) -> NodeName {
 
 fn group(members: impl IntoIterator<Item = u8>) -> Ha {
     Ha { nodes: members.into_iter().map(|n| (name(n), [10, 9, 0, n].into())).collect(), ..gateway(PAIR).ha.expect("ha") }
+}
+
+#[test]
+fn who_leaves_is_nobodys_candidate_and_the_others_are_as_without_him() {
+    let (all, without) = (group(1..=5), group(1..=4));
+    let leaving = Ha { leaving: [name(5)].into(), ..all };
+    for of in (0..100).map(shard) {
+        assert_eq!(leaving.candidates(&of), without.candidates(&of));
+        assert_eq!(leaving.priority(&name(5), &of, Some(Priority(200))), Priority::LOWEST);
+    }
+    let written = gateway(&PAIR.replace("interval: 100ms", "leaving: [gw-a2]")).ha.expect("ha");
+    assert_eq!(written.candidates(&shard(0)), [&"gw-a1".parse().expect("a name")]);
 }
 
 fn shard(n: u16) -> TenantShard {

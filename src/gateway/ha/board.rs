@@ -24,6 +24,8 @@ pub struct Board {
     holds: Mutex<BTreeSet<TenantShard>>,
     /// Since when, of those that came while this process ran.
     since: Mutex<BTreeMap<TenantShard, SystemTime>>,
+    /// Of which this node need not keep the connections any more.
+    relieved: Mutex<BTreeSet<TenantShard>>,
     /// The last change of state of each, once everything before it has been done.
     turns: Mutex<BTreeMap<TenantShard, Turn>>,
     /// The latest first.
@@ -117,6 +119,8 @@ pub struct Standing {
 #[derive(Debug, Clone)]
 pub struct Told {
     pub to: IpAddr,
+    /// It is to have them; otherwise it keeps them until those do.
+    pub candidate: bool,
     pub up: bool,
     pub in_sync: bool,
     pub lag: Duration,
@@ -247,6 +251,7 @@ impl Board {
         lock(&self.flows).retain(|of, _| keep(of));
         lock(&self.connections).retain(|of, _| keep(of));
         lock(&self.turns).retain(|of, _| keep(of));
+        lock(&self.relieved).retain(|of| keep(of));
     }
 
     /// The HaVips of this shard are here, or are not.
@@ -260,6 +265,21 @@ impl Board {
         }
         drop(holds);
         self.changes.send_modify(|count| *count += 1);
+    }
+
+    /// Whether the candidates of a shard have what this node keeps for them; who compares with the configuration is told.
+    pub fn relieve(&self, of: &TenantShard, relieved: bool) {
+        let mut all = lock(&self.relieved);
+        if relieved {
+            all.insert(of.clone());
+            self.again.notify_one();
+        } else {
+            all.remove(of);
+        }
+    }
+
+    pub fn relieved(&self) -> BTreeSet<TenantShard> {
+        lock(&self.relieved).clone()
     }
 
     /// Exactly these shards are here: at a start.
@@ -326,7 +346,7 @@ impl Board {
 impl Flows {
     pub fn in_sync(&self) -> bool {
         match self {
-            Flows::Told(to) => !to.is_empty() && to.iter().all(|told| told.in_sync),
+            Flows::Told(to) => to.iter().any(|told| told.candidate) && to.iter().all(|told| told.in_sync || !told.candidate),
             Flows::Kept(from) => from.iter().any(|kept| kept.in_sync),
         }
     }

@@ -6,6 +6,7 @@ use crate::plan::gateway::Carrier;
 use crate::proto::vrrp::{Announcements, Config, Handover, Preempt};
 use crate::wire::vrrp::{GROUP_V4, GROUP_V6};
 use anyhow::Context;
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 /// One virtual router, and whom it talks to.
@@ -16,13 +17,15 @@ pub struct Virtual {
     /// The only senders that are listened to: the other nodes, not only the candidates, for who these are may just have changed. None:
     /// whoever sends to the group.
     pub peers: Option<Vec<IpAddr>>,
-    /// Where advertisements go: the other candidates, or the group.
+    /// Where advertisements go: the other nodes, or the group. Who believes by an older list that it is a candidate must not think that nobody is Active.
     pub destinations: Vec<IpAddr>,
     pub checksum: ChecksumForm,
     /// Whether advertisements carry, and must carry, the trailer.
     pub authenticated: bool,
     /// Hosts refuse a node whose clock is behind that of the node before: the kernel's WireGuard signs handshakes with its time.
     pub signs_with_the_time: bool,
+    /// This node is no candidate any more, and has the shard, or its connections, until the candidates do.
+    pub spare: bool,
 }
 
 impl Virtual {
@@ -40,15 +43,20 @@ pub fn virtuals(config: &Gateway, carrier: Carrier) -> anyhow::Result<Vec<Virtua
     served
         .map(|(of, shard, havip)| {
             let Snat::To { address, .. } = shard.snat else { anyhow::bail!("shard {of} has no tenant HaVip") };
+            let spare = ha.retained.contains(&of);
             let router = router(config, ha, &of, havip.vrid, havip.priority, &[shard.local, address]);
-            let router = router.with_context(|| format!("shard {of} cannot be shared"))?;
+            let mut router = router.with_context(|| format!("shard {of} cannot be shared"))?;
+            if spare {
+                // It takes over when nobody is left, and from nobody.
+                router.preempt = Preempt::Never;
+            }
             let group = if router.address.is_ipv4() { GROUP_V4.into() } else { GROUP_V6.into() };
             let (peers, destinations) = match ha.cast {
-                Cast::Unicast => (Some(others(config, ha)), candidates(config, ha, &of)),
+                Cast::Unicast => (Some(others(config, ha)), others(config, ha)),
                 Cast::Multicast => (None, vec![group]),
             };
             let (checksum, authenticated) = (ha.checksum, ha.authentication == Authentication::Hmac);
-            Ok(Virtual { of, router, peers, destinations, checksum, authenticated, signs_with_the_time })
+            Ok(Virtual { of, router, peers, destinations, checksum, authenticated, signs_with_the_time, spare })
         })
         .collect()
 }
@@ -58,10 +66,18 @@ pub fn others(config: &Gateway, ha: &Ha) -> Vec<IpAddr> {
     ha.nodes.iter().filter(|(node, _)| **node != config.node).map(|(_, address)| *address).collect()
 }
 
-/// The other candidates of a shard.
-pub fn candidates(config: &Gateway, ha: &Ha, of: &TenantShard) -> Vec<IpAddr> {
-    let others = ha.candidates(of).into_iter().filter(|node| **node != config.node);
-    others.filter_map(|node| ha.nodes.get(node).copied()).collect()
+/// What is advertised of shards that this node does not serve.
+pub type Elsewhere = Vec<(Vrid, AddressList)>;
+
+pub fn elsewhere(config: &Gateway) -> anyhow::Result<Elsewhere> {
+    let served: BTreeSet<TenantShard> = config.served().map(|(tenant, shard)| tenant.of(shard.shard)).collect();
+    let all = config.tenants.iter().flat_map(|tenant| tenant.shards.iter().map(move |shard| (tenant, shard)));
+    let others = all.filter(|(tenant, shard)| !served.contains(&tenant.of(shard.shard)));
+    let advertised = others.filter_map(|(_, shard)| match (shard.havip, &shard.snat) {
+        (Some(havip), Snat::To { address, .. }) => Some((havip.vrid, [shard.local, *address])),
+        _ => None,
+    });
+    advertised.map(|(vrid, addresses)| Ok((vrid, AddressList::new(&addresses)?))).collect()
 }
 
 fn router(

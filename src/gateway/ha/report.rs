@@ -31,6 +31,7 @@ impl Group {
             object.insert("vrid".into(), json!(shard.havip.map(|havip| havip.vrid)));
             object.insert("platform_havip".into(), json!(shard.local));
             object.insert("candidates".into(), json!(ha.candidates(&of)));
+            object.insert("spare".into(), json!(ha.retained.contains(&of)));
             object.insert("tracked".into(), self.tracking.status(&of, now));
             if let Some(flows) = flows.get(&of) {
                 object.extend(sync(flows));
@@ -45,7 +46,7 @@ impl Group {
             .map(|(node, skew)| (node.to_string(), json!({ "ahead_ms": seconds(&skew) * 1e3, "behind": skew.is_behind() })));
         json!({
             "takeovers": self.board.takeovers().iter().map(|takeover| took_over(takeover, now)).collect::<Vec<_>>(),
-            "interval_ms": ha.interval.duration().as_millis(), "nodes": ha.nodes, "shards": shards.collect::<Vec<_>>(),
+            "interval_ms": ha.interval.duration().as_millis(), "nodes": ha.nodes, "leaving": ha.leaving, "shards": shards.collect::<Vec<_>>(),
             "clocks": clocks.collect::<serde_json::Map<_, _>>(),
             "signs_with_the_time": carrier.is_kernel_wireguard(config.platform.tunnel), "late_p99_us": late,
         })
@@ -199,7 +200,7 @@ fn sync(flows: &Flows) -> serde_json::Map<String, Value> {
     let peers: Vec<Value> = match flows {
         Flows::Told(to) => to
             .iter()
-            .map(|told| json!({ "to": told.to, "up": told.up, "in_sync": told.in_sync, "lag_ms": ms(told.lag), "resent": told.counters.resent }))
+            .map(|told| json!({ "to": told.to, "candidate": told.candidate, "up": told.up, "in_sync": told.in_sync, "lag_ms": ms(told.lag), "resent": told.counters.resent }))
             .collect(),
         Flows::Kept(from) => from
             .iter()

@@ -1,8 +1,10 @@
 //! The virtual routers of this node, between the socket and the hands: no I/O.
 
+pub mod change;
+
 use super::board::{Board, Router, Takeovers};
 use super::hands::Deed;
-use super::instances::Virtual;
+use super::instances::{Elsewhere, Virtual};
 use crate::config::Ha;
 use crate::daemon::bell::Bell;
 use crate::model::{Priority, TenantShard};
@@ -24,10 +26,15 @@ const WARNINGS: u32 = 10;
 /// What a Backup whose clock is behind its Active's has for a priority at most: as much as the second candidate, which then keeps what it has. It takes over
 /// from whoever is silent, or has lost what the shard depends on, as ever.
 const BEHIND: Priority = Ha::PRIORITIES[1];
+/// What a node that is no candidate any more stands at as long as it alone may have all connections: sooner than candidates without them it takes over from
+/// whoever is silent, and gives nothing away. It never preempts.
+const SPARE: Priority = Priority(254);
 
 /// All virtual routers of this node: what comes to them, and what they want.
 pub struct Routers {
     pub entries: Vec<Entry>,
+    /// What is advertised for others.
+    pub elsewhere: Elsewhere,
     /// When each wants a `Timeout`.
     pub due: BTreeSet<(Instant, usize)>,
     pub hands: Bell<Deed>,
@@ -65,6 +72,8 @@ pub struct Entry {
     pub priority: Priority,
     /// Our clock is behind that of the node that was heard last, and it matters.
     pub behind: bool,
+    /// All connections of the shard have been here since it was another's.
+    pub whole: bool,
     pub wakes: Option<Instant>,
     pub transitions: u64,
     pub takeovers: Takeovers,
@@ -84,6 +93,7 @@ impl Entry {
             mute: false,
             able: true,
             behind: false,
+            whole: false,
             wakes: None,
             transitions: 0,
             takeovers: Takeovers::default(),
@@ -93,12 +103,23 @@ impl Entry {
     }
 
     /// One whose clock is behind takes no shard from a node that can serve it: its hosts would refuse this one for as long. What it has it keeps, for any
-    /// other's clock can follow.
+    /// other's clock can follow. One that is no candidate gives a shard away once the candidates know its connections.
     fn stands_at(&self) -> Priority {
-        match self.machine.state() {
-            State::Initialize | State::Backup if self.behind => self.priority.min(BEHIND),
-            State::Initialize | State::Backup | State::Active | State::Offering | State::Releasing => self.priority,
+        let status = self.machine.status();
+        let spare = match status.state {
+            State::Initialize | State::Backup => self.whole,
+            State::Active => !status.in_sync,
+            State::Offering | State::Releasing => false,
+        };
+        let priority = if self.what.spare && spare { SPARE } else { self.priority };
+        match status.state {
+            State::Initialize | State::Backup if self.behind => priority.min(BEHIND),
+            State::Initialize | State::Backup | State::Active | State::Offering | State::Releasing => priority,
         }
+    }
+
+    fn is_held_back(&self) -> bool {
+        self.behind && self.priority > BEHIND && matches!(self.machine.state(), State::Initialize | State::Backup)
     }
 }
 
@@ -174,6 +195,9 @@ impl Routers {
     /// Whose it is. Routers of different tenants may have one VRID; their addresses tell them apart. If they are nobody's, the first
     /// of that VRID is told.
     fn addressee(&self, ip: &Envelope, advertisement: &Advertisement<'_>) -> Result<usize, Discard> {
+        if self.elsewhere.iter().any(|(vrid, theirs)| *vrid == advertisement.vrid && theirs.as_addresses().are(advertisement.addresses)) {
+            return Err(Discard::NotServed);
+        }
         let mut found = Err(Discard::UnknownVrid);
         let mut shares = None;
         for (place, entry) in self.entries.iter().enumerate().filter(|(_, entry)| entry.what.router.vrid == advertisement.vrid) {
@@ -247,7 +271,7 @@ impl Routers {
             }
             Effect::StopAnswering => Deed::StopAnswering { of },
             Effect::ReleaseAddresses => {
-                entry.lease = None;
+                (entry.lease, entry.whole) = (None, false);
                 Deed::Release { of, taken: entry.machine.is_succeeded() }
             }
             Effect::Changed { from, to, why } => {
@@ -312,11 +336,13 @@ impl Routers {
         for entry in self.entries.iter_mut().filter(|entry| entry.unshown) {
             let (status, transitions, takeovers, last) = (entry.machine.status(), entry.transitions, entry.takeovers, entry.last);
             let warnings = entry.machine.warnings().iter().map(ToString::to_string).collect();
-            let held_back = entry.stands_at() != entry.priority;
+            let held_back = entry.is_held_back();
             entry.unshown = !self.board.try_router(&entry.what.of, || Router { status, transitions, takeovers, last, warnings, held_back });
         }
     }
 }
 
+#[cfg(test)]
+mod simulation;
 #[cfg(test)]
 mod tests;

@@ -3,25 +3,23 @@
 
 use super::board::Board;
 use super::hands::{Addresses, Deed};
-use super::instances::Virtual;
-use super::routers::{Entry, Routers, Told};
+use super::instances::{Elsewhere, Virtual};
+use super::routers::change::Transmit;
+use super::routers::{Routers, Told};
 use crate::daemon::bell::{Bell, Inbox};
 use crate::kernel::vrrp_socket::{BATCH, VrrpSocket};
 use crate::model::{Priority, TenantShard};
 use crate::proto::skew::Skews;
 use crate::proto::vrrp::Input;
-use crate::wire::vrrp::{Advertisement, Envelope, Freshness, Gate, HOP_LIMIT, Keyring};
+use crate::wire::vrrp::{Envelope, Keyring};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, ppoll};
 use nix::sys::time::TimeSpec;
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::AsFd;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-/// An advertisement is worthless after this time: a recording, or clocks that differ.
-const FRESH: Freshness = Freshness::Within(Duration::from_secs(5));
 /// How long the socket is read at most before timers that are late have their turn: long enough for all that its buffer holds, so that a process which
 /// stood still hears what waits; and a bound if packets come as fast as they are read.
 const READING: Duration = Duration::from_millis(20);
@@ -30,7 +28,7 @@ const READING: Duration = Duration::from_millis(20);
 #[derive(Debug)]
 pub enum Order {
     /// Exactly these from now on; what stays as it was is not disturbed.
-    Replace(Vec<Virtual>, Box<Keyring>, Addresses),
+    Replace(Vec<Virtual>, Elsewhere, Box<Keyring>, Addresses),
     Drain,
     Undrain,
     /// Hand everything over; again: do not wait for it.
@@ -55,13 +53,14 @@ pub fn run(
     inbox: &Inbox<Order>,
     hands: Bell<Deed>,
     board: Arc<Board>,
-    virtuals: Vec<Virtual>,
+    (virtuals, elsewhere): (Vec<Virtual>, Elsewhere),
     keys: &Keyring,
     resumed: &BTreeSet<TenantShard>,
 ) {
     let now = Instant::now();
     let routers = Routers {
         entries: Vec::new(),
+        elsewhere,
         due: BTreeSet::new(),
         hands,
         told: Told { deeds: 0, done: 0, at: now, stuck: false },
@@ -128,7 +127,9 @@ impl Speaker {
     fn obey(&mut self, order: Order) {
         let now = Instant::now();
         match order {
-            Order::Replace(virtuals, keys, addresses) => self.replace(virtuals, &keys, addresses),
+            Order::Replace(virtuals, elsewhere, keys, addresses) => {
+                self.routers.replace(now, (virtuals, elsewhere), &keys, addresses, &mut self.socket);
+            }
             Order::Drain => {
                 self.routers.drained = true;
                 self.all(now, Input::Drain);
@@ -150,8 +151,8 @@ impl Speaker {
                 self.one(now, &of, if able && !stuck { Input::Mended } else { Input::Fault });
             }
             Order::InSync(of, in_sync) => {
-                self.one(now, &of, Input::InSync(in_sync));
-                self.routers.in_sync.insert(of, in_sync);
+                self.routers.synced(now, &of, in_sync);
+                self.send();
             }
             Order::Stop => {}
         }
@@ -170,86 +171,22 @@ impl Speaker {
     }
 
     fn add(&mut self, what: Virtual, keys: &Keyring, start: Input<'_>) {
-        let now = Instant::now();
-        let gate = Gate::new(what.authenticated.then(|| keys.clone()), FRESH);
-        self.routers.entries.push(Entry::new(what, gate, now));
-        let place = self.routers.entries.len() - 1;
-        let in_sync = self.routers.in_sync.get(&self.routers.entries[place].what.of).copied().unwrap_or(false);
-        self.routers.handle(now, place, Input::InSync(in_sync));
-        self.routers.handle(now, place, start);
-        if self.routers.drained {
-            self.routers.handle(now, place, Input::Drain);
-        }
-        self.send();
-    }
-
-    fn replace(&mut self, mut wanted: Vec<Virtual>, keys: &Keyring, addresses: Addresses) {
-        let now = Instant::now();
-        let mut over = BTreeSet::new();
-        for place in 0..self.routers.entries.len() {
-            let entry = &mut self.routers.entries[place];
-            match wanted.iter().position(|what| what.is_like(&entry.what)) {
-                Some(at) => {
-                    let what = wanted.swap_remove(at);
-                    entry.gate.set_keys(what.authenticated.then(|| keys.clone()));
-                    entry.machine.configure(what.router.clone());
-                    let priority = what.router.priority;
-                    entry.what = what;
-                    // Nobody would say otherwise any more.
-                    entry.behind &= entry.what.authenticated && entry.what.signs_with_the_time;
-                    self.routers.prioritize(now, place, priority);
-                }
-                None => {
-                    // Twice: not to wait for a successor, who will know what is new as we do.
-                    self.routers.handle(now, place, Input::Shutdown);
-                    self.routers.handle(now, place, Input::Shutdown);
-                    over.insert(place);
-                }
-            }
-        }
-        self.send();
-        let mut places = 0..;
-        self.routers.entries.retain(|_| places.next().is_none_or(|place| !over.contains(&place)));
-        self.routers.due = self.routers.entries.iter().enumerate().filter_map(|(place, entry)| Some((entry.wakes?, place))).collect();
-        // Not before what is gone has been let go, not after what is new has been taken.
-        self.routers.tell(Deed::Know(addresses));
-        for what in wanted {
-            self.add(what, keys, Input::Start);
-        }
+        self.routers.add(Instant::now(), what, keys, start, &mut self.socket);
     }
 
     /// Sends what the machines have said.
     fn send(&mut self) {
-        let counters = &self.routers.board.counters;
-        let mut sent = Vec::new();
-        for (place, priority) in self.routers.outbox.drain(..) {
-            let entry = &mut self.routers.entries[place];
-            let router = &entry.what.router;
-            let clock = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-            let sign = entry.gate.seal(clock);
-            let advertisement = Advertisement {
-                version: router.version,
-                vrid: router.vrid,
-                priority,
-                interval: router.interval,
-                addresses: router.addresses.as_addresses(),
-            };
-            let mut left = 0;
-            for destination in &entry.what.destinations {
-                let ip = Envelope { source: router.address, destination: *destination, hop_limit: HOP_LIMIT };
-                advertisement.encode(&ip, entry.what.checksum, sign, &mut self.routers.buffer);
-                match self.socket.send(router.address, *destination, &self.routers.buffer) {
-                    Ok(()) => {
-                        left += 1;
-                        counters.sent.fetch_add(1, Relaxed);
-                    }
-                    Err(_) => drop(counters.send_failures.fetch_add(1, Relaxed)),
-                }
-            }
-            entry.mute = left == 0 && !entry.what.destinations.is_empty();
-            sent.push(place);
-        }
-        sent.into_iter().for_each(|place| self.routers.lease(place));
+        self.routers.send(&mut self.socket);
+    }
+}
+
+impl Transmit for VrrpSocket {
+    fn transmit(&mut self, ip: &Envelope, bytes: &[u8]) -> bool {
+        self.send(ip.source, ip.destination, bytes).is_ok()
+    }
+
+    fn clock(&self) -> Duration {
+        SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
     }
 }
 

@@ -21,13 +21,12 @@ use crate::kernel::{Kernel, Refused};
 use crate::model::{FlowChange, FlowKey, FlowStep, Mark, NodeName, TenantShard};
 use crate::wire::seal::Seal;
 use crate::wire::sync::peer::PeerRecord;
-use crate::wire::sync::{Header, MAX};
-use active::Active;
+use crate::wire::sync::{Header, Kind, MAX};
 use backup::Backup;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use role::Role;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::os::fd::AsFd;
 use std::sync::Arc;
@@ -42,8 +41,17 @@ const DATAGRAMS: usize = 256;
 const SHOW: Duration = Duration::from_millis(100);
 /// A router that is not authenticated and has not opened state sync for so long is of another make: nothing will ever come from it.
 const STRANGER: Duration = Duration::from_secs(3);
+/// A candidate that does not listen so long after it has become one is not waited for.
+const COME: Duration = Duration::from_secs(10);
 /// Bytes of notices that may wait: at 20,000 new connections a second, more than a second of them.
 pub const NOTICES: usize = 64 << 20;
+
+/// The shards that are served here, and the other nodes.
+#[derive(Debug)]
+pub struct Group {
+    pub shards: Vec<Shared>,
+    pub nodes: HashSet<IpAddr>,
+}
 
 #[derive(Debug)]
 pub enum Order {
@@ -54,7 +62,7 @@ pub enum Order {
     /// What has become of WireGuard peers of a shard.
     Peers(TenantShard, Vec<PeerRecord>),
     /// Exactly these shards from now on, with this key. Of those that come, what an earlier process knew to be used up of peers' stamps.
-    Replace(Vec<Shared>, Box<Seal>, stamps::ByShard),
+    Replace(Group, Box<Seal>, stamps::ByShard),
     /// End, and leave everything as it stands.
     Stop,
 }
@@ -98,12 +106,16 @@ pub struct Shared {
     pub zone: u16,
     /// Here.
     pub mark: Mark,
-    /// Who may have them: the other nodes of the group.
+    /// The other nodes of the group: who may have them, and who is told if it listens.
     pub from: Vec<(NodeName, IpAddr)>,
     /// Who is to have them: the other candidates.
     pub to: Vec<(NodeName, IpAddr)>,
     /// Routers of other makes may be Active, which have no connections to copy.
     pub strangers: bool,
+    /// This node is no candidate, and keeps its copies until the candidates have theirs.
+    pub spare: bool,
+    /// For how long those must have had them.
+    pub relief: Duration,
 }
 
 /// What the thread works with, opened before it starts.
@@ -124,6 +136,8 @@ pub struct Copier {
     pub shards: BTreeMap<TenantShard, Entry>,
     /// Which shard, and which of its machines, a stream belongs to.
     pub streams: HashMap<u64, (TenantShard, IpAddr)>,
+    /// The other nodes of the group.
+    pub nodes: HashSet<IpAddr>,
     pub shown: Instant,
     pub walk: Walk,
 }
@@ -133,7 +147,47 @@ pub struct Entry {
     role: Role,
     /// When the role began.
     since: Instant,
+    /// When the nodes were last others.
+    changed: Instant,
     told_in_sync: bool,
+    /// Of an Active: since when all candidates have all.
+    covered: Option<Instant>,
+    /// Of a spare: its copies are one too many.
+    told_relieved: bool,
+}
+
+impl Entry {
+    fn new(what: Shared, role: Role, now: Instant, told_in_sync: bool) -> Self {
+        Self { what, role, since: now, changed: now, told_in_sync, covered: None, told_relieved: false }
+    }
+
+    /// Nothing will ever be told here: whoever is Active is of another make.
+    fn is_among_strangers(&self, now: Instant, backup: &Backup) -> bool {
+        let strange = self.what.strangers && now.saturating_duration_since(self.since) >= STRANGER;
+        strange && backup.all.iter().all(|keeping| keeping.receiver.heard().is_none())
+    }
+
+    fn is_in_sync(&self, now: Instant) -> bool {
+        match &self.role {
+            Role::Active(active) => active.in_sync(now, now.saturating_duration_since(self.changed) < COME),
+            Role::Clearing(_) => false,
+            Role::Backup(backup) => self.is_among_strangers(now, backup) || backup.all.iter().any(|keeping| keeping.receiver.in_sync(now)),
+        }
+    }
+
+    /// Those who keep copies for the candidates are told when there is no need any more.
+    fn relieve(&mut self, now: Instant) {
+        let Role::Active(active) = &mut self.role else { return self.covered = None };
+        self.covered = active.in_sync(now, true).then(|| self.covered.unwrap_or(now));
+        let relieved = self.covered.is_some_and(|since| now.saturating_duration_since(since) >= self.what.relief);
+        active.relieve(relieved);
+    }
+
+    fn is_relieved(&self, now: Instant) -> bool {
+        let Role::Backup(backup) = &self.role else { return false };
+        let told = || backup.all.iter().any(|keeping| keeping.receiver.is_relieved(now));
+        self.what.spare && (told() || self.is_among_strangers(now, backup))
+    }
 }
 
 /// Whether there is more to read.
@@ -172,7 +226,7 @@ impl Copier {
                             entry.role.peers(Instant::now(), &records);
                         }
                     }
-                    Order::Replace(shards, seal, used) => self.take_up(shards, *seal, |_| false, used),
+                    Order::Replace(group, seal, used) => self.take_up(group, *seal, |_| false, used),
                 }
             }
             let turn = self.turn();
@@ -243,7 +297,9 @@ impl Copier {
             let datagram = &buffer[..length];
             let known = Header::parse(datagram).ok().and_then(|(header, _)| Some((header.stream, self.streams.get(&header.stream)?)));
             let Some((stream, (of, _))) = known.filter(|(_, (_, address))| *address == from.ip()) else {
-                self.board.counters.sync_strangers.fetch_add(1, Relaxed);
+                // All nodes of a group are asked whether they listen.
+                let asked = Header::parse(datagram).is_ok_and(|(header, _)| header.kind == Kind::Hello) && self.nodes.contains(&from.ip());
+                self.board.counters.sync_strangers.fetch_add(u64::from(!asked), Relaxed);
                 continue;
             };
             if let Some(entry) = self.shards.get_mut(of) {
@@ -307,15 +363,11 @@ impl Copier {
 
     fn tell_in_sync(&mut self, now: Instant) {
         for (of, entry) in &mut self.shards {
-            let in_sync = match &entry.role {
-                Role::Active(Active { all, .. }) => !all.is_empty() && all.iter().all(|telling| telling.sender.in_sync(now)),
-                Role::Clearing(_) => false,
-                Role::Backup(Backup { all, .. }) => {
-                    let strange = entry.what.strangers && now.saturating_duration_since(entry.since) >= STRANGER;
-                    let unheard = || all.iter().all(|keeping| keeping.receiver.heard().is_none());
-                    strange && unheard() || all.iter().any(|keeping| keeping.receiver.in_sync(now))
-                }
-            };
+            entry.relieve(now);
+            let (in_sync, relieved) = (entry.is_in_sync(now), entry.is_relieved(now));
+            if std::mem::replace(&mut entry.told_relieved, relieved) != relieved {
+                self.board.relieve(of, relieved);
+            }
             if std::mem::replace(&mut entry.told_in_sync, in_sync) != in_sync {
                 self.speaker.send(speaker::Order::InSync(of.clone(), in_sync));
             }

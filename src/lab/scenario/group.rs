@@ -148,6 +148,24 @@ pub fn goes_on(probe: &Probe) -> bool {
     poll_until("answers to a probe", PATIENCE, || Ok(probe.answered() >= from + answers(probe, WARM))).is_ok()
 }
 
+/// One for each shard that will move: the first asks as often as this and measures the gap, the others see losses.
+pub fn probe_all(lab: &Lab, moving: &[u8], often: Duration) -> Result<Vec<Probe>> {
+    let containers = lab.topology.containers.iter().filter(|c| c.shard.is_some_and(|s| moving.contains(&s)));
+    containers
+        .zip(std::iter::once(often).chain(std::iter::repeat(SELDOM.max(often))))
+        .map(|(c, interval)| probe(lab, c, interval))
+        .collect()
+}
+
+/// Whether all went on, the losses of all, and the first one's times.
+pub fn ended(probes: Vec<Probe>) -> (bool, Probed) {
+    let went_on = probes.iter().all(goes_on);
+    let mut probed = probes.into_iter().map(Probe::stop);
+    let first = probed.next().unwrap_or(Probed { sent: 0, lost: 0, gap_ms: 0.0, quiet_ms: 0.0, asked_ms: 0.0 });
+    let all = probed.fold(first, |all, one| Probed { sent: all.sent + one.sent, lost: all.lost + one.lost, ..all });
+    (went_on, all)
+}
+
 /// How many come in this time.
 fn answers(probe: &Probe, within: Duration) -> u64 {
     u64::try_from(within.as_nanos() / probe.interval().as_nanos().max(1)).unwrap_or(u64::MAX)

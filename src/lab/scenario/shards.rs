@@ -1,13 +1,13 @@
 //! Shards spread over several nodes: one node dies, its shards move; it comes back, and they move home, in sync and unnoticed.
 
 use super::group::{
-    OFTEN, PLANNED_MS, SELDOM, bound_ms, came_about, goes_on, lost_nothing, mark, merged, of_flows, open_flows, pings, probe, proof,
-    stand_group, within,
+    OFTEN, PLANNED_MS, bound_ms, came_about, ended, lost_nothing, mark, merged, of_flows, open_flows, pings, probe_all, proof, stand_group,
+    within,
 };
 use super::{Options, Outcome, Scenario, Way, backend_seen};
 use crate::lab::checks::Check;
 use crate::lab::topology::{Topology, Wiring};
-use crate::lab::{Lab, Probe, Probed, Result, poll_until};
+use crate::lab::{Result, poll_until};
 use serde_json::json;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -30,26 +30,26 @@ pub(super) fn run(portway: &Path, way: Way, options: &Options) -> Result<Outcome
     let flows = open_flows(&lab, options)?;
 
     let moving: Vec<u8> = before.iter().filter(|(_, node)| **node == victim).map(|((_, shard), _)| *shard).collect();
-    let probes = probes(&lab, &moving)?;
+    let probes = probe_all(&lab, &moving, OFTEN)?;
     mark(&probes)?;
     lab.fail(&victim, options.kill)?;
     let taken = lab.await_owners();
-    let (crash_on, crash) = end(probes);
+    let (crash_on, crash) = ended(probes);
     let elsewhere = taken.as_ref().ok().cloned();
     let moved = taken.as_ref().map_or(0, |after| after.iter().filter(|(shard, node)| before[*shard] != **node).count());
 
-    let probes = self::probes(&lab, &moving)?;
+    let probes = probe_all(&lab, &moving, OFTEN)?;
     mark(&probes)?;
     lab.heal(&victim)?;
     lab.await_in_sync()?;
-    let (start_on, start) = end(probes);
+    let (start_on, start) = ended(probes);
 
-    let probes = self::probes(&lab, &moving)?;
+    let probes = probe_all(&lab, &moving, OFTEN)?;
     mark(&probes)?;
     let before_return = lab.owners()?;
     let home = poll_until("every shard at home again", HOME, || Ok(lab.owners()?.as_ref() == Some(&before)))
         .map_err(|error| error.detailed(|| format!("; before: {before:?}; now: {:?}", lab.owners().ok().flatten())));
-    let (home_on, planned) = end(probes);
+    let (home_on, planned) = ended(probes);
     let report = flows.verify(proof(options));
 
     // By rendezvous a Backup's priority is anything: the longest skew counts.
@@ -94,19 +94,4 @@ fn busiest(owners: &BTreeMap<(String, u8), String>) -> (String, usize) {
     let node = owners.values().max_by_key(|n| load(n)).cloned().unwrap_or_default();
     let load = load(&node);
     (node, load)
-}
-
-/// One for each shard that will move: the first measures the gap, the others see losses.
-fn probes(lab: &Lab, moving: &[u8]) -> Result<Vec<Probe>> {
-    let containers = lab.topology.containers.iter().filter(|c| c.shard.is_some_and(|s| moving.contains(&s)));
-    containers.zip(std::iter::once(OFTEN).chain(std::iter::repeat(SELDOM))).map(|(c, interval)| probe(lab, c, interval)).collect()
-}
-
-/// Whether all went on, the losses of all, and the first one's times.
-fn end(probes: Vec<Probe>) -> (bool, Probed) {
-    let went_on = probes.iter().all(goes_on);
-    let mut probed = probes.into_iter().map(Probe::stop);
-    let first = probed.next().unwrap_or(Probed { sent: 0, lost: 0, gap_ms: 0.0, quiet_ms: 0.0, asked_ms: 0.0 });
-    let all = probed.fold(first, |all, one| Probed { sent: all.sent + one.sent, lost: all.lost + one.lost, ..all });
-    (went_on, all)
 }

@@ -1,7 +1,9 @@
 //! Gateways that share HaVips: which shards there are, and which node has which part in them.
 
 use super::{Eni, Gateway, Topology, Wiring, containers, number};
+use crate::model::rendezvous;
 use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
@@ -14,6 +16,12 @@ pub struct Group {
     #[serde(default)]
     pub preempt_ms: u64,
     pub shards: Vec<HaVips>,
+    /// Machines on which no gateway runs: they are on nobody's list.
+    #[serde(default)]
+    pub absent: BTreeSet<String>,
+    /// Nodes that are about to go.
+    #[serde(default)]
+    pub leaving: BTreeSet<String>,
 }
 
 /// A shard's two addresses, which whoever is Active owns.
@@ -60,7 +68,8 @@ impl Topology {
             platform: Ipv4Addr::new(10, 9, 0, 50 + number(n)),
             inside: Ipv4Addr::new(172, 16, 101, 10 + number(n % shards)),
         };
-        let group = Group { interval_ms: 100, preempt_ms: 0, shards: (0..tenants.len() * shards).map(havips).collect() };
+        let shards = (0..tenants.len() * shards).map(havips).collect();
+        let group = Group { interval_ms: 100, preempt_ms: 0, shards, absent: BTreeSet::new(), leaving: BTreeSet::new() };
         let gateways = (0..gateways).map(|n| member(tenants, number(n))).collect();
         Self { gateways, group: Some(group), ..Self::of(tenants, hosts) }
     }
@@ -104,6 +113,29 @@ impl Topology {
     pub fn with_preempt(mut self, wait: Duration) -> Self {
         self.group.iter_mut().for_each(|group| group.preempt_ms = milliseconds(wait));
         self
+    }
+
+    /// A group in which this node does not take part yet.
+    #[must_use]
+    pub fn with_absent(mut self, node: &str) -> Self {
+        self.group.iter_mut().for_each(|group| _ = group.absent.insert(node.to_owned()));
+        self
+    }
+
+    /// The gateways that run.
+    pub fn members(&self) -> impl Iterator<Item = &Gateway> {
+        self.gateways.iter().filter(|gateway| !self.group.iter().any(|group| group.absent.contains(&gateway.node)))
+    }
+
+    /// Where each shard of a group belongs.
+    pub fn homes(&self) -> BTreeMap<(String, u8), String> {
+        let stays = |gateway: &&Gateway| !self.group.iter().any(|group| group.leaving.contains(&gateway.node));
+        let home = |of: &HaVips| {
+            let name = format!("{}/{}", of.tenant, of.shard);
+            let nodes = self.members().filter(stays).map(|gateway| gateway.node.clone());
+            Some(((of.tenant.clone(), of.shard), nodes.max_by_key(|node| rendezvous(&name, node))?))
+        };
+        self.group.iter().flat_map(|group| &group.shards).filter_map(home).collect()
     }
 
     /// The shards of a tenant.
@@ -157,7 +189,6 @@ fn member(tenants: &[&str], n: u8) -> Gateway {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::collections::BTreeSet;
 
     #[test]
     fn no_two_parts_of_a_group_share_an_address_or_a_vrid() {

@@ -213,6 +213,7 @@ fn pair(tenants: &[&str]) -> Gateway {
         sync_port: 3790,
         track: vec![],
         retained: BTreeSet::new(),
+        leaving: BTreeSet::new(),
     });
     for (tenant, n) in config.tenants.iter_mut().zip(50..) {
         tenant.shards[0].local = [10, 9, 0, n].into();
@@ -410,6 +411,7 @@ fn only_the_node_that_has_a_shard_has_its_peers() {
         sync_port: 3790,
         track: vec![],
         retained: BTreeSet::new(),
+        leaving: BTreeSet::new(),
     });
     config.tenants[0].shards[0].havip = Some(HaVip { vrid: Vrid::try_from(51).unwrap(), priority: None });
     let peers = |holds: BTreeSet<TenantShard>| {

@@ -104,6 +104,8 @@ struct Session {
     ack: Option<Instant>,
     complained: Option<Instant>,
     transit: Transit,
+    /// As the last heartbeat says.
+    relieved: bool,
 }
 
 /// The least of a measure, of the current and the previous period.
@@ -247,7 +249,7 @@ impl Receiver {
 
     /// A datagram from the sender's address.
     pub fn handle(&mut self, now: Instant, bytes: &[u8]) {
-        let kinds = [Kind::Hello, Kind::Data, Kind::Heartbeat];
+        let kinds = [Kind::Hello, Kind::Data, Kind::Heartbeat, Kind::Relief];
         let Some((header, body)) = opened(&self.config.seal, self.config.stream, &kinds, bytes, &mut self.counters.refused) else { return };
         if header.kind == Kind::Hello {
             self.asked = Some(header);
@@ -264,7 +266,8 @@ impl Receiver {
             return;
         };
         session.heard = now;
-        if header.kind == Kind::Heartbeat {
+        if matches!(header.kind, Kind::Heartbeat | Kind::Relief) {
+            session.relieved = header.kind == Kind::Relief;
             session.transit.measure(now, micros(now, self.epoch), header.time);
             session.time = session.time.max(header.time);
             session.highest = session.highest.max(header.sequence);
@@ -314,6 +317,11 @@ impl Receiver {
         self.heard().is_some_and(|heard| now.saturating_duration_since(heard) <= self.config.tuning.heartbeat_idle * 3)
     }
 
+    /// Whether the sender says, and said so a moment ago, that all who are to have copies have them without this one.
+    pub fn is_relieved(&self, now: Instant) -> bool {
+        self.is_live(now) && self.session.as_ref().is_some_and(|session| session.relieved)
+    }
+
     /// Whether a whole list has been received since changes were last missed, and the kernel has taken it.
     pub fn is_complete(&self) -> bool {
         self.copies.is_complete()
@@ -355,6 +363,7 @@ impl Receiver {
             ack: None,
             complained: None,
             transit: Transit { began: now, least: [i64::MAX; 2], lag: Duration::ZERO },
+            relieved: false,
         });
     }
 

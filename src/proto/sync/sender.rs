@@ -80,6 +80,7 @@ pub struct Sender {
     epoch: Instant,
     session: u64,
     link: Link,
+    relieves: bool,
     lists: u64,
     effects: VecDeque<SenderEffect>,
     pub counters: SenderCounters,
@@ -95,7 +96,7 @@ impl Sender {
     pub fn new(config: SenderConfig, now: Instant) -> Self {
         let session = config.session;
         let link = Link::Seeking { hello: 0, next: now };
-        Self { config, epoch: now, session, link, lists: 0, effects: VecDeque::new(), counters: SenderCounters::default() }
+        Self { config, epoch: now, session, link, relieves: false, lists: 0, effects: VecDeque::new(), counters: SenderCounters::default() }
     }
 
     pub fn stream_id(&self) -> u64 {
@@ -105,6 +106,11 @@ impl Sender {
     /// Another key, the same session.
     pub fn set_seal(&mut self, seal: Seal) {
         self.config.seal = seal;
+    }
+
+    /// Whether the receiver is told that it need not keep its copies any more.
+    pub fn relieve(&mut self, relieves: bool) {
+        self.relieves = relieves;
     }
 
     /// The next thing to do; none: wait for a datagram, a change or the deadline.
@@ -156,7 +162,7 @@ impl Sender {
                     let busy = !stream.ring.is_empty();
                     stream.heartbeat = now + if busy { tuning.heartbeat_busy } else { tuning.heartbeat_idle };
                     let (nonce, sequence) = (stream.nonce, stream.sequence - 1);
-                    self.send(now, Kind::Heartbeat, nonce, sequence);
+                    self.send(now, if self.relieves { Kind::Relief } else { Kind::Heartbeat }, nonce, sequence);
                 }
             }
         }

@@ -61,6 +61,8 @@ discards! {
 
     /// No instance for this VRID and address family on this interface.
     UnknownVrid = "unknown_vrid",
+    /// Of a shard that this node is no candidate of: all nodes of a group are told, for who the candidates are may just have changed.
+    NotServed = "not_served",
     /// Unicast from somebody who is not a configured peer.
     UnlistedSource = "unlisted_source",
     /// Sent from our own address: reflected, or somebody else has it too.

@@ -50,6 +50,7 @@ impl Bench {
         let now = Instant::now();
         let mut routers = Routers {
             entries: Vec::new(),
+            elsewhere: Vec::new(),
             due: BTreeSet::new(),
             hands,
             board: Arc::default(),

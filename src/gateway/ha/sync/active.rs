@@ -1,4 +1,4 @@
-//! A shard that is Active here: one stream to each of the other candidates.
+//! A shard that is Active here: one stream to each of the other candidates, and to whoever else still keeps copies.
 
 use super::super::board::{Board, Connections, Flows, Standing, Told};
 use super::send;
@@ -20,6 +20,8 @@ pub struct Active {
 
 pub struct Telling {
     to: IpAddr,
+    /// It is to have copies; otherwise it may have some.
+    candidate: bool,
     pub sender: Sender,
     list: Listing,
     /// The session whose first list has begun.
@@ -41,6 +43,33 @@ enum Listing {
 }
 
 impl Active {
+    /// These from now on. Who listens already goes on listening.
+    pub fn tell_these(&mut self, all: Vec<Telling>) {
+        let mut former = std::mem::take(&mut self.all);
+        let same = |old: &Telling, new: &Telling| {
+            let listens = old.sender.is_up() || old.candidate == new.candidate;
+            listens && (old.to, old.sender.stream_id()) == (new.to, new.sender.stream_id())
+        };
+        self.all = all
+            .into_iter()
+            .map(|new| match former.iter().position(|old| same(old, &new)) {
+                Some(at) => Telling { candidate: new.candidate, ..former.swap_remove(at) },
+                None => new,
+            })
+            .collect();
+    }
+
+    /// Whether all candidates have all connections. `awaited`: also those that do not listen.
+    pub fn in_sync(&self, now: Instant, awaited: bool) -> bool {
+        let mut candidates = self.all.iter().filter(|one| one.candidate && (awaited || one.sender.is_up())).peekable();
+        candidates.peek().is_some() && candidates.all(|one| one.sender.in_sync(now))
+    }
+
+    /// Whether those who are no candidates are told that they need not keep their copies.
+    pub fn relieve(&mut self, relieved: bool) {
+        self.all.iter_mut().for_each(|one| one.sender.relieve(relieved && !one.candidate));
+    }
+
     pub fn turn(&mut self, now: Instant, socket: &UdpSocket, port: u16, board: &Board) {
         self.all.iter_mut().for_each(|telling| telling.turn(now, (&self.known, &self.peers), socket, port, board));
     }
@@ -142,13 +171,13 @@ impl Active {
     }
 
     pub fn show(&self, now: Instant) -> Flows {
-        Flows::Told(self.all.iter().map(|telling| telling.show(now)).collect())
+        Flows::Told(self.all.iter().filter(|one| one.candidate || one.sender.is_up()).map(|telling| telling.show(now)).collect())
     }
 }
 
 impl Telling {
-    pub fn new(to: IpAddr, sender: Sender) -> Self {
-        Self { to, sender, list: Listing::Idle, began: 0 }
+    pub fn new(to: IpAddr, candidate: bool, sender: Sender) -> Self {
+        Self { to, candidate, sender, list: Listing::Idle, began: 0 }
     }
 
     fn turn(&mut self, now: Instant, known: (&Ledger, &Peers), socket: &UdpSocket, port: u16, board: &Board) {
@@ -210,6 +239,13 @@ impl Telling {
 
     fn show(&self, now: Instant) -> Told {
         let sender = &self.sender;
-        Told { to: self.to, up: sender.is_up(), in_sync: sender.in_sync(now), lag: sender.lag(now), counters: sender.counters }
+        Told {
+            to: self.to,
+            candidate: self.candidate,
+            up: sender.is_up(),
+            in_sync: sender.in_sync(now),
+            lag: sender.lag(now),
+            counters: sender.counters,
+        }
     }
 }

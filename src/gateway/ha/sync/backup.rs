@@ -45,6 +45,27 @@ impl Backup {
         Self { all, standing: if read { Standing::Read } else { Standing::Unread }, whole: true }
     }
 
+    /// These from now on. Who tells already goes on; what the others have told stands until somebody who tells knows better.
+    pub fn hear_these(&mut self, now: Instant, all: Vec<Keeping>) {
+        let mut former = std::mem::take(&mut self.all);
+        let same = |old: &Keeping, new: &Keeping| (old.from, old.receiver.stream_id()) == (new.from, new.receiver.stream_id());
+        self.all = all
+            .into_iter()
+            .map(|new| match former.iter().position(|old| same(old, &new)) {
+                Some(at) => former.swap_remove(at),
+                None => new,
+            })
+            .collect();
+        for mut gone in former.into_iter().filter(|gone| !gone.receiver.is_empty()) {
+            if let Some(one) = self.all.iter_mut().find(|one| one.receiver.in_sync(now)) {
+                one.receiver.supersede(&mut gone.receiver);
+            } else if let Some(first) = self.all.first_mut() {
+                first.receiver.adopt_from(&gone.receiver);
+                first.receiver.adopt_peers(gone.receiver.peers());
+            }
+        }
+    }
+
     /// What all have told of peers.
     pub fn peers(&self) -> Peers {
         let mut peers = Peers::default();

@@ -4,42 +4,39 @@ use super::super::speaker;
 use super::active::{Active, Telling};
 use super::backup::{Backup, Keeping};
 use super::role::{Clearing, Role};
-use super::{Copier, Entry, Shared};
+use super::{Copier, Entry, Group, Shared};
 use crate::gateway::{sessions, stamps};
 use crate::model::{NodeName, TenantShard};
 use crate::proto::sync::{Ledger, Peers, Receiver, ReceiverConfig, Sender, SenderConfig, Tuning};
 use crate::wire::seal::Seal;
 use sha2::{Digest, Sha256};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::Relaxed;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// Connections deleted before somebody may say that they are needed again.
 const DELETED_AT_ONCE: usize = 1024;
 
+/// How often nodes that are no candidates are asked whether they listen: who has been one until now does.
+const SELDOM: Duration = Duration::from_secs(1);
+
 impl Copier {
     /// Takes up these shards. `active`: those whose HaVips are here already. `used`: what an earlier process knew to be used up of peers' stamps; who has
     /// a shard tells the others, who may have been started after it.
-    pub fn take_up(&mut self, shards: Vec<Shared>, seal: Seal, active: impl Fn(&TenantShard) -> bool, mut used: stamps::ByShard) {
+    pub fn take_up(&mut self, group: Group, seal: Seal, active: impl Fn(&TenantShard) -> bool, mut used: stamps::ByShard) {
         let now = Instant::now();
-        self.seal = seal;
+        let Group { shards, nodes } = group;
+        (self.seal, self.nodes) = (seal, nodes);
         let mut old = std::mem::take(&mut self.shards);
         for what in shards {
             let of = what.of.clone();
             let entry = match old.remove(&of) {
-                Some(mut entry) if entry.what == what => {
-                    entry.role.set_seal(&self.seal);
-                    entry
-                }
+                Some(entry) if (entry.what.zone, entry.what.mark) == (what.zone, what.mark) => self.go_on(entry, what, now),
                 former => {
                     let told_in_sync = former.as_ref().is_some_and(|entry| entry.told_in_sync);
-                    let same_zone = former.as_ref().is_some_and(|entry| entry.what.zone == what.zone);
                     let role = match former.map(|entry| entry.role) {
-                        Some(Role::Active(mut active)) if same_zone => {
-                            active.known.break_off();
-                            self.telling(&what, now, active.known, active.peers)
-                        }
                         Some(Role::Active(Active { peers, .. })) => self.telling(&what, now, Ledger::default(), peers),
                         Some(role @ Role::Clearing(_)) => role,
                         Some(Role::Backup(backup)) => self.keeping(&what, now, None, &backup.peers()),
@@ -52,7 +49,7 @@ impl Copier {
                             }
                         }
                     };
-                    Entry { what, role, since: now, told_in_sync }
+                    Entry::new(what, role, now, told_in_sync)
                 }
             };
             self.shards.insert(of, entry);
@@ -61,30 +58,51 @@ impl Copier {
         for entry in self.shards.values() {
             let (what, own) = (&entry.what, &self.node);
             let from = what.from.iter().map(|(node, address)| (stream(&what.of, node, own), (what.of.clone(), *address)));
-            let to = what.to.iter().map(|(node, address)| (stream(&what.of, own, node), (what.of.clone(), *address)));
+            let to = what.from.iter().map(|(node, address)| (stream(&what.of, own, node), (what.of.clone(), *address)));
             self.streams.extend(from.chain(to));
         }
     }
 
+    /// The same connections, and perhaps other nodes: who tells, or is told, goes on where it is.
+    fn go_on(&self, mut entry: Entry, what: Shared, now: Instant) -> Entry {
+        entry.role.set_seal(&self.seal);
+        if entry.what == what {
+            return entry;
+        }
+        match &mut entry.role {
+            Role::Active(active) => active.tell_these(what.from.iter().map(|node| self.teller(&what, node, now)).collect()),
+            Role::Clearing(_) => {}
+            Role::Backup(backup) => backup.hear_these(now, what.from.iter().map(|node| self.keeper(&what, node, now)).collect()),
+        }
+        (entry.what, entry.changed, entry.covered) = (what, now, None);
+        entry
+    }
+
+    fn teller(&self, what: &Shared, node: &(NodeName, IpAddr), now: Instant) -> Telling {
+        let (stream, seal) = (stream(&what.of, &self.node, &node.0), self.seal.clone());
+        let candidate = what.to.contains(node);
+        let ordinary = Tuning::default();
+        let tuning = if candidate { ordinary } else { Tuning { hello: SELDOM, ..ordinary } };
+        Telling::new(node.1, candidate, Sender::new(SenderConfig { stream, seal, session: number(), tuning }, now))
+    }
+
+    fn keeper(&self, what: &Shared, (node, from): &(NodeName, IpAddr), now: Instant) -> Keeping {
+        let (stream, seal) = (stream(&what.of, node, &self.node), self.seal.clone());
+        let (zone, mark, tuning) = (what.zone, what.mark, Tuning::default());
+        let mut receiver = Receiver::new(ReceiverConfig { stream, seal, nonce: number(), zone, mark, tuning }, now);
+        receiver.hold();
+        Keeping { from: *from, receiver, fed: None }
+    }
+
     /// `known`: what stands in the kernel, as far as that is known.
     fn telling(&self, what: &Shared, now: Instant, known: Ledger, peers: Peers) -> Role {
-        let telling = what.to.iter().map(|(node, to)| {
-            let (stream, seal) = (stream(&what.of, &self.node, node), self.seal.clone());
-            let config = SenderConfig { stream, seal, session: number(), tuning: Tuning::default() };
-            Telling::new(*to, Sender::new(config, now))
-        });
-        Role::Active(Active { all: telling.collect(), known, peers, begun: 0 })
+        let all = what.from.iter().map(|node| self.teller(what, node, now)).collect();
+        Role::Active(Active { all, known, peers, begun: 0 })
     }
 
     /// `known`: what stands in the kernel, if all of it is known.
     fn keeping(&self, what: &Shared, now: Instant, known: Option<&Ledger>, peers: &Peers) -> Role {
-        let keeping = what.from.iter().map(|(node, from)| {
-            let (stream, seal) = (stream(&what.of, node, &self.node), self.seal.clone());
-            let (zone, mark, tuning) = (what.zone, what.mark, Tuning::default());
-            let mut receiver = Receiver::new(ReceiverConfig { stream, seal, nonce: number(), zone, mark, tuning }, now);
-            receiver.hold();
-            Keeping { from: *from, receiver, fed: None }
-        });
+        let keeping = what.from.iter().map(|node| self.keeper(what, node, now));
         Role::Backup(Backup::new(keeping.collect(), known, peers))
     }
 
@@ -113,7 +131,7 @@ impl Copier {
     }
 
     fn turn_to(&mut self, of: &TenantShard, what: Shared, role: Role, now: Instant) {
-        self.shards.insert(of.clone(), Entry { what, role, since: now, told_in_sync: false });
+        self.shards.insert(of.clone(), Entry::new(what, role, now, false));
         self.speaker.send(speaker::Order::InSync(of.clone(), false));
     }
 
@@ -167,7 +185,7 @@ impl Copier {
             let nothing = Ledger::default();
             let known = self.runtime.block_on(clearing.task).unwrap_or(false).then_some(&nothing);
             let role = self.keeping(&what, now, known, &clearing.peers);
-            self.shards.insert(of, Entry { what, role, since: now, told_in_sync });
+            self.shards.insert(of, Entry::new(what, role, now, told_in_sync));
         }
     }
 }

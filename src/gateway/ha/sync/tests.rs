@@ -46,7 +46,7 @@ impl Pair {
         let [socket, far] = [0; 2].map(|_| UdpSocket::bind((PEER, 0)).unwrap());
         far.set_nonblocking(true).unwrap();
         let sender = Sender::new(SenderConfig { stream: 1, seal: Seal::new(b"a key"), session: 9, tuning }, now);
-        let active = Active { all: vec![Telling::new(PEER, sender)], known, peers: Peers::default(), begun: 0 };
+        let active = Active { all: vec![Telling::new(PEER, true, sender)], known, peers: Peers::default(), begun: 0 };
         let mut pair = Self { now, board: Board::default(), socket, active, far, backup: keeping(now, tuning), answers: true };
         pair.run(Duration::from_millis(100));
         pair
@@ -195,4 +195,41 @@ fn a_backup_that_becomes_the_active_knows_what_stands_or_that_it_does_not() {
 
     let told = complete(&[flow(4)]);
     assert!(!Backup::new(vec![keeping(now, Tuning::default())], Some(&told), &Peers::default()).waits());
+}
+
+#[test]
+fn who_is_told_already_goes_on_being_told_when_others_come() {
+    let mut pair = Pair::new(complete(&[flow(1), flow(2)]));
+    let (now, newcomer) = (pair.now, IpAddr::V4(Ipv4Addr::new(127, 0, 0, 9)));
+    assert!(pair.active.in_sync(now, true));
+    let sender = |stream| Sender::new(SenderConfig { stream, seal: Seal::new(b"a key"), session: 10, tuning: Tuning::default() }, now);
+    pair.active.tell_these(vec![Telling::new(PEER, false, sender(1)), Telling::new(newcomer, true, sender(2))]);
+    assert!(!pair.active.in_sync(now, true) && !pair.active.in_sync(now, false), "the candidate knows nothing yet");
+    pair.run(Duration::from_millis(400));
+    assert!(pair.backup.receiver.in_sync(pair.now) && !pair.backup.receiver.is_relieved(pair.now) && !pair.active.waits());
+    assert_eq!((pair.active.all[0].sender.counters.sessions, pair.backup.receiver.flows()), (1, 2), "nothing began anew");
+
+    pair.active.relieve(true);
+    pair.run(Duration::from_millis(400));
+    assert!(pair.backup.receiver.is_relieved(pair.now));
+    // A candidate again, whoever else is none: its copies are wanted.
+    pair.active.tell_these(vec![Telling::new(PEER, true, sender(1)), Telling::new(newcomer, false, sender(2))]);
+    pair.active.relieve(true);
+    pair.run(Duration::from_millis(400));
+    assert!(pair.active.in_sync(pair.now, true) && !pair.backup.receiver.is_relieved(pair.now));
+    assert_eq!(pair.active.all[0].sender.counters.sessions, 1);
+}
+
+#[test]
+fn what_a_node_that_goes_has_told_stands() {
+    let (now, tuning) = (Instant::now(), Tuning::default());
+    let other = || {
+        let config = ReceiverConfig { stream: 2, seal: Seal::new(b"a key"), nonce: 6, zone: ZONE, mark: Mark(7), tuning };
+        Keeping { from: IpAddr::V4(Ipv4Addr::new(127, 0, 0, 9)), receiver: Receiver::new(config, now), fed: None }
+    };
+    let mut backup = Backup::new(vec![keeping(now, tuning)], Some(&complete(&[flow(1), flow(2)])), &Peers::default());
+    backup.hear_these(now, vec![other(), keeping(now, tuning)]);
+    assert_eq!(backup.all.iter().map(|one| one.receiver.flows()).collect::<Vec<_>>(), [0, 2], "who told goes on");
+    backup.hear_these(now, vec![other()]);
+    assert_eq!(backup.all.iter().map(|one| one.receiver.flows()).collect::<Vec<_>>(), [2]);
 }

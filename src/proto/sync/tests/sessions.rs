@@ -35,6 +35,25 @@ fn a_silent_receiver_is_forgotten_and_welcomed_back() {
 }
 
 #[test]
+fn one_copy_too_many_is_told_so_and_until_then_it_is_kept() {
+    let mut pair = Pair::synced(&[tcp(1)]);
+    pair.run_for(Duration::from_millis(300));
+    assert!(!pair.receiver.is_relieved(pair.now));
+    pair.sender.relieve(true);
+    pair.run_for(Duration::from_millis(300));
+    assert!(pair.receiver.is_relieved(pair.now) && pair.receiver.in_sync(pair.now), "and it goes on being told");
+    pair.tell(FlowChange::Upsert(tcp(2)));
+    pair.run_for(Duration::from_millis(300));
+    assert_eq!(pair.receiver.flows(), 2);
+    pair.sender.relieve(false);
+    pair.run_for(Duration::from_millis(300));
+    assert!(!pair.receiver.is_relieved(pair.now), "it is needed again");
+    pair.sender.relieve(true);
+    pair.run_for(Duration::from_millis(300));
+    assert!(!pair.receiver.is_relieved(pair.now + Duration::from_secs(1)), "whoever said so has fallen silent");
+}
+
+#[test]
 fn a_full_ring_ends_the_session() {
     let mut pair = Pair::tuned(Tuning { ring: 10, ..Tuning::default() });
     pair.run();
