@@ -101,20 +101,26 @@ fn autoscaler(name: &str) -> Value {
 fn fleet(at: f64, name: &str) -> Value {
     // As the directory writes a tenant's first shard.
     let of = "acme";
-    let gateway = |node: &str, state: &str| {
-        let shard = json!({ "state": state, "for_s": 90.0, "in_sync": true, "connections": 812, "warnings": [name] });
+    let gateway = |node: &str, state: &str, for_s: f64, heard: f64| {
+        let shard = json!({ "state": state, "for_s": for_s, "in_sync": true, "connections": 812, "warnings": [name] });
         let takeover = json!({ "of": of, "from": "10.9.0.2", "ago_s": 75.0, "why": name, "gap_ms": 318.4 });
         let traffic = with(tunnel(80_000.0, at), json!({ "clock_s": at }));
         let report = json!({ "version": name, "traffic": traffic, "shards": { of: shard }, "takeovers": [takeover] });
-        json!({ "name": node, "shards": [of], "heard_s": 2.5, "report": report })
+        json!({ "name": node, "shards": [of], "heard_s": heard, "report": report })
     };
     json!({
         "role": "directory", "version": "0.1.0", "ready": true, "revision": 1243, "watchers": 12,
         "tenants": [{ "name": "acme", "inner": "10.64.0.0/16", "host_prefix": 32, "shards": [0, 1], "hosts": 312 }],
         "shards": [
-            { "of": of, "endpoint": "10.9.0.50:51820", "public_key": null, "next_key": null, "next_port": null, "gateways": [name, "gw-2", "gw-3"] },
+            { "of": of, "endpoint": "10.9.0.50:51820", "public_key": null, "next_key": null, "next_port": null, "gateways": [name, "gw-2", "gw-3", "gw-4"] },
             { "of": "acme/1", "endpoint": null, "public_key": null, "next_key": null, "next_port": null, "gateways": [name] },
         ],
-        "gateways": [gateway(name, "active"), gateway("gw-2", "backup"), { "name": "gw-3", "shards": [of], "heard_s": null, "report": null }],
+        "gateways": [
+            gateway(name, "active", 4.0, 2.5),
+            gateway("gw-2", "backup", 90.0, 2.5),
+            { "name": "gw-3", "shards": [of], "heard_s": null, "report": null },
+            // It had the shard before, and has died.
+            gateway("gw-4", "active", 900.0, 9.0),
+        ],
     })
 }

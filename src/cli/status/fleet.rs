@@ -28,21 +28,34 @@ pub fn table(status: &Value) -> String {
     let heard: Vec<&Value> = gateways.iter().filter(fresh).collect();
     let lines = shards.iter().map(|shard| {
         let of = text(&shard["of"]);
-        let at: Vec<(&Value, &Value)> =
-            heard.iter().map(|gateway| (&gateway["name"], &gateway["report"]["shards"][&of])).filter(|(_, at)| !at.is_null()).collect();
-        let named = |is: &dyn Fn(&Value) -> bool| {
-            let names: Vec<String> = at.iter().filter(|(_, at)| is(at)).map(|(name, _)| text(name)).collect();
-            if names.is_empty() { "nobody".into() } else { names.join(", ") }
-        };
-        let owns = |at: &Value| matches!(at["state"].as_str(), Some("active" | "alone" | "offering"));
-        let owner = at.iter().find(|(_, at)| owns(at)).map(|(_, at)| *at);
+        let said = |gateway: &&Value| (text(&gateway["name"]), gateway["heard_s"].as_f64(), gateway["report"]["shards"][&of].clone());
+        let at: Vec<Said> = heard.iter().map(said).filter(|(.., at)| !at.is_null()).collect();
+        let claims: Vec<&Said> =
+            at.iter().filter(|(.., at)| matches!(at["state"].as_str(), Some("active" | "alone" | "offering"))).collect();
+        let owners: Vec<&Said> = claims.iter().filter(|one| !claims.iter().any(|other| has_lost(one, other))).copied().collect();
+        let ready = at.iter().filter(|(.., at)| at["state"] == "backup" && at["in_sync"] == true);
+        let owner = owners.first().map(|(.., at)| at);
         let shown = |what: &str| owner.map_or(&Value::Null, |owner| &owner[what]);
         let since = shown("for_s").as_f64().map_or_else(|| "-".into(), duration);
         let connections = shown("connections").as_u64().map_or_else(|| "-".into(), |count| count.to_string());
-        let ready = named(&|at| at["state"] == "backup" && at["in_sync"] == true);
-        vec![of.clone(), named(&owns), shown("state").as_str().unwrap_or("-").to_owned(), since, ready, connections]
+        let state = shown("state").as_str().unwrap_or("-").to_owned();
+        vec![of.clone(), named(owners.iter().copied()), state, since, named(ready), connections]
     });
     out + &rows(&["shard", "owner", "state", "for", "ready to take over", "connections"], lines.collect())
+}
+
+/// A gateway, when it last said something, and what of the shard.
+type Said = (String, Option<f64>, Value);
+
+/// It has said nothing since the other one took the shard.
+fn has_lost(one: &Said, other: &Said) -> bool {
+    let taken = other.2["for_s"].as_f64().zip(other.1).map(|(at_that_time, since)| at_that_time + since);
+    one.1.zip(taken).is_some_and(|(heard, taken)| heard > taken)
+}
+
+fn named<'s>(all: impl Iterator<Item = &'s Said>) -> String {
+    let names: Vec<&str> = all.map(|(name, ..)| name.as_str()).collect();
+    if names.is_empty() { "nobody".into() } else { names.join(", ") }
 }
 
 #[cfg(test)]
@@ -52,24 +65,26 @@ mod tests {
 
     #[test]
     fn an_operator_sees_who_has_which_shard_and_who_is_silent() {
-        let at = |state: &str, connections: Value| json!({ "state": state, "for_s": 90.0, "in_sync": true, "connections": connections, "warnings": [] });
+        let at = |state: &str, for_s: f64, connections: Value| json!({ "state": state, "for_s": for_s, "in_sync": true, "connections": connections, "warnings": [] });
         let status = json!({
             "ready": true, "revision": 12, "tenants": [{ "name": "acme", "hosts": 3 }],
             "shards": [{ "of": "acme/0", "gateways": ["gw-1", "gw-2", "gw-3"] }, { "of": "acme/1", "gateways": [] }],
             "gateways": [
-                { "name": "gw-1", "heard_s": 2.0, "report": { "shards": { "acme/0": at("active", json!(812)) } } },
-                { "name": "gw-2", "heard_s": 1.0, "report": { "shards": { "acme/0": at("backup", Value::Null) } } },
-                { "name": "gw-3", "heard_s": 75.0, "report": { "shards": { "acme/0": at("active", json!(1)) } } },
+                { "name": "gw-1", "heard_s": 2.0, "report": { "shards": { "acme/0": at("active", 5.0, json!(812)) } } },
+                { "name": "gw-2", "heard_s": 1.0, "report": { "shards": { "acme/0": at("backup", 90.0, Value::Null) } } },
+                { "name": "gw-3", "heard_s": 75.0, "report": { "shards": { "acme/0": at("active", 90.0, json!(1)) } } },
                 { "name": "gw-4", "heard_s": null, "report": null },
+                // It had the shard before, and has died.
+                { "name": "gw-5", "heard_s": 9.0, "report": { "shards": { "acme/0": at("active", 900.0, json!(811)) } } },
             ],
         });
         insta::assert_snapshot!(table(&status), @r"
-        directory: ready, revision 12, 1 tenants, 2 shards, 4 gateways, 3 hosts
+        directory: ready, revision 12, 1 tenants, 2 shards, 5 gateways, 3 hosts
           ! gateway gw-3 is silent for 75 s
           ! gateway gw-4 has said nothing yet
-          SHARD   OWNER   STATE   FOR   READY TO TAKE OVER  CONNECTIONS
-          acme/0  gw-1    active  90 s  gw-2                812
-          acme/1  nobody  -       -     nobody              -
+          SHARD   OWNER   STATE   FOR  READY TO TAKE OVER  CONNECTIONS
+          acme/0  gw-1    active  5 s  gw-2                812
+          acme/1  nobody  -       -    nobody              -
         ");
     }
 }

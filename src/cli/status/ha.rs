@@ -215,11 +215,11 @@ mod tests {
             |gap: Value, why: &str| json!({ "tenant": "acme", "shard": 0, "from": "10.9.0.2", "ago_s": 75.0, "why": why, "gap_ms": gap });
         let all = [took(json!(318.4), "nothing heard of an Active"), took(Value::Null, "the Active let go")];
         let told = takeovers(&json!({ "nodes": { "gw-2": "10.9.0.2" }, "takeovers": all }));
-        let expected = "\
-  - acme/0 came from gw-2 75 s ago, gap 318 ms at most: nothing heard of an Active
-  - acme/0 came from gw-2 75 s ago, planned, without a gap: the Active let go
-";
-        assert_eq!(told, expected);
+        let expected = [
+            "  - acme/0 came from gw-2 75 s ago, gap 318 ms at most: nothing heard of an Active\n",
+            "  - acme/0 came from gw-2 75 s ago, planned, without a gap: the Active let go\n",
+        ];
+        assert_eq!(told, expected.concat());
     }
 
     #[test]

@@ -54,7 +54,8 @@ function seen({ name, shards, heard_s: heard, report }, rates) {
     return rate === null ? null : rate * 8;
   };
   const fresh = known(heard) && heard < SILENT;
-  return { name, shards, heard, report, fresh, received: eight("received_bytes"), sent: eight("sent_bytes") };
+  // What a silent one carried last it may carry no more.
+  return { name, shards, heard, report, fresh, received: fresh ? eight("received_bytes") : null, sent: fresh ? eight("sent_bytes") : null };
 }
 
 const complaints = (gateway) => (gateway.fresh ? [] : [known(gateway.heard) ? `gateway ${gateway.name} is silent` : `gateway ${gateway.name} has said nothing yet`]);
@@ -66,11 +67,13 @@ const whole = (of) => (of.includes("/") ? of : `${of}/0`);
 function owned(shard, gateways) {
   const told = gateways.filter((gateway) => shard.gateways.includes(gateway.name)).flatMap((gateway) => {
     const at = gateway.report.shards[shard.of];
-    return at ? [{ name: gateway.name, ...at, for_s: known(at.for_s) ? at.for_s + gateway.heard : null }] : [];
+    return at ? [{ name: gateway.name, heard: gateway.heard, ...at, for_s: known(at.for_s) ? at.for_s + gateway.heard : null }] : [];
   });
   const of = whole(shard.of);
-  const owners = told.filter((one) => ["active", "alone", "offering"].includes(one.state));
-  const others = told.filter((one) => !owners.includes(one));
+  const claims = told.filter((one) => ["active", "alone", "offering"].includes(one.state));
+  // Whoever has said nothing since another took the shard has lost it.
+  const owners = claims.filter((one) => !claims.some((other) => other !== one && known(other.for_s) && one.heard > other.for_s));
+  const others = told.filter((one) => !claims.includes(one));
   const warnings = told.flatMap((one) => one.warnings.map((warning) => `${of} at ${one.name}: ${warning}`));
   if (!owners.length) warnings.unshift(`${of} has no owner that is heard`);
   if (owners.length > 1) warnings.unshift(`${of} has ${owners.length} owners: ${owners.map((one) => one.name).join(", ")}`);

@@ -72,8 +72,13 @@ function failed(error) {
   say(at("about"), answered === null ? `No answer that can be shown: ${error.message}` : "Nothing new is heard; this is what was said last.");
 }
 
+function age() {
+  say(at("age"), answered === null ? "" : now() - answered < SILENT ? "live" : `${duration(now() - answered)} old`);
+}
+
 function standing(how) {
   pill(at("standing"), how);
+  age();
   at("main").classList.toggle("stale", how.kind === "bad" && how.text === "Silent");
 }
 
@@ -113,10 +118,7 @@ document.addEventListener("visibilitychange", () => {
   turn();
 });
 
-setInterval(() => {
-  if (document.hidden) return;
-  say(at("age"), answered === null ? "" : now() - answered < SILENT ? "live" : `${duration(now() - answered)} old`);
-}, EVERY);
+setInterval(() => document.hidden || age(), EVERY);
 
 say(at("foot"), "This page only reads. It asks the daemon that it came from and nobody else.");
 turn();

@@ -77,7 +77,7 @@ async fn changed(changes: &mut Option<watch::Receiver<u64>>) {
         None => true,
     };
     if over {
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
 }
 
@@ -161,6 +161,6 @@ mod tests {
         assert_eq!(report.takeovers.iter().map(|takeover| takeover.gap_ms).collect::<Vec<_>>(), [Some(310.0)]);
         assert_eq!(report.traffic.map(|traffic| traffic.clock_s), Some(1.0));
         told.group = None;
-        assert_eq!(told.report(&[of.clone()]).shards[&of].state, ShardState::Alone);
+        assert_eq!(told.report(std::slice::from_ref(&of)).shards[&of].state, ShardState::Alone);
     }
 }
