@@ -9,7 +9,7 @@ use anyhow::anyhow;
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use tokio::sync::watch;
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
@@ -39,7 +39,8 @@ struct Fleet {
 }
 
 /// What a gateway said longer ago says nothing of what it carries now.
-const CARRIES: Duration = Duration::from_secs(10);
+#[cfg(feature = "aws")]
+const CARRIES: std::time::Duration = std::time::Duration::from_secs(10);
 
 /// What whoever scales is to make true.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -91,6 +92,7 @@ impl Brain {
     }
 
     /// It says so, and which are starting or going.
+    #[cfg(feature = "aws")]
     pub fn looked(&self, ordered: u32, away: BTreeSet<NodeName>) {
         let mut fleet = self.fleet();
         (fleet.ordered, fleet.away) = (Some(ordered), away);
@@ -107,6 +109,7 @@ impl Brain {
     }
 
     /// It is known of this gateway that it has no shards.
+    #[cfg(feature = "aws")]
     pub fn has_no_shards(&self, name: &NodeName) -> bool {
         self.fleet().shards.get(name).is_some_and(|(at, shards)| *shards == 0 && at.elapsed() <= CARRIES)
     }
