@@ -169,7 +169,7 @@ pub async fn run(file: &Path, mut config: config::Autoscaler, dry_run: bool) -> 
                 Ok(Config::Autoscaler(new)) => match running.reload(&new, &config) {
                     Ok(()) => {
                         tracing::info!("configuration read anew");
-                        config = new;
+                        config = *new;
                     }
                     Err(error) => tracing::error!("the configuration cannot be used, the old one stays in force: {error:#}"),
                 },
@@ -190,7 +190,7 @@ mod tests {
     /// Of one gateway, which nobody asks.
     pub fn config() -> config::Autoscaler {
         match config::parse("autoscaler: { gateways: [{ name: a, metrics: 'http://127.0.0.1:1/metrics' }] }", "f") {
-            Ok(Config::Autoscaler(config)) => config,
+            Ok(Config::Autoscaler(config)) => *config,
             other => panic!("{other:?}"),
         }
     }

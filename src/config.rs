@@ -116,7 +116,7 @@ impl Decoder {
         }
         if let Some(autoscaler) = table.get("autoscaler") {
             self.alone("autoscaler", "an autoscaler has gateways alone", &table);
-            return self.autoscaler(autoscaler, &table).map(Config::Autoscaler);
+            return self.autoscaler(autoscaler, &table).map(|autoscaler| Config::Autoscaler(Box::new(autoscaler)));
         }
         match (table.get("gateway"), table.get("host"), table.get("peers")) {
             (Some(gateway), None, peers) => self.gateway(gateway, &table, peers).map(Config::Gateway),

@@ -116,7 +116,7 @@ impl Bed {
             "nodes": { "bits_per_second": BITS_PER_SECOND as u64, "stale_after": "2s", "start_up": "1s", "out": { "cooldown": "1s" } },
         }});
         match config::parse(&text.to_string(), "f") {
-            Ok(Config::Autoscaler(config)) => config,
+            Ok(Config::Autoscaler(config)) => *config,
             other => panic!("{other:?}"),
         }
     }

@@ -54,7 +54,7 @@ struct Bench {
     gre: bool,
 }
 
-const BENCHES: [Bench; 21] = [
+const BENCHES: [Bench; 22] = [
     Bench { name: "attach", run: attach::run, gre: false },
     Bench { name: "peers", run: peers::run, gre: false },
     Bench { name: "host-cost", run: host_cost::run, gre: false },

@@ -19,7 +19,7 @@ pub struct Args {
 impl Args {
     pub fn run(self) -> anyhow::Result<ExitCode> {
         match super::daemon::load(&self.config)? {
-            Config::Autoscaler(config) => super::block_on(crate::autoscaler::run(&self.config, config, self.dry_run)),
+            Config::Autoscaler(config) => super::block_on(crate::autoscaler::run(&self.config, *config, self.dry_run)),
             other => bail!("{} configures no autoscaler: run `portway {}`", self.config.display(), other.role()),
         }
     }

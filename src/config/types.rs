@@ -24,7 +24,7 @@ pub enum Config {
     Gateway(Gateway),
     Host(Host),
     Directory(super::Directory),
-    Autoscaler(super::Autoscaler),
+    Autoscaler(Box<super::Autoscaler>),
 }
 
 impl Config {

@@ -34,7 +34,7 @@ fn config(dir: &Path, actuator: &Value, min: u32) -> config::Autoscaler {
         "nodes": { "min": min, "max": 20, "out": { "cooldown": "1s" } },
     }});
     match config::parse(&text.to_string(), "f") {
-        Ok(Config::Autoscaler(config)) => config,
+        Ok(Config::Autoscaler(config)) => *config,
         other => panic!("{other:?}"),
     }
 }

@@ -65,7 +65,7 @@ impl Bed {
             Ok(Config::Autoscaler(mut config)) => {
                 config.admin.set_port(0);
                 config.webhooks.as_mut().unwrap().listen.set_port(0);
-                config
+                *config
             }
             other => panic!("{other:?}"),
         }

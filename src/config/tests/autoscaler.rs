@@ -23,7 +23,7 @@ autoscaler:
 
 fn autoscaler(text: &str) -> Autoscaler {
     match parse(text, "f") {
-        Ok(Config::Autoscaler(autoscaler)) => autoscaler,
+        Ok(Config::Autoscaler(autoscaler)) => *autoscaler,
         other => panic!("{other:?}"),
     }
 }
