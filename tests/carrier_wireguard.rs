@@ -12,7 +12,7 @@ use portway::daemon::reconcile::{Role, pass};
 use portway::host::Node;
 use portway::kernel::Kernel;
 use portway::lab::secret;
-use portway::metrics::Page;
+use portway::metrics::{Format, Page};
 use portway::model::{PrivateKey, PublicKey};
 use portway::userspace::wireguard::{InterfaceConfig, PeerConfig};
 use std::collections::BTreeMap;
@@ -77,7 +77,7 @@ fn a_tunnel_that_cannot_be_carried_keeps_no_other_from_it() {
         let mut carrier = portway::daemon::carrier::Path::Wireguard(Box::new(path));
         let mut page = Page::default();
         carrier.metrics(&mut page);
-        let text = page.encode().unwrap();
+        let text = page.encode(Format::OpenMetrics).unwrap();
         assert!(
             text.contains("portway_tunnel_failures_total{tunnel=\"pw-1\"} 1") && !text.contains("failures_total{tunnel=\"pw-3\"}"),
             "{text}"

@@ -4,7 +4,7 @@ use crate::gate::*;
 use crate::support::*;
 use portway::gateway::jit::{News, Order};
 use portway::gateway::stamps::{NAME, Stamps};
-use portway::metrics::Page;
+use portway::metrics::{Format, Page};
 use portway::model::PrivateKey;
 use portway::proto::jit::{Reaped, Refusal};
 use portway::userspace::wireguard::DropReason;
@@ -174,7 +174,7 @@ fn a_knock_that_the_device_cannot_pass_on_is_counted() {
     }
     let mut page = Page::default();
     gate.report().metrics(&mut page);
-    let text = page.encode().unwrap();
+    let text = page.encode(Format::OpenMetrics).unwrap();
     assert!(text.contains("portway_jit_lost_total{place=\"device\"} 3"), "{text}");
     assert_eq!(gate.report().json()["queues"]["events_lost"], 3);
 }
