@@ -82,7 +82,8 @@ fn a_failover_is_seen_by_whoever_looks_at_the_gateway_or_the_fleet() {
     let mut page = open(&lab, survivor, 9470);
     assert_eq!(states(&mut page), said(&lab, survivor));
     let loaded = "window.loaded = true";
-    (page.value(loaded), overview.value(loaded));
+    page.value(loaded);
+    overview.value(loaded);
     page.until("traffic", "!/[–]/.test(document.querySelector('#charts .legend').innerText)");
     lab.fail(&first, Kill::Daemon).unwrap();
     page.until(
