@@ -29,6 +29,8 @@ const BEHIND: Priority = Ha::PRIORITIES[1];
 /// What a node that is no candidate any more stands at as long as it alone may have all connections: sooner than candidates without them it takes over from
 /// whoever is silent, and gives nothing away. It never preempts.
 const SPARE: Priority = Priority(254);
+/// By then state sync has told who is in sync of the candidates that a list has made.
+const HEARD_OF: Duration = Duration::from_secs(1);
 
 /// All virtual routers of this node: what comes to them, and what they want.
 pub struct Routers {
@@ -74,6 +76,10 @@ pub struct Entry {
     pub behind: bool,
     /// All connections of the shard have been here since it was another's.
     pub whole: bool,
+    /// All candidates have known the connections of a shard that is here and belongs to them: whoever of them comes for it gets it.
+    pub given: bool,
+    /// When `what` became what it is.
+    pub since: Instant,
     pub wakes: Option<Instant>,
     pub transitions: u64,
     pub takeovers: Takeovers,
@@ -94,6 +100,8 @@ impl Entry {
             able: true,
             behind: false,
             whole: false,
+            given: false,
+            since: now,
             wakes: None,
             transitions: 0,
             takeovers: Takeovers::default(),
@@ -108,7 +116,7 @@ impl Entry {
         let status = self.machine.status();
         let spare = match status.state {
             State::Initialize | State::Backup => self.whole,
-            State::Active => !status.in_sync,
+            State::Active => !self.given,
             State::Offering | State::Releasing => false,
         };
         let priority = if self.what.spare && spare { SPARE } else { self.priority };
@@ -188,7 +196,11 @@ impl Routers {
 
     /// Has the machine know at which priority it stands.
     fn stand(&mut self, now: Instant, place: usize) {
-        let stands_at = self.entries[place].stands_at();
+        let entry = &mut self.entries[place];
+        let status = entry.machine.status();
+        // For good: whoever comes for it listens no more, and counts as out of sync.
+        entry.given |= entry.what.spare && status.state == State::Active && status.in_sync && now >= entry.since + HEARD_OF;
+        let stands_at = entry.stands_at();
         self.feed(now, place, Input::Priority(stands_at));
     }
 
@@ -271,7 +283,7 @@ impl Routers {
             }
             Effect::StopAnswering => Deed::StopAnswering { of },
             Effect::ReleaseAddresses => {
-                (entry.lease, entry.whole) = (None, false);
+                (entry.lease, entry.whole, entry.given) = (None, false, false);
                 Deed::Release { of, taken: entry.machine.is_succeeded() }
             }
             Effect::Changed { from, to, why } => {

@@ -86,6 +86,9 @@ impl Routers {
                     entry.gate.set_keys(what.authenticated.then(|| keys.clone()));
                     entry.machine.configure(what.router.clone());
                     let priority = what.router.priority;
+                    if entry.what != what {
+                        (entry.given, entry.since) = (false, now);
+                    }
                     entry.what = what;
                     // Nobody would say otherwise any more.
                     entry.behind &= entry.what.authenticated && entry.what.signs_with_the_time;

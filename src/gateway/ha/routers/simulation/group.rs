@@ -293,8 +293,13 @@ impl Group {
             .iter()
             .filter_map(|(n, node)| node.copies.get(of).map(|copy| (*n, (copy.from.map_or(0, |(from, _)| from), copy.in_sync))))
             .collect();
+        let actives = self.nodes.values().filter(|node| node.is_active(of)).count();
         for (n, node) in &mut self.nodes {
             if node.entry(of).is_none() {
+                continue;
+            }
+            // That a candidate answers no more, because it has become Active, is noticed when its advertisement has long come.
+            if node.holds(of) && actives > 1 {
                 continue;
             }
             let mut said = in_sync.get(n).is_some_and(|(_, in_sync)| *in_sync);
