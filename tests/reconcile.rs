@@ -137,6 +137,7 @@ async fn gateway(world: &World, way: Way) -> gateway::Node {
             runtime_dir: dir.into(),
             admin: "127.0.0.1:0".parse().unwrap(),
             ha: None,
+            flow_log: None,
             tenants: vec![tenant(0, Snat::To { address: [172, 16, 101, 10].into(), ports }), tenant(1, Snat::Masquerade { ports })],
             directory: None,
             idle: std::time::Duration::from_secs(300),
@@ -173,6 +174,7 @@ async fn host(world: &World, way: Way) -> host::Node {
             admin: "127.0.0.1:0".parse().unwrap(),
             wireguard: (way.tunnel == TunnelKind::Wireguard).then(|| HostKey { private_key: key_file(world, 9), port: 51820 }),
             directory: None,
+            flow_log: None,
             tenants: vec![tenant(1), tenant(2)],
         },
     )
