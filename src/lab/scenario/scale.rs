@@ -96,10 +96,9 @@ pub(super) fn back(portway: &Path, way: Way, options: &Options) -> Result<Outcom
 
     let probes = stage.probes(&moving)?;
     let begun = Instant::now();
-    // The one that leaves neither first nor last: whatever the order, somebody's list is older than another's.
-    let mut all = stage.members();
-    all.rotate_right(1);
-    all.swap(0, 1);
+    // The one that leaves last.
+    let all = stage.members();
+
     stage.regroup(&all)?;
     let lab = &stage.lab;
     let known = poll_until("the connections of its shards at two others", PATIENCE, || {
