@@ -31,8 +31,9 @@ fn promtool(arguments: &[&str], input: Stdio) -> (bool, String) {
 fn documented() -> BTreeSet<String> {
     let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs");
     let mut names = BTreeSet::new();
-    for entry in std::fs::read_dir(docs).unwrap() {
-        for line in read(&entry.unwrap().path()).lines() {
+    let documents = std::fs::read_dir(docs).unwrap().map(|entry| entry.unwrap().path()).filter(|path| path.is_file());
+    for document in documents {
+        for line in read(&document).lines() {
             let of_line = line.split(|c: char| !c.is_ascii_alphanumeric() && c != '_').filter(|word| word.contains('_')).map(str::to_owned);
             let histogram = line.contains("| histogram: ");
             for name in of_line {

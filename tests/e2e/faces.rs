@@ -197,9 +197,16 @@ fn metrics_are_openmetrics_and_count(#[case] tunnel: TunnelKind) {
         ("gw-acme", MACHINE),
         ("host-1", MACHINE),
     ] {
-        let head = sh(&lab, node, &format!("curl -sI -X GET http://127.0.0.1:{}/metrics", if node == "host-1" { 9471 } else { 9470 }));
+        let head = sh(
+            &lab,
+            node,
+            &format!(
+                "curl -sI -X GET -H 'accept: application/openmetrics-text' http://127.0.0.1:{}/metrics",
+                if node == "host-1" { 9471 } else { 9470 }
+            ),
+        );
         assert!(head.to_lowercase().contains("content-type: application/openmetrics-text; version=1.0.0"), "{head}");
-        let (status, page) = curl(&lab, node, "", "/metrics");
+        let (status, page) = curl(&lab, node, "-H 'accept: application/openmetrics-text'", "/metrics");
         assert_eq!(status, "200");
         let families = parse(&page);
         for name in names {

@@ -158,7 +158,7 @@ fn all_are_dropped(mut lab: Lab, bad: Vec<Bad>, send: impl Fn(&Lab, &str, &[u8])
     }
     assert_eq!(drops(&metrics(&mut lab, "gw")), drops_of_status(&lab, "gw"), "two faces, two truths");
     // curl on the admin listener sees the same page.
-    let page = sh(&lab, "gw", "curl -sf http://127.0.0.1:9470/metrics");
+    let page = sh(&lab, "gw", "curl -sf -H 'accept: application/openmetrics-text' http://127.0.0.1:9470/metrics");
     assert!(page.contains("reason=\"nested\"") && page.trim_end().ends_with("# EOF"), "{page}");
 
     assert_eq!(lab.daemon("gw").unwrap().pid(), pid);
