@@ -24,14 +24,21 @@ fn run(arguments: &str) -> Value {
 /// A planned move under all that a test machine does besides. All nodes of the lab, its hosts and its server share two processors, and one look at the
 /// table of connections holds one of them for some 10 ms (`make bench` holds the gap against 5 ms). Everything else must hold.
 fn run_planned(arguments: &str) {
-    const WAITED_MS: f64 = 60.0;
+    run_planned_within(60.0, arguments);
+}
+
+/// While a list changes every node reads it, and those that begin to keep copies walk the table, all on these two processors.
+const LISTS_CHANGE_MS: f64 = 200.0;
+
+/// `waited_ms`: what a gap may be beyond that when all is quiet.
+fn run_planned_within(waited_ms: f64, arguments: &str) {
     let (figures, _, text) = ended(arguments);
     let failed = figures["failed"].as_array().unwrap_or_else(|| panic!("{text}"));
     let others = failed.iter().filter(|check| !check["claim"].as_str().is_some_and(|claim| claim.starts_with("the gap")));
     assert_eq!(others.count(), 0, "{figures}");
     assert_eq!(figures["lost"], 0, "{figures}");
     let (gap, quiet) = (figures["gap_ms"].as_f64().unwrap(), figures["quiet_ms"].as_f64().unwrap());
-    assert!(gap <= WAITED_MS + quiet, "{figures}");
+    assert!(gap <= waited_ms + quiet, "{figures}");
 }
 
 #[rstest]
@@ -75,14 +82,14 @@ fn serial_a_split_brain_heals_to_one_owner(#[case] tunnel: &str) {
 #[case::gre("gre")]
 #[case::wireguard("wireguard")]
 fn serial_a_node_joins_and_takes_its_shards_unnoticed(#[case] tunnel: &str) {
-    run_planned(&format!("scale-out --flows 200 --tunnel {tunnel}"));
+    run_planned_within(LISTS_CHANGE_MS, &format!("scale-out --flows 200 --tunnel {tunnel}"));
 }
 
 #[rstest]
 #[case::gre("gre")]
 #[case::wireguard("wireguard")]
 fn serial_a_node_leaves_when_others_have_its_shards(#[case] tunnel: &str) {
-    run_planned(&format!("scale-in --flows 200 --tunnel {tunnel}"));
+    run_planned_within(LISTS_CHANGE_MS, &format!("scale-in --flows 200 --tunnel {tunnel}"));
 }
 
 #[rstest]
