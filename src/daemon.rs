@@ -8,6 +8,7 @@
 //!  successor ----+      +--> sockets: RUNTIME_DIR/ROLE.sock (API, 0660), admin (TCP, read only), ROLE.takeover (0600)
 //! ```
 
+pub mod answer;
 pub mod bell;
 pub mod carrier;
 pub mod client;

@@ -32,6 +32,7 @@ pub struct Brain {
 
 /// Levels that come in a burst are looked at together after this long.
 const SETTLE: Duration = Duration::from_millis(50);
+
 /// What there is.
 #[derive(Debug, Default)]
 struct Fleet {
@@ -205,8 +206,9 @@ impl Brain {
     }
 
     pub fn wanted(&self) -> Wanted {
-        let status = self.status();
-        Wanted { wanted: status.ordered, min: status.min, max: status.max }
+        let scaler = self.scaler();
+        let Policy { min, max, .. } = *scaler.policy();
+        Wanted { wanted: scaler.ordered(), min, max }
     }
 
     fn look(&self) {
@@ -221,7 +223,7 @@ impl Brain {
                 Effect::Decided(decision) => tracing::info!("{decision}"),
                 Effect::Held(held) => tracing::info!("no other number of nodes: {held}"),
                 Effect::Order(Order { serial, nodes }) => {
-                    let Status { min, max, .. } = scaler.status(now);
+                    let Policy { min, max, .. } = *scaler.policy();
                     // What is said again long after is of no decision that is remembered.
                     let decision = scaler.history().last().filter(|decision| decision.to == nodes);
                     let (from, reason) =

@@ -3,6 +3,7 @@
 use super::brain::Brain;
 use super::outcomes::Outcomes;
 use crate::config::{self, Figure};
+use crate::daemon::answer;
 use crate::metrics::Page;
 use crate::model::SourceName;
 use crate::proto::scale::{Level, Load, Wanted};
@@ -89,7 +90,7 @@ async fn ask(client: Client, api: Url, query: config::Query, brain: Arc<Brain>, 
         ticks.tick().await;
         let asked = Instant::now();
         let result = async {
-            let value = prometheus::read(&answer(&client, &api, &query.query).await?, SystemTime::now())?;
+            let value = prometheus::read(&answered(&client, &api, &query.query).await?, SystemTime::now())?;
             let level =
                 Level { source: source(&query.name), wanted: vec![wanted(query.figure, value)?], until: Instant::now() + query.lasts };
             brain.say(level).map_err(|refused| Failure::Refused(refused.to_string()))?;
@@ -100,17 +101,12 @@ async fn ask(client: Client, api: Url, query: config::Query, brain: Arc<Brain>, 
 }
 
 /// The body, whatever the status: Prometheus says in it what is wrong with a query.
-async fn answer(client: &Client, api: &Url, query: &str) -> Result<Vec<u8>, Failure> {
+async fn answered(client: &Client, api: &Url, query: &str) -> Result<Vec<u8>, Failure> {
     let unreachable = |error: reqwest::Error| Failure::Unreachable(error.without_url().into());
-    let mut response = client.get(api.clone()).query(&[("query", query)]).send().await.map_err(unreachable)?;
-    let mut bytes = Vec::new();
-    while let Some(chunk) = response.chunk().await.map_err(unreachable)? {
-        if bytes.len() + chunk.len() > LONGEST {
-            return Err(Failure::TooLong);
-        }
-        bytes.extend_from_slice(&chunk);
-    }
-    let (status, is_json) = (response.status(), bytes.first() == Some(&b'{'));
+    let response = client.get(api.clone()).query(&[("query", query)]).send().await.map_err(unreachable)?;
+    let status = response.status();
+    let bytes = answer::whole(response, LONGEST).await.map_err(unreachable)?.ok_or(Failure::TooLong)?;
+    let is_json = bytes.first() == Some(&b'{');
     if status.is_success() || is_json { Ok(bytes) } else { Err(Failure::Status(status.as_u16())) }
 }
 

@@ -4,6 +4,7 @@ use super::brain::Brain;
 use super::outcomes::Outcomes;
 use super::reading::{Incomplete, Reader, shards};
 use crate::config;
+use crate::daemon::answer;
 use crate::model::NodeName;
 use anyhow::Context;
 use std::collections::BTreeMap;
@@ -88,17 +89,12 @@ async fn ask(client: reqwest::Client, target: config::Scraped, every: Duration, 
 
 async fn page(client: &reqwest::Client, target: &config::Scraped) -> Result<String, Failure> {
     let request = client.get(target.metrics.clone()).header("accept", "application/openmetrics-text; version=1.0.0");
-    let mut response = request.send().await.map_err(|error| Failure::Unreachable(error.without_url().into()))?;
+    let unreachable = |error: reqwest::Error| Failure::Unreachable(error.without_url().into());
+    let response = request.send().await.map_err(unreachable)?;
     if !response.status().is_success() {
         return Err(Failure::Status(response.status().as_u16()));
     }
-    let mut bytes = Vec::new();
-    while let Some(chunk) = response.chunk().await.map_err(|error| Failure::Unreachable(error.without_url().into()))? {
-        if bytes.len() + chunk.len() > LONGEST {
-            return Err(Failure::TooLong);
-        }
-        bytes.extend_from_slice(&chunk);
-    }
+    let bytes = answer::whole(response, LONGEST).await.map_err(unreachable)?.ok_or(Failure::TooLong)?;
     String::from_utf8(bytes).map_err(|_| Failure::NoText)
 }
 

@@ -4,6 +4,7 @@ use super::api::LONGEST_BODY;
 use super::proof::{self, Nonce, Question};
 use super::refusal::Body;
 use super::types::*;
+use crate::daemon::answer;
 use crate::model::{Invalid, NodeName, PrivateKey, PublicKey, TenantName, TenantShard};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -152,15 +153,10 @@ impl Client {
         if let Some(body) = body {
             request = request.json(body);
         }
-        let mut answer = request.send().await.map_err(unreachable)?;
+        let answer = request.send().await.map_err(unreachable)?;
         let status = answer.status().as_u16();
-        let mut bytes = Vec::new();
-        while let Some(chunk) = answer.chunk().await.map_err(unreachable)? {
-            if bytes.len() + chunk.len() > LONGEST_ANSWER {
-                return Err(self.garbage(format!("more than {LONGEST_ANSWER} bytes")));
-            }
-            bytes.extend_from_slice(&chunk);
-        }
+        let bytes = answer::whole(answer, LONGEST_ANSWER).await.map_err(unreachable)?;
+        let bytes = bytes.ok_or_else(|| self.garbage(format!("more than {LONGEST_ANSWER} bytes")))?;
         if (200..300).contains(&status) {
             return Ok((status, bytes));
         }

@@ -200,6 +200,10 @@ impl Scaler {
         self.held.as_ref()
     }
 
+    pub fn policy(&self) -> &Policy {
+        &self.policy
+    }
+
     /// How many nodes shall be there. None: not known yet how many are.
     pub fn ordered(&self) -> Option<u32> {
         self.orders.as_ref().map(|orders| orders.ordered)

@@ -3,6 +3,7 @@
 use super::super::brain::Brain;
 use super::{Called, jitter, locked};
 use crate::config;
+use crate::daemon::answer;
 use crate::model::NodeName;
 use crate::proto::actuator::{Failure, Why, backoff};
 use crate::proto::retire::{Counters, Effect, Leaving, Retire};
@@ -276,15 +277,11 @@ fn meaning(status: u16, code: &str) -> (Why, &'static str) {
     }
 }
 
-async fn text(mut response: reqwest::Response) -> Result<String, Failure> {
-    let mut bytes = Vec::new();
-    while let Some(chunk) = response.chunk().await.map_err(unreachable)? {
-        bytes.extend_from_slice(&chunk);
-        if bytes.len() > LONGEST {
-            let text = format!("the answer has more than {LONGEST} bytes: is `endpoint` one of AWS's?");
-            return Err(Failure { why: Why::Refused, text, after: None });
-        }
-    }
+async fn text(response: reqwest::Response) -> Result<String, Failure> {
+    let bytes = answer::whole(response, LONGEST).await.map_err(unreachable)?.ok_or_else(|| {
+        let text = format!("the answer has more than {LONGEST} bytes: is `endpoint` one of AWS's?");
+        Failure { why: Why::Refused, text, after: None }
+    })?;
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 

@@ -2,6 +2,7 @@
 
 use super::{body, place};
 use crate::config;
+use crate::daemon::answer;
 use crate::metrics::Page;
 use crate::wire::webhook::sns::lifecycle::{Told, Transition};
 use crate::wire::webhook::sns::{
@@ -209,18 +210,12 @@ impl Sns {
 }
 
 async fn get(client: &Client, url: &str) -> Result<Vec<u8>, String> {
-    let mut answer = client.get(url).send().await.map_err(told)?;
+    let answer = client.get(url).send().await.map_err(told)?;
     if !answer.status().is_success() {
         return Err(format!("SNS answers with {}", answer.status().as_u16()));
     }
-    let mut bytes = Vec::new();
-    while let Some(chunk) = answer.chunk().await.map_err(told)? {
-        if bytes.len() + chunk.len() > CERTIFICATE_LIMIT {
-            return Err(format!("it has more than {CERTIFICATE_LIMIT} bytes"));
-        }
-        bytes.extend_from_slice(&chunk);
-    }
-    Ok(bytes)
+    let bytes = answer::whole(answer, CERTIFICATE_LIMIT).await.map_err(told)?;
+    bytes.ok_or_else(|| format!("it has more than {CERTIFICATE_LIMIT} bytes"))
 }
 
 /// Without the URL, where there may be a token.

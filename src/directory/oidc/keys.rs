@@ -2,8 +2,9 @@
 
 use super::bad;
 use crate::config::Oidc;
+use crate::daemon::answer;
 use crate::directory::refusal::{Code, Refusal};
-use anyhow::{Context, bail};
+use anyhow::Context;
 use jsonwebtoken::jwk::{Jwk, JwkSet, PublicKeyUse};
 use jsonwebtoken::{Algorithm, DecodingKey};
 use reqwest::{Certificate, Client, Url};
@@ -114,14 +115,9 @@ impl Keys {
 
     async fn fetch(&self) -> anyhow::Result<JwkSet> {
         let doing = || format!("GET {}", self.url);
-        let mut answer = self.client.get(self.url.clone()).send().await.with_context(doing)?.error_for_status().with_context(doing)?;
-        let mut body = Vec::new();
-        while let Some(chunk) = answer.chunk().await.with_context(doing)? {
-            if body.len() + chunk.len() > LONGEST {
-                bail!("{} answers with more than {LONGEST} bytes", self.url);
-            }
-            body.extend_from_slice(&chunk);
-        }
+        let answer = self.client.get(self.url.clone()).send().await.with_context(doing)?.error_for_status().with_context(doing)?;
+        let body = answer::whole(answer, LONGEST).await.with_context(doing)?;
+        let body = body.with_context(|| format!("{} answers with more than {LONGEST} bytes", self.url))?;
         serde_json::from_slice(&body).with_context(|| format!("{} answers with something else than a set of keys", self.url))
     }
 }

@@ -136,6 +136,24 @@ fn is_group(address: IpAddr) -> bool {
 }
 
 impl Routers {
+    /// Of no shard yet.
+    pub fn new(now: Instant, hands: Bell<Deed>, board: Arc<Board>, elsewhere: Elsewhere) -> Self {
+        Self {
+            entries: Vec::new(),
+            elsewhere,
+            due: BTreeSet::new(),
+            hands,
+            board,
+            outbox: Vec::new(),
+            buffer: Vec::new(),
+            drained: false,
+            in_sync: BTreeMap::new(),
+            told: Told { deeds: 0, done: 0, at: now, stuck: false },
+            warned: (now, 0),
+            skews: Skews::default(),
+        }
+    }
+
     /// When the next timer is, or was, to be served.
     pub fn due(&self) -> Option<Instant> {
         self.due.first().map(|(at, _)| *at)

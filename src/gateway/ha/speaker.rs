@@ -4,18 +4,17 @@
 use super::board::Board;
 use super::hands::{Addresses, Deed};
 use super::instances::{Elsewhere, Virtual};
+use super::routers::Routers;
 use super::routers::change::Transmit;
-use super::routers::{Routers, Told};
 use crate::daemon::bell::{Bell, Inbox};
 use crate::kernel::vrrp_socket::{BATCH, VrrpSocket};
 use crate::model::{Priority, TenantShard};
-use crate::proto::skew::Skews;
 use crate::proto::vrrp::Input;
 use crate::wire::vrrp::{Envelope, Keyring};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, ppoll};
 use nix::sys::time::TimeSpec;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -58,20 +57,7 @@ pub fn run(
     resumed: &BTreeSet<TenantShard>,
 ) {
     let now = Instant::now();
-    let routers = Routers {
-        entries: Vec::new(),
-        elsewhere,
-        due: BTreeSet::new(),
-        hands,
-        told: Told { deeds: 0, done: 0, at: now, stuck: false },
-        board,
-        outbox: Vec::new(),
-        buffer: Vec::new(),
-        drained: false,
-        in_sync: BTreeMap::new(),
-        warned: (now, 0),
-        skews: Skews::default(),
-    };
+    let routers = Routers::new(now, hands, board, elsewhere);
     let mut speaker = Speaker { socket, routers };
     for what in virtuals {
         let start = if resumed.contains(&what.of) { Input::Resume } else { Input::Start };

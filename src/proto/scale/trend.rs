@@ -61,7 +61,7 @@ struct Rise {
     slope: f64,
     /// Seconds that it was seen for.
     seen: f64,
-    /// The mean of the last two values.
+    /// The last of the means.
     now: f64,
 }
 

@@ -48,20 +48,7 @@ impl Bench {
         let Config::Gateway(config) = parse(PAIR, "pair.yaml").unwrap() else { panic!("a gateway") };
         let (hands, inbox) = bell().unwrap();
         let now = Instant::now();
-        let mut routers = Routers {
-            entries: Vec::new(),
-            elsewhere: Vec::new(),
-            due: BTreeSet::new(),
-            hands,
-            board: Arc::default(),
-            outbox: Vec::new(),
-            buffer: Vec::new(),
-            drained: false,
-            in_sync: BTreeMap::new(),
-            told: Told { deeds: 0, done: 0, at: now, stuck: false },
-            warned: (now, 0),
-            skews: Skews::default(),
-        };
+        let mut routers = Routers::new(now, hands, Arc::default(), Elsewhere::new());
         let what = virtuals(&config, carrier).unwrap().pop().unwrap();
         routers.entries.push(Entry::new(what, gate(7), now));
         routers.handle(now, 0, Input::Start);

@@ -109,20 +109,7 @@ impl Transmit for Wire {
 impl Node {
     fn start(now: Instant, config: Gateway, wire: &mut Wire) -> Self {
         let (hands, _hands) = bell().unwrap();
-        let routers = Routers {
-            entries: Vec::new(),
-            elsewhere: Vec::new(),
-            due: BTreeSet::new(),
-            hands,
-            board: Arc::default(),
-            outbox: Vec::new(),
-            buffer: Vec::new(),
-            drained: false,
-            in_sync: BTreeMap::new(),
-            told: Told { deeds: 0, done: 0, at: now, stuck: false },
-            warned: (now, 0),
-            skews: Skews::default(),
-        };
+        let routers = Routers::new(now, hands, Arc::default(), Elsewhere::new());
         let mut node = Self {
             config: config.clone(),
             candidates: BTreeMap::new(),
