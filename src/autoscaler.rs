@@ -13,6 +13,7 @@
 mod actuator;
 mod api;
 mod brain;
+mod fleet;
 mod kept;
 mod outcomes;
 mod prometheus;
@@ -78,7 +79,9 @@ impl Running {
         let brain = Arc::new(Brain::new(config, dry_run, scaler)?);
         // What was taken counts once: if it cannot be taken out of the file, a crash would bring it back.
         let taken = taken.filter(|_| file.write(&brain, None));
-        let door = config.webhooks.as_ref().map(|webhooks| Door::new(webhooks, brain.clone(), taken, reach).map(Arc::new)).transpose()?;
+        let hand = Hand::default();
+        let door = |webhooks| Door::new(webhooks, brain.clone(), hand.clone(), taken, reach).map(Arc::new);
+        let door = config.webhooks.as_ref().map(door).transpose()?;
         let certificate = config.webhooks.as_ref().and_then(|webhooks| webhooks.tls.as_ref());
         let certificate = certificate.map(Certificate::load).transpose()?.map(Arc::new);
         let listener = sockets::bind_tcp("admin", config.admin).await?;
@@ -90,7 +93,6 @@ impl Running {
         let receiver = Receiver::new(&config.actuator)?;
         let scrapes = Scrapes::start(config, &brain)?;
         let queries = Queries::start(config.prometheus.as_ref(), &brain)?;
-        let hand = Hand::default();
         hand.tell(&config.actuator, receiver, &brain);
         let routes = api::routes(api::Told {
             brain: brain.clone(),
