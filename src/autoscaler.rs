@@ -13,6 +13,7 @@
 mod actuator;
 mod api;
 mod brain;
+mod fleet;
 mod kept;
 mod outcomes;
 mod prometheus;

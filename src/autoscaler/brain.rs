@@ -1,6 +1,7 @@
 //! The decision machine, and what becomes of what it decides.
 
 use super::actuator::Orders;
+use super::fleet::Fleet;
 use crate::config;
 use crate::model::NodeName;
 use crate::proto::scale::{
@@ -10,7 +11,8 @@ use crate::proto::scale::{
 use crate::wire::webhook::{self, Figures, Said, order};
 use anyhow::anyhow;
 use serde::Serialize;
-use std::collections::{BTreeMap, BTreeSet};
+#[cfg(feature = "aws")]
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tokio::sync::{Notify, watch};
@@ -33,25 +35,6 @@ pub struct Brain {
 /// Levels that come in a burst are looked at together after this long.
 const SETTLE: Duration = Duration::from_millis(50);
 
-/// What there is.
-#[derive(Debug, Default)]
-struct Fleet {
-    /// The gateways of the configuration.
-    serving: Vec<NodeName>,
-    /// What whoever runs the nodes has said or taken last. None: as many as there are gateways in the configuration.
-    ordered: Option<u32>,
-    /// Whoever runs the nodes is asked, so that without an answer nothing is known.
-    is_asked: bool,
-    /// Of these the other side knows that they are starting or going.
-    away: BTreeSet<NodeName>,
-    /// How many shards each had when it was asked last.
-    shards: BTreeMap<NodeName, (Instant, u64)>,
-}
-
-/// What a gateway said longer ago says nothing of what it carries now.
-#[cfg(feature = "aws")]
-const CARRIES: Duration = Duration::from_secs(10);
-
 /// What whoever scales is to make true.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct Wanted {
@@ -65,7 +48,7 @@ impl Brain {
     /// `former` is where the process before has stopped.
     pub fn new(config: &config::Autoscaler, dry_run: bool, former: Option<Scaler>) -> anyhow::Result<Self> {
         let scaler = Mutex::new(former.map_or_else(|| scaler(&config.nodes), Ok)?);
-        let fleet = Mutex::new(Fleet { is_asked: config.actuator.is_asked() && !dry_run, ..Fleet::default() });
+        let fleet = Mutex::new(Fleet::new(config.actuator.is_asked() && !dry_run));
         let brain = Self { scaler, fleet, orders: watch::Sender::default(), dry_run, news: Notify::new(), changed: Notify::new() };
         brain.serving(config);
         Ok(brain)
@@ -81,49 +64,37 @@ impl Brain {
 
     /// The gateways of the configuration are those that there are.
     fn serving(&self, config: &config::Autoscaler) {
-        let mut fleet = self.fleet();
-        fleet.serving = config.gateways.iter().map(|gateway| gateway.name.clone()).collect();
-        let Fleet { serving, shards, .. } = &mut *fleet;
-        shards.retain(|name, _| serving.contains(name));
-        drop(fleet);
+        self.fleet().serve(config.gateways.iter().map(|gateway| gateway.name.clone()).collect());
         self.assume();
     }
 
     /// From now on whoever runs the nodes is asked what there is, or is not.
     pub fn ask(&self, is_asked: bool) {
-        let mut fleet = self.fleet();
-        if !is_asked {
-            fleet.away.clear();
-        }
-        fleet.is_asked = is_asked;
+        self.fleet().ask(is_asked);
     }
 
     /// Whoever runs the nodes says that so many are ordered.
     pub fn told(&self, ordered: u32) {
-        self.fleet().ordered = Some(ordered);
+        self.fleet().told(ordered);
     }
 
     /// It says so, and which are starting or going.
     #[cfg(feature = "aws")]
     pub fn looked(&self, ordered: u32, away: BTreeSet<NodeName>) {
         let mut fleet = self.fleet();
-        (fleet.ordered, fleet.away) = (Some(ordered), away);
+        fleet.looked(ordered, away);
         self.tell(&fleet);
     }
 
     /// A gateway has so many shards.
     pub fn carries(&self, name: &NodeName, shards: Option<u64>) {
-        let mut fleet = self.fleet();
-        match shards.filter(|_| fleet.serving.contains(name)) {
-            Some(shards) => drop(fleet.shards.insert(name.clone(), (Instant::now(), shards))),
-            None => drop(fleet.shards.remove(name)),
-        }
+        self.fleet().carries(Instant::now(), name, shards);
     }
 
     /// It is known of this gateway that it has no shards.
     #[cfg(feature = "aws")]
     pub fn has_no_shards(&self, name: &NodeName) -> bool {
-        self.fleet().shards.get(name).is_some_and(|(at, shards)| *shards == 0 && at.elapsed() <= CARRIES)
+        self.fleet().has_no_shards(Instant::now(), name)
     }
 
     /// What became of an order.
@@ -142,16 +113,15 @@ impl Brain {
     /// What the configuration says, if nobody is asked.
     fn assume(&self) {
         let fleet = self.fleet();
-        if !fleet.is_asked {
+        if !fleet.is_asked() {
             self.tell(&fleet);
         }
     }
 
     fn tell(&self, fleet: &Fleet) {
-        let ordered = fleet.ordered.unwrap_or_else(|| u32::try_from(fleet.serving.len()).unwrap_or(u32::MAX));
-        let serving = fleet.serving.iter().filter(|name| !fleet.away.contains(name)).cloned().collect();
+        let input = Input::Fleet { ordered: fleet.ordered(), serving: fleet.serving() };
         // Only readings and levels are refused.
-        let _ = self.scaler().handle(Instant::now(), Input::Fleet { ordered, serving });
+        let _ = self.scaler().handle(Instant::now(), input);
     }
 
     /// # Errors
