@@ -6,6 +6,7 @@ pub mod flow_log;
 pub mod jit;
 pub mod rate;
 pub mod retire;
+pub mod roster;
 pub mod scale;
 pub mod skew;
 pub mod sync;

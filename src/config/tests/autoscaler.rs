@@ -31,8 +31,9 @@ fn autoscaler(text: &str) -> Autoscaler {
 #[test]
 fn it_means_what_it_says() {
     let read = autoscaler(AUTOSCALER);
+    let Gateways::Listed(gateways) = read.gateways else { panic!("{}", read.gateways) };
     assert_eq!(
-        read.gateways.iter().map(|gateway| (gateway.name.as_str(), gateway.metrics.as_str())).collect::<Vec<_>>(),
+        gateways.iter().map(|gateway| (gateway.name.as_str(), gateway.metrics.as_str())).collect::<Vec<_>>(),
         [("gw-a1", "http://10.9.0.1:9470/metrics"), ("gw-a2", "http://10.9.0.2:9470/metrics")]
     );
     let nodes = read.nodes;
@@ -97,6 +98,47 @@ fn what_is_wrong_is_said_with_its_place() {
     f:16:66: min 11 is out of range; write 1 to 10 (not more than `max`)
     f:1:1: `peers` goes with `gateway` only; remove it: an autoscaler has gateways alone
     f:2:1: `autoscaler` and `host` stand in one file; give each role its own file: they are two daemons
+    "#);
+}
+
+const DISCOVERY: &str = "\
+autoscaler:
+  gateways:
+    directory:
+      url: https://directory.example:9473
+      token_file: /etc/portway/autoscaler.token
+      ca: /etc/portway/ca.pem
+      every: 10s
+";
+
+#[test]
+fn gateways_are_those_of_a_directory() {
+    let Gateways::Discovered(discovery) = autoscaler(DISCOVERY).gateways else { panic!() };
+    assert_eq!((discovery.at.url.as_str(), discovery.every), ("https://directory.example:9473/", Duration::from_secs(10)));
+    assert_eq!(discovery.at.token_file.to_str(), Some("/etc/portway/autoscaler.token"));
+    assert_eq!(discovery.at.ca.unwrap().to_str(), Some("/etc/portway/ca.pem"));
+    let short = autoscaler(&with(DISCOVERY, &[("      ca: /etc/portway/ca.pem\n      every: 10s\n", "")]));
+    let Gateways::Discovered(discovery) = &short.gateways else { panic!() };
+    assert_eq!((&discovery.at.ca, discovery.every), (&None, Duration::from_secs(5)));
+    assert_eq!(short.gateways.to_string(), "the gateways of the directory at https://directory.example:9473/");
+}
+
+#[test]
+fn what_is_wrong_with_a_directory_is_said_with_its_place() {
+    insta::assert_snapshot!([
+        ("directory:\n", "directories:\n"),
+        ("https://directory", "http://directory"),
+        ("https://directory", "https://me:hunter2@directory"),
+        ("      token_file: /etc/portway/autoscaler.token\n", ""),
+        ("/etc/portway/autoscaler.token", "autoscaler.token"),
+        ("every: 10s", "every: 100ms"),
+        ("every: 10s", "every: 2m"),
+        ("every: 10s", "state_dir: /var/lib/portway"),
+        ("every: 10s\n", "every: 10s\n    list: []\n"),
+    ].map(|change| faults(&with(DISCOVERY, &[change]))).join("\n"), @r#"
+    "#);
+    insta::assert_snapshot!(["gateways: gw-a1", "gateways: []", "gateways: {}", "gateways: { directory: [] }", "scrape: 1s"]
+        .map(|text| faults(&format!("autoscaler:\n  {text}\n"))).join("\n"), @r#"
     "#);
 }
 
