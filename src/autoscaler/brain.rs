@@ -364,4 +364,47 @@ mod tests {
         // The defaults of both are the same.
         assert_eq!(policy(&config::Nodes::default()), Policy::default());
     }
+
+    #[test]
+    fn a_list_of_gateways_is_no_order() {
+        let text = "autoscaler: { gateways: { directory: { url: 'http://127.0.0.1:1', token_file: /t } }, nodes: { min: 2, max: 10 } }";
+        let Ok(config::Config::Autoscaler(config)) = config::parse(text, "f") else { panic!() };
+        let brain = Brain::new(&config, false, None).unwrap();
+        let list = |numbers: std::ops::Range<usize>, heard: Option<Duration>| {
+            let one = |number: usize| {
+                (format!("gw-{number}").parse().unwrap(), Listed { heard, at: format!("10.9.0.{number}:9470").parse().ok() })
+            };
+            numbers.map(one).collect::<BTreeMap<_, _>>()
+        };
+        let seen = || {
+            brain.look();
+            (brain.wanted().wanted, brain.status().serving)
+        };
+        assert_eq!(seen(), (None, 0), "nobody has told");
+        brain.learn(&list(1..4, None));
+        assert_eq!(seen(), (None, 0), "the directory was started a moment ago");
+        brain.learn(&list(1..4, Some(Duration::ZERO)));
+        assert_eq!(seen(), (Some(3), 3));
+        brain.learn(&list(1..3, Some(Duration::ZERO)));
+        assert_eq!(seen(), (Some(3), 2), "one was taken out");
+        brain.learn(&BTreeMap::new());
+        assert_eq!(seen(), (Some(3), 2), "a list of nobody is doubted");
+        brain.learn(&list(1..6, Some(Duration::ZERO)));
+        assert_eq!(seen(), (Some(3), 5), "others were started");
+        let level = |nodes| Level {
+            source: "demand/sale".parse().unwrap(),
+            wanted: vec![Want::Nodes(nodes)],
+            until: Instant::now() + 1000 * SETTLE,
+        };
+        brain.say(level(7)).unwrap();
+        assert_eq!(seen(), (Some(7), 5));
+        brain.learn(&list(1..6, Some(Duration::ZERO)));
+        assert_eq!(seen(), (Some(7), 5), "what was ordered stands");
+        // The next process, whose directory is away.
+        let saved = brain.saved_roster().unwrap();
+        let former = Scaler::restore(Instant::now(), SystemTime::now(), policy(&config.nodes), brain.saved()).unwrap();
+        let next = Brain::new(&config, false, Some((former, Some(Roster::restore(Instant::now(), saved))))).unwrap();
+        next.look();
+        assert_eq!((next.wanted().wanted, next.status().serving), (Some(7), 5));
+    }
 }

@@ -81,7 +81,7 @@ impl Discovery {
         Some(Shown {
             url: of.at.url.to_string(),
             answers: standing.reachable,
-            failure: standing.error,
+            failure: standing.failed,
             good: calls.good.load(Relaxed),
             failed: calls.failed.load(Relaxed),
             roster: brain.roster_status()?,
@@ -120,7 +120,12 @@ impl Shown {
         let Status { known, registered, doubted, .. } = &self.roster;
         for (what, count) in [("known", *known), ("registered", registered.len()), ("doubted", doubted.len())] {
             let count = f64::from(u32::try_from(count).unwrap_or(u32::MAX));
-            page.gauge("portway_autoscaler_directory_gateways", "Gateways in the directory, by what is made of it", &[("what", what)], count);
+            page.gauge(
+                "portway_autoscaler_directory_gateways",
+                "Gateways in the directory, by what is made of it",
+                &[("what", what)],
+                count,
+            );
         }
     }
 }

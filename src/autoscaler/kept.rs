@@ -143,6 +143,11 @@ mod tests {
         let (_dir, file) = file(&kept("", r#"{"floor": null, "latest": []}"#));
         let former = file.load(Policy::default()).unwrap();
         assert_eq!((former.scaler.status(Instant::now()).serial, former.replay.is_some()), (7, true));
+        assert!(former.roster.is_none(), "written by one that knew of none");
+        let roster = r#"{"gateways": {"gw-1": "10.9.0.1:9470", "gw-2": null}}"#;
+        std::fs::write(&file.path, kept("", "null").replace("\"taken\"", &format!("\"roster\": {roster}, \"taken\""))).unwrap();
+        let known = file.load(Policy::default()).unwrap().roster.unwrap();
+        assert!(known.is_known() && serde_json::to_string(&known.saved()).unwrap() == roster.replace(": ", ":").replace(", ", ","));
         let (_dir, nothing) = (tempfile::tempdir().unwrap(), File::new(Path::new("/nowhere")));
         assert!(nothing.load(Policy::default()).is_none());
     }

@@ -186,3 +186,18 @@ impl fmt::Display for Failure {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_gateway_is_asked_at_its_address_and_nowhere_else() {
+        let target = |place| Target::from(("gw-1".parse().unwrap(), place)).at;
+        for (at, url) in [("10.9.0.1:9470", "http://10.9.0.1:9470/metrics"), ("[2001:db8::1]:80", "http://[2001:db8::1]/metrics")] {
+            assert_eq!(target(Place::At(at.parse().unwrap())).unwrap().as_str(), url);
+        }
+        assert!(target(Place::Unsaid).unwrap_err().to_string().contains("write `admin: ADDRESS:9470` in its file"));
+        assert!(target(Place::Taken("gw-2".parse().unwrap())).unwrap_err().to_string().contains("is gw-2 by now"));
+    }
+}

@@ -43,8 +43,8 @@ fn directory(directory: &Value) -> String {
     let mut out = match (directory["failure"].as_str(), age) {
         (None, Some(age)) => format!("  - the directory at {url} knows {known} gateways, as of {age}\n"),
         (None, None) => format!("  - the directory at {url} is asked which gateways there are\n"),
-        (Some(failure), Some(age)) => format!("  ! the directory at {url}: {failure}; the {known} gateways of {age} count\n"),
-        (Some(failure), None) => format!("  ! the directory at {url}: {failure}; {known} gateways are known from before\n"),
+        (Some(failure), Some(age)) => format!("  ! which gateways there are is not told: {failure}; the {known} of {age} count\n"),
+        (Some(failure), None) => format!("  ! which gateways there are is not told: {failure}; {known} are known from before\n"),
     };
     let names = |list: &Value| list.as_array().into_iter().flatten().map(text).collect::<Vec<_>>().join(", ");
     let (registered, doubted) = (names(&directory["registered"]), names(&directory["doubted"]));
@@ -166,11 +166,11 @@ mod tests {
         known["failure"] = "it does not answer".into();
         (known["registered"], known["doubted"], known["believed_in"]) = (json!([]), json!(["gw-1", "gw-2"]), json!(250.2));
         insta::assert_snapshot!(directory(&known), @r"
-          ! the directory at https://directory.example:9473: it does not answer; the 3 gateways of 2 s ago count
+          ! which gateways there are is not told: it does not answer; the 3 of 2 s ago count
           ! not in the directory any more, which is believed in 250 s, as they are so many: gw-1, gw-2
         ");
         known["age"] = Value::Null;
-        assert!(directory(&known).starts_with("  ! the directory at https://directory.example:9473: it does not answer; 3 gateways are known from"));
+        assert!(directory(&known).starts_with("  ! which gateways there are is not told: it does not answer; 3 are known from before\n"));
         let unknown = json!({ "ready": false, "ordered": null, "serving": 0, "min": 2, "max": 10, "gateways": [] });
         assert!(table(&unknown).starts_with("autoscaler: NOT READY, ? gateways wanted (2 to 10), 0 carry traffic\n"));
     }

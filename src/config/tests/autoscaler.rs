@@ -136,9 +136,23 @@ fn what_is_wrong_with_a_directory_is_said_with_its_place() {
         ("every: 10s", "state_dir: /var/lib/portway"),
         ("every: 10s\n", "every: 10s\n    list: []\n"),
     ].map(|change| faults(&with(DISCOVERY, &[change]))).join("\n"), @r#"
+    f:3:5: unknown key `directories` in `gateways`; did you mean `directory`?
+    f:4:12: `url` "http://directory.example:9473" would take the token over the network in clear; write https://directory.example:9473
+    f:4:12: `url` holds more than the place of a directory; write where the directory listens, such as https://directory.example:9473
+    f:4:7: `directory` lacks `token_file`; add `token_file: /etc/portway/autoscaler.token`
+    f:5:19: `token_file` "autoscaler.token" is not an absolute path; write a path from the root, such as /etc/portway/gw-a1.token
+    f:7:14: `every` 100ms is out of range; write 1s to 60s
+    f:7:14: `every` 120s is out of range; write 1s to 60s
+    f:7:7: unknown key `state_dir` in `directory`; the keys here are `url`, `token_file`, `ca`, `every`
+    f:8:5: unknown key `list` in `gateways`; the keys here are `directory`
     "#);
     insta::assert_snapshot!(["gateways: gw-a1", "gateways: []", "gateways: {}", "gateways: { directory: [] }", "scrape: 1s"]
         .map(|text| faults(&format!("autoscaler:\n  {text}\n"))).join("\n"), @r#"
+    f:2:13: `gateways` must be a list, or a map with `directory`, not "gw-a1"; write `gateways: [{ name: gw-a1, metrics: "http://10.9.0.1:9470/metrics" }]` or `gateways: { directory: { url: https://directory.example:9473, token_file: /etc/portway/autoscaler.token } }`
+    f:2:13: `gateways` is an empty list; add an item: `gateways: [{ name: gw-a1, metrics: "http://10.9.0.1:9470/metrics" }]`
+    f:2:13: `gateways` lacks `directory`; add `directory: { url: https://directory.example:9473, token_file: /etc/portway/autoscaler.token }`
+    f:2:26: `directory` must be a map, not a list; write keys and values: `url: https://directory.example:9473`
+    f:1:1: `autoscaler` lacks `gateways`; add `gateways: [{ name: gw-a1, metrics: "http://10.9.0.1:9470/metrics" }]`
     "#);
 }
 

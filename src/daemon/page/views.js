@@ -222,7 +222,7 @@ function autoscaler(status) {
   ];
   const silent = status.gateways.filter((one) => !known(one.utilisation)).map((one) => `nothing current is known of ${one.name}${one.scrape?.failure ? `: ${one.scrape.failure}` : ""}`);
   const { directory } = status;
-  const learned = directory?.failure ? [`the directory: ${directory.failure}; the gateways ${known(directory.age) ? `of ${ago(directory.age)}` : "known from before"} count`] : [];
+  const learned = directory?.failure ? [`which gateways there are is not told: ${directory.failure}; those ${known(directory.age) ? `of ${ago(directory.age)}` : "from before"} count`] : [];
   if (directory?.doubted?.length) learned.push(`not in the directory any more, which is believed only if it stays so: ${directory.doubted.join(", ")}`);
   const warnings = [...learned, ...silent, ...(status.held_because ? [`no other number: ${status.held_because}`] : [])];
   const gateways = status.gateways.map((one) => ({ key: one.name, cells: [one.name, percent(one.utilisation), one.dimension, ago(one.age), one.scrape?.failure ?? "none"] }));

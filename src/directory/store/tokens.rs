@@ -120,7 +120,9 @@ impl Store {
             Role::Operator | Role::Observer | Role::Enroll if spec.gateway.is_some() => {
                 return wrong("`gateway` goes with the role `gateway` only", "leave it out");
             }
-            Role::Operator | Role::Observer if spec.host.is_some() => return wrong("`host` goes with the role `enroll` only", "leave it out"),
+            Role::Operator | Role::Observer if spec.host.is_some() => {
+                return wrong("`host` goes with the role `enroll` only", "leave it out");
+            }
             Role::Operator | Role::Observer if spec.tenants.is_none() && !scope.is_all() => {
                 return Err(Refusal::forbidden("an operator of some tenants only, for all,").into());
             }

@@ -265,10 +265,11 @@ proptest! {
             let after: BTreeSet<NodeName> = roster.known.keys().cloned().collect();
             let sign = |name: &NodeName| heard.get(name).max(read.get(name)).copied();
             let alive = after.iter().filter(|name| sign(name).is_some_and(|at| now - at <= ALIVE)).count();
-            let removed = before.iter().filter(|name| !after.contains(*name) && !list.contains_key(*name)).count();
+            let replaced = ordered.is_some_and(|ordered| alive >= ordered as usize);
+            let is_forgotten = |name: &NodeName| replaced && sign(name).is_none_or(|at| now - at >= SILENT);
+            let removed = before.difference(&after).filter(|name| !list.contains_key(*name) && !is_forgotten(name)).count();
             for name in before.difference(&after).filter(|name| list.contains_key(*name)) {
-                prop_assert!(ordered.is_some_and(|ordered| alive >= ordered as usize), "{name} is not replaced");
-                prop_assert!(sign(name).is_none_or(|at| now - at >= SILENT), "{name} is alive");
+                prop_assert!(is_forgotten(name), "{name} is alive, or not replaced");
             }
             let listed = after.iter().filter(|name| list.contains_key(*name)).count();
             let shrunk = listed == 0 || listed * 2 < before.len();
