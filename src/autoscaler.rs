@@ -1,7 +1,9 @@
 //! `portway autoscaler`: how many gateways there should be. docs/autoscaling.md says how to run it.
 //!
 //! ```text
-//!  gateways' /metrics --scrape--> reading --+
+//!  directory --discovery--> roster: which gateways there are
+//!                                |
+//!  gateways' /metrics --scrape--+> reading --+
 //!                                           v
 //!  ticks -------------------------------> Brain: the decision machine (proto::scale) --> log, status, metrics
 //!  posts --------> webhooks --> levels ----> |
@@ -13,6 +15,7 @@
 mod actuator;
 mod api;
 mod brain;
+mod discovery;
 mod fleet;
 mod kept;
 mod outcomes;
@@ -31,6 +34,7 @@ use crate::daemon::succession::Sole;
 use actuator::{Hand, Receiver};
 use anyhow::Context;
 use brain::Brain;
+use discovery::Discovery;
 use prometheus::Queries;
 use scrape::Scrapes;
 use std::net::SocketAddr;
@@ -47,7 +51,8 @@ use webhooks::Door;
 /// An autoscaler at work in this process.
 pub struct Running {
     brain: Arc<Brain>,
-    scrapes: Scrapes,
+    scrapes: Arc<Scrapes>,
+    discovery: Discovery,
     queries: Queries,
     door: Option<Arc<Door>>,
     certificate: Option<Arc<Certificate>>,
@@ -75,8 +80,8 @@ impl Running {
         let sole = Sole::claim(&config.runtime_dir, "autoscaler")?;
         let file = Arc::new(kept::File::new(&config.state_dir));
         let former = file.load(brain::policy(&config.nodes));
-        let (scaler, taken) = former.map_or((None, None), |former| (Some(former.scaler), former.replay));
-        let brain = Arc::new(Brain::new(config, dry_run, scaler)?);
+        let (former, taken) = former.map_or((None, None), |former| (Some((former.scaler, former.roster)), former.replay));
+        let brain = Arc::new(Brain::new(config, dry_run, former)?);
         // What was taken counts once: if it cannot be taken out of the file, a crash would bring it back.
         let taken = taken.filter(|_| file.write(&brain, None));
         let hand = Hand::default();
@@ -91,12 +96,14 @@ impl Running {
         unix.set_nonblocking(true)?;
         let (end, mut tasks) = (CancellationToken::new(), JoinSet::new());
         let receiver = Receiver::new(&config.actuator)?;
-        let scrapes = Scrapes::start(config, &brain)?;
+        let (scrapes, discovery) = (Arc::new(Scrapes::new()?), Discovery::default());
         let queries = Queries::start(config.prometheus.as_ref(), &brain)?;
         hand.tell(&config.actuator, receiver, &brain);
+        discovery.follow(config, &brain, &scrapes);
         let routes = api::routes(api::Told {
             brain: brain.clone(),
             outcomes: scrapes.outcomes.clone(),
+            discovery: discovery.clone(),
             door: door.clone(),
             queries: queries.told.clone(),
             file: file.clone(),
@@ -114,7 +121,7 @@ impl Running {
             let listener = Listener::Tcp(listener, certificate.clone());
             tasks.spawn(http::serve(listener, webhooks::PLACES, door.routes(), end.clone()));
         }
-        Ok(Self { brain, scrapes, queries, hand, door, certificate, file, admin, webhooks, socket, end, tasks, _sole: sole })
+        Ok(Self { brain, scrapes, discovery, queries, hand, door, certificate, file, admin, webhooks, socket, end, tasks, _sole: sole })
     }
 
     /// The configuration as it is now. What takes a restart stays as it was, and is named.
@@ -127,7 +134,7 @@ impl Running {
             door.configure(webhooks)?;
         }
         self.brain.configure(now)?;
-        self.scrapes.replace(now, &self.brain);
+        self.discovery.follow(now, &self.brain, &self.scrapes);
         self.queries.replace(now.prometheus.as_ref(), &self.brain);
         self.hand.tell(&now.actuator, receiver, &self.brain);
         let served = |config: &config::Autoscaler| config.webhooks.as_ref().map(|webhooks| (webhooks.listen, webhooks.tls.clone()));
@@ -148,6 +155,7 @@ impl Running {
     pub async fn stop(mut self) {
         self.end.cancel();
         self.hand.stop().await;
+        self.discovery.stop().await;
         self.scrapes.stop().await;
         self.queries.stop().await;
         while self.tasks.join_next().await.is_some() {}
@@ -161,7 +169,7 @@ pub async fn run(file: &Path, mut config: config::Autoscaler, dry_run: bool) -> 
     let (mut term, mut int) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     let mut hup = signal(SignalKind::hangup())?;
     let mut running = Running::start(&config, dry_run || config.dry_run).await?;
-    tracing::info!("autoscaler of {} gateways, {} to {} nodes", config.gateways.len(), config.nodes.min, config.nodes.max);
+    tracing::info!("autoscaler of {}, {} to {} nodes", config.gateways, config.nodes.min, config.nodes.max);
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
     loop {
         tokio::select! {

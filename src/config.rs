@@ -28,7 +28,8 @@ mod types;
 mod values;
 
 pub use autoscaler::{
-    Actuator, AutoScalingGroup, Autoscaler, Change, Figure, Hours, Nodes, OutgoingWebhook, Prometheus, Query, Scraped, Webhooks,
+    Actuator, AutoScalingGroup, Autoscaler, Change, Discovery, Figure, Gateways, Hours, Nodes, OutgoingWebhook, Prometheus, Query, Scraped,
+    Webhooks,
 };
 pub use directory::{Database, Directory, Oidc, PostgresUrl, Tls};
 pub use fault::{Fault, Faults};

@@ -3,6 +3,7 @@
 //! Nothing here does I/O or knows of the other modules.
 
 mod addresses;
+mod admin;
 mod flow;
 mod flow_life;
 mod mark;
@@ -17,6 +18,7 @@ mod vrrp;
 mod wireguard;
 
 pub use addresses::{AddressList, Addresses};
+pub use admin::AdminAt;
 pub use flow::{Flow, FlowChange, FlowKey, FlowProtocol, FlowStatus, FlowStep, NatSource, TcpState};
 pub use flow_life::{FlowCount, FlowEnd, FlowLife, FlowTimeouts};
 pub use mark::{MARK_MASK, Mark, SLOT_MASK, SLOT_PRESENT, Slot, WHO_MASK, Who};

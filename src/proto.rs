@@ -7,6 +7,7 @@ pub mod jit;
 pub mod lifecycle;
 pub mod rate;
 pub mod retire;
+pub mod roster;
 pub mod scale;
 pub mod skew;
 pub mod sync;

@@ -2,6 +2,7 @@
 
 use super::actuator::Hand;
 use super::brain::Brain;
+use super::discovery::Discovery;
 use super::kept;
 use super::outcomes::Outcomes;
 use super::prometheus;
@@ -14,6 +15,7 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
+use serde_json::json;
 use std::sync::Arc;
 
 /// Of what it tells.
@@ -21,6 +23,7 @@ use std::sync::Arc;
 pub struct Told {
     pub brain: Arc<Brain>,
     pub outcomes: Outcomes<NodeName>,
+    pub discovery: Discovery,
     /// None: nobody may post.
     pub door: Option<Arc<Door>>,
     pub queries: prometheus::Told,
@@ -41,11 +44,13 @@ pub fn routes(told: Told) -> Router {
 
 /// Ready: it knows of every gateway what it carries.
 async fn readyz(State(told): State<Told>) -> Response {
-    let silent = show::silent(&told.brain.status());
-    if silent.is_empty() {
+    let status = told.brain.status();
+    if show::is_ready(&status) {
         return "ready\n".into_response();
     }
-    (StatusCode::SERVICE_UNAVAILABLE, format!("not ready: nothing current is known of {}\n", silent.join(", "))).into_response()
+    let silent = show::silent(&status).join(", ");
+    let silent = if silent.is_empty() { "any gateway" } else { &silent };
+    (StatusCode::SERVICE_UNAVAILABLE, format!("not ready: nothing current is known of {silent}\n")).into_response()
 }
 
 async fn status(State(told): State<Told>) -> Response {
@@ -53,6 +58,7 @@ async fn status(State(told): State<Told>) -> Response {
     if let Some(door) = &told.door {
         shown["webhooks"] = door.status();
     }
+    shown["directory"] = json!(told.discovery.shown(&told.brain));
     shown["queries"] = told.queries.status();
     Json(shown).into_response()
 }
@@ -68,6 +74,9 @@ async fn metrics(State(told): State<Told>, asked: HeaderMap) -> Response {
     let mut page = show::metrics(&told.brain.status(), &told.brain.counters(), &told.outcomes.all(), told.hand.shown().as_ref());
     if let Some(door) = &told.door {
         door.metrics(&mut page);
+    }
+    if let Some(directory) = told.discovery.shown(&told.brain) {
+        directory.metrics(&mut page);
     }
     told.queries.metrics(&mut page);
     for (result, count) in told.file.counts() {

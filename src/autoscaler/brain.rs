@@ -2,9 +2,10 @@
 
 use super::actuator::Orders;
 use super::fleet::Fleet;
-use crate::config;
+use crate::config::{self, Gateways};
 use crate::model::NodeName;
 use crate::proto::retire;
+use crate::proto::roster::{self, Listed, Place, Roster};
 use crate::proto::scale::{
     Capacity, Counters, Effect, Hours, Input, Level, Load, Order, Policy, Refused, Sample, Saved, Scaler, Schedule, Source, Status, Step,
     Wanted as Want,
@@ -12,8 +13,10 @@ use crate::proto::scale::{
 use crate::wire::webhook::{self, Figures, Said, order};
 use anyhow::anyhow;
 use serde::Serialize;
+use std::collections::BTreeMap;
 #[cfg(feature = "aws")]
 use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tokio::sync::{Notify, watch};
@@ -24,6 +27,10 @@ use tokio_util::sync::CancellationToken;
 pub struct Brain {
     scaler: Mutex<Scaler>,
     fleet: Mutex<Fleet>,
+    /// The gateways that a directory has told of. None: the configuration lists them.
+    roster: Mutex<Option<Roster>>,
+    /// Or nobody does, and what is ordered stands.
+    takes_orders: AtomicBool,
     /// The newest one.
     orders: watch::Sender<Option<Arc<order::Order>>>,
     pub dry_run: bool,
@@ -47,10 +54,13 @@ pub struct Wanted {
 
 impl Brain {
     /// `former` is where the process before has stopped.
-    pub fn new(config: &config::Autoscaler, dry_run: bool, former: Option<Scaler>) -> anyhow::Result<Self> {
+    pub fn new(config: &config::Autoscaler, dry_run: bool, former: Option<(Scaler, Option<Roster>)>) -> anyhow::Result<Self> {
+        let (former, roster) = former.unzip();
         let scaler = Mutex::new(former.map_or_else(|| scaler(&config.nodes), Ok)?);
+        let (roster, takes_orders) = (Mutex::new(roster.flatten()), AtomicBool::default());
         let fleet = Mutex::new(Fleet::new(config.actuator.is_asked() && !dry_run));
-        let brain = Self { scaler, fleet, orders: watch::Sender::default(), dry_run, news: Notify::new(), changed: Notify::new() };
+        let (orders, news, changed) = (watch::Sender::default(), Notify::new(), Notify::new());
+        let brain = Self { scaler, fleet, roster, takes_orders, orders, dry_run, news, changed };
         brain.serving(config);
         Ok(brain)
     }
@@ -63,10 +73,58 @@ impl Brain {
         Ok(())
     }
 
-    /// The gateways of the configuration are those that there are.
+    /// The gateways of the configuration are those that there are, or those that its directory has told of.
     fn serving(&self, config: &config::Autoscaler) {
-        self.fleet().serve(config.gateways.iter().map(|gateway| gateway.name.clone()).collect());
-        self.assume();
+        let takes_orders = config.actuator != config::Actuator::None && !self.dry_run;
+        self.takes_orders.store(takes_orders, Relaxed);
+        match &config.gateways {
+            Gateways::Listed(all) => {
+                *self.roster() = None;
+                self.fleet().serve(all.iter().map(|gateway| gateway.name.clone()).collect());
+                self.assume();
+            }
+            Gateways::Discovered(_) => {
+                let mut roster = self.roster();
+                self.discovered(roster.get_or_insert_default());
+            }
+        }
+    }
+
+    /// The directory has told of these.
+    pub fn learn(&self, list: &BTreeMap<NodeName, Listed>) {
+        let (ordered, read) = {
+            let scaler = self.scaler();
+            (scaler.ordered(), scaler.last_read())
+        };
+        let mut roster = self.roster();
+        let Some(roster) = &mut *roster else { return };
+        if roster.hear(Instant::now(), list, &read, ordered) {
+            self.changed.notify_one();
+        }
+        self.discovered(roster);
+    }
+
+    fn discovered(&self, roster: &Roster) {
+        let last = self.saved().last_change.map(|change| change.nodes);
+        let mut fleet = self.fleet();
+        fleet.discover(roster.members().map(|(name, _)| name.clone()).collect(), roster.is_known(), last);
+        if !fleet.is_asked() {
+            self.tell(&fleet);
+        }
+    }
+
+    /// The gateways that a directory has told of, and where each is asked.
+    pub fn known(&self) -> Vec<(NodeName, Place)> {
+        self.roster().iter().flat_map(Roster::members).map(|(name, place)| (name.clone(), place)).collect()
+    }
+
+    /// None: the configuration lists them.
+    pub fn roster_status(&self) -> Option<roster::Status> {
+        self.roster().as_ref().map(|roster| roster.status(Instant::now()))
+    }
+
+    pub fn saved_roster(&self) -> Option<roster::Saved> {
+        self.roster().as_ref().map(Roster::saved).filter(|saved| !saved.gateways.is_empty())
     }
 
     /// From now on whoever runs the nodes is asked what there is, or is not.
@@ -79,11 +137,11 @@ impl Brain {
         self.fleet().told(ordered);
     }
 
-    /// It says so, and which are starting or going.
+    /// It says so, and which are starting or going, and which are there.
     #[cfg(feature = "aws")]
-    pub fn looked(&self, ordered: u32, away: BTreeSet<NodeName>) {
+    pub fn looked(&self, ordered: u32, away: BTreeSet<NodeName>, here: BTreeSet<NodeName>) {
         let mut fleet = self.fleet();
-        fleet.looked(ordered, away);
+        fleet.looked(ordered, away, here);
         self.tell(&fleet);
     }
 
@@ -111,16 +169,17 @@ impl Brain {
         self.orders.subscribe()
     }
 
-    /// What the configuration says, if nobody is asked.
+    /// What the configuration says, if nobody is asked. A directory that is away says nothing: after a while it is not known any more what there is.
     fn assume(&self) {
         let fleet = self.fleet();
-        if !fleet.is_asked() {
+        if !fleet.is_asked() && !fleet.is_discovered() {
             self.tell(&fleet);
         }
     }
 
     fn tell(&self, fleet: &Fleet) {
-        let input = Input::Fleet { ordered: fleet.ordered(), serving: fleet.serving() };
+        let Some(ordered) = fleet.ordered() else { return };
+        let input = Input::Fleet { ordered, serving: fleet.serving() };
         // Only readings and levels are refused.
         let _ = self.scaler().handle(Instant::now(), input);
     }
@@ -185,7 +244,7 @@ impl Brain {
     fn look(&self) {
         self.assume();
         let (now, wall) = (Instant::now(), SystemTime::now());
-        let mut scaler = self.scaler();
+        let (mut scaler, mut stands) = (self.scaler(), None);
         scaler.tick(now, wall);
         while let Some(effect) = scaler.next_effect() {
             self.changed.notify_one();
@@ -194,6 +253,7 @@ impl Brain {
                 Effect::Decided(decision) => tracing::info!("{decision}"),
                 Effect::Held(held) => tracing::info!("no other number of nodes: {held}"),
                 Effect::Order(Order { serial, nodes }) => {
+                    stands = Some(nodes);
                     let Policy { min, max, .. } = *scaler.policy();
                     // What is said again long after is of no decision that is remembered.
                     let decision = scaler.history().last().filter(|decision| decision.to == nodes);
@@ -204,6 +264,14 @@ impl Brain {
                 }
             }
         }
+        drop(scaler);
+        if let Some(nodes) = stands.filter(|_| !self.takes_orders.load(Relaxed)) {
+            self.fleet().stands(nodes);
+        }
+    }
+
+    fn roster(&self) -> MutexGuard<'_, Option<Roster>> {
+        self.roster.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn fleet(&self) -> MutexGuard<'_, Fleet> {
@@ -296,5 +364,48 @@ mod tests {
         );
         // The defaults of both are the same.
         assert_eq!(policy(&config::Nodes::default()), Policy::default());
+    }
+
+    #[test]
+    fn a_list_of_gateways_is_no_order() {
+        let text = "autoscaler: { gateways: { directory: { url: 'http://127.0.0.1:1', token_file: /t } }, nodes: { min: 2, max: 10 } }";
+        let Ok(config::Config::Autoscaler(config)) = config::parse(text, "f") else { panic!() };
+        let brain = Brain::new(&config, false, None).unwrap();
+        let list = |numbers: std::ops::Range<usize>, heard: Option<Duration>| {
+            let one = |number: usize| {
+                (format!("gw-{number}").parse().unwrap(), Listed { heard, at: format!("10.9.0.{number}:9470").parse().ok() })
+            };
+            numbers.map(one).collect::<BTreeMap<_, _>>()
+        };
+        let seen = || {
+            brain.look();
+            (brain.wanted().wanted, brain.status().serving)
+        };
+        assert_eq!(seen(), (None, 0), "nobody has told");
+        brain.learn(&list(1..4, None));
+        assert_eq!(seen(), (None, 0), "the directory was started a moment ago");
+        brain.learn(&list(1..4, Some(Duration::ZERO)));
+        assert_eq!(seen(), (Some(3), 3));
+        brain.learn(&list(1..3, Some(Duration::ZERO)));
+        assert_eq!(seen(), (Some(3), 2), "one was taken out");
+        brain.learn(&BTreeMap::new());
+        assert_eq!(seen(), (Some(3), 2), "a list of nobody is doubted");
+        brain.learn(&list(1..6, Some(Duration::ZERO)));
+        assert_eq!(seen(), (Some(3), 5), "others were started");
+        let level = |nodes| Level {
+            source: "demand/sale".parse().unwrap(),
+            wanted: vec![Want::Nodes(nodes)],
+            until: Instant::now() + 1000 * SETTLE,
+        };
+        brain.say(level(7)).unwrap();
+        assert_eq!(seen(), (Some(7), 5));
+        brain.learn(&list(1..6, Some(Duration::ZERO)));
+        assert_eq!(seen(), (Some(7), 5), "what was ordered stands");
+        // The next process, whose directory is away.
+        let saved = brain.saved_roster().unwrap();
+        let former = Scaler::restore(Instant::now(), SystemTime::now(), policy(&config.nodes), brain.saved()).unwrap();
+        let next = Brain::new(&config, false, Some((former, Some(Roster::restore(Instant::now(), saved))))).unwrap();
+        next.look();
+        assert_eq!((next.wanted().wanted, next.status().serving), (Some(7), 5));
     }
 }

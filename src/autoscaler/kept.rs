@@ -1,5 +1,5 @@
-//! What outlives the process, in `STATE_DIR/autoscaler.json`: levels, the last change, the last order's serial; and, once it has ended in order, what was
-//! taken of those who sign.
+//! What outlives the process, in `STATE_DIR/autoscaler.json`: levels, the last change, the last order's serial, the gateways that a directory has told of; and,
+//! once it has ended in order, what was taken of those who sign.
 //!
 //! What was taken is believed once: it is not in the file while a process runs. After a crash the next one knows the levels, and refuses whatever was signed before
 //! its start.
@@ -7,6 +7,7 @@
 use super::brain::Brain;
 use super::webhooks::Door;
 use crate::daemon::state_file;
+use crate::proto::roster::{self, Roster};
 use crate::proto::scale::{self, Policy, Scaler};
 use crate::wire::webhook::auth::Limits;
 use crate::wire::webhook::{self, Replay};
@@ -31,6 +32,9 @@ struct Kept {
     scaler: scale::Saved,
     /// None: not ended in order, or nobody may post.
     taken: Option<webhook::Saved>,
+    /// None: the configuration lists them, or nobody has told of any yet.
+    #[serde(default)]
+    roster: Option<roster::Saved>,
 }
 
 /// Where the process before has stopped.
@@ -38,6 +42,7 @@ struct Kept {
 pub struct Former {
     pub scaler: Scaler,
     pub replay: Option<Replay>,
+    pub roster: Option<Roster>,
 }
 
 #[derive(Debug)]
@@ -67,15 +72,16 @@ impl File {
 
     fn read(&self, policy: Policy) -> anyhow::Result<Option<Former>> {
         let Some(bytes) = state_file::read(&self.path, LONGEST)? else { return Ok(None) };
-        let Kept { scaler, taken } = serde_json::from_slice(&bytes).context("it is not what an autoscaler writes")?;
+        let Kept { scaler, taken, roster } = serde_json::from_slice(&bytes).context("it is not what an autoscaler writes")?;
         let scaler = Scaler::restore(Instant::now(), SystemTime::now(), policy, scaler).map_err(|error| anyhow!("{error}"))?;
         let replay = taken.map(|taken| Replay::restore(Limits::default().window, taken)).transpose().map_err(|error| anyhow!("{error}"))?;
-        Ok(Some(Former { scaler, replay }))
+        let roster = roster.map(|roster| Roster::restore(Instant::now(), roster));
+        Ok(Some(Former { scaler, replay, roster }))
     }
 
     /// `door`: it has ended, and what it has taken goes with the rest. Whether it is on the disk.
     pub fn write(&self, brain: &Brain, door: Option<&Door>) -> bool {
-        let kept = Kept { scaler: brain.saved(), taken: door.map(Door::saved) };
+        let kept = Kept { scaler: brain.saved(), taken: door.map(Door::saved), roster: brain.saved_roster() };
         let written = serde_json::to_vec(&kept).map_err(std::io::Error::other).and_then(|bytes| state_file::write(&self.path, &bytes));
         match &written {
             Ok(()) => self.written.fetch_add(1, Relaxed),
@@ -137,6 +143,11 @@ mod tests {
         let (_dir, file) = file(&kept("", r#"{"floor": null, "latest": []}"#));
         let former = file.load(Policy::default()).unwrap();
         assert_eq!((former.scaler.status(Instant::now()).serial, former.replay.is_some()), (7, true));
+        assert!(former.roster.is_none(), "written by one that knew of none");
+        let roster = r#"{"gateways": {"gw-1": "10.9.0.1:9470", "gw-2": null}}"#;
+        std::fs::write(&file.path, kept("", "null").replace("\"taken\"", &format!("\"roster\": {roster}, \"taken\""))).unwrap();
+        let known = file.load(Policy::default()).unwrap().roster.unwrap();
+        assert!(known.is_known() && serde_json::to_string(&known.saved()).unwrap() == roster.replace(": ", ":").replace(", ", ","));
         let (_dir, nothing) = (tempfile::tempdir().unwrap(), File::new(Path::new("/nowhere")));
         assert!(nothing.load(Policy::default()).is_none());
     }

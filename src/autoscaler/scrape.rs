@@ -6,11 +6,13 @@ use super::reading::{Incomplete, Reader};
 use crate::config;
 use crate::daemon::answer;
 use crate::model::NodeName;
+use crate::proto::roster::Place;
 use crate::wire::exposition::Broken;
 use anyhow::Context;
+use reqwest::Url;
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::task::JoinHandle;
 use tokio::time::MissedTickBehavior;
@@ -24,53 +26,116 @@ const PATIENCE: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub struct Scrapes {
     client: reqwest::Client,
-    asked: BTreeMap<NodeName, Asked>,
+    asked: Mutex<BTreeMap<NodeName, Asked>>,
     pub outcomes: Outcomes<NodeName>,
 }
 
 #[derive(Debug)]
 struct Asked {
-    target: config::Scraped,
+    target: Target,
     every: Duration,
-    task: JoinHandle<()>,
+    /// None: nobody knows where it could be asked.
+    task: Option<JoinHandle<()>>,
+}
+
+/// A gateway that should be asked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Target {
+    name: NodeName,
+    at: Result<Url, Nowhere>,
+}
+
+/// Why a gateway cannot be asked.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+enum Nowhere {
+    #[error(
+        "it cannot be asked: it tells the directory no address for that; write `admin: ADDRESS:9470` in its file, with an address of it that \
+         is reached from here, and start it again"
+    )]
+    Unsaid,
+    #[error("it cannot be asked: where it was is {0} by now; is it gone? `portway directory gateway rm` says so")]
+    Taken(NodeName),
+    #[error("it cannot be asked at {0}")]
+    Unusable(String),
+}
+
+impl From<&config::Scraped> for Target {
+    fn from(scraped: &config::Scraped) -> Self {
+        Self { name: scraped.name.clone(), at: Ok(scraped.metrics.clone()) }
+    }
+}
+
+impl From<(NodeName, Place)> for Target {
+    /// Of what a gateway says an address and a port are believed, and no more.
+    fn from((name, place): (NodeName, Place)) -> Self {
+        let at = match place {
+            Place::At(at) => Url::parse(&format!("http://{at}/metrics")).map_err(|_| Nowhere::Unusable(at.to_string())),
+            Place::Unsaid => Err(Nowhere::Unsaid),
+            Place::Taken(by) => Err(Nowhere::Taken(by)),
+        };
+        Self { name, at }
+    }
 }
 
 impl Scrapes {
-    pub fn start(config: &config::Autoscaler, brain: &Arc<Brain>) -> anyhow::Result<Self> {
+    pub fn new() -> anyhow::Result<Self> {
         let client = reqwest::Client::builder().timeout(PATIENCE).redirect(reqwest::redirect::Policy::none()).no_proxy();
         let client = client.build().context("cannot make an HTTP client")?;
-        let mut scrapes = Self { client, asked: BTreeMap::new(), outcomes: Outcomes::default() };
-        scrapes.replace(config, brain);
-        Ok(scrapes)
+        Ok(Self { client, asked: Mutex::default(), outcomes: Outcomes::default() })
     }
 
-    /// Exactly those of the configuration from now on. Who stays as it was goes on.
-    pub fn replace(&mut self, config: &config::Autoscaler, brain: &Arc<Brain>) {
-        let mut old = std::mem::take(&mut self.asked);
-        for target in &config.gateways {
-            let every = config.scrape;
-            let stays = old.remove(&target.name).filter(|asked| asked.target == *target && asked.every == every);
-            let asked = stays.unwrap_or_else(|| Asked {
-                task: tokio::spawn(ask(self.client.clone(), target.clone(), every, brain.clone(), self.outcomes.clone())),
-                target: target.clone(),
-                every,
-            });
-            self.asked.insert(target.name.clone(), asked);
+    /// Exactly these from now on. Who stays as it was goes on.
+    pub fn replace(&self, targets: impl Iterator<Item = Target>, every: Duration, brain: &Arc<Brain>) {
+        let mut asked = self.asked();
+        let mut old = std::mem::take(&mut *asked);
+        for target in targets {
+            let former = old.remove(&target.name);
+            let same = former.as_ref().is_some_and(|former| former.target == target && former.every == every);
+            former.iter().filter(|_| !same).for_each(Asked::end);
+            let now = former.filter(|_| same).unwrap_or_else(|| self.begin(target, every, brain));
+            asked.insert(now.target.name.clone(), now);
         }
-        old.values().for_each(|asked| asked.task.abort());
-        self.outcomes.retain(|name| self.asked.contains_key(name));
+        old.values().for_each(Asked::end);
+        self.outcomes.retain(|name| asked.contains_key(name));
     }
 
-    pub async fn stop(&mut self) {
-        for (_, asked) in std::mem::take(&mut self.asked) {
-            asked.task.abort();
+    fn begin(&self, target: Target, every: Duration, brain: &Arc<Brain>) -> Asked {
+        let task = match &target.at {
+            Ok(at) => {
+                let (client, name, at) = (self.client.clone(), target.name.clone(), at.clone());
+                Some(tokio::spawn(ask(client, name, at, every, brain.clone(), self.outcomes.clone())))
+            }
+            Err(nowhere) => {
+                self.outcomes.tell(&target.name, Err(nowhere));
+                None
+            }
+        };
+        Asked { target, every, task }
+    }
+
+    pub async fn stop(&self) {
+        let all = std::mem::take(&mut *self.asked());
+        for task in all.into_values().filter_map(|asked| asked.task) {
+            task.abort();
             // Aborted, or ended by itself: it has ended.
-            let _ = asked.task.await;
+            let _ = task.await;
+        }
+    }
+
+    fn asked(&self) -> MutexGuard<'_, BTreeMap<NodeName, Asked>> {
+        self.asked.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Asked {
+    fn end(&self) {
+        if let Some(task) = &self.task {
+            task.abort();
         }
     }
 }
 
-async fn ask(client: reqwest::Client, target: config::Scraped, every: Duration, brain: Arc<Brain>, outcomes: Outcomes<NodeName>) {
+async fn ask(client: reqwest::Client, name: NodeName, at: Url, every: Duration, brain: Arc<Brain>, outcomes: Outcomes<NodeName>) {
     let mut ticks = tokio::time::interval(every);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut reader = Reader::default();
@@ -78,19 +143,19 @@ async fn ask(client: reqwest::Client, target: config::Scraped, every: Duration, 
         ticks.tick().await;
         let asked = Instant::now();
         let result = async {
-            let page = page(&client, &target).await?;
+            let page = page(&client, &at).await?;
             let read = reader.read(&page);
-            brain.carries(&target.name, read.as_ref().ok().and_then(|read| read.load));
+            brain.carries(&name, read.as_ref().ok().and_then(|read| read.load));
             let sample = read.map_err(Failure::Broken)?.sample.map_err(Failure::Incomplete)?;
-            brain.read(&target.name, sample).map_err(|error| Failure::Refused(error.to_string()))?;
+            brain.read(&name, sample).map_err(|error| Failure::Refused(error.to_string()))?;
             Ok::<_, Failure>(asked.elapsed())
         };
-        outcomes.tell(&target.name, result.await);
+        outcomes.tell(&name, result.await);
     }
 }
 
-async fn page(client: &reqwest::Client, target: &config::Scraped) -> Result<String, Failure> {
-    let request = client.get(target.metrics.clone()).header("accept", "application/openmetrics-text; version=1.0.0");
+async fn page(client: &reqwest::Client, at: &Url) -> Result<String, Failure> {
+    let request = client.get(at.clone()).header("accept", "application/openmetrics-text; version=1.0.0");
     let unreachable = |error: reqwest::Error| Failure::Unreachable(error.without_url().into());
     let response = request.send().await.map_err(unreachable)?;
     if !response.status().is_success() {
@@ -123,5 +188,20 @@ impl fmt::Display for Failure {
             Failure::Incomplete(incomplete) => incomplete.fmt(f),
             Failure::Refused(why) => f.write_str(why),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_gateway_is_asked_at_its_address_and_nowhere_else() {
+        let target = |place| Target::from(("gw-1".parse().unwrap(), place)).at;
+        for (at, url) in [("10.9.0.1:9470", "http://10.9.0.1:9470/metrics"), ("[2001:db8::1]:80", "http://[2001:db8::1]/metrics")] {
+            assert_eq!(target(Place::At(at.parse().unwrap())).unwrap().as_str(), url);
+        }
+        assert!(target(Place::Unsaid).unwrap_err().to_string().contains("write `admin: ADDRESS:9470` in its file"));
+        assert!(target(Place::Taken("gw-2".parse().unwrap())).unwrap_err().to_string().contains("is gw-2 by now"));
     }
 }

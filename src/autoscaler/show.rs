@@ -14,11 +14,16 @@ pub fn silent(status: &Status) -> Vec<String> {
     silent.map(|gateway| gateway.name.to_string()).collect()
 }
 
+/// Of every gateway is known what it carries, and which there are.
+pub fn is_ready(status: &Status) -> bool {
+    !status.gateways.is_empty() && silent(status).is_empty()
+}
+
 pub fn status(status: &Status, outcomes: &BTreeMap<NodeName, Outcome>, actuator: Option<&Shown>, dry_run: bool) -> Value {
     let mut shown = json!(status);
     shown["role"] = "autoscaler".into();
     shown["version"] = env!("CARGO_PKG_VERSION").into();
-    shown["ready"] = silent(status).is_empty().into();
+    shown["ready"] = is_ready(status).into();
     shown["dry_run"] = dry_run.into();
     shown["actuator"] = json!(actuator);
     for (decision, shown) in status.decisions.iter().zip(shown["decisions"].as_array_mut().into_iter().flatten()) {
@@ -33,7 +38,7 @@ pub fn status(status: &Status, outcomes: &BTreeMap<NodeName, Outcome>, actuator:
 
 pub fn metrics(status: &Status, counters: &Counters, outcomes: &BTreeMap<NodeName, Outcome>, actuator: Option<&Shown>) -> Page {
     let mut page = Page::default();
-    page.gauge("portway_ready", "1 when of every gateway is known what it carries", &[], f64::from(u8::from(silent(status).is_empty())));
+    page.gauge("portway_ready", "1 when of every gateway is known what it carries", &[], f64::from(u8::from(is_ready(status))));
     if let Some(ordered) = status.ordered {
         page.gauge("portway_autoscaler_wanted_nodes", "Gateways that there shall be", &[], ordered.into());
     }

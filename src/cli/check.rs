@@ -30,7 +30,7 @@ fn describe(config: &Config) -> String {
         Config::Directory(directory) => format!("a directory at {}, {}, no faults", directory.listen, directory.database),
         Config::Autoscaler(autoscaler) => {
             let config::Nodes { min, max, .. } = autoscaler.nodes;
-            format!("an autoscaler of {} gateways, {min} to {max}, no faults", autoscaler.gateways.len())
+            format!("an autoscaler of {}, {min} to {max}, no faults", autoscaler.gateways)
         }
     }
 }

@@ -124,13 +124,15 @@ enum TokenRole {
     Gateway,
     /// A host's enrolment, once.
     Enroll,
+    /// May look at the fleet: what an autoscaler needs.
+    Observer,
 }
 
 #[derive(Debug, clap::Args)]
 struct TokenAdd {
     #[arg(long)]
     role: TokenRole,
-    /// Operator: what it may see and change (none: everything). Enrolment: what the host may serve. Again for each.
+    /// Operator, observer: what it may see, and the operator change (none: everything). Enrolment: what the host may serve. Again for each.
     #[arg(long = "tenant")]
     tenants: Vec<TenantName>,
     /// The gateway whose token it is.
@@ -253,6 +255,7 @@ impl TokenAdd {
             TokenRole::Operator => Role::Operator,
             TokenRole::Gateway => Role::Gateway,
             TokenRole::Enroll => Role::Enroll,
+            TokenRole::Observer => Role::Observer,
         };
         let tenants = (!self.tenants.is_empty()).then(|| self.tenants.into_iter().collect());
         let expires_s = self.expires.map(|time| u32::try_from(time.as_secs().max(1)).unwrap_or(u32::MAX));

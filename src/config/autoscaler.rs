@@ -1,21 +1,20 @@
 //! `autoscaler:` how many gateways there should be, and who is asked.
 
 mod actuator;
+mod gateways;
 mod nodes;
 mod prometheus;
 mod webhooks;
 
-use super::common::Seen;
-use super::decode::{At, Decoder, Field, Shape, Table};
+use super::decode::{Decoder, Field, Shape, Table};
 use super::node::Node;
 use super::registry::STATE_DIR;
-use crate::model::NodeName;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
-use url::Url;
 
 pub use actuator::{Actuator, AutoScalingGroup, OutgoingWebhook};
+pub use gateways::{Discovery, Gateways, Scraped};
 pub use nodes::{Change, Hours, Nodes};
 pub use prometheus::{Figure, Prometheus, Query};
 pub use webhooks::Webhooks;
@@ -24,7 +23,7 @@ pub use webhooks::Webhooks;
 #[derive(Debug, Clone, PartialEq)]
 pub struct Autoscaler {
     /// Who is asked how much it carries.
-    pub gateways: Vec<Scraped>,
+    pub gateways: Gateways,
     /// From one reading of a gateway to the next: 200 ms to 1 min. Default 1 s.
     pub scrape: Duration,
     pub nodes: Nodes,
@@ -44,18 +43,10 @@ pub struct Autoscaler {
     pub admin: SocketAddr,
 }
 
-/// A gateway's `/metrics`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Scraped {
-    pub name: NodeName,
-    /// `http` on any address: it holds no secret, and what a stranger could make of it is bounded by `min` and `max`.
-    pub metrics: Url,
-}
-
 const AUTOSCALER: Shape = Shape {
     what: "`autoscaler`",
     fields: &[
-        Field::required("gateways", GATEWAYS),
+        Field::required("gateways", gateways::EXAMPLE),
         Field::optional("scrape", "scrape: 1s"),
         Field::optional("nodes", "nodes: { min: 2, max: 10 }"),
         Field::optional("webhooks", "webhooks: { keys: [{ id: 1, file: /etc/portway/functions.key }] }"),
@@ -68,21 +59,11 @@ const AUTOSCALER: Shape = Shape {
     ],
 };
 
-const GATEWAYS: &str = "gateways: [{ name: gw-a1, metrics: \"http://10.9.0.1:9470/metrics\" }]";
-
-const GATEWAY: Shape = Shape {
-    what: "this gateway",
-    fields: &[Field::required("name", "name: gw-a1"), Field::required("metrics", "metrics: http://10.9.0.1:9470/metrics")],
-};
-
 impl Decoder {
     pub fn autoscaler(&mut self, node: &Node, table: &Table<'_>) -> Option<Autoscaler> {
         let place = table.place("autoscaler");
         let table = self.table(node, &AUTOSCALER, place)?;
-        let gateways = self.field(&table, "gateways", |d, node| {
-            let mut seen = (Seen::new("the gateway"), Seen::new("the URL"));
-            d.items(node, "`gateways`", GATEWAYS, |d, item| d.scraped(item, &mut seen))
-        });
+        let gateways = self.field(&table, "gateways", Self::gateways);
         let scrape = self.field_or(&table, "scrape", Duration::from_secs(1), |d, node| {
             d.time_in(node, "scrape", "1s", (Duration::from_millis(200), Duration::from_secs(60)))
         });
@@ -120,29 +101,5 @@ impl Decoder {
             runtime_dir: runtime_dir?,
             admin: admin?,
         })
-    }
-
-    fn scraped(&mut self, node: &Node, seen: &mut (Seen<NodeName>, Seen<Url>)) -> Option<Scraped> {
-        let table = self.table(node, &GATEWAY, node.span)?;
-        let name = self.field(&table, "name", |d, node| d.parsed(node, "`name`", "name: gw-a1"));
-        self.unique(&mut seen.0, name.as_ref(), "name each gateway once");
-        let metrics = self.field(&table, "metrics", Self::metrics_url);
-        self.unique(&mut seen.1, metrics.as_ref(), "give each gateway its own");
-        Some(Scraped { name: name?.value, metrics: metrics?.value })
-    }
-
-    fn metrics_url(&mut self, node: &Node) -> Option<At<Url>> {
-        let text = self.text(node, "`metrics`", "metrics: http://10.9.0.1:9470/metrics")?;
-        match Url::parse(text) {
-            Ok(url) if matches!(url.scheme(), "http" | "https") && url.password().is_none() && url.username().is_empty() => {
-                Some(At { value: url, span: node.span })
-            }
-            _ => {
-                let remedy = "write http:// or https://, the gateway's `admin` address and /metrics, such as http://10.9.0.1:9470/metrics";
-                // Not the text itself: it may hold a password.
-                self.fault(node.span, "`metrics` is no place where a gateway tells of itself", remedy);
-                None
-            }
-        }
     }
 }

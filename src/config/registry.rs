@@ -105,7 +105,7 @@ impl Decoder {
     }
 
     /// `token`: the token file's name in the state directory, unless another is written.
-    fn directory_at(&mut self, table: &Table<'_>, token: Option<&str>) -> Option<DirectoryAt> {
+    pub(super) fn directory_at(&mut self, table: &Table<'_>, token: Option<&str>) -> Option<DirectoryAt> {
         let url = self.field(table, "url", Self::directory_url);
         let ca =
             self.field_or(table, "ca", None, |d, node| d.absolute(node, "ca", "/etc/portway/directory-ca.pem").map(|at| Some(at.value)));

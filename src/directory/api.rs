@@ -11,7 +11,8 @@
 //! | `PUT /v1/gateways/NAME`, `DELETE` | operators | 201, 200; 204 |
 //! | `GET /v1/gateway` | gateways | all that this gateway needs to begin |
 //! | `PUT /v1/gateway/status` | gateways | 204: what it says of itself, kept in memory |
-//! | `GET /v1/status` | operators | the fleet, with what gateways have said |
+//! | `GET /v1/status` | operators, observers | the fleet, with what gateways have said |
+//! | `GET /v1/fleet` | operators and observers of everything | where gateways are asked for their numbers |
 //! | `GET /v1/hosts?after&limit`, `GET .../NAME` | operators, gateways | a page |
 //! | `PUT /v1/hosts/NAME`, `DELETE` | operators | 201, 200; 204 |
 //! | `GET /v1/host` | hosts | all that this host needs |
@@ -68,6 +69,7 @@ pub fn routes(directory: Arc<Directory>) -> Router {
         .route("/v1/gateway", get(registry::assignment))
         .route("/v1/gateway/status", put(fleet::report).layer(DefaultBodyLimit::max(fleet::LONGEST_REPORT)))
         .route("/v1/status", get(fleet::status))
+        .route("/v1/fleet", get(fleet::reach))
         .route("/v1/hosts", get(registry::hosts))
         .route("/v1/hosts/{name}", get(registry::host).put(registry::put_host).delete(registry::remove_host))
         .route("/v1/host", get(registry::membership))
@@ -180,6 +182,7 @@ impl Caller {
                 Role::Gateway => "a gateway",
                 Role::Host => "a host",
                 Role::Enroll => "a token for enrolment",
+                Role::Observer => "an observer",
             }))
         }
     }

@@ -227,6 +227,11 @@ impl Client {
         self.get("/v1/status").await
     }
 
+    /// Where gateways are asked for their numbers. Refused to whoever may not see all of them.
+    pub async fn reach(&self) -> Result<Vec<Reach>, ClientError> {
+        self.get("/v1/fleet").await
+    }
+
     pub async fn put_gateway(&self, name: &NodeName, spec: &GatewaySpec) -> Result<Gateway, ClientError> {
         self.send(Method::PUT, &format!("/v1/gateways/{name}"), spec).await
     }

@@ -154,7 +154,7 @@ fn concerns(who: &Access, news: &News) -> bool {
         Role::Gateway => in_scope && kind != ChangeKind::Token || news.gateway.is_some() && news.gateway == who.gateway,
         // Not of other hosts.
         Role::Host => in_scope && kind == ChangeKind::Shard || news.host.is_some() && news.host == who.host,
-        Role::Enroll => false,
+        Role::Enroll | Role::Observer => false,
     }
 }
 

@@ -1,6 +1,6 @@
 //! What gateways say of themselves. It is this process's alone: of several that share a database, each knows of those that call it.
 
-use super::types::{FleetGateway, Gateway, GatewayReport};
+use super::types::{FleetGateway, Gateway, GatewayReport, Reach};
 use crate::model::NodeName;
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -19,7 +19,8 @@ impl Reports {
         all.insert(from, (now, report));
     }
 
-    /// A gateway with what it has said of the shards that are seen of it. Its traffic is that of all its tenants: `everything` is seen of it.
+    /// A gateway with what it has said of the shards that are seen of it. Its traffic is that of all its tenants, and where it is asked tells that of all: `everything`
+    /// is seen of it.
     pub fn of(&self, gateway: Gateway, everything: bool, now: Instant) -> FleetGateway {
         let Gateway { name, shards, .. } = gateway;
         let Some((at, mut report)) = self.all().get(&name).cloned() else {
@@ -28,11 +29,23 @@ impl Reports {
         report.shards.retain(|of, _| shards.contains(of));
         report.takeovers.retain(|takeover| shards.contains(&takeover.of));
         report.traffic = report.traffic.filter(|_| everything);
+        report.admin = report.admin.filter(|_| everything);
         let ago = now.saturating_duration_since(at);
         for takeover in &mut report.takeovers {
             takeover.ago_s += ago.as_secs_f64();
         }
         FleetGateway { name, shards, heard_s: Some(ago.as_secs_f64()), report: Some(report) }
+    }
+
+    pub fn reach(&self, name: NodeName, now: Instant) -> Reach {
+        let all = self.all();
+        let told = all.get(&name).map(|(at, report)| (now.saturating_duration_since(*at), report)).filter(|(ago, _)| *ago < FORGOTTEN);
+        Reach {
+            heard_s: told.map(|(ago, _)| ago.as_secs_f64()),
+            version: told.map(|(_, report)| report.version.clone()),
+            admin: told.and_then(|(_, report)| report.admin),
+            name,
+        }
     }
 
     fn all(&self) -> MutexGuard<'_, BTreeMap<NodeName, (Instant, GatewayReport)>> {
@@ -59,6 +72,7 @@ mod tests {
             traffic: Some(TrafficReport::default()),
             shards: shards.iter().map(|of| (of.parse().unwrap(), shard.clone())).collect(),
             takeovers: shards.iter().map(takeover).collect(),
+            admin: Some("10.9.0.1:9470".parse().unwrap()),
         }
     }
 
@@ -74,8 +88,15 @@ mod tests {
         let told = seen.report.unwrap();
         assert_eq!((seen.heard_s, told.shards.len(), told.takeovers.len(), told.traffic), (Some(3.0), 1, 1, None));
         assert_eq!((told.takeovers[0].of.to_string(), told.takeovers[0].ago_s), ("acme/0".into(), 5.0));
+        assert_eq!(told.admin, None, "it tells of all its tenants");
         let all = reports.of(gateway(&["acme/0", "blue/0"]), true, now).report.unwrap();
-        assert_eq!((all.shards.len(), all.traffic.is_some()), (2, true));
+        assert_eq!((all.shards.len(), all.traffic.is_some(), all.admin.is_some()), (2, true, true));
+        let reach = |name: &str, after| reports.reach(name.parse().unwrap(), now + after);
+        let asked = reach("gw-1", Duration::from_secs(3));
+        assert_eq!((asked.heard_s, asked.admin.map(|at| at.to_string()).as_deref()), (Some(3.0), Some("10.9.0.1:9470")));
+        for silent in [reach("gw-2", Duration::ZERO), reach("gw-1", FORGOTTEN)] {
+            assert_eq!((silent.heard_s, silent.version, silent.admin), (None, None, None));
+        }
     }
 
     #[test]

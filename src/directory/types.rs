@@ -1,6 +1,6 @@
 //! What is said over the API, in both directions: bodies of calls and of answers.
 
-use crate::model::{NodeName, PublicKey, ShardId, TenantName, TenantShard};
+use crate::model::{AdminAt, NodeName, PublicKey, ShardId, TenantName, TenantShard};
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -134,6 +134,9 @@ pub struct GatewayReport {
     pub shards: BTreeMap<TenantShard, ShardReport>,
     /// The latest first.
     pub takeovers: Vec<TakeoverReport>,
+    /// Where its `admin` listener is asked from elsewhere; none: nowhere.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub admin: Option<AdminAt>,
 }
 
 /// What an interface has counted so far.
@@ -210,6 +213,18 @@ pub struct FleetGateway {
     pub report: Option<GatewayReport>,
 }
 
+/// What whoever asks gateways for their numbers needs of each.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Reach {
+    pub name: NodeName,
+    /// Seconds since it last said something; none: nothing since this directory was started, or for an hour.
+    pub heard_s: Option<f64>,
+    /// What it is; none: it has said nothing.
+    pub version: Option<String>,
+    /// Where it is asked; none: it has said nothing, or nobody but its own machine may ask it.
+    pub admin: Option<AdminAt>,
+}
+
 /// A page of a long list, by name.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Hosts {
@@ -228,10 +243,12 @@ pub enum Role {
     Host,
     /// A host to be, once.
     Enroll,
+    /// Whoever looks: at the fleet, and at nothing else.
+    Observer,
 }
 
 impl Role {
-    pub const ALL: [Role; 4] = [Role::Operator, Role::Gateway, Role::Host, Role::Enroll];
+    pub const ALL: [Role; 5] = [Role::Operator, Role::Gateway, Role::Host, Role::Enroll, Role::Observer];
 
     pub fn as_str(self) -> &'static str {
         match self {
@@ -239,6 +256,7 @@ impl Role {
             Role::Gateway => "gateway",
             Role::Host => "host",
             Role::Enroll => "enroll",
+            Role::Observer => "observer",
         }
     }
 }
@@ -248,7 +266,7 @@ impl Role {
 pub struct TokenSpec {
     /// Not `host`: hosts get theirs when they enrol.
     pub role: Role,
-    /// Operator: what it may see and change (none: everything). Enrolment: what the host may serve.
+    /// Operator, observer: what it may see, and the operator change (none: everything). Enrolment: what the host may serve.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tenants: Option<BTreeSet<TenantName>>,
     /// Gateway: whose it is.

@@ -8,7 +8,7 @@ use crate::config::{Gateway, GatewayShard, GatewayTenant, GatewayTunnel, StaticP
 use crate::daemon::carrier::{Path, Tunnels, gre, wireguard};
 use crate::daemon::key_file;
 use crate::kernel::Kernel;
-use crate::model::{IfName, Lane, TenantShard};
+use crate::model::{AdminAt, IfName, Lane, TenantShard};
 use crate::plan::gateway::ends::{End, Heard, Keys};
 use crate::plan::gateway::{Admitted, shards};
 use crate::userspace::wireguard::{InterfaceConfig, PeerConfig};
@@ -127,7 +127,8 @@ impl Node {
         let (strangers, way) = Strangers::start(&self.config, &self.keys, &tunnels)?;
         let (kernel, platform) = (kernel.clone(), self.config.platform.interface.clone());
         let group = self.config.ha.as_ref().map(|_| self.group.shared_board());
-        strangers.tell(Told { group, traffic: Box::new(move || report::traffic(&kernel, &platform)) });
+        let admin = AdminAt::of_listener(self.config.admin, self.config.platform.address);
+        strangers.tell(Told { group, traffic: Box::new(move || report::traffic(&kernel, &platform)), admin });
         let again = self.group.board().again.clone();
         (self.strangers, self.sessions) = (strangers, Sessions::start(tunnels, events, way, again)?);
         Ok(())

@@ -24,7 +24,7 @@ pub fn key_file(runtime_dir: &Path) -> PathBuf {
 pub fn gateway(lab: &Topology, gateway: &Gateway, backend: Backend, runtime_dir: &Path) -> String {
     let mut yaml = String::new();
     let out = &mut yaml;
-    head(out, lab, ("gateway", &gateway.node, &gateway.outer.to_string()), backend, runtime_dir, 9470);
+    head(out, lab, ("gateway", &gateway.node, &gateway.outer.to_string()), backend, runtime_dir, (9470, lab.directory));
     if let Some(group) = &lab.group {
         ha(out, lab, group, runtime_dir);
     }
@@ -117,7 +117,7 @@ fn inner(lab: &Topology, gateway: &Gateway, eni: &Eni, host: &Host) -> Vec<Strin
 pub fn host(lab: &Topology, host: &Host, backend: Backend, runtime_dir: &Path) -> String {
     let mut yaml = String::new();
     let out = &mut yaml;
-    head(out, lab, ("host", &host.node, &host.outer.to_string()), backend, runtime_dir, 9471);
+    head(out, lab, ("host", &host.node, &host.outer.to_string()), backend, runtime_dir, (9471, false));
     if lab.directory {
         let (ca, state) = (directory::ca(runtime_dir), directory::state_dir(runtime_dir, &host.node));
         let (url, ca, state) = (directory::url(), ca.display().to_string(), state.display().to_string());
@@ -157,7 +157,15 @@ fn shards_key(lab: &Topology, tenant: &Tenant, shard: u8, runtime_dir: &Path) ->
     format!("wireguard: {{ private_key: {file:?}, port: {} }}", lab.port(&tenant.name, shard))
 }
 
-fn head(out: &mut String, lab: &Topology, (role, node, address): (&str, &str, &str), backend: Backend, runtime_dir: &Path, admin: u16) {
+/// `admin`: its port, and whether others than the node itself may ask it.
+fn head(
+    out: &mut String,
+    lab: &Topology,
+    (role, node, address): (&str, &str, &str),
+    backend: Backend,
+    runtime_dir: &Path,
+    (admin, open): (u16, bool),
+) {
     line(out, 0, format_args!("{role}:"));
     line(out, 2, format_args!("node: {node}"));
     line(out, 2, format_args!("platform: {{ interface: {PLATFORM_IF}, address: {address} }}"));
@@ -166,7 +174,7 @@ fn head(out: &mut String, lab: &Topology, (role, node, address): (&str, &str, &s
     }
     line(out, 2, format_args!("backend: {}", backend_name(backend)));
     line(out, 2, format_args!("runtime_dir: {:?}", runtime_dir.display().to_string()));
-    line(out, 2, format_args!("admin: 127.0.0.1:{admin}"));
+    line(out, 2, format_args!("admin: {}:{admin}", if open { "0.0.0.0" } else { "127.0.0.1" }));
 }
 
 fn line(out: &mut String, indent: usize, text: std::fmt::Arguments<'_>) {

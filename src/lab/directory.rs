@@ -127,6 +127,18 @@ impl Directory {
         Ok(())
     }
 
+    /// A token of whoever may look at the fleet, in a file beside the runtime directories.
+    pub fn observer(&self, runtime_dir: &Path) -> Result<PathBuf> {
+        let minted: Minted = self.ask("POST", "/v1/tokens", &json!({ "role": "observer" }))?;
+        let file = token(runtime_dir, "observer");
+        secret(&file, &minted.token)?;
+        Ok(file)
+    }
+
+    pub fn remove_gateway(&self, name: &str) -> Result<()> {
+        http::unix_ok(&self.socket, "DELETE", &format!("/v1/gateways/{name}"), None).map(drop)
+    }
+
     fn call(&self, method: &str, path: &str, body: &Value) -> Result<()> {
         http::unix_ok(&self.socket, method, path, Some(&body.to_string())).map(drop)
     }

@@ -36,7 +36,7 @@ use need::Need;
 use orders::{Change, Orders};
 use peak::Peak;
 use relief::{Loss, Relief};
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use trend::{Outlook, Trend};
 
@@ -207,6 +207,11 @@ impl Scaler {
     /// How many nodes shall be there. None: not known yet how many are.
     pub fn ordered(&self) -> Option<u32> {
         self.orders.as_ref().map(|orders| orders.ordered)
+    }
+
+    /// When the last reading of each gateway was believed.
+    pub fn last_read(&self) -> BTreeMap<NodeName, Instant> {
+        self.gateways.iter().filter_map(|(name, gateway)| Some((name.clone(), gateway.last_read()?))).collect()
     }
 
     fn clock(&mut self, now: Instant) -> Instant {

@@ -144,10 +144,12 @@ async fn bodies_are_as_described() {
         traffic: Some(traffic),
         shards: [(shard("acme/0"), standing)].into(),
         takeovers: vec![takeover],
+        admin: Some("10.9.0.1:9470".parse().unwrap()),
     };
     ask(Method::PUT, "/v1/gateway/status", gateway, Some(seen.see("GatewayReport", json!(&report)))).await;
     let fleet = seen.see("Fleet", get("/v1/status", None).await);
     seen.all("FleetGateway", &fleet["gateways"]);
+    seen.all("Reach", &get("/v1/fleet", None).await);
     let told = seen.see("GatewayReport", fleet["gateways"][0]["report"].clone());
     seen.see("TrafficReport", told["traffic"].clone());
     seen.see("ShardReport", told["shards"]["acme"].clone());

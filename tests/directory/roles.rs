@@ -32,6 +32,8 @@ pub async fn who_may_do_what(bed: Bed) {
     let gateway = bed.gateway("gw-1", &["acme/0"]).await;
     let (host, _) = bed.host("host-1", &key(1), &["acme"]).await;
     let enrolment = bed.enrolment(&["acme"]).await;
+    let observer = bed.role(token(Role::Observer)).await;
+    let watcher = bed.role(TokenSpec { tenants: Some([tenant("acme")].into()), ..token(Role::Observer) }).await;
     let stranger = bed.stranger();
     let garbage = bed.with("pwt_0000000000000000_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA");
     let peer = format!("/v1/peers/{}", PathKey(key(1).public()));
@@ -40,36 +42,38 @@ pub async fn who_may_do_what(bed: Bed) {
     let host_body = json!({ "tenants": ["acme"] });
     let gateway_body = json!({ "shards": ["acme"] });
     let report = json!(GatewayReport::default());
-    // Everything, some tenants, gateway, host, enrolment.
-    let table: [(&str, &str, Value, [u16; 5]); 24] = [
-        ("GET", "/v1/whoami", Value::Null, [200, 200, 200, 200, 200]),
-        ("GET", "/v1/tenants", Value::Null, [200, 200, 200, 200, 403]),
-        ("GET", "/v1/tenants/acme", Value::Null, [200, 200, 200, 200, 403]),
-        ("PUT", "/v1/tenants/new", tenant_body, [201, 403, 403, 403, 403]),
-        ("DELETE", "/v1/tenants/new", Value::Null, [204, 403, 403, 403, 403]),
-        ("GET", "/v1/shards", Value::Null, [200, 200, 200, 200, 403]),
-        ("PUT", "/v1/shards/acme/0", shard_body, [204, 204, 204, 403, 403]),
-        ("GET", "/v1/gateways", Value::Null, [200, 200, 200, 403, 403]),
-        ("GET", "/v1/gateways/gw-1", Value::Null, [200, 200, 200, 403, 403]),
-        ("PUT", "/v1/gateways/gw-2", gateway_body, [201, 200, 403, 403, 403]),
-        ("DELETE", "/v1/gateways/gw-2", Value::Null, [204, 404, 403, 403, 403]),
-        ("GET", "/v1/gateway", Value::Null, [403, 403, 200, 403, 403]),
-        ("PUT", "/v1/gateway/status", report, [403, 403, 204, 403, 403]),
-        ("GET", "/v1/status", Value::Null, [200, 200, 403, 403, 403]),
-        ("GET", "/v1/hosts", Value::Null, [200, 200, 200, 403, 403]),
-        ("GET", "/v1/hosts/host-1", Value::Null, [200, 200, 200, 403, 403]),
-        ("PUT", "/v1/hosts/host-2", host_body, [201, 200, 403, 403, 403]),
-        ("DELETE", "/v1/hosts/host-2", Value::Null, [204, 404, 403, 403, 403]),
-        ("GET", "/v1/host", Value::Null, [403, 403, 403, 200, 403]),
-        ("GET", "/v1/tokens", Value::Null, [200, 200, 403, 403, 403]),
-        ("POST", "/v1/tokens", json!({ "role": "enroll", "tenants": ["acme"] }), [201, 201, 403, 403, 403]),
-        ("POST", "/v1/tokens", json!({ "role": "operator" }), [201, 403, 403, 403, 403]),
-        ("GET", &peer, Value::Null, [200, 200, 200, 403, 403]),
-        ("GET", "/v1/watch", Value::Null, [200, 200, 200, 200, 403]),
+    // Everything, some tenants, gateway, host, enrolment, observer, observer of some tenants.
+    let table: [(&str, &str, Value, [u16; 7]); 26] = [
+        ("GET", "/v1/whoami", Value::Null, [200, 200, 200, 200, 200, 200, 200]),
+        ("GET", "/v1/tenants", Value::Null, [200, 200, 200, 200, 403, 403, 403]),
+        ("GET", "/v1/tenants/acme", Value::Null, [200, 200, 200, 200, 403, 403, 403]),
+        ("PUT", "/v1/tenants/new", tenant_body, [201, 403, 403, 403, 403, 403, 403]),
+        ("DELETE", "/v1/tenants/new", Value::Null, [204, 403, 403, 403, 403, 403, 403]),
+        ("GET", "/v1/shards", Value::Null, [200, 200, 200, 200, 403, 403, 403]),
+        ("PUT", "/v1/shards/acme/0", shard_body, [204, 204, 204, 403, 403, 403, 403]),
+        ("GET", "/v1/gateways", Value::Null, [200, 200, 200, 403, 403, 403, 403]),
+        ("GET", "/v1/gateways/gw-1", Value::Null, [200, 200, 200, 403, 403, 403, 403]),
+        ("PUT", "/v1/gateways/gw-2", gateway_body, [201, 200, 403, 403, 403, 403, 403]),
+        ("DELETE", "/v1/gateways/gw-2", Value::Null, [204, 404, 403, 403, 403, 403, 403]),
+        ("GET", "/v1/gateway", Value::Null, [403, 403, 200, 403, 403, 403, 403]),
+        ("PUT", "/v1/gateway/status", report, [403, 403, 204, 403, 403, 403, 403]),
+        ("GET", "/v1/status", Value::Null, [200, 200, 403, 403, 403, 200, 200]),
+        ("GET", "/v1/fleet", Value::Null, [200, 403, 403, 403, 403, 200, 403]),
+        ("GET", "/v1/hosts", Value::Null, [200, 200, 200, 403, 403, 403, 403]),
+        ("GET", "/v1/hosts/host-1", Value::Null, [200, 200, 200, 403, 403, 403, 403]),
+        ("PUT", "/v1/hosts/host-2", host_body, [201, 200, 403, 403, 403, 403, 403]),
+        ("DELETE", "/v1/hosts/host-2", Value::Null, [204, 404, 403, 403, 403, 403, 403]),
+        ("GET", "/v1/host", Value::Null, [403, 403, 403, 200, 403, 403, 403]),
+        ("GET", "/v1/tokens", Value::Null, [200, 200, 403, 403, 403, 403, 403]),
+        ("POST", "/v1/tokens", json!({ "role": "enroll", "tenants": ["acme"] }), [201, 201, 403, 403, 403, 403, 403]),
+        ("POST", "/v1/tokens", json!({ "role": "operator" }), [201, 403, 403, 403, 403, 403, 403]),
+        ("POST", "/v1/tokens", json!({ "role": "observer" }), [201, 403, 403, 403, 403, 403, 403]),
+        ("GET", &peer, Value::Null, [200, 200, 200, 403, 403, 403, 403]),
+        ("GET", "/v1/watch", Value::Null, [200, 200, 200, 200, 403, 403, 403]),
     ];
     for (method, path, body, expected) in table {
         let mut answers = vec![];
-        for client in [&operator, &some, &gateway, &host, &enrolment] {
+        for client in [&operator, &some, &gateway, &host, &enrolment, &observer, &watcher] {
             answers.push(call(client, method, path, body.clone()).await.0);
         }
         assert_eq!(answers, expected, "{method} {path}");
@@ -97,6 +101,7 @@ pub async fn the_fleet_is_shown_to_each_as_far_as_it_is_its_own(bed: Bed) {
     let mut report = GatewayReport { version: "1".into(), traffic: Some(TrafficReport::default()), ..GatewayReport::default() };
     // What it says of a shard that is not its own is nobody's business.
     report.shards = ["acme/0", "globex/0", "acme/1"].map(|of| (shard(of), shard_report.clone())).into();
+    report.admin = Some("10.9.0.1:9470".parse().unwrap());
     gateway.report(&report).await.unwrap();
     let names = |fleet: &Fleet| fleet.gateways.iter().map(|gateway| gateway.name.to_string()).collect::<Vec<_>>().join(" ");
     let told = |fleet: &Fleet| fleet.gateways[0].report.clone().unwrap();
@@ -106,8 +111,14 @@ pub async fn the_fleet_is_shown_to_each_as_far_as_it_is_its_own(bed: Bed) {
     assert!(told(&all).traffic.is_some() && all.gateways[0].heard_s.is_some_and(|ago| ago < 20.0) && all.gateways[1].heard_s.is_none());
     let some = bed.operator_of(&["acme"]).await.fleet().await.unwrap();
     assert_eq!((names(&some).as_str(), some.tenants.len(), some.shards.len(), told(&some).shards.len()), ("gw-1", 1, 1, 1));
-    assert!(told(&some).traffic.is_none(), "the traffic of all tenants");
+    assert!(told(&some).traffic.is_none() && told(&some).admin.is_none(), "the traffic of all tenants");
     assert!(!json!(some).to_string().contains("globex"));
+
+    // Whoever looks at all of it changes nothing, and knows where to ask for more.
+    let observer = bed.role(token(Role::Observer)).await;
+    assert_eq!(names(&observer.fleet().await.unwrap()), "gw-1 gw-2");
+    let asked: Vec<_> = observer.reach().await.unwrap().into_iter().map(|one| (one.heard_s.is_some(), one.admin)).collect();
+    assert_eq!(asked, [(true, report.admin), (false, None)]);
 
     let summary = reqwest::get(format!("http://{}/v1/status", bed.running.admin)).await.unwrap().text().await.unwrap();
     let counted: Value = serde_json::from_str(&summary).unwrap();
@@ -115,6 +126,12 @@ pub async fn the_fleet_is_shown_to_each_as_far_as_it_is_its_own(bed: Bed) {
     assert!(!summary.contains("acme") && !summary.contains("gw-1"), "{summary}");
     let too_long = json!({ "version": "x".repeat(3 << 20), "traffic": null, "shards": {}, "takeovers": [] });
     assert_eq!(call(&gateway, "PUT", "/v1/gateway/status", too_long).await.0, 413);
+    for admin in ["127.0.0.1:9470", "169.254.169.254:80", "http://10.9.0.1:9470/metrics", "gw-1:9470", "10.9.0.1"] {
+        let mut body = json!(report);
+        body["admin"] = admin.into();
+        let (status, said) = call(&gateway, "PUT", "/v1/gateway/status", body).await;
+        assert!(status == 400 && said[1].as_str().unwrap().contains(admin), "{said}");
+    }
     assert_eq!(call(&gateway, "PUT", "/v1/gateway/status", json!({ "shards": { "acme/0": { "state": "excellent" } } })).await.0, 400);
 }
 

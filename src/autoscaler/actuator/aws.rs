@@ -228,9 +228,11 @@ impl Aws {
     fn looked(&self, group: &Group, brain: &Brain, retire: &mut Retire) {
         let in_service = group.instances().iter().filter(|instance| instance.is_in_service()).count();
         // A gateway is called as its instance is, or nothing is known of it here.
-        let away: BTreeSet<NodeName> =
-            group.instances().iter().filter(|instance| !instance.is_in_service()).filter_map(|instance| instance.id.parse().ok()).collect();
-        brain.looked(group.desired, away);
+        let named = |here| {
+            let these = group.instances().iter().filter(move |instance| instance.is_in_service() == here);
+            these.filter_map(|instance| instance.id.parse().ok()).collect::<BTreeSet<NodeName>>()
+        };
+        brain.looked(group.desired, named(false), named(true));
         if self.config.hook.is_some() {
             let waiting = group.instances().iter().filter(|instance| instance.waits_to_go()).map(|instance| instance.id.as_str());
             retire.waiting(Instant::now(), waiting);

@@ -22,6 +22,7 @@ pub fn table(status: &Value) -> String {
     if let Some(decision) = status["decisions"].as_array().and_then(|decisions| decisions.first()) {
         out += &format!("  - last change: {} -> {}, {}\n", decision["from"], decision["to"], text(&decision["because"]));
     }
+    out += &directory(&status["directory"]);
     out += &inputs(status);
     out += &actuator(&status["actuator"]);
     let gateways = status["gateways"].as_array().map_or(&[][..], Vec::as_slice);
@@ -32,6 +33,28 @@ pub fn table(status: &Value) -> String {
         vec![text(&gateway["name"]), used, gateway["dimension"].as_str().unwrap_or("-").to_owned(), age, failure.to_owned()]
     });
     out + &rows(&["gateway", "used", "by", "age", "failure"], cells.collect())
+}
+
+/// Who says which gateways there are, and what of it is not believed.
+fn directory(directory: &Value) -> String {
+    let Some(url) = directory["url"].as_str() else { return String::new() };
+    let age = directory["age"].as_f64().map(|age| format!("{age:.0} s ago"));
+    let known = &directory["known"];
+    let mut out = match (directory["failure"].as_str(), age) {
+        (None, Some(age)) => format!("  - the directory at {url} knows {known} gateways, as of {age}\n"),
+        (None, None) => format!("  - the directory at {url} is asked which gateways there are\n"),
+        (Some(failure), Some(age)) => format!("  ! which gateways there are is not told: {failure}; the {known} of {age} count\n"),
+        (Some(failure), None) => format!("  ! which gateways there are is not told: {failure}; {known} are known from before\n"),
+    };
+    let names = |list: &Value| list.as_array().into_iter().flatten().map(text).collect::<Vec<_>>().join(", ");
+    let (registered, doubted) = (names(&directory["registered"]), names(&directory["doubted"]));
+    if !registered.is_empty() {
+        out += &format!("  - in the directory, and not heard there, so that they do not count: {registered}\n");
+    }
+    if let Some(left) = directory["believed_in"].as_f64() {
+        out += &format!("  ! not in the directory any more, which is believed in {left:.0} s, as they are so many: {doubted}\n");
+    }
+    out
 }
 
 /// What others say is needed, and what of it does not count.
@@ -143,6 +166,20 @@ mod tests {
           - i-1 is to go, and has been drained for 12 s; it still has shards (1) and connections (7)
           - i-3 is to go, and has been drained for 3 s; it does not say what it carries
         ");
+        let mut known = json!({ "url": "https://directory.example:9473", "answers": true, "failure": null, "age": 2.4, "known": 3,
+            "registered": ["gw-8", "gw-9"], "doubted": [], "believed_in": null });
+        insta::assert_snapshot!(directory(&known), @r"
+          - the directory at https://directory.example:9473 knows 3 gateways, as of 2 s ago
+          - in the directory, and not heard there, so that they do not count: gw-8, gw-9
+        ");
+        known["failure"] = "it does not answer".into();
+        (known["registered"], known["doubted"], known["believed_in"]) = (json!([]), json!(["gw-1", "gw-2"]), json!(250.2));
+        insta::assert_snapshot!(directory(&known), @r"
+          ! which gateways there are is not told: it does not answer; the 3 of 2 s ago count
+          ! not in the directory any more, which is believed in 250 s, as they are so many: gw-1, gw-2
+        ");
+        known["age"] = Value::Null;
+        assert!(directory(&known).starts_with("  ! which gateways there are is not told: it does not answer; 3 are known from before\n"));
         let unknown = json!({ "ready": false, "ordered": null, "serving": 0, "min": 2, "max": 10, "gateways": [] });
         assert!(table(&unknown).starts_with("autoscaler: NOT READY, ? gateways wanted (2 to 10), 0 carry traffic\n"));
     }

@@ -31,8 +31,9 @@ fn autoscaler(text: &str) -> Autoscaler {
 #[test]
 fn it_means_what_it_says() {
     let read = autoscaler(AUTOSCALER);
+    let Gateways::Listed(gateways) = read.gateways else { panic!("{}", read.gateways) };
     assert_eq!(
-        read.gateways.iter().map(|gateway| (gateway.name.as_str(), gateway.metrics.as_str())).collect::<Vec<_>>(),
+        gateways.iter().map(|gateway| (gateway.name.as_str(), gateway.metrics.as_str())).collect::<Vec<_>>(),
         [("gw-a1", "http://10.9.0.1:9470/metrics"), ("gw-a2", "http://10.9.0.2:9470/metrics")]
     );
     let nodes = read.nodes;
@@ -97,6 +98,61 @@ fn what_is_wrong_is_said_with_its_place() {
     f:16:66: min 11 is out of range; write 1 to 10 (not more than `max`)
     f:1:1: `peers` goes with `gateway` only; remove it: an autoscaler has gateways alone
     f:2:1: `autoscaler` and `host` stand in one file; give each role its own file: they are two daemons
+    "#);
+}
+
+const DISCOVERY: &str = "\
+autoscaler:
+  gateways:
+    directory:
+      url: https://directory.example:9473
+      token_file: /etc/portway/autoscaler.token
+      ca: /etc/portway/ca.pem
+      every: 10s
+";
+
+#[test]
+fn gateways_are_those_of_a_directory() {
+    let Gateways::Discovered(discovery) = autoscaler(DISCOVERY).gateways else { panic!() };
+    assert_eq!((discovery.at.url.as_str(), discovery.every), ("https://directory.example:9473/", Duration::from_secs(10)));
+    assert_eq!(discovery.at.token_file.to_str(), Some("/etc/portway/autoscaler.token"));
+    assert_eq!(discovery.at.ca.unwrap().to_str(), Some("/etc/portway/ca.pem"));
+    let short = autoscaler(&with(DISCOVERY, &[("      ca: /etc/portway/ca.pem\n      every: 10s\n", "")]));
+    let Gateways::Discovered(discovery) = &short.gateways else { panic!() };
+    assert_eq!((&discovery.at.ca, discovery.every), (&None, Duration::from_secs(5)));
+    assert_eq!(short.gateways.to_string(), "the gateways of the directory at https://directory.example:9473/");
+}
+
+#[test]
+fn what_is_wrong_with_a_directory_is_said_with_its_place() {
+    insta::assert_snapshot!([
+        ("directory:\n", "directories:\n"),
+        ("https://directory", "http://directory"),
+        ("https://directory", "https://me:hunter2@directory"),
+        ("      token_file: /etc/portway/autoscaler.token\n", ""),
+        ("/etc/portway/autoscaler.token", "autoscaler.token"),
+        ("every: 10s", "every: 100ms"),
+        ("every: 10s", "every: 2m"),
+        ("every: 10s", "state_dir: /var/lib/portway"),
+        ("every: 10s\n", "every: 10s\n    list: []\n"),
+    ].map(|change| faults(&with(DISCOVERY, &[change]))).join("\n"), @r#"
+    f:3:5: unknown key `directories` in `gateways`; did you mean `directory`?
+    f:4:12: `url` "http://directory.example:9473" would take the token over the network in clear; write https://directory.example:9473
+    f:4:12: `url` holds more than the place of a directory; write where the directory listens, such as https://directory.example:9473
+    f:4:7: `directory` lacks `token_file`; add `token_file: /etc/portway/autoscaler.token`
+    f:5:19: `token_file` "autoscaler.token" is not an absolute path; write a path from the root, such as /etc/portway/gw-a1.token
+    f:7:14: `every` 100ms is out of range; write 1s to 60s
+    f:7:14: `every` 120s is out of range; write 1s to 60s
+    f:7:7: unknown key `state_dir` in `directory`; the keys here are `url`, `token_file`, `ca`, `every`
+    f:8:5: unknown key `list` in `gateways`; the keys here are `directory`
+    "#);
+    insta::assert_snapshot!(["gateways: gw-a1", "gateways: []", "gateways: {}", "gateways: { directory: [] }", "scrape: 1s"]
+        .map(|text| faults(&format!("autoscaler:\n  {text}\n"))).join("\n"), @r#"
+    f:2:13: `gateways` must be a list, or a map with `directory`, not "gw-a1"; write `gateways: [{ name: gw-a1, metrics: "http://10.9.0.1:9470/metrics" }]` or `gateways: { directory: { url: https://directory.example:9473, token_file: /etc/portway/autoscaler.token } }`
+    f:2:13: `gateways` is an empty list; add an item: `gateways: [{ name: gw-a1, metrics: "http://10.9.0.1:9470/metrics" }]`
+    f:2:13: `gateways` lacks `directory`; add `directory: { url: https://directory.example:9473, token_file: /etc/portway/autoscaler.token }`
+    f:2:26: `directory` must be a map, not a list; write keys and values: `url: https://directory.example:9473`
+    f:1:1: `autoscaler` lacks `gateways`; add `gateways: [{ name: gw-a1, metrics: "http://10.9.0.1:9470/metrics" }]`
     "#);
 }
 

@@ -221,7 +221,10 @@ function autoscaler(status) {
     { key: "used", title: "How far gateways are used", series: ["the busiest", "mean"], format: percent, values: [used.length ? Math.max(...used) : null, mean] },
   ];
   const silent = status.gateways.filter((one) => !known(one.utilisation)).map((one) => `nothing current is known of ${one.name}${one.scrape?.failure ? `: ${one.scrape.failure}` : ""}`);
-  const warnings = [...silent, ...(status.held_because ? [`no other number: ${status.held_because}`] : [])];
+  const { directory } = status;
+  const learned = directory?.failure ? [`which gateways there are is not told: ${directory.failure}; those ${known(directory.age) ? `of ${ago(directory.age)}` : "from before"} count`] : [];
+  if (directory?.doubted?.length) learned.push(`not in the directory any more, which is believed only if it stays so: ${directory.doubted.join(", ")}`);
+  const warnings = [...learned, ...silent, ...(status.held_because ? [`no other number: ${status.held_because}`] : [])];
   const gateways = status.gateways.map((one) => ({ key: one.name, cells: [one.name, percent(one.utilisation), one.dimension, ago(one.age), one.scrape?.failure ?? "none"] }));
   const decisions = status.decisions.map((one) => ({ key: `${one.time} ${one.from} ${one.to}`, cells: [clock(one.time), `${one.from} → ${one.to}`, one.because] }));
   return {

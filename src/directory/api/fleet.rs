@@ -3,7 +3,7 @@
 use super::Shared;
 use super::extract::{Body, Caller};
 use crate::directory::refusal::Refusal;
-use crate::directory::types::{Fleet, GatewayReport, Role};
+use crate::directory::types::{Fleet, GatewayReport, Reach, Role};
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -23,7 +23,7 @@ pub async fn report(State(directory): Shared, caller: Caller, Body(report): Body
 }
 
 pub async fn status(State(directory): Shared, caller: Caller) -> Result<Json<Fleet>, Refusal> {
-    caller.must_be(&[Role::Operator])?;
+    caller.must_be(&[Role::Operator, Role::Observer])?;
     let (scope, now) = (&caller.access.scope, Instant::now());
     let gateways = directory.store.gateways(scope).await?;
     Ok(Json(Fleet {
@@ -36,6 +36,16 @@ pub async fn status(State(directory): Shared, caller: Caller) -> Result<Json<Fle
         shards: directory.store.shards(scope).await?,
         gateways: gateways.into_iter().map(|gateway| directory.reports.of(gateway, scope.is_all(), now)).collect(),
     }))
+}
+
+/// Of all gateways, or of none: whoever counts must not take some for all.
+pub async fn reach(State(directory): Shared, caller: Caller) -> Result<Json<Vec<Reach>>, Refusal> {
+    caller.must_be(&[Role::Operator, Role::Observer])?;
+    if !caller.access.scope.is_all() {
+        return Err(Refusal::forbidden("a token of some tenants only"));
+    }
+    let (gateways, now) = (directory.store.gateways(&caller.access.scope).await?, Instant::now());
+    Ok(Json(gateways.into_iter().map(|gateway| directory.reports.reach(gateway.name, now)).collect()))
 }
 
 /// For whoever asks: numbers, as its metrics have them, and no names.

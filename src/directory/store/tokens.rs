@@ -117,20 +117,22 @@ impl Store {
                     tenant_ids.extend(own.keys());
                 }
             }
-            Role::Operator | Role::Enroll if spec.gateway.is_some() => {
+            Role::Operator | Role::Observer | Role::Enroll if spec.gateway.is_some() => {
                 return wrong("`gateway` goes with the role `gateway` only", "leave it out");
             }
-            Role::Operator if spec.host.is_some() => return wrong("`host` goes with the role `enroll` only", "leave it out"),
-            Role::Operator if spec.tenants.is_none() && !scope.is_all() => {
+            Role::Operator | Role::Observer if spec.host.is_some() => {
+                return wrong("`host` goes with the role `enroll` only", "leave it out");
+            }
+            Role::Operator | Role::Observer if spec.tenants.is_none() && !scope.is_all() => {
                 return Err(Refusal::forbidden("an operator of some tenants only, for all,").into());
             }
-            Role::Operator if spec.tenants.as_ref().is_some_and(BTreeSet::is_empty) => {
-                return wrong("an operator of no tenant", "name tenants, or leave `tenants` out for all");
+            Role::Operator | Role::Observer if spec.tenants.as_ref().is_some_and(BTreeSet::is_empty) => {
+                return wrong("an operator or observer of no tenant", "name tenants, or leave `tenants` out for all");
             }
             Role::Enroll if tenant_ids.is_empty() => {
                 return wrong("an enrolment for no tenant", "name what the host may serve in `tenants`");
             }
-            Role::Operator | Role::Enroll => {}
+            Role::Operator | Role::Observer | Role::Enroll => {}
         }
         let default = (spec.role == Role::Enroll).then_some(HOUR);
         let expires = spec.expires_s.map(i64::from).or(default).map(|seconds| now + seconds);
@@ -142,7 +144,7 @@ impl Store {
         .bind(spec.role.as_str().to_owned())
         .bind(i64::from(match spec.role {
             Role::Gateway => scope.is_all(),
-            role => role == Role::Operator && spec.tenants.is_none(),
+            role => matches!(role, Role::Operator | Role::Observer) && spec.tenants.is_none(),
         }))
         .bind(gateway)
         .bind(spec.host.as_ref().map(|host| host.as_str().to_owned()))

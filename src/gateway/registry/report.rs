@@ -5,7 +5,7 @@ use super::{Inner, Registry, lock};
 use crate::directory::types::{GatewayReport, ShardReport, ShardState, TakeoverReport, TrafficReport};
 use crate::gateway::ha::board::Board;
 use crate::kernel::Kernel;
-use crate::model::{IfName, TenantShard};
+use crate::model::{AdminAt, IfName, TenantShard};
 use crate::proto::vrrp::State;
 use nix::time::{ClockId, clock_gettime};
 use std::collections::BTreeMap;
@@ -23,6 +23,8 @@ pub struct Told {
     /// None: no other gateway could have its shards.
     pub group: Option<Arc<Board>>,
     pub traffic: Box<dyn Fn() -> Option<TrafficReport> + Send + Sync>,
+    /// Where its numbers are asked for.
+    pub admin: Option<AdminAt>,
 }
 
 /// What an interface has counted.
@@ -95,7 +97,8 @@ impl Told {
             why: takeover.why.to_string(),
             gap_ms: takeover.gap.map(|gap| gap.as_secs_f64() * 1e3),
         });
-        GatewayReport { version: env!("CARGO_PKG_VERSION").into(), traffic: (self.traffic)(), shards, takeovers: takeovers.collect() }
+        let (version, traffic) = (env!("CARGO_PKG_VERSION").into(), (self.traffic)());
+        GatewayReport { version, traffic, shards, takeovers: takeovers.collect(), admin: self.admin }
     }
 }
 
@@ -154,13 +157,16 @@ mod tests {
         let gap = Some(Duration::from_millis(310));
         board.took_over(Takeover { of: of.clone(), from: "10.9.0.2".parse().unwrap(), at: now, why: Why::ActiveSilent, gap });
         let traffic = || Some(TrafficReport { clock_s: 1.0, ..TrafficReport::default() });
-        let mut told = Told { group: Some(Arc::new(board)), traffic: Box::new(traffic) };
+        let admin = "10.9.0.1:9470".parse().ok();
+        let mut told = Told { group: Some(Arc::new(board)), traffic: Box::new(traffic), admin };
         let report = told.report(&[of.clone(), "acme/1".parse().unwrap()]);
         let shard = &report.shards[&of];
         assert_eq!((shard.state, shard.warnings.as_slice(), report.shards.len()), (ShardState::Active, &["odd".to_owned()][..], 1));
         assert_eq!(report.takeovers.iter().map(|takeover| takeover.gap_ms).collect::<Vec<_>>(), [Some(310.0)]);
-        assert_eq!(report.traffic.map(|traffic| traffic.clock_s), Some(1.0));
-        told.group = None;
+        assert_eq!((report.traffic.map(|traffic| traffic.clock_s), report.admin), (Some(1.0), admin));
+        (told.group, told.admin) = (None, None);
+        // A directory of before does not know it.
+        assert!(!serde_json::to_string(&told.report(&[])).unwrap().contains("admin"));
         assert_eq!(told.report(std::slice::from_ref(&of)).shards[&of].state, ShardState::Alone);
     }
 }
