@@ -129,6 +129,9 @@ impl Node {
         let group = self.config.ha.as_ref().map(|_| self.group.shared_board());
         strangers.tell(Told { group, traffic: Box::new(move || report::traffic(&kernel, &platform)) });
         let again = self.group.board().again.clone();
+        if let Some(registry) = strangers.registry() {
+            registry.ring(again.clone());
+        }
         (self.strangers, self.sessions) = (strangers, Sessions::start(tunnels, events, way, again)?);
         Ok(())
     }

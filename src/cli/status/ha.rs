@@ -9,6 +9,24 @@ const TAKEOVERS: usize = 5;
 
 const COLUMNS: [&str; 9] = ["tenant", "shard", "state", "for", "priority", "peer", "last advert", "sync lag", "flows"];
 
+/// Who is in the group, where the directory says so.
+pub fn nodes(ha: &Value) -> String {
+    if ha["nodes_by"] != "directory" {
+        return String::new();
+    }
+    let leaves = |name: &str| ha["leaving"].as_array().into_iter().flatten().any(|one| one == name);
+    let name = |name: &String| if leaves(name) { format!("{name} (leaving)") } else { name.clone() };
+    let names: Vec<String> = ha["nodes"].as_object().into_iter().flatten().map(|(node, _)| name(node)).collect();
+    let part = match ha["part"].as_str() {
+        Some("unknown") => "\n  ! the directory has not said who is in the group: no shard is served here until then\n",
+        Some("coming") => "; this node has no part until all others know it\n",
+        Some("about to leave") => "; this node leaves when all others know it\n",
+        _ => "\n",
+    };
+    let refused = ha["refused_list"].as_str().map(|why| format!("  ! the directory's newest list is not taken up: {why}\n"));
+    format!("  the group, as the directory says: {}{part}{}", names.join(", "), refused.unwrap_or_default())
+}
+
 /// Empty without `ha`. `ha` and `node` as in `GET /v1/status`, the flows of each shard as `GET /v1/flows` counts them.
 pub fn table(node: &str, ha: &Value, flows: &Value) -> String {
     let shards = ha["shards"].as_array().map_or(&[][..], Vec::as_slice);
