@@ -6,7 +6,7 @@ use super::ha::drain::Drained;
 use super::members::{Members, Refused};
 use super::peers::Refusal;
 use super::registry::Registry;
-use super::registry::members::{Standing, recall};
+use super::registry::members::{Answer, Standing, recall};
 use super::tunnels::read_keys;
 use crate::config::Gateway;
 use crate::metrics::Page;
@@ -159,11 +159,13 @@ impl Leave {
     pub async fn run(self, deadline: Duration) -> Result<Drained, Refusal> {
         let Self { registry, board } = self;
         let (mut answers, mut standing, held) = (registry.answers(), registry.standing(), board.holds());
-        let begun = Instant::now();
+        let (begun, refusals) = (Instant::now(), answers.borrow().refusals);
         registry.say_leaving(true);
-        let said = answers.wait_for(|answer| answer.refused.is_some() || answer.own.as_ref().is_some_and(|own| own.leaving));
+        let leaves = |answer: &Answer| answer.own.as_ref().is_some_and(|own| own.leaving);
+        let said = answers.wait_for(|answer| answer.refusals > refusals || leaves(answer));
         match tokio::time::timeout(TOLD.min(deadline), said).await {
-            Ok(Ok(answer)) => answer.refused.clone().map_or(Ok(()), |why| Err(Refusal::Stays(why)))?,
+            Ok(Ok(answer)) if leaves(&answer) => {}
+            Ok(Ok(answer)) => return Err(Refusal::Stays(answer.why.clone())),
             Ok(Err(_)) | Err(_) => {
                 registry.say_nothing();
                 return Err(Refusal::Unheard);

@@ -162,6 +162,21 @@ mod tests {
     use serde_json::json;
 
     #[test]
+    fn who_is_in_the_group_is_told_where_no_file_says_it() {
+        let mut ha = json!({
+            "nodes_by": "directory", "nodes": { "gw-1": "10.9.0.1", "gw-2": "10.9.0.2" }, "leaving": ["gw-2"], "part": "member", "refused_list": null,
+        });
+        assert_eq!(nodes(&ha), "  the group, as the directory says: gw-1, gw-2 (leaving)\n");
+        ha["part"] = json!("coming");
+        ha["refused_list"] = json!("it is odd");
+        let lines = "  the group, as the directory says: gw-1, gw-2 (leaving); this node has no part until all others know it
+  ! the directory's newest list is not taken up: it is odd\n";
+        assert_eq!(nodes(&ha), lines);
+        ha["nodes_by"] = json!("file");
+        assert_eq!((nodes(&ha), nodes(&Value::Null)), (String::new(), String::new()));
+    }
+
+    #[test]
     fn a_shard_is_a_line_and_so_is_a_warning() {
         let ha = json!({
             "nodes": { "gw-1": "10.9.0.1", "gw-2": "10.9.0.2", "gw-3": "10.9.0.3" },

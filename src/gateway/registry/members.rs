@@ -66,6 +66,8 @@ pub(super) struct Membership {
     said: Mutex<Said>,
     /// What the directory has said of the group, until it is fetched.
     news: Mutex<Option<Vec<Member>>>,
+    /// The last that it was.
+    told: Mutex<Vec<Member>>,
     /// Rung with it.
     again: Mutex<Option<Arc<Notify>>>,
     standing: watch::Sender<Standing>,
@@ -86,9 +88,10 @@ struct Said {
 pub struct Answer {
     /// Its entry, as the directory has it.
     pub own: Option<Member>,
-    /// Why it is not as it should be.
-    pub refused: Option<String>,
-    /// How often something was refused.
+    /// It did not take what was said last.
+    pub refused: bool,
+    /// Why, the last time that it did not; and how often that was.
+    pub why: String,
     pub refusals: u64,
 }
 
@@ -118,7 +121,7 @@ impl Membership {
     }
 
     pub(super) fn is_untold(&self) -> bool {
-        self.answer.borrow().refused.is_some()
+        self.answer.borrow().refused
     }
 
     pub(super) fn metrics(&self, out: &mut Page) {
@@ -130,11 +133,11 @@ impl Membership {
 
     pub(super) fn status(&self) -> serde_json::Value {
         let answer = self.answer.borrow();
-        match (self.address, &answer.refused, &answer.own) {
+        match (self.address, answer.refused, &answer.own) {
             (None, ..) => serde_json::Value::Null,
-            (Some(_), Some(why), _) => json!(format!("refused: {why}")),
-            (Some(_), None, Some(_)) => json!("told"),
-            (Some(_), None, None) => json!("not told yet"),
+            (Some(_), true, _) => json!(format!("refused: {}", answer.why)),
+            (Some(_), false, Some(_)) => json!("told"),
+            (Some(_), false, None) => json!("not told yet"),
         }
     }
 }
@@ -180,9 +183,7 @@ impl Registry {
 
     /// Has the directory tell the others that this node leaves, or does not. What comes of it: [`Registry::answers`], [`Registry::standing`].
     pub fn say_leaving(&self, leaving: bool) {
-        let membership = &self.0.membership;
-        membership.answer.send_modify(|answer| answer.refused = None);
-        lock(&membership.said).leaving = Some(leaving);
+        lock(&self.0.membership.said).leaving = Some(leaving);
         self.0.tell.notify_one();
     }
 
@@ -217,34 +218,48 @@ impl Inner {
             return Ok(());
         }
         let present = assignment.members.iter().find(|member| member.name == self.node);
-        let (members, refused) = match membership.to_say(present) {
-            None => (assignment.members.clone(), None),
+        let (members, said, refused) = match membership.to_say(present) {
+            None => (assignment.members.clone(), None, None),
             Some(spec) => match self.session.ask(|client| async move { client.put_member(&spec).await }).await {
-                Ok(group) => (group.members, None),
-                Err(error @ ClientError::Refused { .. }) => (assignment.members.clone(), Some(error.to_string())),
+                Ok(group) => (group.members, spec.leaving, None),
+                Err(error @ ClientError::Refused { .. }) => (assignment.members.clone(), spec.leaving, Some(error.to_string())),
                 Err(error) => return Err(error),
             },
         };
         let own = members.iter().find(|member| member.name == self.node).cloned();
-        if let Some(why) = &refused {
-            if membership.answer.borrow().refused.as_ref() != Some(why) {
-                tracing::error!("the directory does not take {} as a node of its group: {why}", self.node);
+        if membership.by_directory {
+            // It was said, or is so. Whether it is to be said again after a refusal is up to whoever wanted it; the rest is to be told without it.
+            let mut saying = lock(&membership.said);
+            let is_so = |leaving: &bool| own.as_ref().is_some_and(|own| own.leaving == *leaving);
+            saying.leaving = saying.leaving.filter(|leaving| said != Some(*leaving) && !is_so(leaving));
+            if said.is_some() && refused.is_some() {
+                self.tell.notify_one();
             }
-            if membership.by_directory {
-                // Whether it is to be said again is up to whoever wanted it.
-                lock(&membership.said).leaving = None;
-            }
-        } else if membership.by_directory {
-            let mut said = lock(&membership.said);
-            said.leaving = said.leaving.filter(|leaving| own.as_ref().is_none_or(|own| own.leaving != *leaving));
         }
         membership.answer.send_modify(|answer| {
-            answer.refusals += u64::from(refused.is_some());
-            (answer.own, answer.refused) = (own, refused);
+            if let Some(why) = &refused {
+                if !answer.refused || answer.why != *why {
+                    tracing::error!("the directory does not take what {} says of itself as a node of its group: {why}", self.node);
+                }
+                answer.refusals += 1;
+                answer.why.clone_from(why);
+            }
+            (answer.own, answer.refused) = (own.clone(), refused.is_some());
         });
         if membership.by_directory {
+            let in_force = |own: &Member| {
+                let standing = membership.standing.borrow();
+                standing.own().is_some_and(|standing| (standing.leaving, &standing.shards) == (own.leaving, &own.shards))
+            };
+            let mut told = lock(&membership.told);
+            // That somebody goes by a list concerns those only who wait for it.
+            let without_heeds = |members: &[Member]| members.iter().map(|member| Member { heeds: 0, ..member.clone() }).collect::<Vec<_>>();
+            let concerns = without_heeds(&told) != without_heeds(&members) || !own.as_ref().is_some_and(in_force);
+            told.clone_from(&members);
             *lock(&membership.news) = Some(members);
-            lock(&membership.again).iter().for_each(|again| again.notify_one());
+            if concerns {
+                lock(&membership.again).iter().for_each(|again| again.notify_one());
+            }
         }
         Ok(())
     }
