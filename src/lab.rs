@@ -62,7 +62,7 @@ pub use measure::*;
 pub use netns::Netns;
 pub use packet::{ETHERTYPE_IPV4, checksum, gre, icmp_echo, ipv4, tcp, udp};
 pub use ping::{Probe, Probed, answers, round_trips};
-pub use process::{Life, Process, poll_until};
+pub use process::{Life, Process, poll_every, poll_until};
 pub use serve::{Seen, Servers};
 pub use table::Paint;
 pub use topology::Topology;

@@ -67,6 +67,18 @@ fn shards_in(socket: &Path) -> Result<Option<Vec<ShardStatus>>> {
     serde_json::from_value(ha["shards"].take()).map(Some).map_err(|error| unreadable(socket, error.to_string()))
 }
 
+/// Those that say they are Active for a shard.
+fn actives<'s>(status: &'s BTreeMap<String, Vec<ShardStatus>>, tenant: &str, shard: u8) -> impl Iterator<Item = &'s String> {
+    let mine = move |s: &ShardStatus| s.tenant == tenant && s.shard == u16::from(shard) && s.state == ShardState::Active;
+    status.iter().filter(move |(_, shards)| shards.iter().any(mine)).map(|(node, _)| node)
+}
+
+/// None: there is no Active, or more than one.
+fn the_active<'s>(status: &'s BTreeMap<String, Vec<ShardStatus>>, tenant: &str, shard: u8) -> Option<&'s String> {
+    let mut actives = actives(status, tenant, shard);
+    actives.next().filter(|_| actives.next().is_none())
+}
+
 fn unreadable(socket: &Path, body: String) -> Error {
     Error::Unreadable { what: format!("the status at {}", socket.display()), body }
 }
@@ -178,22 +190,20 @@ impl Lab {
 
     /// The gateways that say they are Active for a shard: one, if all is well.
     pub fn actives(&self, tenant: &str, shard: u8) -> Result<Vec<String>> {
-        let mine = |shards: &[ShardStatus]| {
-            shards.iter().any(|s| s.tenant == tenant && s.shard == u16::from(shard) && s.state == ShardState::Active)
-        };
-        Ok(self.group_status()?.into_iter().filter(|(_, shards)| mine(shards)).map(|(node, _)| node).collect())
+        Ok(actives(&self.group_status()?, tenant, shard).cloned().collect())
     }
 
     /// The gateway that is Active for a shard; `None` while there is none, or more than one.
     pub fn active(&self, tenant: &str, shard: u8) -> Result<Option<String>> {
-        let actives = self.actives(tenant, shard)?;
-        Ok(<[String; 1]>::try_from(actives).ok().map(|[one]| one))
+        Ok(the_active(&self.group_status()?, tenant, shard).cloned())
     }
 
     /// Every shard with the one gateway that is Active for it; `None` while that is not so.
     pub fn owners(&self) -> Result<Option<BTreeMap<(String, u8), String>>> {
-        let shards: Vec<(String, u8)> = self.topology.group.iter().flat_map(|g| &g.shards).map(|s| (s.tenant.clone(), s.shard)).collect();
-        shards.into_iter().map(|s| Ok(self.active(&s.0, s.1)?.map(|node| (s, node)))).collect()
+        let status = self.group_status()?;
+        let owner = |tenant: &str, shard: u8| the_active(&status, tenant, shard).cloned();
+        let shards = self.topology.group.iter().flat_map(|group| &group.shards);
+        Ok(shards.map(|wanted| Some(((wanted.tenant.clone(), wanted.shard), owner(&wanted.tenant, wanted.shard)?))).collect())
     }
 
     /// Waits until `node`, and nobody else, is Active for a shard.

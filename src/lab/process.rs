@@ -117,13 +117,18 @@ impl Drop for Process {
 }
 
 /// Calls `ready` until it says true; between calls it waits a few milliseconds. `what` is for the error.
-pub fn poll_until(what: &str, within: Duration, mut ready: impl FnMut() -> Result<bool>) -> Result<()> {
+pub fn poll_until(what: &str, within: Duration, ready: impl FnMut() -> Result<bool>) -> Result<()> {
+    poll_every(Duration::from_millis(3), what, within, ready)
+}
+
+/// As [`poll_until`], where asking disturbs what is measured meanwhile: between calls it waits for `pause`.
+pub fn poll_every(pause: Duration, what: &str, within: Duration, mut ready: impl FnMut() -> Result<bool>) -> Result<()> {
     let deadline = Instant::now() + within;
     while !ready()? {
         if Instant::now() >= deadline {
             return Err(Error::Late { what: what.to_owned(), after: within, detail: String::new() });
         }
-        std::thread::sleep(Duration::from_millis(3));
+        std::thread::sleep(pause);
     }
     Ok(())
 }

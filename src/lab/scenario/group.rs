@@ -18,7 +18,7 @@ pub const SELDOM: Duration = Duration::from_millis(20);
 /// For so long there must be answers before something happens, and again after.
 const WARM: Duration = Duration::from_millis(200);
 /// Before something happens, answers come for so long in all: what a machine does to a 1 ms ping in a shorter time says little of the time after.
-const QUIET: Duration = Duration::from_secs(1);
+pub const QUIET: Duration = Duration::from_secs(1);
 /// Traffic that has not come by then does not come.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// From the end of an outage until every flow has proved itself: TCP's retransmission may have backed off some seconds.
@@ -137,7 +137,13 @@ pub fn probe(lab: &Lab, container: &Container, interval: Duration) -> Result<Pro
 
 /// Something is about to happen, once it has been quiet for a while.
 pub fn mark(probes: &[Probe]) -> Result<()> {
-    poll_until("answers to all probes", PATIENCE, || Ok(probes.iter().all(|probe| probe.answered() >= answers(probe, QUIET))))?;
+    mark_after(probes, QUIET)
+}
+
+/// As [`mark`], after so long.
+pub fn mark_after(probes: &[Probe], quiet: Duration) -> Result<()> {
+    let all = || Ok(probes.iter().all(|probe| probe.answered() >= answers(probe, quiet)));
+    poll_until("answers to all probes", quiet + PATIENCE, all)?;
     probes.iter().for_each(Probe::mark);
     Ok(())
 }

@@ -1,14 +1,15 @@
 //! A group grows by a node, or loses one, under load: shards move once their connections are known elsewhere, and nobody notices.
 
 use super::group::{
-    PLANNED_MS, came_about, ended, lost_nothing, mark, merged, of_flows, open_flows, pings, probe_all, proof, stand_group, within,
+    PLANNED_MS, QUIET, came_about, ended, lost_nothing, mark_after, merged, of_flows, open_flows, pings, probe_all, proof, stand_group,
+    within,
 };
 use super::{Options, Outcome, Scenario, Way, backend_seen, slowed};
 use crate::kernel::conntrack::{Filter, FlowDump};
 use crate::lab::checks::Check;
 use crate::lab::ha::Watch;
 use crate::lab::topology::{Topology, Wiring, port};
-use crate::lab::{Error, Flows, Kill, Lab, Probe, Probed, Result, ShardStatus, Transfer, Transferred, http, poll_until};
+use crate::lab::{Error, Flows, Kill, Lab, Probe, Probed, Result, ShardStatus, Transfer, Transferred, http, poll_every, poll_until};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
@@ -31,6 +32,8 @@ const DEADLINE: Duration = Duration::from_secs(350);
 const PATIENCE: Duration = Duration::from_secs(60);
 /// Bytes a second of each transfer beside a 1 ms ping; there is one through each shard.
 const SPEED: u64 = 1 << 20;
+/// Between two questions to all nodes while a gap is measured: on one machine each of them is in the way of packets.
+const PAUSE: Duration = Duration::from_millis(100);
 /// The longest that a shard may seem to have two Actives, or nobody else to keep its connections: the nodes are asked one after the other.
 const SEEMING: Duration = Duration::from_millis(250);
 
@@ -63,7 +66,7 @@ pub(super) fn out(portway: &Path, way: Way, options: &Options) -> Result<Outcome
     let homes = stage.lab.topology.homes();
     let moving = of_node(&homes, &newcomer);
 
-    let probes = stage.probes(&moving)?;
+    let probes = stage.probes(&moving, PREEMPT)?;
     if !stage.by_directory() {
         stage.regroup(&there)?;
     }
@@ -72,16 +75,16 @@ pub(super) fn out(portway: &Path, way: Way, options: &Options) -> Result<Outcome
         stage.await_group(&stage.members())?;
     }
     let lab = &stage.lab;
-    let known = poll_until("the connections of its shards at the newcomer", PATIENCE, || {
+    let known = poll_every(PAUSE, "the connections of its shards at the newcomer", PATIENCE, || {
         let shards = lab.shards_at(&newcomer)?.unwrap_or_default();
         Ok(shards.len() >= moving.len() && shards.iter().all(|shard| shard.in_sync == Some(true)))
     });
     let start = Cost::of(probes);
 
-    let probes = stage.probes(&moving)?;
-    let early = stage.early(&newcomer, start)?;
+    let probes = stage.probes(&moving, QUIET)?;
+    let early = stage.early(&newcomer, &start)?;
     let home = stage.await_homes(&homes);
-    let cost = Cost::of(probes);
+    let cost = Cost::of(probes).beside(&start);
     let spare = stage.await_no_spare();
 
     let (figures, mut checks) = early;
@@ -100,7 +103,7 @@ pub(super) fn back(portway: &Path, way: Way, options: &Options) -> Result<Outcom
     stage.lab.topology.group.iter_mut().for_each(|group| _ = group.leaving.insert(leaver.clone()));
     let homes = stage.lab.topology.homes();
 
-    let probes = stage.probes(&moving)?;
+    let probes = stage.probes(&moving, PREEMPT)?;
     let begun = Instant::now();
     // The one that leaves last.
     let all = stage.members();
@@ -113,7 +116,7 @@ pub(super) fn back(portway: &Path, way: Way, options: &Options) -> Result<Outcom
         None
     };
     let lab = &stage.lab;
-    let known = poll_until("the connections of its shards at two others", PATIENCE, || {
+    let known = poll_every(PAUSE, "the connections of its shards at two others", PATIENCE, || {
         let status = lab.group_status()?;
         let others = |(node, shards): (&String, &Vec<ShardStatus>)| if *node == leaver { vec![] } else { shards.clone() };
         let others: Vec<ShardStatus> = status.iter().flat_map(others).filter(|shard| shard.in_sync == Some(true)).collect();
@@ -121,10 +124,10 @@ pub(super) fn back(portway: &Path, way: Way, options: &Options) -> Result<Outcom
     });
     let start = Cost::of(probes);
 
-    let probes = stage.probes(&moving)?;
-    let early = stage.early(&leaver, start)?;
+    let probes = stage.probes(&moving, QUIET)?;
+    let early = stage.early(&leaver, &start)?;
     let home = stage.await_homes(&homes);
-    let cost = Cost::of(probes);
+    let cost = Cost::of(probes).beside(&start);
     let lab = &stage.lab;
     let empty = poll_until("a node without shards and connections", DEADLINE.saturating_sub(begun.elapsed()), || {
         Ok(lab.shards_at(&leaver)?.is_some_and(|shards| shards.is_empty()) && connections(lab, &leaver)? == 0)
@@ -217,15 +220,15 @@ impl<'o> Stage<'o> {
     }
 
     /// Through the shards that are to move, once it has been quiet for a while.
-    fn probes(&self, moving: &BTreeSet<(String, u8)>) -> Result<Vec<Probe>> {
+    fn probes(&self, moving: &BTreeSet<(String, u8)>, quiet: Duration) -> Result<Vec<Probe>> {
         let shards: Vec<u8> = moving.iter().map(|(_, shard)| *shard).collect();
         let probes = probe_all(&self.lab, &shards, self.options.ping)?;
-        mark(&probes)?;
+        mark_after(&probes, quiet)?;
         Ok(probes)
     }
 
     /// What it cost until everybody knows what is to move, and that nothing has moved by then.
-    fn early(&self, node: &str, start: Cost) -> Result<(Value, Vec<Check>)> {
+    fn early(&self, node: &str, start: &Cost) -> Result<(Value, Vec<Check>)> {
         let owners = self.lab.owners()?;
         let checks = vec![
             Check::new(
@@ -241,7 +244,7 @@ impl<'o> Stage<'o> {
     }
 
     fn await_homes(&self, homes: &Owners) -> Result<()> {
-        poll_until("every shard where it belongs", PATIENCE, || Ok(self.lab.owners()?.as_ref() == Some(homes)))
+        poll_every(PAUSE, "every shard where it belongs", PATIENCE, || Ok(self.lab.owners()?.as_ref() == Some(homes)))
             .map_err(|error| error.detailed(|| format!("; wanted: {homes:?}; now: {:?}", self.lab.owners().ok().flatten())))
     }
 
@@ -316,6 +319,13 @@ impl Cost {
     fn of(probes: Vec<Probe>) -> Self {
         let (went_on, probed) = ended(probes);
         Self { went_on, probed }
+    }
+
+    /// With what the machine did by itself before anything was changed: for as long as shards wait before they move, as the longest gap of
+    /// a second is not that of many.
+    fn beside(mut self, start: &Self) -> Self {
+        self.probed.quiet_ms = self.probed.quiet_ms.max(start.probed.quiet_ms);
+        self
     }
 }
 
