@@ -35,11 +35,13 @@ pub enum ShardState {
 }
 
 /// One line of `ha.shards` in `GET /v1/status`.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize)]
 pub struct ShardStatus {
     pub tenant: String,
     pub shard: u16,
     pub state: ShardState,
+    /// Seconds that it has been so.
+    pub for_s: f64,
     /// A Backup has all of the Active's flows.
     #[serde(default)]
     pub in_sync: Option<bool>,

@@ -90,6 +90,8 @@ struct Shared {
     quiet: AtomicU64,
     /// What the gap was when all was over.
     judged: Mutex<Option<Duration>>,
+    /// Those of more than an interval, and when each was over, by the clock that stamps answers.
+    gaps: Mutex<Vec<(Duration, Duration)>>,
     /// When each request was sent, by the clock that stamps answers.
     sent: Mutex<Vec<Duration>>,
 }
@@ -101,6 +103,10 @@ impl Shared {
 
     fn judged(&self) -> MutexGuard<'_, Option<Duration>> {
         self.judged.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn gaps(&self) -> MutexGuard<'_, Vec<(Duration, Duration)>> {
+        self.gaps.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn note(&self, gap: Duration) {
@@ -173,6 +179,13 @@ impl Probe {
         Duration::from_nanos(self.shared.gap.load(Ordering::Relaxed))
     }
 
+    /// The longest time without an answer of which a part was between these two times of [`clock`]; an interval, if there was no longer one.
+    /// What goes on now is not in it before the next answer.
+    pub fn gap_within(&self, from: Duration, to: Duration) -> Duration {
+        let overlaps = |(over, gap): &&(Duration, Duration)| *over >= from && over.saturating_sub(*gap) <= to;
+        self.shared.gaps().iter().filter(overlaps).map(|(_, gap)| *gap).max().unwrap_or(self.interval)
+    }
+
     pub fn stop(self) -> Probed {
         self.shared.stop.store(true, Ordering::Relaxed);
         let (sent, asked) = self.sender.join().expect("the sender does not panic");
@@ -216,7 +229,11 @@ fn listen(echo: &Echo, shared: &Shared, interval: Duration) -> Heard {
         if let Some(last) = heard.last {
             // The first request after the last one answered: from then on something was missing.
             let asked = shared.sent().get(heard.next).copied().unwrap_or(now);
-            shared.note(gap(last, asked, now, interval));
+            let gap = gap(last, asked, now, interval);
+            shared.note(gap);
+            if gap > interval {
+                shared.gaps().push((now, gap));
+            }
         }
         heard.last = Some(now);
         heard.next = heard.next.max(index + 1);
@@ -233,8 +250,8 @@ fn gap(last: Duration, asked: Duration, now: Duration, interval: Duration) -> Du
     now.saturating_sub(last).min(missing + interval)
 }
 
-/// The kernel's, of its time stamps.
-fn clock() -> Duration {
+/// The kernel's, of its time stamps: since 1970.
+pub fn clock() -> Duration {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
 }
 

@@ -1,13 +1,14 @@
 //! A group grows by a node, or loses one, under load: shards move once their connections are known elsewhere, and nobody notices.
 
 use super::group::{
-    PLANNED_MS, QUIET, came_about, ended, lost_nothing, mark_after, merged, of_flows, open_flows, pings, probe_all, proof, stand_group,
-    within,
+    PLANNED_MS, QUIET, came_about, ended, goes_on, lost_nothing, mark_after, merged, of_flows, open_flows, pings, probe_all, proof,
+    stand_group, within,
 };
 use super::{Options, Outcome, Scenario, Way, backend_seen, slowed};
 use crate::kernel::conntrack::{Filter, FlowDump};
 use crate::lab::checks::Check;
 use crate::lab::ha::Watch;
+use crate::lab::ping::clock;
 use crate::lab::topology::{Topology, Wiring, port};
 use crate::lab::{Error, Flows, Kill, Lab, Probe, Probed, Result, ShardStatus, Transfer, Transferred, http, poll_every, poll_until};
 use serde_json::{Value, json};
@@ -34,6 +35,8 @@ const PATIENCE: Duration = Duration::from_secs(60);
 const SPEED: u64 = 1 << 20;
 /// Between two questions to all nodes while a gap is measured: on one machine each of them is in the way of packets.
 const PAUSE: Duration = Duration::from_millis(100);
+/// What a move does to packets, it does from so long before a node becomes Active to so long after: it forwards what still comes for a second.
+const AROUND: (Duration, Duration) = (Duration::from_millis(500), Duration::from_millis(1500));
 /// The longest that a shard may seem to have two Actives, or nobody else to keep its connections: the nodes are asked one after the other.
 const SEEMING: Duration = Duration::from_millis(250);
 
@@ -84,7 +87,7 @@ pub(super) fn out(portway: &Path, way: Way, options: &Options) -> Result<Outcome
     let probes = stage.probes(&moving, QUIET)?;
     let early = stage.early(&newcomer, &start)?;
     let home = stage.await_homes(&homes);
-    let cost = Cost::of(probes).beside(&start);
+    let cost = Cost::of_move(probes, stage.moved(&homes, &moving)?).beside(&start);
     let spare = stage.await_no_spare();
 
     let (figures, mut checks) = early;
@@ -127,7 +130,7 @@ pub(super) fn back(portway: &Path, way: Way, options: &Options) -> Result<Outcom
     let probes = stage.probes(&moving, QUIET)?;
     let early = stage.early(&leaver, &start)?;
     let home = stage.await_homes(&homes);
-    let cost = Cost::of(probes).beside(&start);
+    let cost = Cost::of_move(probes, stage.moved(&homes, &moving)?).beside(&start);
     let lab = &stage.lab;
     let empty = poll_until("a node without shards and connections", DEADLINE.saturating_sub(begun.elapsed()), || {
         Ok(lab.shards_at(&leaver)?.is_some_and(|shards| shards.is_empty()) && connections(lab, &leaver)? == 0)
@@ -248,6 +251,22 @@ impl<'o> Stage<'o> {
             .map_err(|error| error.detailed(|| format!("; wanted: {homes:?}; now: {:?}", self.lab.owners().ok().flatten())))
     }
 
+    /// When the shard moved through which the first probe goes, by the clock of probes.
+    fn moved(&self, homes: &Owners, moving: &BTreeSet<(String, u8)>) -> Result<Duration> {
+        let probed = self.lab.topology.containers.iter().find_map(|container| {
+            let of = (container.tenant.clone(), container.shard?);
+            moving.contains(&of).then_some(of)
+        });
+        let of = probed.ok_or_else(|| Error::State("no container is in front of a shard that moves".into()))?;
+        let shards = homes.get(&of).map(|node| self.lab.shards_at(node)).transpose()?.flatten().unwrap_or_default();
+        let now = clock();
+        let shard = shards.into_iter().find(|shard| (shard.tenant.as_str(), shard.shard) == (of.0.as_str(), u16::from(of.1)));
+        let since = shard.and_then(|shard| Duration::try_from_secs_f64(shard.for_s).ok());
+        since
+            .map(|since| now.saturating_sub(since))
+            .ok_or_else(|| Error::State(format!("nobody says since when {}/{} is there", of.0, of.1)))
+    }
+
     fn await_no_spare(&self) -> Result<()> {
         poll_until("nothing kept by who is no candidate", PATIENCE, || {
             Ok(self.lab.group_status()?.values().flatten().all(|shard| !shard.spare))
@@ -319,6 +338,18 @@ impl Cost {
     fn of(probes: Vec<Probe>) -> Self {
         let (went_on, probed) = ended(probes);
         Self { went_on, probed }
+    }
+
+    /// The gap is that around the move: what a busy machine does to a 1 ms ping in the seconds before says nothing of it.
+    fn of_move(probes: Vec<Probe>, moved: Duration) -> Self {
+        let (from, to) = (moved.saturating_sub(AROUND.0), moved + AROUND.1);
+        std::thread::sleep(to.saturating_sub(clock()));
+        let went_on = probes.iter().all(goes_on);
+        let gap = probes.first().map(|probe| probe.gap_within(from, to));
+        let mut cost = Self::of(probes);
+        cost.went_on &= went_on;
+        gap.iter().for_each(|gap| cost.probed.gap_ms = gap.as_secs_f64() * 1e3);
+        cost
     }
 
     /// With what the machine did by itself before anything was changed: for as long as shards wait before they move, as the longest gap of
