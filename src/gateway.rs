@@ -21,6 +21,7 @@ use crate::plan::{NftTable, Route, Ruleset, State, Sysctl, SysctlKey};
 use anyhow::Context;
 use ha::Group;
 use ipnet::IpNet;
+use joining::Joining;
 use peers::Peers;
 use sessions::Sessions;
 use std::collections::{BTreeMap, BTreeSet};
@@ -39,6 +40,8 @@ mod flow_log;
 mod flows;
 pub mod ha;
 pub mod jit;
+mod joining;
+pub mod members;
 mod peering;
 pub mod peers;
 pub mod registry;
@@ -84,6 +87,8 @@ pub struct Node {
     /// How often peers or the configuration changed.
     revision: u64,
     group: Group,
+    /// Where the directory says who is in it.
+    joining: Option<Joining>,
     /// With WireGuard peers.
     sessions: Sessions,
     /// Peers that nobody has configured.
@@ -116,6 +121,7 @@ impl Node {
             tracing::error!("{} is not a peer ({reason}): add it anew and remove the file", path.display());
         }
         let peers = known(&mut config, stored);
+        let joining = Joining::of(&mut config);
         let keys = tunnels::read_keys(&config)?;
         Ok(Self {
             file,
@@ -140,6 +146,7 @@ impl Node {
             ruleset: None,
             revision: 0,
             group: Group::default(),
+            joining,
             sessions: Sessions::default(),
             strangers: Strangers::default(),
             fence: None,
@@ -251,7 +258,7 @@ impl Role for Node {
     }
 
     fn due(&self) -> Option<Instant> {
-        self.ends.due()
+        self.ends.due().into_iter().chain(self.joining.as_ref().and_then(Joining::due)).min()
     }
 
     fn revision(&self) -> u64 {
@@ -267,6 +274,7 @@ impl Role for Node {
 
     fn desired(&mut self, facts: &Facts, observed: &State) -> anyhow::Result<State> {
         self.recover(observed);
+        self.take_up_group();
         self.let_go_of_the_retained();
         self.group.look(facts);
         self.over.slots(self.slots.assign(&shards(&self.config))?);
@@ -308,11 +316,14 @@ impl Role for Node {
                 }
                 self.regroup()
             }
+            // No address is here that would need one.
+            None if self.group.is_running() && self.config.shared().next().is_none() => self.regroup(),
             _ => Ok(()),
         };
         // Packets that the data path still lets through, and copies for a group that does not know, would only begin anew what ends here.
         let ended = self.end_the_freed(kernel).await;
         let complied = if followed.is_ok() { self.end_the_changed(kernel).await } else { Ok(()) };
+        self.tell_what_is_in_force();
         followed.and(regrouped).and(ended).and(complied)
     }
 
@@ -323,6 +334,9 @@ impl Role for Node {
                 let kept = differs(&self.config, &new);
                 if !kept.is_empty() {
                     return Err(format!("{} is taken up at a start: start the daemon again, which loses nothing", kept.join(", ")));
+                }
+                if let Some(joining) = &self.joining {
+                    joining.apply(&mut new);
                 }
                 if let (Some(old), Some(ha)) = (&self.config.ha, &mut new.ha) {
                     let served = self.config.shared().map(|(tenant, shard)| tenant.of(shard.shard));
@@ -376,6 +390,9 @@ impl Role for Node {
         if tokio::time::timeout(ha::patience(&self.config), self.group.retire()).await.is_err() {
             tracing::warn!("some HaVips could not be handed over in time");
         }
+        if let Some(registry) = self.leaves_for_good() {
+            registry.leave_the_group().await;
+        }
     }
 
     async fn stop(&mut self) {
@@ -407,6 +424,7 @@ fn led(observed: &State, slots: &Slots) -> Led {
 fn differs(old: &Gateway, new: &Gateway) -> Vec<&'static str> {
     // Of the group's sockets, one listens where advertisements go, the other at its port; the rules let just these in.
     let of_ha = |config: &Gateway| config.ha.as_ref().map(|ha| (ha.cast, ha.sync_port));
+    let by_directory = |config: &Gateway| config.ha.as_ref().is_some_and(|ha| ha.by_directory());
     let (cast, port) = of_ha(old).zip(of_ha(new)).map_or((false, false), |(old, new)| (old.0 != new.0, old.1 != new.1));
     let all = [
         ("`node`", old.node != new.node),
@@ -416,6 +434,7 @@ fn differs(old: &Gateway, new: &Gateway) -> Vec<&'static str> {
         ("`runtime_dir`", old.runtime_dir != new.runtime_dir),
         ("`admin`", old.admin != new.admin),
         ("whether there is `ha`", old.ha.is_some() != new.ha.is_some()),
+        ("whether `ha.nodes` is `directory`", by_directory(old) != by_directory(new)),
         ("`ha.cast`", cast),
         ("`ha.sync_port`", port),
         ("`directory`", old.directory != new.directory),

@@ -57,7 +57,7 @@ pub use error::{Error, Result};
 pub use faults::Kill;
 pub use flows::{Counts, FlowReport, Flows, Survival};
 pub use ha::{ShardState, ShardStatus};
-pub use http::{Answer, get, unix, unix_ok};
+pub use http::{Answer, get, unix, unix_ok, unix_within};
 pub use measure::*;
 pub use netns::Netns;
 pub use packet::{ETHERTYPE_IPV4, checksum, gre, icmp_echo, ipv4, tcp, udp};

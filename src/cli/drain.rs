@@ -16,6 +16,10 @@ pub struct Args {
     /// End the drain: take part as before.
     #[arg(long)]
     undo: bool,
+    /// Leave the group (with `ha.nodes: directory`): shards move to two others in sync, and this node lets go of what it kept for them. Stop it
+    /// then, and the directory takes it off the list.
+    #[arg(long, conflicts_with = "undo")]
+    leave: bool,
     #[command(flatten)]
     at: RuntimeDir,
 }
@@ -27,7 +31,7 @@ impl Args {
             println!("takes part again");
             return Ok(ExitCode::SUCCESS);
         }
-        let body = json!({ "deadline_s": self.deadline.as_secs_f64() });
+        let body = json!({ "deadline_s": self.deadline.as_secs_f64(), "leave": self.leave });
         let (_, drained) = super::block_on(self.at.ask("gateway", Method::POST, "/v1/drain", Some(&body)))?;
         let list = |name: &str| drained[name].as_array().into_iter().flatten().filter_map(Value::as_str).map(str::to_owned).collect();
         let (away, kept): (Vec<String>, Vec<String>) = (list("handed_over"), list("kept"));
@@ -38,7 +42,8 @@ impl Args {
         if kept.is_empty() {
             return Ok(ExitCode::SUCCESS);
         }
-        eprintln!("nobody took over, and this node still serves: {}", kept.join(", "));
+        let why = if self.leave { "others do not have all connections yet" } else { "nobody took over" };
+        eprintln!("{why}, and this node still serves: {}", kept.join(", "));
         Ok(ExitCode::FAILURE)
     }
 }

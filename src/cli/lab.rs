@@ -124,7 +124,8 @@ struct OptionArgs {
     /// Of wireguard-failover: peers of the shard that fails over
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=i64::from(swarm::MOST)))]
     peers: u16,
-    /// Of wireguard-failover, and of restart with --tunnel wireguard: let peers in because a directory knows them
+    /// Of wireguard-failover, and with --tunnel wireguard of restart, scale-out and scale-in: let peers in because a directory knows them. Of the last two:
+    /// it says who is in the group, too, and nobody's file is changed
     #[arg(long)]
     directory: bool,
     /// Of wireguard-jit: hosts that come

@@ -79,7 +79,7 @@ impl Args {
         printable(&match *role {
             AUTOSCALER => autoscaler::table(status),
             DIRECTORY => fleet::table(status),
-            _ => table(status) + &ha::table(&text(&status["node"]), &status["ha"], flows),
+            _ => table(status) + &ha::nodes(&status["ha"]) + &ha::table(&text(&status["node"]), &status["ha"], flows),
         })
     }
 }
@@ -161,7 +161,9 @@ fn directory(status: &Value) -> String {
     let mark = if why.is_some() { "!" } else { "-" };
     let untold = status["shards"].as_object().into_iter().flatten().filter(|(_, state)| *state != "told");
     let untold: String = untold.map(|(of, state)| format!("  ! the directory does not know {of} as it is: {}\n", text(state))).collect();
-    format!("  {mark} directory {}: {state}\n{untold}", text(&status["url"]))
+    let member = status["member"].as_str().filter(|member| member.starts_with("refused"));
+    let member = member.map(|why| format!("  ! the directory does not take this node for one of the group, {why}\n")).unwrap_or_default();
+    format!("  {mark} directory {}: {state}\n{untold}{member}", text(&status["url"]))
 }
 
 /// A table for people: as wide as it needs to be.

@@ -88,7 +88,8 @@ impl Decoder {
         let mut known = Known::default();
         known.locals.extend(platform.address.map(|address| (address, Local::Own)));
         let (place, own) = (table.place("ha"), name.as_ref().map(|name| &name.value));
-        let ha = self.field_or(&table, "ha", None, |d, node| d.ha(node, place, own, &platform, &mut known.locals).map(Some));
+        let asks = table.written("directory");
+        let ha = self.field_or(&table, "ha", None, |d, node| d.ha(node, place, own, &platform, &mut known.locals, asks).map(Some));
         let directory = self.gateway_directory(&table, platform.tunnel);
         let group = Group::new(table.written("ha"), ha.as_ref().and_then(Option::as_ref));
         let tenants_place = table.place("tenants");

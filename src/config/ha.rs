@@ -6,6 +6,7 @@ use super::fault::Span;
 use super::lifecycle::LIFECYCLE;
 use super::node::{Kind, Node};
 use super::peers::Known;
+use super::registry::OF_GATEWAY;
 use super::track::Place;
 use super::tunnel::WIREGUARD;
 use super::{Authentication, Cast, GatewayShard, Ha, HaVip, KeyFile, Snat};
@@ -38,6 +39,9 @@ const HA: Shape = Shape {
 const NODES: &str = "nodes: { gw-a1: 10.9.0.1, gw-a2: 10.9.0.2 }";
 
 const LEAVING: &str = "leaving: [gw-a2]";
+
+/// In place of the list.
+const BY_DIRECTORY: &str = "directory";
 
 /// What a tenant's `shards` looks like.
 pub(super) const SHARDS: &str = "shards: [{ shard: 0, vrid: 51, platform: 10.9.0.50, tenant: 172.16.101.10 }]";
@@ -111,12 +115,27 @@ struct SeenShards {
 }
 
 impl Decoder {
-    /// `own`: the name of this node.
-    pub fn ha(&mut self, node: &Node, place: Span, own: Option<&NodeName>, platform: &PlatformParts, locals: &mut Locals) -> Option<Ha> {
+    /// `own`: the name of this node; `directory`: the gateway asks one.
+    pub fn ha(
+        &mut self,
+        node: &Node,
+        place: Span,
+        own: Option<&NodeName>,
+        platform: &PlatformParts,
+        locals: &mut Locals,
+        directory: bool,
+    ) -> Option<Ha> {
         let table = self.table(node, &HA, place)?;
         let place = table.place("nodes");
-        let nodes = self.field(&table, "nodes", |d, node| d.ha_nodes(node, place, own, platform, locals));
-        let leaving = self.field_or(&table, "leaving", BTreeSet::new(), |d, node| d.leaving(node, nodes.as_ref()));
+        let by_directory = table.get("nodes").is_some_and(|nodes| matches!(&nodes.kind, Kind::Scalar { text, .. } if text == BY_DIRECTORY));
+        let (nodes, leaving) = if by_directory {
+            self.by_directory(&table, directory);
+            (Some(own.cloned().zip(platform.address).into_iter().collect()), Some(BTreeSet::new()))
+        } else {
+            let nodes = self.field(&table, "nodes", |d, node| d.ha_nodes(node, place, own, platform, locals));
+            let leaving = self.field_or(&table, "leaving", BTreeSet::new(), |d, node| d.leaving(node, nodes.as_ref()));
+            (nodes, leaving)
+        };
         let keys = self.field(&table, "keys", Self::ha_keys);
         let version = self.field_or(&table, "version", VrrpVersion::default(), Self::vrrp_version);
         let interval = self.field_or(&table, "interval", default_interval(version), |d, node| d.interval(node, version).map(Some));
@@ -137,6 +156,7 @@ impl Decoder {
         Some(Ha {
             nodes: nodes?,
             leaving: leaving?,
+            eligible: by_directory.then(BTreeMap::new),
             interval: interval??,
             version: version?,
             checksum: checksum?,
@@ -152,6 +172,17 @@ impl Decoder {
         })
     }
 
+    fn by_directory(&mut self, table: &Table<'_>, directory: bool) {
+        if !directory {
+            let remedy = format!("add `{OF_GATEWAY}` to the gateway, or write the list, such as `{NODES}`");
+            self.fault(table.place("nodes"), "`nodes: directory`, and the gateway has no `directory` to ask", remedy);
+        }
+        if table.written("leaving") {
+            let remedy = "remove it: a node whose directory knows the group leaves by `portway drain --leave`, and says so there";
+            self.fault(table.place("leaving"), "`leaving` goes with a list of `nodes` only", remedy);
+        }
+    }
+
     fn ha_nodes(
         &mut self,
         node: &Node,
@@ -162,7 +193,7 @@ impl Decoder {
     ) -> Option<BTreeMap<NodeName, IpAddr>> {
         let Kind::Map(entries) = &node.kind else {
             let what = format!("`nodes` must be a map of names and addresses, not {}", node.describe());
-            self.fault(node.span, what, format!("write `{NODES}`"));
+            self.fault(node.span, what, format!("write `{NODES}`, or `nodes: {BY_DIRECTORY}` where a directory knows them"));
             return None;
         };
         let mut seen = Seen::new("the node");

@@ -128,6 +128,9 @@ pub struct Ha {
     pub nodes: BTreeMap<NodeName, IpAddr>,
     /// Those of them that are about to go: candidates for no shard. What they have they keep until others have it.
     pub leaving: BTreeSet<NodeName>,
+    /// None: the file lists the nodes, and each may serve every shard. Else the directory does (`nodes: directory`): which shards each of them may
+    /// serve. Empty, with no node but this one, until it has said so.
+    pub eligible: Option<BTreeMap<NodeName, BTreeSet<TenantShard>>>,
     /// Between advertisements, the same on all nodes. Default 100 ms, in version 2 its least, 1 s.
     pub interval: AdvertInterval,
     pub version: VrrpVersion,
@@ -306,7 +309,18 @@ impl Ha {
 
     /// What a node that has served these goes on with although it is no candidate of them any more: who has come in its place knows nothing yet.
     pub fn retain(&mut self, node: &NodeName, served: impl IntoIterator<Item = TenantShard>) {
-        self.retained = served.into_iter().filter(|of| !self.candidates(of).contains(&node)).collect();
+        // Nobody would be heard who has taken over meanwhile.
+        let known = self.eligible.as_ref().is_none_or(|eligible| !eligible.is_empty());
+        self.retained = served.into_iter().filter(|of| known && !self.candidates(of).contains(&node)).collect();
+    }
+
+    /// Whether the directory says who the nodes are.
+    pub fn by_directory(&self) -> bool {
+        self.eligible.is_some()
+    }
+
+    fn may_serve(&self, node: &NodeName, of: &TenantShard) -> bool {
+        self.eligible.as_ref().is_none_or(|eligible| eligible.get(node).is_some_and(|shards| shards.contains(of)))
     }
 
     fn serves(&self, node: &NodeName, of: &TenantShard) -> bool {
@@ -316,7 +330,8 @@ impl Ha {
     /// Who may be Active for a shard, the preferred first. A node that comes or goes changes as few of these lists as can be.
     pub fn candidates(&self, of: &TenantShard) -> Vec<&NodeName> {
         let name = of.to_string();
-        let mut nodes: Vec<&NodeName> = self.nodes.keys().filter(|node| !self.leaving.contains(*node)).collect();
+        let stay = self.nodes.keys().filter(|node| !self.leaving.contains(*node));
+        let mut nodes: Vec<&NodeName> = stay.filter(|node| self.may_serve(node, of)).collect();
         nodes.sort_by_cached_key(|node| std::cmp::Reverse(rendezvous(&name, node.as_str())));
         nodes.truncate(Self::CANDIDATES);
         nodes

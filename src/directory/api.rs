@@ -10,6 +10,7 @@
 //! | `GET /v1/gateways`, `GET .../NAME` | operators, gateways | |
 //! | `PUT /v1/gateways/NAME`, `DELETE` | operators | 201, 200; 204 |
 //! | `GET /v1/gateway` | gateways | all that this gateway needs to begin |
+//! | `PUT /v1/gateway/member`, `DELETE` | gateways | the group, with what this gateway is to it; 204 when it has left |
 //! | `PUT /v1/gateway/status` | gateways | 204: what it says of itself, kept in memory |
 //! | `GET /v1/status` | operators, observers | the fleet, with what gateways have said |
 //! | `GET /v1/fleet` | operators and observers of everything | where gateways are asked for their numbers |
@@ -67,6 +68,7 @@ pub fn routes(directory: Arc<Directory>) -> Router {
         .route("/v1/gateways", get(registry::gateways))
         .route("/v1/gateways/{name}", get(registry::gateway).put(registry::put_gateway).delete(registry::remove_gateway))
         .route("/v1/gateway", get(registry::assignment))
+        .route("/v1/gateway/member", put(registry::put_member).delete(registry::remove_member))
         .route("/v1/gateway/status", put(fleet::report).layer(DefaultBodyLimit::max(fleet::LONGEST_REPORT)))
         .route("/v1/status", get(fleet::status))
         .route("/v1/fleet", get(fleet::reach))

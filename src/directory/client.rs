@@ -245,6 +245,16 @@ impl Client {
         self.get("/v1/gateway").await
     }
 
+    /// What the calling gateway is to its group; the group then.
+    pub async fn put_member(&self, spec: &MemberSpec) -> Result<Members, ClientError> {
+        self.send(Method::PUT, "/v1/gateway/member", spec).await
+    }
+
+    /// The calling gateway has left its group.
+    pub async fn remove_member(&self) -> Result<(), ClientError> {
+        self.delete("/v1/gateway/member").await
+    }
+
     pub async fn hosts(&self, after: Option<&NodeName>) -> Result<Hosts, ClientError> {
         let query = after.map(|after| format!("?after={after}")).unwrap_or_default();
         self.get(&format!("/v1/hosts{query}")).await

@@ -84,7 +84,7 @@ impl Door {
             }
             // Operators of it. Seldom.
             ChangeKind::Tenant if news.change.gone => *known = Known::default(),
-            ChangeKind::Tenant | ChangeKind::Shard | ChangeKind::Gateway => {}
+            ChangeKind::Tenant | ChangeKind::Shard | ChangeKind::Gateway | ChangeKind::Member => {}
         }
     }
 

@@ -19,6 +19,11 @@ impl Reports {
         all.insert(from, (now, report));
     }
 
+    /// How long ago a gateway said something; none: not since the start, or very long ago.
+    pub fn heard(&self, name: &NodeName, now: Instant) -> Option<Duration> {
+        self.all().get(name).map(|(at, _)| now.saturating_duration_since(*at))
+    }
+
     /// A gateway with what it has said of the shards that are seen of it. Its traffic is that of all its tenants, and where it is asked tells that of all: `everything`
     /// is seen of it.
     pub fn of(&self, gateway: Gateway, everything: bool, now: Instant) -> FleetGateway {
@@ -77,7 +82,8 @@ mod tests {
     }
 
     fn gateway(shards: &[&str]) -> Gateway {
-        Gateway { name: "gw-1".parse().unwrap(), epoch: 1, shards: shards.iter().map(|of| of.parse().unwrap()).collect() }
+        let shards = shards.iter().map(|of| of.parse().unwrap()).collect();
+        Gateway { name: "gw-1".parse().unwrap(), epoch: 1, shards, address: None, leaving: false }
     }
 
     #[test]

@@ -48,6 +48,8 @@ codes! {
     KeyTaken = CONFLICT "key_taken",
     /// Another inner prefix than the host claims is its own.
     InnerTaken = CONFLICT "inner_taken",
+    /// Another node of the group has this address.
+    AddressTaken = CONFLICT "address_taken",
     InUse = CONFLICT "in_use",
     Rotating = CONFLICT "rotating",
     /// Changes since then are forgotten.

@@ -6,6 +6,7 @@
 pub mod changes;
 mod enroll;
 mod gateways;
+mod group;
 mod hosts;
 mod peers;
 pub mod places;
@@ -135,6 +136,7 @@ impl Store {
             migration(2, "nonces", step!("0002_nonces")),
             migration(3, "gateway tokens", step!("0003_gateway_tokens")),
             migration(4, "next port", step!("0004_next_port")),
+            migration(5, "group", step!("0005_group")),
         ])
     }
 

@@ -77,6 +77,46 @@ pub struct Gateway {
     /// The revision in which its shards last became others.
     pub epoch: u64,
     pub shards: BTreeSet<TenantShard>,
+    /// Where it advertises from; none: it is in no group.
+    #[serde(default)]
+    pub address: Option<IpAddr>,
+    /// It is about to go, and candidate for no shard.
+    #[serde(default)]
+    pub leaving: bool,
+}
+
+/// What a gateway says of itself as a node of its group.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MemberSpec {
+    /// Where it advertises from: its platform address.
+    pub address: IpAddr,
+    /// Whether it is about to go. None: as before; who is new stays.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub leaving: Option<bool>,
+    /// The latest [`Member::since`] that it goes by.
+    #[serde(default)]
+    pub heeds: u64,
+}
+
+/// A node of a group, as the others may see it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Member {
+    pub name: NodeName,
+    pub address: IpAddr,
+    pub leaving: bool,
+    /// The revision in which all of this but `heeds` last became what it is.
+    pub since: u64,
+    pub heeds: u64,
+    /// Those that it may serve; only of tenants that the caller may see.
+    pub shards: BTreeSet<TenantShard>,
+}
+
+/// All nodes that share a tenant with the caller, itself among them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Members {
+    pub members: Vec<Member>,
+    pub revision: u64,
 }
 
 /// What an operator says of a host.
@@ -121,6 +161,9 @@ pub struct Membership {
 pub struct Assignment {
     pub gateway: Gateway,
     pub shards: Vec<Shard>,
+    /// The nodes of its group, by name.
+    #[serde(default)]
+    pub members: Vec<Member>,
     pub revision: u64,
 }
 
@@ -373,6 +416,8 @@ pub enum ChangeKind {
     Tenant,
     Shard,
     Gateway,
+    /// A node of a group has come, gone, is about to go, or goes by another list.
+    Member,
     Host,
     Token,
 }

@@ -21,7 +21,9 @@ pub fn findings(facts: &Facts, config: Option<&Config>) -> Vec<Finding> {
     findings.extend(elsewhere(facts, gateway));
     findings.extend(realtime(facts));
     findings.extend(clocks(facts));
-    if findings.is_empty() {
+    if findings.is_empty() && ha.by_directory() {
+        findings.push(Finding::ok("the directory says which gateways share the shards: `portway status` shows them"));
+    } else if findings.is_empty() {
         findings.push(Finding::ok(format!("{} gateways share {} shards", ha.nodes.len(), gateway.served().count())));
     }
     findings

@@ -11,7 +11,8 @@
 //! | call | answers |
 //! |---|---|
 //! | `POST /v1/drain` with nothing or `{"deadline_s": SECONDS}` | 200 with [`Drained`] once it is over, 409 without `ha` |
-//! | `DELETE /v1/drain` | 204, 409 without `ha` |
+//! | the same with `"leave": true` | the node leaves its group by the directory; 409 where that does not know the group or somebody must stay, 503 if it does not answer |
+//! | `DELETE /v1/drain` | 204, 409 without `ha`; a node that leaves stays |
 //!
 //! `GET /v1/flows`: 200 with the number of connections by `TENANT/SHARD`. Counting them takes a look at each.
 
@@ -77,6 +78,9 @@ async fn remove(State(shared): Node_, Path(name): Path<String>) -> Result<Respon
 struct DrainSpec {
     #[serde(default)]
     deadline_s: Option<f64>,
+    /// For good: the others go by lists without this node.
+    #[serde(default)]
+    leave: bool,
 }
 
 async fn drain(State(shared): Node_, body: Bytes) -> Result<Json<Drained>, Failed> {
@@ -87,6 +91,10 @@ async fn drain(State(shared): Node_, body: Bytes) -> Result<Json<Drained>, Faile
         Some(seconds) => Duration::try_from_secs_f64(seconds).map_err(|error| Refusal::Invalid(format!("deadline_s: {error}")))?,
     };
     // Not under the lock: this takes a second and more.
+    if spec.leave {
+        let leave = shared.role.lock().await.leave()?;
+        return Ok(Json(tokio::spawn(leave.run(deadline)).await.context("the departure was cut off")??));
+    }
     let drain = shared.role.lock().await.group().drain().ok_or(Refusal::Alone)?;
     // A caller that hangs up has asked all the same.
     let drained = tokio::spawn(drain.run(deadline)).await.context("the drain was cut off")?;
@@ -97,6 +105,7 @@ async fn undrain(State(shared): Node_) -> Result<StatusCode, Failed> {
     let role = shared.role.lock().await;
     role.group().drain().ok_or(Refusal::Alone)?;
     role.group().undrain();
+    role.stay();
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -114,10 +123,10 @@ impl Refused for Refusal {
         match self {
             Refusal::Invalid(_) => StatusCode::BAD_REQUEST,
             Refusal::UnknownTenant(_) | Refusal::UnknownShard(_) | Refusal::Unknown(_) => StatusCode::NOT_FOUND,
-            Refusal::Alone | Refusal::Configured(_) | Refusal::Different(_) | Refusal::Taken { .. } | Refusal::InnerTaken { .. } => {
-                StatusCode::CONFLICT
-            }
+            Refusal::Alone | Refusal::ByFile(_) | Refusal::Stays(_) => StatusCode::CONFLICT,
+            Refusal::Configured(_) | Refusal::Different(_) | Refusal::Taken { .. } | Refusal::InnerTaken { .. } => StatusCode::CONFLICT,
             Refusal::Full => StatusCode::INSUFFICIENT_STORAGE,
+            Refusal::Unheard => StatusCode::SERVICE_UNAVAILABLE,
         }
     }
 

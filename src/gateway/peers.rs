@@ -68,6 +68,17 @@ pub enum Refusal {
     InnerTaken { tenant: TenantName, prefix: IpNet, taken: IpNet, owner: NodeName },
     #[error("this gateway shares its addresses with nobody: configure `ha`, or wait until it is ready")]
     Alone,
+    #[error(
+        "the nodes of this group stand in its files: write `leaving: [{0}]` beside `ha.nodes` in those of all nodes, reload them, this one last, and drain it then; \
+         with `nodes: directory` no file need be changed"
+    )]
+    ByFile(NodeName),
+    #[error("the directory does not let this node leave: {0}")]
+    Stays(String),
+    #[error(
+        "the directory does not answer, and it tells the others: try again, or hand over what is here by `portway drain` without `--leave`"
+    )]
+    Unheard,
     #[error("65535 peers stand, the most that a gateway can tell apart")]
     Full,
 }

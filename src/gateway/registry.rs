@@ -17,6 +17,7 @@ mod figures;
 mod file;
 mod flights;
 mod follow;
+pub mod members;
 pub mod report;
 
 use crate::config::{DirectoryAt, Gateway};
@@ -32,6 +33,7 @@ use figures::{Figures, Outcome};
 use flights::Flights;
 use follow::Announced;
 use ipnet::IpNet;
+use members::Membership;
 use serde_json::json;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -78,6 +80,8 @@ struct Inner {
     /// Something is to be written.
     dirty: Notify,
     listeners: Mutex<Vec<follow::Listener>>,
+    membership: Membership,
+    group_file: PathBuf,
     tasks: TaskTracker,
     end: CancellationToken,
 }
@@ -123,6 +127,8 @@ impl Registry {
         let known = file::load(&file, &config.node, at.url.as_str()).map(|stored| Cache::restore(stored, now()));
         let inner = Arc::new(Inner {
             node: config.node.clone(),
+            membership: Membership::of(config),
+            group_file: members::file(&at),
             session: Session::new(at),
             file,
             cache: Mutex::new(known.unwrap_or_default()),
@@ -138,6 +144,7 @@ impl Registry {
         });
         inner.tasks.spawn(inner.clone().follow());
         inner.tasks.spawn(inner.clone().keep());
+        inner.tasks.spawn(inner.clone().keep_group());
         Some(Self(inner))
     }
 
@@ -151,6 +158,7 @@ impl Registry {
             shards.withdrawn.extend(withdrawn.map(|key| (of, key)));
         }
         drop(shards);
+        self.0.membership.reload(config);
         self.0.session.renew();
         self.0.tell.notify_one();
     }
@@ -210,6 +218,9 @@ impl Registry {
         if let Err(error) = self.0.save().await {
             tracing::error!("cannot write {}: {error:#}", self.0.file.display());
         }
+        if let Err(error) = self.0.save_group().await {
+            tracing::error!("cannot write {}: {error:#}", self.0.group_file.display());
+        }
     }
 
     /// Writes down what is known, and ends.
@@ -233,7 +244,7 @@ impl Registry {
             "heard_s": standing.heard.map(|at| at.elapsed().as_secs_f64()),
             "look_ups": inner.figures.status(),
             "revision": watched.map(|watched| watched.revision), "watched_s": watched.map(|watched| now.saturating_sub(watched.until)),
-            "known": known, "oldest_s": oldest,
+            "known": known, "oldest_s": oldest, "member": inner.membership.status(),
             "shards": shards.iter().map(|(of, announced)| (of.to_string(), announced.to_string())).collect::<BTreeMap<_, _>>(),
         })
     }
@@ -258,6 +269,7 @@ impl Registry {
         }
         let untold = lock(&inner.announced).values().filter(|announced| **announced != Announced::Told).count();
         out.gauge("portway_directory_untold_shards", "Shards that the directory does not know as they are", &[], untold as f64);
+        inner.membership.metrics(out);
     }
 }
 

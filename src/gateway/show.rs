@@ -17,7 +17,7 @@ impl Node {
             "node": self.config.node, "backend": self.carrier.name(), "platform_address": self.config.platform.address,
             "tunnel_mtu": self.mtu, "tenants": tenants, "peers": configured + just_in_time, "configured": configured, "admitted": just_in_time,
             "userspace": self.path.status(), "wireguard": self.sessions.status().show(), "jit": self.strangers.status(),
-            "flow_log": self.flow_log.status(self.config.flow_log.as_ref()), "ha": self.group.status(&self.config, self.carrier),
+            "flow_log": self.flow_log.status(self.config.flow_log.as_ref()), "ha": self.show_group(),
         })
     }
 
@@ -84,6 +84,7 @@ impl Node {
         self.sessions.status().metrics(out);
         self.strangers.metrics(out);
         self.group.metrics(&self.config, out);
+        self.measure_group(out);
         self.flow_log.metrics(self.config.flow_log.as_ref(), out);
     }
 }

@@ -106,6 +106,11 @@ impl Strangers {
         Ok((Self { running: Some((registry, jit)), stamps: Some(stamps), left: Left::new(), until, ..Self::default() }, Some((door, news))))
     }
 
+    /// None: there is no directory.
+    pub fn registry(&self) -> Option<&Registry> {
+        self.running.as_ref().map(|(registry, _)| registry)
+    }
+
     /// The directory is told how this gateway is.
     pub fn tell(&self, told: Told) {
         if let Some((registry, _)) = &self.running {

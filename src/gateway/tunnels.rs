@@ -130,6 +130,9 @@ impl Node {
         let admin = AdminAt::of_listener(self.config.admin, self.config.platform.address);
         strangers.tell(Told { group, traffic: Box::new(move || report::traffic(&kernel, &platform)), admin });
         let again = self.group.board().again.clone();
+        if let Some(registry) = strangers.registry() {
+            registry.ring(again.clone());
+        }
         (self.strangers, self.sessions) = (strangers, Sessions::start(tunnels, events, way, again)?);
         Ok(())
     }

@@ -79,8 +79,12 @@ pub fn gateway(lab: &Topology, gateway: &Gateway, backend: Backend, runtime_dir:
 fn ha(out: &mut String, lab: &Topology, group: &Group, runtime_dir: &Path) {
     let nodes: Vec<String> = lab.members().map(|g| format!("{}: {}", g.node, g.outer)).collect();
     line(out, 2, format_args!("ha:"));
-    line(out, 4, format_args!("nodes: {{ {} }}", nodes.join(", ")));
-    if !group.leaving.is_empty() {
+    if group.by_directory {
+        line(out, 4, format_args!("nodes: directory"));
+    } else {
+        line(out, 4, format_args!("nodes: {{ {} }}", nodes.join(", ")));
+    }
+    if !group.by_directory && !group.leaving.is_empty() {
         line(out, 4, format_args!("leaving: [{}]", group.leaving.iter().cloned().collect::<Vec<_>>().join(", ")));
     }
     line(out, 4, format_args!("keys: [{{ id: 1, file: {:?} }}]", key_file(runtime_dir).display().to_string()));

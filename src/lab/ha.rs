@@ -161,6 +161,11 @@ impl Lab {
     pub fn regroup(&mut self, node: &str, backend: Backend) -> Result<()> {
         self.configure_gateway(node, backend)?;
         self.daemon(node)?.process().signal(Signal::SIGHUP)?;
+        self.await_group(node)
+    }
+
+    /// Waits until a gateway goes by who is in the group, and who leaves it, as the topology says now.
+    pub fn await_group(&self, node: &str) -> Result<()> {
         let socket = self.socket(node)?;
         let group = self.topology.group.clone().ok_or_else(|| Error::State("these gateways share nothing".into()))?;
         let members: BTreeSet<String> = self.topology.members().map(|gateway| gateway.node.clone()).collect();

@@ -7,6 +7,9 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
 
+/// The longest that a read takes, unless said otherwise.
+const USUAL: Duration = Duration::from_secs(10);
+
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Answer {
     pub status: u16,
@@ -15,7 +18,7 @@ pub struct Answer {
 
 /// A request to a daemon's socket.
 pub fn unix(socket: &Path, method: &str, path: &str, body: Option<&str>) -> io::Result<Answer> {
-    unix_within(socket, method, path, body, Duration::from_secs(10))
+    unix_within(socket, method, path, body, USUAL)
 }
 
 /// As [`unix`], and no read takes longer than `timeout`.
@@ -27,8 +30,13 @@ pub fn unix_within(socket: &Path, method: &str, path: &str, body: Option<&str>, 
 
 /// As [`unix`], and an error unless the status is 2xx.
 pub fn unix_ok(socket: &Path, method: &str, path: &str, body: Option<&str>) -> Result<Answer> {
+    unix_ok_within(socket, method, path, body, USUAL)
+}
+
+/// As [`unix_ok`], and no read takes longer than `timeout`.
+pub fn unix_ok_within(socket: &Path, method: &str, path: &str, body: Option<&str>, timeout: Duration) -> Result<Answer> {
     let request = format!("{method} {path} at {}", socket.display());
-    let answer = unix(socket, method, path, body).during(&request)?;
+    let answer = unix_within(socket, method, path, body, timeout).during(&request)?;
     if (200..300).contains(&answer.status) { Ok(answer) } else { Err(Error::Refused { request, status: answer.status, body: answer.body }) }
 }
 

@@ -83,6 +83,7 @@ pub struct Options {
     /// Of [`Scenario::WireguardFailover`]: peers of the shard, the function host among them.
     pub peers: u16,
     /// Of [`Scenario::WireguardFailover`], and of [`Scenario::Restart`] with WireGuard: peers are let in because a directory knows them, and not configured.
+    /// Of [`Scenario::ScaleOut`] and [`Scenario::ScaleIn`], with WireGuard: it says who is in the group besides, and no file is changed.
     pub directory: bool,
     /// Of [`Scenario::WireguardJit`]: hosts that come.
     pub hosts: u16,

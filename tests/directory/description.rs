@@ -154,8 +154,12 @@ async fn bodies_are_as_described() {
     seen.see("TrafficReport", told["traffic"].clone());
     seen.see("ShardReport", told["shards"]["acme"].clone());
     seen.all("TakeoverReport", &told["takeovers"]);
+    let spec = MemberSpec { address: [10, 9, 0, 1].into(), leaving: Some(false), heeds: 1 };
+    let spec = seen.see("MemberSpec", json!(&spec));
+    seen.see("Members", ask(Method::PUT, "/v1/gateway/member", gateway, Some(spec)).await);
     let assignment = seen.see("Assignment", get("/v1/gateway", gateway).await);
     seen.see("Gateway", assignment["gateway"].clone());
+    seen.all("Member", &assignment["members"]);
     for token in [None, gateway, Some(host.as_str())] {
         seen.see("Whoami", get("/v1/whoami", token).await);
     }

@@ -4,6 +4,8 @@ use super::registry::shard_spec;
 use super::support::*;
 use portway::config::{self, Config, Gateway};
 use portway::directory::types::*;
+use portway::gateway::members::{Known, Own};
+use portway::gateway::registry::members::{Standing, recall};
 use portway::gateway::registry::{Changed, Registry};
 use portway::lab::secret;
 use portway::metrics::{Format, Page};
@@ -432,5 +434,98 @@ async fn shards_are_told_again_when_they_change_and_a_coming_key_is_left_alone()
     registry.reload(&files.config(|yaml| yaml), &keys);
     wait(&registry, "refused", |status| status["shards"]["acme/0"].as_str().is_some_and(|text| text.contains("is another's"))).await;
     assert_eq!(registry.status()["shards"]["globex/0"], "told");
+    registry.stop().await;
+}
+
+/// The same gateway with two shards that it shares by the directory's list.
+fn shared(yaml: String) -> String {
+    let shard = |vrid: u8, n: u8, port: u16| {
+        format!(
+            "shards: [{{ shard: 0, vrid: {vrid}, platform: 10.9.0.{n}, tenant: 172.16.101.10, wireguard: {{ private_key: /k, port: {port} }} }}]"
+        )
+    };
+    yaml.replace("address: 10.9.0.50", "address: 10.9.0.1")
+        .replace("  tenants:", "  ha: { nodes: directory, keys: [{ id: 1, file: /k }] }\n  tenants:")
+        .replacen("wireguard: { private_key: /k }", &shard(51, 50, 51820), 1)
+        .replacen("wireguard: { private_key: /k, port: 51900 }", &shard(52, 51, 51900), 1)
+}
+
+/// What the registry says of the group next, with those who leave.
+async fn news(registry: &Registry) -> Vec<String> {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    loop {
+        if let Some(members) = registry.group_news() {
+            return members.iter().map(|member| format!("{}{}", member.name, if member.leaving { " leaves" } else { "" })).collect();
+        }
+        assert!(Instant::now() < deadline, "no news: {:#}", registry.status());
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+async fn news_until(registry: &Registry, wanted: &[&str]) {
+    while news(registry).await != wanted {}
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_gateway_says_what_it_is_to_its_group_and_hears_of_the_others() {
+    let bed = Bed::sqlite().await;
+    let files = Node::of(&bed).await;
+    let other = bed.gateway("gw-2", &["acme/0", "globex/0"]).await;
+    let config = files.config(shared);
+    let registry = Registry::start(&config, &BTreeMap::new()).unwrap();
+    news_until(&registry, &["gw-1"]).await;
+    assert_eq!(registry.status()["member"], "told");
+    // What it goes by, the others hear.
+    let own = Own { leaving: false, shards: [shard("acme/0"), shard("globex/0")].into() };
+    let members = other.put_member(&super::group::at("10.9.0.2")).await.unwrap().members;
+    news_until(&registry, &["gw-1", "gw-2"]).await;
+    let heeds = members.iter().map(|member| member.since).max().unwrap();
+    let standing = Standing { heeds, known: Some(Known { members: members.clone(), own: Some(own) }), served: [].into() };
+    registry.stands(standing.clone());
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while other.assignment().await.unwrap().members[0].heeds != heeds {
+        assert!(Instant::now() < deadline, "{:#}", registry.status());
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+
+    registry.say_leaving(true);
+    registry.answers().wait_for(|answer| answer.own.as_ref().is_some_and(|own| own.leaving)).await.unwrap();
+    news_until(&registry, &["gw-1 leaves", "gw-2"]).await;
+    registry.say_leaving(false);
+    news_until(&registry, &["gw-1", "gw-2"]).await;
+
+    // The next process knows what was in force, with no directory.
+    registry.write_down().await;
+    registry.stop().await;
+    let (known, age) = recall(&config).unwrap();
+    assert_eq!(Some(known), standing.known);
+    assert!(age < Duration::from_secs(20), "{age:?}");
+    let elsewhere = files.config(|yaml| shared(yaml).replace("address: 10.9.0.1 ", "address: 10.9.0.9 "));
+    assert_eq!(recall(&elsewhere), None, "another machine's");
+    assert_eq!(other.assignment().await.unwrap().members.len(), 2, "a restart takes nobody off");
+
+    // One that ends for good is off the list, and leaves nothing behind.
+    let registry = Registry::start(&config, &BTreeMap::new()).unwrap();
+    registry.stands(standing);
+    registry.say_leaving(true);
+    registry.answers().wait_for(|answer| answer.own.as_ref().is_some_and(|own| own.leaving)).await.unwrap();
+    registry.leave_the_group().await;
+    registry.stop().await;
+    assert_eq!(recall(&config), None);
+    let members = other.assignment().await.unwrap().members;
+    assert_eq!(members.iter().map(|member| member.name.as_str()).collect::<Vec<_>>(), ["gw-2"]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_gateway_whose_address_is_anothers_says_so() {
+    let bed = Bed::sqlite().await;
+    let files = Node::of(&bed).await;
+    let other = bed.gateway("gw-2", &["acme/0"]).await;
+    other.put_member(&super::group::at("10.9.0.1")).await.unwrap();
+    let registry = Registry::start(&files.config(shared), &BTreeMap::new()).unwrap();
+    wait(&registry, "refused", |status| status["member"].as_str().is_some_and(|member| member.contains("address of gateway gw-2"))).await;
+    let mut page = Page::default();
+    registry.metrics(&mut page);
+    assert!(page.encode(Format::OpenMetrics).unwrap().contains("portway_directory_refused_member_total 1"), "counted");
     registry.stop().await;
 }

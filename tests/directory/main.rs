@@ -5,6 +5,7 @@ mod encrypted;
 mod enroll_command;
 mod enrolling;
 mod gateways;
+mod group;
 mod hostile;
 mod issuer;
 mod migrations;
@@ -71,6 +72,11 @@ on_both! {
         a_host_with_a_new_key_takes_a_token_of_its_own
         a_removed_host_does_not_come_back_by_itself
         two_keys_are_valid_while_one_is_changed;
+    group:
+        a_node_is_seen_by_those_that_share_a_tenant_with_it
+        a_group_hears_of_what_changes_within_a_second
+        a_node_that_does_not_fit_is_refused
+        who_has_left_or_is_dead_is_taken_off;
     watching:
         changes_are_told_within_a_second
         each_hears_of_its_own

@@ -3,6 +3,7 @@
 mod changes;
 mod fence;
 mod flow_log;
+mod members;
 mod rotation;
 mod scenarios;
 #[path = "../stranger_support/mod.rs"]

@@ -81,6 +81,7 @@ fn serial_a_split_brain_heals_to_one_owner(#[case] tunnel: &str) {
 #[rstest]
 #[case::gre("gre")]
 #[case::wireguard("wireguard")]
+#[case::by_the_directory("wireguard --directory")]
 fn serial_a_node_joins_and_takes_its_shards_unnoticed(#[case] tunnel: &str) {
     run_planned_within(LISTS_CHANGE_MS, &format!("scale-out --flows 200 --tunnel {tunnel}"));
 }
@@ -88,6 +89,7 @@ fn serial_a_node_joins_and_takes_its_shards_unnoticed(#[case] tunnel: &str) {
 #[rstest]
 #[case::gre("gre")]
 #[case::wireguard("wireguard")]
+#[case::by_the_directory("wireguard --directory")]
 fn serial_a_node_leaves_when_others_have_its_shards(#[case] tunnel: &str) {
     run_planned_within(LISTS_CHANGE_MS, &format!("scale-in --flows 200 --tunnel {tunnel}"));
 }

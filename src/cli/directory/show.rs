@@ -54,10 +54,11 @@ pub fn gateways(all: &[Gateway], shards: &[Shard], json: bool) -> anyhow::Result
         for of in served {
             let shard = shards.iter().find(|shard| Some(&shard.of) == of);
             let (endpoint, key) = (shard.and_then(|shard| shard.endpoint), shard.and_then(|shard| shard.public_key));
-            table.push(vec![gateway.name.to_string(), or_dash(of), or_dash(endpoint), or_dash(key)]);
+            let address = or_dash(gateway.address) + if gateway.leaving { ", leaving" } else { "" };
+            table.push(vec![gateway.name.to_string(), address, or_dash(of), or_dash(endpoint), or_dash(key)]);
         }
     }
-    list(&["name", "shard", "endpoint", "key"], all, json, table)
+    list(&["name", "address", "shard", "endpoint", "key"], all, json, table)
 }
 
 pub fn tokens(all: &[Token], json: bool) -> anyhow::Result<()> {

@@ -9,6 +9,24 @@ const TAKEOVERS: usize = 5;
 
 const COLUMNS: [&str; 9] = ["tenant", "shard", "state", "for", "priority", "peer", "last advert", "sync lag", "flows"];
 
+/// Who is in the group, where the directory says so.
+pub fn nodes(ha: &Value) -> String {
+    if ha["nodes_by"] != "directory" {
+        return String::new();
+    }
+    let leaves = |name: &str| ha["leaving"].as_array().into_iter().flatten().any(|one| one == name);
+    let name = |name: &String| if leaves(name) { format!("{name} (leaving)") } else { name.clone() };
+    let names: Vec<String> = ha["nodes"].as_object().into_iter().flatten().map(|(node, _)| name(node)).collect();
+    let part = match ha["part"].as_str() {
+        Some("unknown") => "\n  ! the directory has not said who is in the group: no shard is served here until then\n",
+        Some("coming") => "; this node has no part until all others know it\n",
+        Some("about to leave") => "; this node leaves when all others know it\n",
+        _ => "\n",
+    };
+    let refused = ha["refused_list"].as_str().map(|why| format!("  ! the directory's newest list is not taken up: {why}\n"));
+    format!("  the group, as the directory says: {}{part}{}", names.join(", "), refused.unwrap_or_default())
+}
+
 /// Empty without `ha`. `ha` and `node` as in `GET /v1/status`, the flows of each shard as `GET /v1/flows` counts them.
 pub fn table(node: &str, ha: &Value, flows: &Value) -> String {
     let shards = ha["shards"].as_array().map_or(&[][..], Vec::as_slice);
@@ -160,6 +178,21 @@ fn count(shard: &Value, counted: &Value) -> String {
 mod tests {
     use super::*;
     use serde_json::json;
+
+    #[test]
+    fn who_is_in_the_group_is_told_where_no_file_says_it() {
+        let mut ha = json!({
+            "nodes_by": "directory", "nodes": { "gw-1": "10.9.0.1", "gw-2": "10.9.0.2" }, "leaving": ["gw-2"], "part": "member", "refused_list": null,
+        });
+        assert_eq!(nodes(&ha), "  the group, as the directory says: gw-1, gw-2 (leaving)\n");
+        ha["part"] = json!("coming");
+        ha["refused_list"] = json!("it is odd");
+        let lines = "  the group, as the directory says: gw-1, gw-2 (leaving); this node has no part until all others know it
+  ! the directory's newest list is not taken up: it is odd\n";
+        assert_eq!(nodes(&ha), lines);
+        ha["nodes_by"] = json!("file");
+        assert_eq!((nodes(&ha), nodes(&Value::Null)), (String::new(), String::new()));
+    }
 
     #[test]
     fn a_shard_is_a_line_and_so_is_a_warning() {

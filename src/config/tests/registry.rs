@@ -41,6 +41,30 @@ fn a_gateway_asks_a_directory_beside_its_static_peers_or_alone() {
     assert_eq!((gateway.idle.as_secs(), gateway.peers.len(), gateway.directory.is_some()), (300, 1, true));
 }
 
+/// The same in a group whose nodes the directory knows.
+fn group(changes: &[(&str, &str)]) -> String {
+    let ha = "  ha: { nodes: directory, keys: [{ id: 1, file: /etc/portway/ha.key }] }\n";
+    let shard = "shards: [{ shard: 0, vrid: 51, platform: 10.9.0.50, tenant: 172.16.101.10, wireguard: { private_key: /k } }]";
+    let text = with(GATEWAY, &[("  idle: 10m\n", ha), ("wireguard: { private_key: /etc/portway/acme.key }", shard)]);
+    with(&text, changes)
+}
+
+#[test]
+fn the_directory_may_know_who_is_in_the_group() {
+    let Config::Gateway(gateway) = parse(&group(&[]), "f").unwrap() else { panic!("not a gateway") };
+    let ha = gateway.ha.as_ref().unwrap();
+    assert_eq!((ha.by_directory(), ha.leaving.len(), ha.nodes.len()), (true, 0, 1));
+    assert_eq!(ha.nodes.values().next(), Some(&gateway.platform.address));
+    assert_eq!(gateway.served().count(), 0, "nobody has said yet that it is a candidate");
+    let leaving = faults(&group(&[("nodes: directory,", "nodes: directory, leaving: [gw-a1],")]));
+    assert!(leaving.starts_with("f:9:") && leaving.contains("`portway drain --leave`"), "{leaving}");
+    let (begins, ends) = (GATEWAY.find("  directory:").unwrap(), GATEWAY.find("  idle:").unwrap());
+    let alone = faults(&group(&[(&GATEWAY[begins..ends], "")]));
+    assert!(alone.starts_with("f:5:") && alone.contains("the gateway has no `directory` to ask; add `directory: { url:"), "{alone}");
+    let other = faults(&group(&[("nodes: directory", "nodes: directories")]));
+    assert!(other.contains("not \"directories\"") && other.contains("or `nodes: directory`"), "{other}");
+}
+
 #[test]
 fn a_host_that_enrolled_needs_little_in_its_file() {
     let Config::Host(host) = parse(HOST, "f").unwrap() else { panic!("not a host") };

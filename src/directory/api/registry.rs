@@ -4,12 +4,13 @@ use super::Shared;
 use super::extract::{Asked, Body, Caller, Named};
 use crate::directory::client::PathKey;
 use crate::directory::mint;
-use crate::directory::refusal::Refusal;
+use crate::directory::refusal::{Code, Refusal};
 use crate::directory::types::*;
 use crate::model::{Invalid, NodeName, TenantName, TenantShard};
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
+use std::time::{Duration, Instant};
 
 type Answer<T> = Result<Json<T>, Refusal>;
 type Made<T> = Result<(StatusCode, Json<T>), Refusal>;
@@ -17,6 +18,8 @@ type Nothing = Result<StatusCode, Refusal>;
 
 /// Hosts on a page.
 const PAGE: u32 = 500;
+/// A gateway says something every five seconds.
+const ALIVE: Duration = Duration::from_secs(15);
 
 fn made<T>((new, value): (bool, T)) -> Made<T> {
     Ok((if new { StatusCode::CREATED } else { StatusCode::OK }, Json(value)))
@@ -79,9 +82,32 @@ pub async fn put_gateway(
     made(directory.store.put_gateway(directory.now(), &caller.access.scope, &name, &spec).await?)
 }
 
+/// Others would take over from one that still serves, which would not hear of it.
 pub async fn remove_gateway(State(directory): Shared, caller: Caller, Named(name): Named<NodeName>) -> Nothing {
     caller.must_be(&[Role::Operator])?;
+    let gateway = directory.store.gateway(&caller.access.scope, &name).await?;
+    if gateway.address.is_some()
+        && let Some(ago) = directory.reports.heard(&name, Instant::now()).filter(|ago| *ago < ALIVE)
+    {
+        let message = format!("gateway {name} is a node of its group, and was heard {} s ago", ago.as_secs());
+        let remedy = format!(
+            "`portway drain --leave` on it and stop it; if it is dead, try again when it has been silent for {} s",
+            ALIVE.as_secs()
+        );
+        return Err(Refusal::new(Code::InUse, message, remedy));
+    }
     directory.store.remove_gateway(directory.now(), &caller.access.scope, &name).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+pub async fn put_member(State(directory): Shared, caller: Caller, Body(spec): Body<MemberSpec>) -> Answer<Members> {
+    caller.must_be(&[Role::Gateway])?;
+    Ok(Json(directory.store.put_member(directory.now(), &caller.access.scope, caller.name()?, &spec).await?))
+}
+
+pub async fn remove_member(State(directory): Shared, caller: Caller) -> Nothing {
+    caller.must_be(&[Role::Gateway])?;
+    directory.store.remove_member(directory.now(), caller.name()?).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 

@@ -92,6 +92,7 @@ impl Inner {
         backoff.succeeded();
         self.session.follows();
         self.announce(&assignment).await?;
+        self.join(&assignment).await?;
         let told = Instant::now();
         // After a backup was put back, the directory is behind what was heard.
         let watched = lock(&self.cache).watched().filter(|watched| watched.revision <= assignment.revision);
@@ -112,7 +113,7 @@ impl Inner {
                 },
                 () = self.tell.notified() => return Ok(()),
             };
-            let again = self.heed(&changes.changes).await;
+            let again = self.heed(&changes.changes).await || changes.changes.iter().any(|change| self.concerns_group(change));
             {
                 let mut cache = lock(&self.cache);
                 cache.heard(changes.revision, now());
@@ -128,7 +129,7 @@ impl Inner {
     }
 
     fn untold(&self) -> bool {
-        lock(&self.announced).values().any(|announced| *announced != Announced::Told)
+        self.membership.is_untold() || lock(&self.announced).values().any(|announced| *announced != Announced::Told)
     }
 
     /// What changed before this revision is not known.
@@ -206,8 +207,13 @@ impl Inner {
             ChangeKind::Tenant => true,
             ChangeKind::Gateway => change.name == self.node.as_str(),
             ChangeKind::Shard => change.gone,
-            ChangeKind::Host | ChangeKind::Token => false,
+            ChangeKind::Host | ChangeKind::Member | ChangeKind::Token => false,
         }
+    }
+
+    /// Whether another node may have come or gone, or may serve other shards.
+    fn concerns_group(&self, change: &Change) -> bool {
+        self.membership.address.is_some() && matches!(change.kind, ChangeKind::Gateway | ChangeKind::Member)
     }
 
     /// None: whoever is behind is told.

@@ -15,6 +15,7 @@ use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 const TENANT: &str = "acme";
@@ -69,8 +70,13 @@ pub(super) fn out(portway: &Path, way: Way, options: &Options) -> Result<Outcome
     let moving = of_node(&homes, &newcomer);
 
     let probes = stage.probes(&moving, PREEMPT)?;
-    stage.regroup(&there)?;
+    if !stage.by_directory() {
+        stage.regroup(&there)?;
+    }
     stage.lab.start_gateway(&newcomer, portway, way.backend)?;
+    if stage.by_directory() {
+        stage.await_group(&stage.members())?;
+    }
     let lab = &stage.lab;
     let known = poll_every(PAUSE, "the connections of its shards at the newcomer", PATIENCE, || {
         let shards = lab.shards_at(&newcomer)?.unwrap_or_default();
@@ -104,8 +110,14 @@ pub(super) fn back(portway: &Path, way: Way, options: &Options) -> Result<Outcom
     let begun = Instant::now();
     // The one that leaves last.
     let all = stage.members();
-
-    stage.regroup(&all)?;
+    let leave = if stage.by_directory() {
+        let leave = stage.leave(&leaver)?;
+        stage.await_group(&all)?;
+        Some(leave)
+    } else {
+        stage.regroup(&all)?;
+        None
+    };
     let lab = &stage.lab;
     let known = poll_every(PAUSE, "the connections of its shards at two others", PATIENCE, || {
         let status = lab.group_status()?;
@@ -125,7 +137,10 @@ pub(super) fn back(portway: &Path, way: Way, options: &Options) -> Result<Outcom
     });
     let drained_s = begun.elapsed().as_secs_f64();
     let live = connections(lab, &leaver)?;
-    let said = http::unix_ok(&lab.socket(&leaver)?, "POST", "/v1/drain", None)?.body;
+    let said = match leave {
+        Some(leave) => leave.join().expect("asking does not panic")?,
+        None => http::unix_ok(&lab.socket(&leaver)?, "POST", "/v1/drain", None)?.body,
+    };
     let said: Value = serde_json::from_str(&said).map_err(|_| Error::Unreadable { what: format!("the drain of {leaver}"), body: said })?;
 
     stage.contested += contested(&stage.lab, &leaver)?;
@@ -135,7 +150,12 @@ pub(super) fn back(portway: &Path, way: Way, options: &Options) -> Result<Outcom
         group.leaving.clear();
         group.absent.insert(leaver.clone());
     });
-    stage.regroup(&stage.members())?;
+    if stage.by_directory() {
+        // It has said itself that it is gone.
+        stage.await_group(&stage.members())?;
+    } else {
+        stage.regroup(&stage.members())?;
+    }
     stage.lab.await_in_sync()?;
     let settled = stage.lab.await_settled(still(options))?;
 
@@ -184,6 +204,22 @@ impl<'o> Stage<'o> {
             std::thread::sleep(self.options.interval * PACE);
         }
         Ok(())
+    }
+
+    fn by_directory(&self) -> bool {
+        self.lab.topology.group.as_ref().is_some_and(|group| group.by_directory)
+    }
+
+    /// Nobody is told but by the directory.
+    fn await_group(&self, nodes: &[String]) -> Result<()> {
+        nodes.iter().try_for_each(|node| self.lab.await_group(node))
+    }
+
+    /// As `portway drain --leave` asks for it; what the answer is.
+    fn leave(&self, node: &str) -> Result<JoinHandle<Result<String>>> {
+        let (socket, body) = (self.lab.socket(node)?, json!({ "leave": true, "deadline_s": DEADLINE.as_secs_f64() }).to_string());
+        let ask = move || Ok(http::unix_ok_within(&socket, "POST", "/v1/drain", Some(&body), DEADLINE + PATIENCE)?.body);
+        Ok(std::thread::spawn(ask))
     }
 
     /// Through the shards that are to move, once it has been quiet for a while.
@@ -334,7 +370,9 @@ fn last(options: &Options) -> String {
 }
 
 fn topology(options: &Options) -> Topology {
-    Topology::group(&[TENANT], nodes(options), options.shards, &[Wiring::Veth]).with_containers(options.shards).with_preempt(PREEMPT)
+    let topology = Topology::group(&[TENANT], nodes(options), options.shards, &[Wiring::Veth]);
+    let topology = topology.with_containers(options.shards).with_preempt(PREEMPT);
+    if options.directory { topology.with_group_by_directory() } else { topology }
 }
 
 fn still(options: &Options) -> Duration {

@@ -22,6 +22,9 @@ pub struct Group {
     /// Nodes that are about to go.
     #[serde(default)]
     pub leaving: BTreeSet<String>,
+    /// The lab's directory says who is in it, and no file.
+    #[serde(default)]
+    pub by_directory: bool,
 }
 
 /// A shard's two addresses, which whoever is Active owns.
@@ -69,7 +72,8 @@ impl Topology {
             inside: Ipv4Addr::new(172, 16, 101, 10 + number(n % shards)),
         };
         let shards = (0..tenants.len() * shards).map(havips).collect();
-        let group = Group { interval_ms: 100, preempt_ms: 0, shards, absent: BTreeSet::new(), leaving: BTreeSet::new() };
+        let group =
+            Group { interval_ms: 100, preempt_ms: 0, shards, absent: BTreeSet::new(), leaving: BTreeSet::new(), by_directory: false };
         let gateways = (0..gateways).map(|n| member(tenants, number(n))).collect();
         Self { gateways, group: Some(group), ..Self::of(tenants, hosts) }
     }
@@ -99,6 +103,13 @@ impl Topology {
     pub fn with_directory(mut self) -> Self {
         self.directory = true;
         self
+    }
+
+    /// The same, and the directory says who is in the group.
+    #[must_use]
+    pub fn with_group_by_directory(mut self) -> Self {
+        self.group.iter_mut().for_each(|group| group.by_directory = true);
+        self.with_directory()
     }
 
     /// With WireGuard: so many more peers.

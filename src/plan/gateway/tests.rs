@@ -213,6 +213,7 @@ fn pair(tenants: &[&str]) -> Gateway {
         sync_port: 3790,
         track: vec![],
         lifecycle: None,
+        eligible: None,
         retained: BTreeSet::new(),
         leaving: BTreeSet::new(),
     });
@@ -412,6 +413,7 @@ fn only_the_node_that_has_a_shard_has_its_peers() {
         sync_port: 3790,
         track: vec![],
         lifecycle: None,
+        eligible: None,
         retained: BTreeSet::new(),
         leaving: BTreeSet::new(),
     });

@@ -1,0 +1,86 @@
+//! A group of which the directory says who is in it, and no file.
+
+use super::support::*;
+use portway::config::{Backend, TunnelKind};
+use portway::lab::topology::Wiring;
+use portway::lab::{Lab, Topology, poll_until};
+
+/// Three gateways, of which the last does not run yet, and shards for each of the others.
+fn group_by_directory() -> Lab {
+    let topology = Topology::group(&["acme"], 3, 2, &[Wiring::Veth]).with_containers(2);
+    let topology = topology.with_tunnel(TunnelKind::Wireguard).with_group_by_directory().with_absent("gw-3");
+    let mut lab = Lab::build(topology).unwrap();
+    lab.serve().unwrap();
+    lab.start_daemons(program(), Backend::Auto).unwrap();
+    lab.attach_all().unwrap();
+    lab.await_in_sync().unwrap();
+    lab
+}
+
+fn part(lab: &Lab, node: &str) -> String {
+    status(lab, node)["ha"]["part"].as_str().unwrap_or_default().to_owned()
+}
+
+/// What each knew is in force as long as the directory is away; who has never known anything serves nothing, and is nobody's rival.
+#[test]
+fn serial_a_group_goes_on_without_its_directory() {
+    let mut lab = group_by_directory();
+    lab.await_settled(std::time::Duration::from_secs(1)).unwrap();
+    let (flows, probe) = (flows(&lab, 40), probe(&lab));
+    lab.directory().unwrap().fail();
+    for node in ["gw-1", "gw-2"] {
+        lab.daemon(node).unwrap().restart().unwrap();
+        goes_on(&probe);
+        assert_eq!(part(&lab, node), "member", "{}", log(&lab, node));
+        lab.await_in_sync().unwrap();
+    }
+    let before = lab.await_owners().unwrap();
+    lab.topology.group.iter_mut().for_each(|group| group.absent.clear());
+    lab.start_gateway("gw-3", program(), Backend::Auto).unwrap();
+    goes_on(&probe);
+    assert_eq!((part(&lab, "gw-3").as_str(), lab.shards_at("gw-3").unwrap().unwrap().len()), ("unknown", 0));
+    assert_eq!(lab.await_owners().unwrap(), before);
+
+    lab.directory().unwrap().resume().unwrap();
+    for node in ["gw-1", "gw-2", "gw-3"] {
+        lab.await_group(node).unwrap();
+    }
+    poll_until("a part for the newcomer", SOON * 3, || Ok(part(&lab, "gw-3") == "member")).unwrap();
+    let homes = lab.topology.homes();
+    poll_until("every shard at home", SOON * 3, || Ok(lab.owners()?.as_ref() == Some(&homes))).unwrap();
+    let probed = probe.stop();
+    assert_eq!(probed.lost, 0, "{probed:?}");
+    survived(flows);
+}
+
+/// Who stays is asked last, and told why.
+#[test]
+fn the_last_who_may_serve_a_shard_does_not_leave() {
+    let mut lab = group_by_directory();
+    let leave = |lab: &Lab, node: &str| {
+        let body = r#"{"leave": true, "deadline_s": 60}"#;
+        let socket = lab.socket(node).unwrap();
+        portway::lab::unix_within(&socket, "POST", "/v1/drain", Some(body), SOON * 7).unwrap()
+    };
+    let left = leave(&lab, "gw-2");
+    assert_eq!(left.status, 200, "{}", left.body);
+    assert!(left.body.contains(r#""kept":[]"#), "{}", left.body);
+    assert!(lab.shards_at("gw-2").unwrap().unwrap().is_empty());
+    let stays = leave(&lab, "gw-1");
+    assert_eq!(stays.status, 409, "{}", stays.body);
+    assert!(stays.body.contains("nobody stays who may serve"), "{}", stays.body);
+    // It takes part as before when that is undone.
+    portway::lab::unix_ok(&lab.socket("gw-2").unwrap(), "DELETE", "/v1/drain", None).unwrap();
+    lab.await_in_sync().unwrap();
+    assert_eq!(part(&lab, "gw-2"), "member");
+    lab.daemon("gw-2").unwrap().stop().unwrap();
+}
+
+/// Where files list the nodes, one that leaves is to be written there.
+#[test]
+fn who_is_in_a_file_is_told_what_to_write() {
+    let lab = group(2, 1);
+    let said = portway::lab::unix(&lab.socket("gw-1").unwrap(), "POST", "/v1/drain", Some(r#"{"leave": true}"#)).unwrap();
+    assert_eq!(said.status, 409);
+    assert!(said.body.contains("leaving: [gw-1]"), "{}", said.body);
+}
