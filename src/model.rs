@@ -5,6 +5,7 @@
 mod addresses;
 mod flow;
 mod flow_life;
+mod host_name;
 mod mark;
 mod name;
 mod port;
@@ -19,6 +20,7 @@ mod wireguard;
 pub use addresses::{AddressList, Addresses};
 pub use flow::{Flow, FlowChange, FlowKey, FlowProtocol, FlowStatus, FlowStep, NatSource, TcpState};
 pub use flow_life::{FlowCount, FlowEnd, FlowLife, FlowTimeouts};
+pub use host_name::HostName;
 pub use mark::{MARK_MASK, Mark, SLOT_MASK, SLOT_PRESENT, Slot, WHO_MASK, Who};
 pub use name::{AttachmentName, AutoscalerName, IfName, Lane, NodeName, SourceName, TenantName};
 pub use port::PortRange;

@@ -7,6 +7,7 @@ use super::outcomes::Outcomes;
 use super::prometheus;
 use super::show;
 use super::webhooks::Door;
+use crate::daemon::names::Names;
 use crate::daemon::page;
 use crate::model::NodeName;
 use axum::extract::State;
@@ -15,6 +16,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
 use std::sync::Arc;
+use std::time::SystemTime;
 
 /// Of what it tells.
 #[derive(Clone)]
@@ -26,6 +28,9 @@ pub struct Told {
     pub queries: prometheus::Told,
     pub file: Arc<kept::File>,
     pub hand: Hand,
+    /// By which the admin listener is called.
+    pub names: Names,
+    pub begun: SystemTime,
 }
 
 pub fn routes(told: Told) -> Router {
@@ -66,6 +71,8 @@ async fn wanted(State(told): State<Told>) -> Response {
 
 async fn metrics(State(told): State<Told>, asked: HeaderMap) -> Response {
     let mut page = show::metrics(&told.brain.status(), &told.brain.counters(), &told.outcomes.all(), told.hand.shown().as_ref());
+    page.began(told.begun);
+    told.names.metrics(&mut page);
     if let Some(door) = &told.door {
         door.metrics(&mut page);
     }
