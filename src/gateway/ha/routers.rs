@@ -127,7 +127,9 @@ impl Entry {
         match status.state {
             State::Initialize | State::Backup => {
                 let priority = if self.behind { priority.min(BEHIND) } else { priority };
-                let unknowing = !self.whole && status.heard.is_some() && !priority.is_owner();
+                // Of strangers nobody is told anything, and all of them know as much.
+                let told = self.what.authenticated && status.heard.is_some();
+                let unknowing = told && !self.whole && !priority.is_owner();
                 if unknowing { Priority(1 + priority.0 / UNKNOWING) } else { priority }
             }
             State::Active | State::Offering | State::Releasing => priority,

@@ -131,7 +131,13 @@ fn who_is_behind_takes_over_from_the_dead_and_keeps_what_it_has() {
     assert_eq!(node.pass(10, Some(100), 3000), (State::Backup, 100));
     assert_eq!(node.pass(4, None, 0), (State::Active, 200));
     assert_eq!(node.pass(10, Some(100), 3000), (State::Active, 200), "the other comes back");
-    assert_eq!(node.pass(15, Some(250), 3000), (State::Backup, 100), "a better one takes it, and it has gone on forwarding for a second");
+    assert_eq!(
+        node.pass(15, Some(250), 3000),
+        (State::Backup, 13),
+        "a better one takes it, with all connections, and it has gone on forwarding for a second"
+    );
+    node.learn();
+    assert_eq!(node.stands(), (State::Backup, 100));
 }
 
 #[test]
