@@ -29,6 +29,7 @@ pub use webhooks::Reach;
 
 use crate::config::{self, Config};
 use crate::daemon::http::{self, Certificate, Listener};
+use crate::daemon::names::Names;
 use crate::daemon::sockets;
 use crate::daemon::succession::Sole;
 use actuator::{Hand, Receiver};
@@ -42,6 +43,7 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::SystemTime;
 use tokio::net::UnixListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
@@ -100,6 +102,7 @@ impl Running {
         let queries = Queries::start(config.prometheus.as_ref(), &brain)?;
         hand.tell(&config.actuator, receiver, &brain);
         discovery.follow(config, &brain, &scrapes);
+        let names = Names::new(config.admin_names.clone());
         let routes = api::routes(api::Told {
             brain: brain.clone(),
             outcomes: scrapes.outcomes.clone(),
@@ -108,8 +111,10 @@ impl Running {
             queries: queries.told.clone(),
             file: file.clone(),
             hand: hand.clone(),
+            names: names.clone(),
+            begun: SystemTime::now(),
         });
-        tasks.spawn(http::serve(Listener::Tcp(listener, None), http::LOCAL, routes.clone(), end.clone()));
+        tasks.spawn(http::serve(Listener::Tcp(listener, None), http::LOCAL, names.guard(routes.clone()), end.clone()));
         tasks.spawn(http::serve(Listener::Unix(UnixListener::from_std(unix)?), http::LOCAL, routes, end.clone()));
         tasks.spawn(brain::tick(brain.clone(), end.clone()));
         tasks.spawn(kept::keep(file.clone(), brain.clone(), end.clone()));
@@ -140,6 +145,7 @@ impl Running {
         let served = |config: &config::Autoscaler| config.webhooks.as_ref().map(|webhooks| (webhooks.listen, webhooks.tls.clone()));
         let fixed = [
             ("admin", now.admin != former.admin),
+            ("admin_names", now.admin_names != former.admin_names),
             ("webhooks.listen` or `webhooks.tls", served(now) != served(former)),
             ("runtime_dir", now.runtime_dir != former.runtime_dir),
             ("state_dir", now.state_dir != former.state_dir),

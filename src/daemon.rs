@@ -19,6 +19,7 @@ pub mod http;
 pub mod key_file;
 pub mod keyring;
 pub mod meter;
+pub mod names;
 pub mod over;
 pub mod page;
 pub mod realtime;
@@ -35,6 +36,7 @@ use crate::plan::{State, plan};
 use anyhow::Context;
 use axum::Router;
 use fdstore::FdStore;
+use names::Names;
 use reconcile::{Report, Role};
 use serve::Shared;
 use sockets::Sockets;
@@ -61,6 +63,8 @@ const RETRY: Duration = Duration::from_secs(1);
 pub struct Place {
     pub runtime_dir: PathBuf,
     pub admin: SocketAddr,
+    /// By which that is called.
+    pub names: Names,
 }
 
 /// Serves a role until a signal or a successor ends it. What stands in the kernel is left standing either way.
@@ -93,7 +97,7 @@ pub async fn run<R: Role>(mut role: R, place: Place, routes: impl Fn(Arc<Shared<
     }
     let sockets = Sockets::open(&place.runtime_dir, R::NAME, place.admin, &mut inherited)?;
     drop(inherited);
-    let shared = Arc::new(Shared::new(role, kernel));
+    let shared = Arc::new(Shared::new(role, kernel, place.names));
     let mut server = Server { shared: shared.clone(), watch, sockets, store, look: Instant::now(), due: None };
     let mut heirs = server.sockets.heirs()?;
     let mut ready = false;

@@ -23,6 +23,7 @@ pub mod types;
 
 use crate::config::{self, Config};
 use crate::daemon::http::{self, Certificate, Listener, Places};
+use crate::daemon::names::Names;
 use crate::daemon::sockets;
 use crate::daemon::succession::Sole;
 use crate::metrics::Page;
@@ -68,6 +69,9 @@ pub struct Directory {
     counters: Counters,
     /// What gateways say of themselves.
     reports: fleet::Reports,
+    /// By which the admin listener is called.
+    names: Names,
+    begun: SystemTime,
     end: CancellationToken,
 }
 
@@ -90,11 +94,13 @@ impl Directory {
             issuers: Issuers::new(&config.oidc)?,
             door: Door::default(),
             feed,
+            begun: clock(),
             clock,
             key_grace: config.key_grace,
             keep_changes: config.keep_changes,
             counters: Counters::default(),
             reports: fleet::Reports::default(),
+            names: Names::new(config.admin_names.clone()),
             end: CancellationToken::new(),
             store,
         })
@@ -138,6 +144,8 @@ impl Directory {
     #[expect(clippy::cast_precision_loss, reason = "counts of what fits into memory are exact")]
     async fn metrics(&self) -> Page {
         let mut page = Page::default();
+        page.began(self.begun);
+        self.names.metrics(&mut page);
         let ready = self.store.count().await;
         page.gauge("portway_ready", "1 when the database answers", &[], f64::from(u8::from(ready.is_ok())));
         for (what, count) in ready.unwrap_or_default() {
@@ -209,7 +217,12 @@ impl Running {
         tasks.spawn(http::serve(Listener::Tcp(listener, certificate.clone()), places.everybody, api.clone(), end.clone()));
         let local = Listener::Unix(tokio::net::UnixListener::from_std(unix)?);
         tasks.spawn(http::serve(local, places.local, api::for_local_operator(api).merge(api::measured(directory.clone())), end.clone()));
-        tasks.spawn(http::serve(Listener::Tcp(admin_listener, None), places.local, api::admin(directory.clone()), end.clone()));
+        tasks.spawn(http::serve(
+            Listener::Tcp(admin_listener, None),
+            places.local,
+            directory.names.guard(api::admin(directory.clone())),
+            end.clone(),
+        ));
         tasks.spawn(until(end.clone(), tidily(directory.clone())));
         tasks.spawn(until(end, looking(directory.clone())));
         Ok(Self { directory, listen, admin, socket, certificate, tasks, _sole: sole })

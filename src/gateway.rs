@@ -5,6 +5,7 @@ use crate::daemon::carrier::{self, Path};
 use crate::daemon::flow_log as log;
 use crate::daemon::keyring::{self, Keyring};
 use crate::daemon::meter::Watched;
+use crate::daemon::names::Names;
 use crate::daemon::over::Over;
 use crate::daemon::reconcile::Role;
 use crate::daemon::store::Store;
@@ -108,7 +109,7 @@ pub struct Node {
 
 /// Runs until a signal or a successor ends it.
 pub async fn run(file: PathBuf, config: Gateway) -> anyhow::Result<ExitCode> {
-    let place = Place { runtime_dir: config.runtime_dir.clone(), admin: config.admin };
+    let place = Place { runtime_dir: config.runtime_dir.clone(), admin: config.admin, names: Names::new(config.admin_names.clone()) };
     daemon::run(Node::new(file, config)?, place, api::routes).await
 }
 
@@ -278,6 +279,7 @@ impl Role for Node {
         self.let_go_of_the_retained();
         self.group.look(facts);
         self.over.slots(self.slots.assign(&shards(&self.config))?);
+        self.name_zones();
         let hosts: Vec<&StaticPeer> = self.peers.iter().map(|(peer, _)| peer).collect();
         let outers: Vec<IpAddr> = hosts.iter().filter_map(|peer| peer.outer()).collect();
         self.numbers.assign(&outers)?;
@@ -433,6 +435,7 @@ fn differs(old: &Gateway, new: &Gateway) -> Vec<&'static str> {
         ("`backend`", old.backend != new.backend),
         ("`runtime_dir`", old.runtime_dir != new.runtime_dir),
         ("`admin`", old.admin != new.admin),
+        ("`admin_names`", old.admin_names != new.admin_names),
         ("whether there is `ha`", old.ha.is_some() != new.ha.is_some()),
         ("whether `ha.nodes` is `directory`", by_directory(old) != by_directory(new)),
         ("`ha.cast`", cast),

@@ -15,6 +15,7 @@ use crate::daemon::carrier::{self, Path};
 use crate::daemon::flow_log as log;
 use crate::daemon::keyring::{self, Keyring};
 use crate::daemon::meter::Watched;
+use crate::daemon::names::Names;
 use crate::daemon::over::Over;
 use crate::daemon::reconcile::Role;
 use crate::daemon::store::Store;
@@ -88,7 +89,7 @@ pub struct Node {
 
 /// Runs until a signal or a successor ends it.
 pub async fn run(file: PathBuf, config: Host) -> anyhow::Result<ExitCode> {
-    let place = Place { runtime_dir: config.runtime_dir.clone(), admin: config.admin };
+    let place = Place { runtime_dir: config.runtime_dir.clone(), admin: config.admin, names: Names::new(config.admin_names.clone()) };
     daemon::run(Node::new(file, config)?, place, api::routes).await
 }
 
@@ -245,6 +246,7 @@ impl Role for Node {
             self.generations = Generations::recover(observed, &self.slots, &std::mem::take(&mut self.told), Instant::now());
         }
         self.over.slots(self.slots.assign(&shards(&self.config))?);
+        self.name_zones();
         self.flow_tables = facts.flow_tables;
         self.lost = self.find_lost(facts);
         let lost: BTreeSet<&AttachmentName> = self.lost.iter().collect();
@@ -288,9 +290,11 @@ impl Role for Node {
         self.flow_log.reopen();
         match config::load(&self.file) {
             Ok(Config::Host(new)) => {
-                let keep = |config: &config::Host| (config.platform.clone(), config.backend, config.runtime_dir.clone(), config.admin);
+                let keep = |config: &config::Host| {
+                    (config.platform.clone(), config.backend, config.runtime_dir.clone(), config.admin, config.admin_names.clone())
+                };
                 if keep(&new) != keep(&self.config) {
-                    return Err("`platform`, `tunnel`, `backend`, `runtime_dir` and `admin` are taken up at a start: start the daemon again, which loses nothing".into());
+                    return Err("`platform`, `tunnel`, `backend`, `runtime_dir`, `admin` and `admin_names` are taken up at a start: start the daemon again, which loses nothing".into());
                 }
                 let at = |config: &config::Host| config.directory.as_ref().map(|directory| directory.at.clone());
                 if (at(&new), &new.node) != (at(&self.written), &self.written.node) && (at(&new).is_some() || at(&self.written).is_some()) {
@@ -316,6 +320,7 @@ impl Role for Node {
     }
 
     fn status(&self) -> serde_json::Value {
+        let attachments = self.attachments.by_shard();
         let tenants: Vec<_> = self
             .config
             .served()
@@ -331,7 +336,7 @@ impl Role for Node {
                     "tunnel": slot.map(|slot| IfName::lane(slot, self.generations.present(&of))),
                     "coming": tunnel(Part::Coming), "former": tunnel(Part::Former),
                     "key": key(shard), "gateway": shard.gateway, "inner": shard.inner, "cidrs": tenant.cidrs,
-                    "attachments": self.attachments.iter().filter(|a| a.attached.to == of).count(),
+                    "attachments": attachments.get(&of).copied().unwrap_or_default(),
                 })
             })
             .collect();
@@ -357,7 +362,14 @@ impl Role for Node {
 
     fn metrics(&self, out: &mut Page) {
         #[expect(clippy::cast_precision_loss, reason = "at most 65,535")]
-        out.gauge("portway_attachments", "Attachments that stand", &[], self.attachments.len() as f64);
+        let count = |attachments: usize| attachments as f64;
+        out.gauge("portway_attachments", "Attachments that stand", &[], count(self.attachments.len()));
+        let attachments = self.attachments.by_shard();
+        for of in self.config.served().map(|(tenant, shard)| tenant.of(shard.shard)) {
+            let (shard, standing) = (of.shard.to_string(), attachments.get(&of).copied().unwrap_or_default());
+            let labels = [("tenant", of.tenant.as_str()), ("shard", shard.as_str())];
+            out.gauge("portway_shard_attachments", "Attachments that lead to a shard", &labels, count(standing));
+        }
         out.gauge("portway_tunnel_mtu_bytes", "Bytes that a packet inside a tunnel may have", &[], f64::from(self.mtu));
         self.path.metrics(out);
         self.flow_log.metrics(self.config.flow_log.as_ref(), out);

@@ -16,6 +16,7 @@ use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Registry;
 use std::collections::BTreeMap;
 use std::fmt;
+use std::time::SystemTime;
 
 type Labels = Vec<(String, String)>;
 
@@ -59,6 +60,12 @@ impl Page {
     /// A counter of time, in seconds. Its name says so.
     pub fn seconds(&mut self, name: &str, help: &str, labels: &[(&str, &str)], value: f64) {
         *self.sample(name, help, MetricType::Counter, labels) = Value::Real(value);
+    }
+
+    /// Of every daemon: by this its counters are known to be another process's.
+    pub fn began(&mut self, at: SystemTime) {
+        let since = at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        self.gauge("process_start_time_seconds", "When this process began, since 1970", &[], since.as_secs_f64());
     }
 
     pub fn gauge(&mut self, name: &str, help: &str, labels: &[(&str, &str)], value: f64) {

@@ -125,6 +125,7 @@ impl Bed {
             database: database.unwrap_or_else(|| Database::Sqlite(dir.path().join("directory.db"))),
             runtime_dir: dir.path().join("run"),
             admin: "127.0.0.1:0".parse()?,
+            admin_names: Default::default(),
             key_grace: Duration::from_secs(3600),
             keep_changes: 100_000,
             oidc: vec![],

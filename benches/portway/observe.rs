@@ -56,7 +56,7 @@ fn daemon(arm: &str, node: &Node, daemon: &Daemon, rounds: usize, report: &mut R
     // Without the counters: by those alone it may differ.
     let ruleset = || node.sh("nft -s list ruleset");
     let (before, mut more) = (ruleset()?, Vec::new());
-    for _ in 0..rounds {
+    for round in 0..rounds {
         let busy = |watched: bool| -> anyhow::Result<f64> {
             let (begun, used) = (Instant::now(), daemon.processor()?);
             let mut eyes = if watched { vec![daemon.connect()?] } else { vec![] };
@@ -65,8 +65,10 @@ fn daemon(arm: &str, node: &Node, daemon: &Daemon, rounds: usize, report: &mut R
             }
             Ok((daemon.processor()? - used) / begun.elapsed().as_secs_f64())
         };
-        let alone = busy(false)?;
-        more.push(100.0 * (busy(true)? - alone));
+        // What comes second is not always the same one.
+        let looked_first = round % 2 == 1;
+        let (first, second) = (busy(looked_first)?, busy(!looked_first)?);
+        more.push(100.0 * if looked_first { first - second } else { second - first });
     }
     ensure!(ruleset()? == before, "{arm}: who looks changes the rules");
     report.add(arm, "processor for being looked at", "%", more, Some(Bar::AtMost(1.0)));

@@ -8,6 +8,7 @@ use super::outcomes::Outcomes;
 use super::prometheus;
 use super::show;
 use super::webhooks::Door;
+use crate::daemon::names::Names;
 use crate::daemon::page;
 use crate::model::NodeName;
 use axum::extract::State;
@@ -17,6 +18,7 @@ use axum::routing::get;
 use axum::{Json, Router};
 use serde_json::json;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 /// Of what it tells.
 #[derive(Clone)]
@@ -29,6 +31,9 @@ pub struct Told {
     pub queries: prometheus::Told,
     pub file: Arc<kept::File>,
     pub hand: Hand,
+    /// By which the admin listener is called.
+    pub names: Names,
+    pub begun: SystemTime,
 }
 
 pub fn routes(told: Told) -> Router {
@@ -72,6 +77,8 @@ async fn wanted(State(told): State<Told>) -> Response {
 
 async fn metrics(State(told): State<Told>, asked: HeaderMap) -> Response {
     let mut page = show::metrics(&told.brain.status(), &told.brain.counters(), &told.outcomes.all(), told.hand.shown().as_ref());
+    page.began(told.begun);
+    told.names.metrics(&mut page);
     if let Some(door) = &told.door {
         door.metrics(&mut page);
     }

@@ -9,8 +9,9 @@ mod watch;
 
 use super::client::RuntimeDir;
 use reqwest::Method;
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::process::ExitCode;
+use std::time::Duration;
 
 const AUTOSCALER: &str = "autoscaler";
 const DIRECTORY: &str = "directory";
@@ -27,6 +28,12 @@ pub struct Args {
     at: RuntimeDir,
 }
 
+/// A daemon that has not answered by then hangs.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// A role, and what its daemon says.
+type Look = (&'static str, anyhow::Result<Seen>);
+
 /// A daemon's answer.
 struct Seen {
     role: &'static str,
@@ -41,31 +48,48 @@ impl Args {
         if self.watch {
             return super::block_on(watch::run(&self)).map(|()| ExitCode::SUCCESS);
         }
-        let seen = super::block_on(self.look())?;
-        for one in &seen {
-            print!("{}", self.show(one));
+        let mut looks = super::block_on(self.look())?;
+        if looks.iter().all(|(_, seen)| seen.is_err()) {
+            looks.swap_remove(0).1?;
         }
-        Ok(if seen.iter().all(|one| one.status["ready"] == true) { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+        for (role, seen) in &looks {
+            print!("{}", self.tell(role, seen));
+        }
+        let ready = |(_, seen): &Look| seen.as_ref().is_ok_and(|seen| seen.status["ready"] == true);
+        Ok(if looks.iter().all(ready) { ExitCode::SUCCESS } else { ExitCode::FAILURE })
     }
 
-    /// What every daemon here says.
-    async fn look(&self) -> anyhow::Result<Vec<Seen>> {
+    /// What every daemon here says. One that does not answer keeps nobody from hearing the others.
+    async fn look(&self) -> anyhow::Result<Vec<Look>> {
         let mut roles = self.at.roles();
         roles.extend(self.at.has(AUTOSCALER).then_some(AUTOSCALER));
         // Its socket is its operator's alone: others see the rest.
         roles.extend((self.at.has(DIRECTORY) && (roles.is_empty() || self.at.may_ask(DIRECTORY))).then_some(DIRECTORY));
         anyhow::ensure!(!roles.is_empty(), "no daemon of Portway has its socket in {}: is one running?", self.at.runtime_dir.display());
-        let mut seen = Vec::new();
+        let mut looks = Vec::new();
         for role in roles {
-            let (_, status) = self.at.ask(role, Method::GET, "/v1/status", None).await?;
-            // A daemon that cannot count them has all the rest to show.
-            let flows = match &status["ha"] {
-                Value::Null => Value::Null,
-                _ => self.at.ask(role, Method::GET, "/v1/flows", None).await.map_or(Value::Null, |(_, flows)| flows),
-            };
-            seen.push(Seen { role, status, flows });
+            let seen = tokio::time::timeout(PATIENCE, self.ask(role)).await;
+            looks.push((role, seen.unwrap_or_else(|_| Err(anyhow::anyhow!("it does not answer within {} s", PATIENCE.as_secs())))));
         }
-        Ok(seen)
+        Ok(looks)
+    }
+
+    async fn ask(&self, role: &'static str) -> anyhow::Result<Seen> {
+        let (_, status) = self.at.ask(role, Method::GET, "/v1/status", None).await?;
+        // A daemon that cannot count them has all the rest to show.
+        let flows = match &status["ha"] {
+            Value::Null => Value::Null,
+            _ => self.at.ask(role, Method::GET, "/v1/flows", None).await.map_or(Value::Null, |(_, flows)| flows),
+        };
+        Ok(Seen { role, status, flows })
+    }
+
+    fn tell(&self, role: &str, seen: &anyhow::Result<Seen>) -> String {
+        match seen {
+            Ok(seen) => self.show(seen),
+            Err(error) if self.json => format!("{}\n", json!({ "role": role, "ready": false, "error": format!("{error:#}") })),
+            Err(error) => printable(&format!("{role}: NO ANSWER\n  ! {error:#}\n")),
+        }
     }
 
     fn show(&self, Seen { role, status, flows }: &Seen) -> String {
@@ -179,7 +203,8 @@ pub(super) fn rows(columns: &[&str], rows: Vec<Vec<String>>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
+    use std::os::unix::net::UnixListener;
+    use std::path::Path;
 
     fn gateway(jit: &Value) -> Value {
         json!({
@@ -248,6 +273,32 @@ gateway gw-1: ready, userspace tunnels, platform address 10.9.0.1, tunnel MTU 14
     #[test]
     fn a_terminal_is_sent_no_sequence_of_somebody_elses() {
         assert_eq!(printable("down: \u{1b}[2J\u{7}\u{9b}31m\nµ"), "down: \u{fffd}[2J\u{fffd}\u{fffd}31m\nµ");
+    }
+
+    fn args(runtime_dir: &Path, json: bool) -> Args {
+        Args { json, watch: false, at: RuntimeDir { runtime_dir: runtime_dir.to_owned() } }
+    }
+
+    /// Its socket outlives a daemon.
+    #[tokio::test]
+    async fn a_daemon_that_has_gone_does_not_hide_the_others() {
+        let folder = tempfile::tempdir().unwrap();
+        drop(UnixListener::bind(folder.path().join("gateway.sock")).unwrap());
+        let listener = tokio::net::UnixListener::bind(folder.path().join("host.sock")).unwrap();
+        let status =
+            axum::Router::new().route("/v1/status", axum::routing::get(async || axum::Json(json!({ "role": "host", "node": "host-1" }))));
+        tokio::spawn(async move { axum::serve(listener, status).await });
+        let told = async |json| -> String {
+            let args = args(folder.path(), json);
+            args.look().await.unwrap().iter().map(|(role, seen)| args.tell(role, seen)).collect()
+        };
+        let shown = told(false).await;
+        assert!(
+            shown.starts_with("gateway: NO ANSWER\n  ! no `portway gateway` answers on ") && shown.contains("\nhost host-1: NOT READY"),
+            "{shown}"
+        );
+        let lines: Vec<Value> = told(true).await.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        assert_eq!((&lines[0]["role"], &lines[0]["ready"], &lines[1]["node"]), (&"gateway".into(), &false.into(), &"host-1".into()));
     }
 
     #[test]

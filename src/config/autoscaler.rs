@@ -6,9 +6,12 @@ mod nodes;
 mod prometheus;
 mod webhooks;
 
+use super::common::ADMIN_NAMES;
 use super::decode::{Decoder, Field, Shape, Table};
 use super::node::Node;
 use super::registry::STATE_DIR;
+use crate::model::HostName;
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -41,6 +44,8 @@ pub struct Autoscaler {
     pub runtime_dir: PathBuf,
     /// `/metrics`, `/healthz`, `/readyz`, `/v1/status`, `/v1/wanted`. Default 127.0.0.1:9474.
     pub admin: SocketAddr,
+    /// As a gateway's.
+    pub admin_names: BTreeSet<HostName>,
 }
 
 const AUTOSCALER: Shape = Shape {
@@ -56,6 +61,7 @@ const AUTOSCALER: Shape = Shape {
         Field::optional("state_dir", "state_dir: /var/lib/portway"),
         Field::optional("runtime_dir", "runtime_dir: /run/portway"),
         Field::optional("admin", "admin: 127.0.0.1:9474"),
+        Field::optional("admin_names", ADMIN_NAMES),
     ],
 };
 
@@ -83,6 +89,7 @@ impl Decoder {
             .field_or(&table, "state_dir", PathBuf::from(STATE_DIR), |d, node| d.absolute(node, "state_dir", STATE_DIR).map(|at| at.value));
         let runtime_dir = self.runtime_dir(&table);
         let admin = self.admin(&table, 9474);
+        let admin_names = self.admin_names(&table);
         if let (Some(admin), Some(Some(webhooks))) = (admin, &webhooks)
             && webhooks.listen == admin
         {
@@ -100,6 +107,7 @@ impl Decoder {
             state_dir: state_dir?,
             runtime_dir: runtime_dir?,
             admin: admin?,
+            admin_names: admin_names?,
         })
     }
 }

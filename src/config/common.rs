@@ -4,8 +4,8 @@ use super::decode::{At, Decoder, Field, Shape, Table};
 use super::fault::Span;
 use super::node::Node;
 use super::{Backend, KeyFile, MIN_INNER_MTU, Platform, TunnelKind};
-use crate::model::{GreKey, IfName, KeyId, ShardId};
-use std::collections::HashMap;
+use crate::model::{GreKey, HostName, IfName, KeyId, ShardId};
+use std::collections::{BTreeSet, HashMap};
 use std::fmt::Display;
 use std::hash::Hash;
 use std::net::{IpAddr, SocketAddr};
@@ -19,6 +19,8 @@ const PLATFORM: Shape = Shape {
         Field::optional("mtu", "mtu: 1500"),
     ],
 };
+
+pub(super) const ADMIN_NAMES: &str = "admin_names: [gw-1.example.com]";
 
 const KEY: Shape =
     Shape { what: "this key", fields: &[Field::required("id", "id: 1"), Field::required("file", "file: /etc/portway/ha.key")] };
@@ -73,6 +75,14 @@ impl Decoder {
     /// Loopback at `port` if nothing is written.
     pub fn admin(&mut self, role: &Table<'_>, port: u16) -> Option<SocketAddr> {
         self.field_or(role, "admin", SocketAddr::from(([127, 0, 0, 1], port)), |d, node| d.socket(node, "admin"))
+    }
+
+    /// By which names `admin` is called, beside those that are good anywhere.
+    pub fn admin_names(&mut self, role: &Table<'_>) -> Option<BTreeSet<HostName>> {
+        self.field_or(role, "admin_names", BTreeSet::new(), |d, node| {
+            let names = d.items(node, "`admin_names`", ADMIN_NAMES, |d, item| d.parsed(item, "the name", "gw-1.example.com"))?;
+            Some(names.into_iter().map(|at: At<HostName>| at.value).collect())
+        })
     }
 
     /// Keys with an id each; `remedy` for an id that is there twice.

@@ -1,11 +1,11 @@
 //! `directory:` the registry of tenants, gateways, hosts, keys and inner addresses.
 
-use super::common::Seen;
+use super::common::{ADMIN_NAMES, Seen};
 use super::decode::{At, Decoder, Field, Shape, Table};
 use super::fault::Span;
 use super::node::{Kind, Node};
-use crate::model::TenantName;
-use std::collections::BTreeMap;
+use crate::model::{HostName, TenantName};
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -25,6 +25,8 @@ pub struct Directory {
     pub runtime_dir: PathBuf,
     /// `/metrics`, `/healthz`, `/readyz`. Default 127.0.0.1:9472.
     pub admin: SocketAddr,
+    /// As a gateway's.
+    pub admin_names: BTreeSet<HostName>,
     /// How long a host's former key is still valid after it has brought a new one: 1 s to 30 days. Default 1 h.
     pub key_grace: Duration,
     /// How many changes are remembered for those who watch: 100 to 10,000,000. Who comes back after more of them lists anew. Default 100,000.
@@ -93,6 +95,7 @@ const DIRECTORY: Shape = Shape {
         Field::optional("database", "database: sqlite:///var/lib/portway/directory.db"),
         Field::optional("runtime_dir", "runtime_dir: /run/portway"),
         Field::optional("admin", "admin: 127.0.0.1:9472"),
+        Field::optional("admin_names", ADMIN_NAMES),
         Field::optional("key_grace", "key_grace: 1h"),
         Field::optional("keep_changes", "keep_changes: 100000"),
         Field::optional("oidc", "oidc: [{ issuer: https://issuer.example, ... }]"),
@@ -136,6 +139,7 @@ impl Decoder {
         let database = self.field_or(&table, "database", Database::Sqlite("/var/lib/portway/directory.db".into()), Self::database);
         let runtime_dir = self.runtime_dir(&table);
         let admin = self.admin(&table, 9472);
+        let admin_names = self.admin_names(&table);
         if let (Some(admin), true) = (admin, listen.is_some() && admin == listen) {
             self.fault(table.place("admin"), format!("`admin` {admin} is `listen` too"), "give it a port of its own");
         }
@@ -153,6 +157,7 @@ impl Decoder {
             database: database?,
             runtime_dir: runtime_dir?,
             admin: admin?,
+            admin_names: admin_names?,
             key_grace: key_grace?,
             keep_changes: keep_changes?,
             oidc: oidc?,

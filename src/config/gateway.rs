@@ -1,6 +1,6 @@
 //! `gateway:`.
 
-use super::common::{PlatformParts, Seen};
+use super::common::{ADMIN_NAMES, PlatformParts, Seen};
 use super::decode::{At, Decoder, Field, Shape, Table};
 use super::flow_log;
 use super::ha::{Group, Local, SHARDS, TenantParts};
@@ -24,6 +24,7 @@ pub(super) const GATEWAY: Shape = Shape {
         Field::optional("backend", "backend: auto"),
         Field::optional("runtime_dir", "runtime_dir: /run/portway"),
         Field::optional("admin", "admin: 127.0.0.1:9470"),
+        Field::optional("admin_names", ADMIN_NAMES),
         Field::optional("ha", "ha: { nodes: { gw-a1: 10.9.0.1, gw-a2: 10.9.0.2 }, keys: [{ id: 1, file: /etc/portway/ha.key }] }"),
         Field::optional("directory", registry::OF_GATEWAY),
         Field::optional("idle", "idle: 5m"),
@@ -85,6 +86,7 @@ impl Decoder {
         let backend = self.backend(&table);
         let runtime_dir = self.runtime_dir(&table);
         let admin = self.admin(&table, 9470);
+        let admin_names = self.admin_names(&table);
         let mut known = Known::default();
         known.locals.extend(platform.address.map(|address| (address, Local::Own)));
         let (place, own) = (table.place("ha"), name.as_ref().map(|name| &name.value));
@@ -106,6 +108,7 @@ impl Decoder {
             backend: backend?,
             runtime_dir: runtime_dir?,
             admin: admin?,
+            admin_names: admin_names?,
             ha: ha?,
             tenants: tenants?,
             peers: peers?,

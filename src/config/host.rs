@@ -1,6 +1,6 @@
 //! `host:`.
 
-use super::common::{PlatformParts, Seen};
+use super::common::{ADMIN_NAMES, PlatformParts, Seen};
 use super::decode::{At, Decoder, Field, Shape, Table};
 use super::flow_log;
 use super::node::Node;
@@ -22,6 +22,7 @@ const HOST: Shape = Shape {
         Field::optional("backend", "backend: auto"),
         Field::optional("runtime_dir", "runtime_dir: /run/portway"),
         Field::optional("admin", "admin: 127.0.0.1:9471"),
+        Field::optional("admin_names", ADMIN_NAMES),
         Field::optional("directory", OF_HOST),
         Field::optional("flow_log", flow_log::EXAMPLE),
         Field::optional("tenants", "tenants: [{ name: acme, ... }]"),
@@ -86,6 +87,7 @@ impl Decoder {
         let backend = self.backend(&table);
         let runtime_dir = self.runtime_dir(&table);
         let admin = self.admin(&table, 9471);
+        let admin_names = self.admin_names(&table);
         let flow_log = self.flow_log(&table);
         let asks = table.written("directory");
         if !asks && !table.written("tenants") {
@@ -98,6 +100,7 @@ impl Decoder {
             backend: backend?,
             runtime_dir: runtime_dir?,
             admin: admin?,
+            admin_names: admin_names?,
             wireguard: wireguard?,
             directory: directory?,
             tenants: tenants?,

@@ -5,8 +5,8 @@ use super::lifecycle::InstanceMetadata;
 use super::registry::{DirectoryAt, HostDirectory};
 use super::tunnel::{GatewayTunnel, HostKey, HostTunnel, PeerEnd, TunnelKind};
 use crate::model::{
-    AdvertInterval, ChecksumForm, Cost, IfName, KeyId, NodeName, PortRange, Priority, ShardId, TenantName, TenantShard, Vrid, VrrpVersion,
-    rendezvous,
+    AdvertInterval, ChecksumForm, Cost, HostName, IfName, KeyId, NodeName, PortRange, Priority, ShardId, TenantName, TenantShard, Vrid,
+    VrrpVersion, rendezvous,
 };
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
@@ -50,6 +50,8 @@ pub struct Gateway {
     pub runtime_dir: PathBuf,
     /// `/metrics`, `/healthz`, `/readyz`. Default 127.0.0.1:9470.
     pub admin: SocketAddr,
+    /// By which names `admin` is called beside addresses, names of one label, and those of `localhost` and `internal` (`daemon::names`).
+    pub admin_names: BTreeSet<HostName>,
     /// Unset: this node alone, with addresses of its own.
     pub ha: Option<Ha>,
     pub tenants: Vec<GatewayTenant>,
@@ -383,6 +385,8 @@ pub struct Host {
     pub runtime_dir: PathBuf,
     /// As a gateway's. Default 127.0.0.1:9471.
     pub admin: SocketAddr,
+    /// By which names `admin` is called beside addresses, names of one label, and those of `localhost` and `internal` (`daemon::names`).
+    pub admin_names: BTreeSet<HostName>,
     /// With WireGuard tunnels.
     pub wireguard: Option<HostKey>,
     /// Who knows the gateways. With WireGuard tunnels only.

@@ -51,6 +51,8 @@ pub struct FlowLog {
     /// Open from the start on: what happens before the first line can be written waits there.
     socket: Option<OwnedFd>,
     running: Option<Running>,
+    /// In the socket waits what has been told since the log before ended.
+    gapless: bool,
     /// What the kernel cannot do.
     lacks: Vec<String>,
 }
@@ -115,6 +117,7 @@ impl FlowLog {
     /// Hears what the kernel tells from now on, or what it has told since an earlier process stopped listening.
     pub fn open(&mut self, config: Option<&config::FlowLog>, inherited: &mut BTreeMap<String, OwnedFd>) {
         self.socket = inherited.remove(NAME).filter(|_| config.is_some());
+        self.gapless = self.socket.is_some();
         if config.is_some() {
             self.listen();
         }
@@ -124,6 +127,7 @@ impl FlowLog {
         if self.socket.is_some() {
             return;
         }
+        self.gapless = false;
         match FlowWatch::lives(BUFFER).map(|watch| watch.as_fd().try_clone_to_owned()) {
             Ok(Ok(socket)) => self.socket = Some(socket),
             Ok(Err(error)) => self.told.fails(format!("what the kernel tells of connections cannot be heard: {error}")),
@@ -170,9 +174,10 @@ impl FlowLog {
             let _alive = alive;
             writer.run(&jobs);
         })?;
-        let work = Reader::new(config, author.clone(), watch, Box::new(knows()), self.told.clone(), sender);
+        let work = Reader::new(config, author.clone(), watch, Box::new(knows()), self.told.clone(), sender, self.gapless);
         std::thread::Builder::new().name("flow-log".into()).spawn(move || work.run(&inbox))?;
         self.told.failure().take();
+        self.gapless = true;
         self.running = Some(Running { settings: config.clone(), author: author.clone(), reader, over });
         Ok(())
     }

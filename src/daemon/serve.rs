@@ -1,6 +1,7 @@
 //! The HTTP faces that every daemon has: `/healthz`, `/readyz`, `/metrics`, `/v1/status`, and `/` for people.
 
 use super::meter::{Figures, Meter};
+use super::names::Names;
 use super::page;
 use super::reconcile::{Report, Role, pass_beside};
 use crate::kernel::Kernel;
@@ -26,10 +27,12 @@ pub struct Shared<R> {
     passes: AtomicU64,
     repairs: AtomicU64,
     meter: Arc<Meter>,
+    /// By which the admin listener is called.
+    pub names: Names,
 }
 
 impl<R: Role> Shared<R> {
-    pub fn new(role: R, kernel: Arc<Kernel>) -> Self {
+    pub fn new(role: R, kernel: Arc<Kernel>, names: Names) -> Self {
         Self {
             again: role.again(),
             role: Mutex::new(role),
@@ -38,6 +41,7 @@ impl<R: Role> Shared<R> {
             passes: AtomicU64::new(0),
             repairs: AtomicU64::new(0),
             meter: Arc::default(),
+            names,
         }
     }
 
@@ -132,6 +136,7 @@ async fn metrics<R: Role>(Extract(shared): Extract<Arc<Shared<R>>>, asked: Heade
             packets,
         );
     }
+    shared.names.metrics(&mut page);
     shared.figures().await.metrics(&mut page);
     shared.role.lock().await.metrics(&mut page);
     page.answer(&asked)

@@ -1,5 +1,6 @@
 //! The sockets of a daemon: made anew, or taken over from the process before.
 
+use super::http::{self, Listener};
 use super::reconcile::Role;
 use super::serve::{Shared, look_again, read_only};
 use super::succession::Heir;
@@ -92,10 +93,15 @@ impl Sockets {
         let admin = tokio::net::TcpListener::from_std(self.admin.try_clone()?)?;
         let api = tokio::net::UnixListener::from_std(self.api.try_clone()?)?;
         let own = own.layer(map_response_with_state(shared.clone(), look_again::<R>));
-        let read = read_only(shared);
+        let (names, read) = (shared.names.clone(), read_only(shared));
         let (end, mut tasks) = (CancellationToken::new(), JoinSet::new());
         tasks.spawn(axum::serve(api, own.merge(read.clone())).with_graceful_shutdown(end.clone().cancelled_owned()).into_future());
-        tasks.spawn(axum::serve(admin, read).with_graceful_shutdown(end.clone().cancelled_owned()).into_future());
+        // Strangers may reach it: what they can take is bounded.
+        let seen = http::serve(Listener::Tcp(admin, None), http::LOCAL, names.guard(read), end.clone());
+        tasks.spawn(async move {
+            seen.await;
+            Ok(())
+        });
         Ok(Serving { end, tasks })
     }
 

@@ -2,9 +2,11 @@
 
 use super::Node;
 use super::ha::board::Board;
+use super::strangers::Found;
 use crate::config::StaticPeer;
 use crate::daemon::flow_log::Knows;
 use crate::model::{FlowLife, NodeName, TenantName, TenantShard};
+use crate::plan::gateway::Admitted;
 use crate::proto::flow_log::{Author, From, Held, Place};
 use ipnet::IpNet;
 use std::collections::{BTreeMap, HashMap};
@@ -54,12 +56,17 @@ fn owner(owners: &Owners, address: IpAddr) -> Option<&(IpNet, NodeName)> {
 }
 
 impl Node {
+    /// Whose connections are in which zone: of shards that come before their first packet can. Connections end after their shard has gone.
+    pub(super) fn name_zones(&self) {
+        if self.config.flow_log.is_some() {
+            lock(&self.origins.zones).extend(self.zones());
+        }
+    }
+
     /// The log as it is configured, with what it needs to know.
     pub(super) fn log_flows(&mut self) {
         let config = self.config.flow_log.as_ref();
         if config.is_some() {
-            // Connections end after their shard has gone.
-            lock(&self.origins.zones).extend(self.zones());
             let hosts = self.peers.owners().clone();
             *lock(&self.origins.hosts) = hosts;
         }
@@ -75,7 +82,7 @@ impl Node {
     }
 }
 
-type Find = Box<dyn Fn(&TenantShard) -> Vec<(IpNet, NodeName)> + Send>;
+type Find = Box<dyn Fn(&TenantShard, Option<&Arc<Admitted>>) -> Option<Found> + Send>;
 
 /// What the thread asks.
 struct Known {
@@ -84,20 +91,37 @@ struct Known {
     board: Option<Arc<Board>>,
     /// With a directory.
     find: Option<Find>,
-    /// Whom it found, of each shard, and when.
-    found: HashMap<TenantShard, (Instant, Owners)>,
+    /// Whom it found, of each shard.
+    found: HashMap<TenantShard, Strange>,
+}
+
+/// Hosts that were let in just in time.
+#[derive(Default)]
+struct Strange {
+    looked: Option<Instant>,
+    peers: Arc<Admitted>,
+    /// Those that have gone among them, until somebody else has their addresses: connections end after them.
+    owners: Owners,
 }
 
 impl Known {
     /// Those that nobody has configured.
     fn stranger(&mut self, of: &TenantShard, address: IpAddr) -> Option<NodeName> {
         let find = self.find.as_ref()?;
-        let fresh = |(at, owners): &(Instant, Owners)| at.elapsed() < LOOK_UP || owner(owners, address).is_some();
-        if !self.found.get(of).is_some_and(fresh) {
-            let owners = find(of).into_iter().map(|(prefix, host)| (prefix.network(), (prefix, host))).collect();
-            self.found.insert(of.clone(), (Instant::now(), owners));
+        let all = match self.found.get_mut(of) {
+            Some(all) => all,
+            None => self.found.entry(of.clone()).or_default(),
+        };
+        if all.looked.is_none_or(|at| at.elapsed() >= LOOK_UP) {
+            // Its name may have come later than it did.
+            let known = owner(&all.owners, address).is_some();
+            if let Some(found) = find(of, known.then_some(&all.peers)) {
+                found.hosts.iter().for_each(|(prefix, host)| add(&mut all.owners, *prefix, host));
+                all.peers = found.peers;
+            }
+            all.looked = Some(Instant::now());
         }
-        owner(&self.found.get(of)?.1, address).map(|(_, host)| host.clone())
+        owner(&all.owners, address).map(|(_, host)| host.clone())
     }
 }
 
@@ -126,6 +150,42 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Who is let in at one shard, as a test has it.
+    type Let = Arc<Mutex<(Arc<Admitted>, Vec<(IpNet, NodeName)>)>>;
+
+    fn known(there: &Let) -> Known {
+        let there = there.clone();
+        let find = move |_: &TenantShard, former: Option<&Arc<Admitted>>| {
+            let there = there.lock().unwrap();
+            let (peers, hosts) = there.clone();
+            (!former.is_some_and(|former| Arc::ptr_eq(former, &peers))).then_some(Found { peers, hosts })
+        };
+        Known { origins: Arc::default(), board: None, find: Some(Box::new(find)), found: HashMap::new() }
+    }
+
+    #[test]
+    fn an_address_that_has_another_host_is_told_as_its() {
+        let (of, address): (TenantShard, IpAddr) = ("acme/0".parse().unwrap(), "10.64.0.9".parse().unwrap());
+        let hosts = |host: &str| vec![("10.64.0.9/32".parse().unwrap(), host.parse().unwrap())];
+        let there: Let = Arc::default();
+        let mut known = known(&there);
+        // As if the last look were long ago.
+        let host = |known: &mut Known| {
+            known.found.values_mut().for_each(|all| all.looked = None);
+            known.stranger(&of, address).map(|host| host.to_string())
+        };
+        assert_eq!(host(&mut known), None);
+        *there.lock().unwrap() = (Arc::default(), hosts("first"));
+        assert_eq!(host(&mut known).as_deref(), Some("first"));
+        *there.lock().unwrap() = (Arc::default(), vec![]);
+        assert_eq!(host(&mut known).as_deref(), Some("first"), "its connections end after it");
+        *there.lock().unwrap() = (Arc::default(), hosts("second"));
+        assert_eq!(host(&mut known).as_deref(), Some("second"));
+        // The same still: nobody is asked for names again.
+        there.lock().unwrap().1 = hosts("third");
+        assert_eq!(host(&mut known).as_deref(), Some("second"));
+    }
 
     #[test]
     fn the_latest_owner_of_an_address_counts() {

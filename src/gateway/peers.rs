@@ -245,9 +245,11 @@ impl Peers {
         name.and_then(|name| self.by_name.get(name)).is_some_and(|known| known.peer.inner.contains_key(of))
     }
 
-    /// How many use this shard.
-    pub fn of_shard(&self, of: &TenantShard) -> usize {
-        self.by_name.values().filter(|known| known.peer.inner.contains_key(of)).count()
+    /// How many use each shard.
+    pub fn by_shard(&self) -> BTreeMap<&TenantShard, usize> {
+        let mut count = BTreeMap::new();
+        self.by_name.values().flat_map(|known| known.peer.inner.keys()).for_each(|of| *count.entry(of).or_default() += 1);
+        count
     }
 }
 

@@ -11,7 +11,10 @@ use serde_json::{Value, json};
 impl Node {
     pub(super) fn show(&self) -> Value {
         let admitted = self.let_in();
-        let tenants: Vec<_> = self.config.served().map(|(tenant, shard)| self.shard(tenant, shard, &admitted)).collect();
+        let standing = self.peers.by_shard();
+        let peers = |of: &TenantShard| (standing.get(of).copied().unwrap_or_default(), admitted.of_shard(of));
+        let tenants: Vec<_> =
+            self.config.served().map(|(tenant, shard)| self.shard(tenant, shard, peers(&tenant.of(shard.shard)))).collect();
         let (configured, just_in_time) = (self.peers.len(), self.hosts(&admitted));
         json!({
             "node": self.config.node, "backend": self.carrier.name(), "platform_address": self.config.platform.address,
@@ -21,10 +24,9 @@ impl Node {
         })
     }
 
-    fn shard(&self, tenant: &GatewayTenant, shard: &GatewayShard, admitted: &Count) -> Value {
+    fn shard(&self, tenant: &GatewayTenant, shard: &GatewayShard, (configured, admitted): (usize, usize)) -> Value {
         let of = tenant.of(shard.shard);
         let slot = self.slots.get(&of);
-        let (configured, admitted) = (self.peers.of_shard(&of), admitted.of_shard(&of));
         json!({
             "name": tenant.name, "shard": shard.shard, "slot": slot,
             "tunnel": slot.map(|slot| self.ends.of(&of).next().map_or(IfName::tunnel(slot), |end| IfName::lane(slot, end.lane))),
@@ -76,8 +78,16 @@ impl Node {
     #[expect(clippy::cast_precision_loss, reason = "peers of a node are fewer than 2^52")]
     pub(super) fn measure(&self, out: &mut Page) {
         let help = "Function hosts that may send: named by the configuration or the API, or let in just in time";
-        for (how, hosts) in [("configured", self.peers.len()), ("admitted", self.hosts(&self.let_in()))] {
+        let (standing, admitted) = (self.peers.by_shard(), self.let_in());
+        for (how, hosts) in [("configured", self.peers.len()), ("admitted", self.hosts(&admitted))] {
             out.gauge("portway_peers", help, &[("how", how)], hosts as f64);
+        }
+        for of in self.config.served().map(|(tenant, shard)| tenant.of(shard.shard)) {
+            let (shard, help) = (of.shard.to_string(), "Function hosts that may send through a shard");
+            for (how, hosts) in [("configured", standing.get(&of).copied().unwrap_or_default()), ("admitted", admitted.of_shard(&of))] {
+                let labels = [("tenant", of.tenant.as_str()), ("shard", shard.as_str()), ("how", how)];
+                out.gauge("portway_shard_peers", help, &labels, hosts as f64);
+            }
         }
         out.gauge("portway_tunnel_mtu_bytes", "Bytes that a packet inside a tunnel may have", &[], f64::from(self.mtu));
         self.path.metrics(out);

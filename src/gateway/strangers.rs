@@ -40,6 +40,12 @@ pub struct Strangers {
 /// Whom a process before this one had let in.
 pub type Left = BTreeMap<TenantShard, Vec<(PublicKey, Adopted, Tai64n)>>;
 
+/// Those that are let in at a shard, and inner prefix and host of each.
+pub struct Found {
+    pub peers: Arc<Admitted>,
+    pub hosts: Vec<(IpNet, NodeName)>,
+}
+
 /// How many are let in that nobody has configured.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Count(BTreeMap<TenantShard, HashSet<PublicKey>>);
@@ -210,15 +216,19 @@ impl Strangers {
         all
     }
 
-    /// Asks for those that are let in at a shard, from another thread: inner prefix and host of each.
-    pub fn finder(&self) -> Option<impl Fn(&TenantShard) -> Vec<(IpNet, NodeName)> + Send + 'static> {
+    /// Asks for those that are let in at a shard, from another thread; nothing, if they are these still.
+    pub fn finder(&self) -> Option<impl Fn(&TenantShard, Option<&Arc<Admitted>>) -> Option<Found> + Send + 'static> {
         let (registry, jit) = self.running.as_ref()?;
         let (registry, board) = (registry.clone(), jit.door().board().clone());
-        Some(move |of: &TenantShard| {
+        Some(move |of: &TenantShard, former: Option<&Arc<Admitted>>| {
             let peers = board.peers(of);
+            if former.is_some_and(|former| Arc::ptr_eq(former, &peers)) {
+                return None;
+            }
             let host = |key: &PublicKey| registry.recall(of, key).map(|registered| registered.host.clone());
             let known = peers.iter().filter_map(|(key, prefixes)| Some((host(key)?, prefixes)));
-            known.flat_map(|(host, prefixes)| prefixes.iter().map(move |prefix| (*prefix, host.clone()))).collect()
+            let hosts = known.flat_map(|(host, prefixes)| prefixes.iter().map(move |prefix| (*prefix, host.clone()))).collect();
+            Some(Found { peers, hosts })
         })
     }
 

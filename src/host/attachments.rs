@@ -177,6 +177,13 @@ impl Attachments {
         self.by_name.is_empty()
     }
 
+    /// How many lead to each shard.
+    pub fn by_shard(&self) -> BTreeMap<&TenantShard, usize> {
+        let mut count = BTreeMap::new();
+        self.iter().for_each(|attachment| *count.entry(&attachment.attached.to).or_default() += 1);
+        count
+    }
+
     /// Whether some attachment needs this interface.
     pub fn uses(&self, index: u32) -> bool {
         self.iter().any(|attachment| attachment.attached.index == index)

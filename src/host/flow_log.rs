@@ -25,14 +25,20 @@ impl Origins {
 }
 
 impl Node {
+    /// Whose connections are in which zone: of shards that come before their first packet can. Connections end after their shard has gone.
+    pub(super) fn name_zones(&self) {
+        if self.config.flow_log.is_none() {
+            return;
+        }
+        let served = self.config.served().map(|(tenant, shard)| (tenant.of(shard.shard), shard.inner));
+        let zone = |(of, inner): (TenantShard, IpAddr)| Some((self.slots.get(&of)?.zone(), (of, inner)));
+        lock(&self.origins.zones).extend(served.filter_map(zone));
+    }
+
     /// The log as it is configured, with what it needs to know.
     pub(super) fn log_flows(&mut self) {
         let config = self.config.flow_log.as_ref();
         if config.is_some() {
-            let served = self.config.served().map(|(tenant, shard)| (tenant.of(shard.shard), shard.inner));
-            let zone = |(of, inner): (TenantShard, IpAddr)| Some((self.slots.get(&of)?.zone(), (of, inner)));
-            // Connections end after their shard has gone.
-            lock(&self.origins.zones).extend(served.filter_map(zone));
             self.attachments.iter().for_each(|attachment| self.origins.add(attachment.attached.who, &attachment.name));
         }
         let author = Author { node: self.config.node.clone(), role: "host" };

@@ -144,6 +144,11 @@ impl FlowLog {
         self.timeouts = timeouts;
     }
 
+    /// The log begins. `gapless`: what the kernel has told since the one before ended is still to come.
+    pub fn open(&mut self, at: Stamp, gapless: bool) {
+        self.note(at.wall, Note::Opened { gapless });
+    }
+
     /// The shards that are here, of a gateway in a group. To be told before what happens to their connections.
     pub fn hold(&mut self, at: Stamp, held: Held) {
         let before = self.held.as_ref();
@@ -208,6 +213,7 @@ impl FlowLog {
     /// Says all that is still to be said: the log ends here.
     pub fn finish(&mut self, at: Stamp) {
         self.say(at, |_| true);
+        self.note(at.wall, Note::Closed {});
     }
 
     /// What there is to write.

@@ -152,6 +152,10 @@ pub async fn answers_are_counted_by_route(bed: Bed) {
     }
     let ready = reqwest::get(format!("http://{}/readyz", bed.running.admin)).await.unwrap();
     assert_eq!(ready.text().await.unwrap(), "ready\n");
+    let client = reqwest::Client::new();
+    let foreign = client.get(format!("http://{}/metrics", bed.running.admin)).header("host", "evil.example").send().await.unwrap();
+    assert_eq!((foreign.status().as_u16(), bed.metric("portway_admin_refused_total").await), (421, Some(1.0)));
+    assert!(bed.metric("process_start_time_seconds").await.is_some_and(|began| began > 1e9));
     // Nothing of the API is there.
     assert_eq!(reqwest::get(format!("http://{}/v1/hosts", bed.running.admin)).await.unwrap().status(), 404);
 }

@@ -55,6 +55,7 @@ impl Bed {
             database: database.unwrap_or_else(|| Database::Sqlite(dir.path().join("directory.db"))),
             runtime_dir: dir.path().join("run"),
             admin: "127.0.0.1:0".parse().unwrap(),
+            admin_names: Default::default(),
             key_grace: Duration::from_secs(600),
             keep_changes: 100,
             oidc: vec![],

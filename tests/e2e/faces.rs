@@ -63,6 +63,46 @@ fn nothing_can_be_changed_over_tcp() {
     assert!(listening.lines().count() == 1 && listening.contains("127.0.0.1:9471"), "{listening}");
 }
 
+/// A page of somebody else, whose name that one's DNS has made to mean this machine, asks for that name.
+#[test]
+fn who_asks_for_somebody_elses_name_is_told_nothing() {
+    let mut lab = simple();
+    for node in ["gw-acme", "host-1"] {
+        for path in ["/", "/v1/status", "/metrics", "/page/main.js"] {
+            let (status, body) = curl(&lab, node, "-H 'Host: evil.example:9470'", path);
+            assert!(status == "421" && body.contains("admin_names") && !body.contains("acme"), "{path}: {status} {body}");
+        }
+        for good in ["localhost:9470", "gw-acme", "[::1]:9470", "ip-10-9-0-1.eu-west-1.compute.internal:9470"] {
+            assert_eq!(curl(&lab, node, &format!("-H 'Host: {good}'"), "/healthz").0, "200", "{good}");
+        }
+        assert_eq!(curl(&lab, node, "-0 -H 'Host:'", "/healthz").0, "200", "HTTP/1.0");
+        assert_eq!(metrics(&mut lab, node)["portway_admin_refused_total"], 4.0);
+    }
+    let daemon = lab.daemon("gw-acme").unwrap();
+    let yaml = std::fs::read_to_string(daemon.config()).unwrap().replace("gateway:\n", "gateway:\n  admin_names: [gw.example.com]\n");
+    std::fs::write(daemon.config(), yaml).unwrap();
+    daemon.restart().unwrap();
+    assert_eq!(curl(&lab, "gw-acme", "-H 'Host: GW.example.com:9470'", "/healthz").0, "200");
+}
+
+/// It may be reached from the network: its strangers are not to cost the daemon its descriptors.
+#[test]
+fn who_holds_connections_to_the_admin_listener_holds_few() {
+    let mut lab = simple();
+    let at: std::net::SocketAddr = ([127, 0, 0, 1], 9470).into();
+    let held: Vec<_> =
+        lab.node("gw-acme").unwrap().run(|| (0..600).map_while(|_| std::net::TcpStream::connect_timeout(&at, SOON / 10).ok()).collect());
+    let process = lab.daemon("gw-acme").unwrap().pid();
+    let open = || std::fs::read_dir(format!("/proc/{process}/fd")).unwrap().count();
+    // More wait in the kernel's queue than are let in.
+    wait("those that are let in", SOON, || open() >= 200);
+    assert!(held.len() > 250 && open() < 300, "{} connections, {} descriptors", held.len(), open());
+    assert_eq!(call(&mut lab, "gw-acme", "GET", "/v1/status", None).0, 200);
+    // They have said nothing, and make room.
+    assert_eq!(curl(&lab, "gw-acme", "--retry 6 --retry-all-errors", "/healthz").0, "200");
+    drop(held);
+}
+
 #[rstest]
 #[case::gre(TunnelKind::Gre)]
 #[case::wireguard(TunnelKind::Wireguard)]

@@ -58,12 +58,13 @@ fn serial_a_connection_that_moves_is_told_of_by_whoever_has_it() {
     client.shutdown(Shutdown::Both).unwrap();
     drop((client, server));
     poll_until("its end", SOON, || Ok(events(&lines(&lab, "gw-2")).contains(&"end"))).unwrap();
+    poll_until("the end of a log", SOON, || Ok(events(&lines(&lab, "gw-1")).last() == Some(&"closed"))).unwrap();
 
     let [before, after] = ["gw-1", "gw-2"].map(|node| lines(&lab, node));
     assert!(["start", "let_go"].iter().all(|event| events(&before).contains(event)), "{before:#?}");
     assert!(!events(&before).contains(&"end"), "it did not end there: {before:#?}");
-    assert_eq!(events(&after), ["taken_over", "end"], "{after:#?}");
-    let (start, end) = (before.iter().find(|line| line["event"] == "start").unwrap(), &after[1]);
+    assert_eq!(events(&after), ["opened", "taken_over", "end"], "{after:#?}");
+    let (start, end) = (before.iter().find(|line| line["event"] == "start").unwrap(), &after[2]);
     for field in
         ["tenant", "shard", "host", "source", "source_port", "destination", "nat_source", "nat_source_port", "nat_destination_port"]
     {

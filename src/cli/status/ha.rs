@@ -280,11 +280,12 @@ mod tests {
     fn what_came_from_others_is_told_with_its_gap() {
         let took =
             |gap: Value, why: &str| json!({ "tenant": "acme", "shard": 0, "from": "10.9.0.2", "ago_s": 75.0, "why": why, "gap_ms": gap });
-        let all = [took(json!(318.4), "nothing heard of an Active"), took(Value::Null, "the Active let go")];
+        let all =
+            [took(json!(318.4), "nothing heard of an Active"), took(Value::Null, "10.9.0.2 is Active with priority 100, lower than ours")];
         let told = takeovers(&json!({ "nodes": { "gw-2": "10.9.0.2" }, "takeovers": all }));
         let expected = [
             "  - acme/0 came from gw-2 75 s ago, gap 318 ms at most: nothing heard of an Active\n",
-            "  - acme/0 came from gw-2 75 s ago, planned, without a gap: the Active let go\n",
+            "  - acme/0 came from gw-2 75 s ago, planned, without a gap: 10.9.0.2 is Active with priority 100, lower than ours\n",
         ];
         assert_eq!(told, expected.concat());
     }

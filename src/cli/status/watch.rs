@@ -45,12 +45,12 @@ async fn look(args: &Args, before: &mut BTreeMap<&'static str, Counted>) -> Stri
         Err(error) => return format!("{error:#}\n"),
     };
     let mut text = String::new();
-    for one in &seen {
-        text += &args.show(one);
-        if let Some(now) = Counted::of(&one.status).filter(|_| !args.json)
-            && let Some(before) = before.insert(one.role, now)
+    for (role, one) in &seen {
+        text += &args.tell(role, one);
+        if let Some(now) = one.as_ref().ok().and_then(|one| Counted::of(&one.status)).filter(|_| !args.json)
+            && let Some(before) = before.insert(role, now)
         {
-            text += &now.since(&before, one.role);
+            text += &now.since(&before, role);
         }
         if !args.json {
             text.push('\n');

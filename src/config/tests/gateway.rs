@@ -241,3 +241,22 @@ fn ten_thousand_peers_are_checked_in_a_second() {
     assert_eq!(gateway.peers.len(), 10_000);
     assert!(took < Duration::from_secs(1), "{took:?}");
 }
+
+#[test]
+fn names_of_the_admin_address_are_names_and_the_same_in_any_case() {
+    for (base, admin) in [(GATEWAY, "admin: 127.0.0.1:9470"), (HOST, "admin: 127.0.0.1:9471")] {
+        let named = format!("{admin}\n  admin_names: [GW-1.example.com, gw-1.example.com, b]");
+        let names = match parse(&with(base, &[(admin, &named)]), "f") {
+            Ok(Config::Gateway(gateway)) => gateway.admin_names,
+            Ok(Config::Host(host)) => host.admin_names,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(names.iter().map(ToString::to_string).collect::<Vec<_>>(), ["b", "gw-1.example.com"]);
+    }
+    let at = |names: &str| faults(&with(GATEWAY, &[("admin: 127.0.0.1:9470", &format!("admin: 127.0.0.1:9470\n  admin_names: {names}"))]));
+    insta::assert_snapshot!(["[\"gw-1:9470\"]", "[http://gw-1]", "gw-1"].map(at).join("\n"), @r#"
+    f:7:17: "gw-1:9470" is no name of a machine; write one as DNS has it, without a port, such as gw-1.example.com
+    f:7:17: "http://gw-1" is no name of a machine; write one as DNS has it, without a port, such as gw-1.example.com
+    f:7:16: `admin_names` must be a list, not "gw-1"; write `admin_names: [gw-1.example.com]`
+    "#);
+}

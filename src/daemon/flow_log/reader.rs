@@ -50,10 +50,12 @@ impl Reader {
         knows: Box<dyn Knows>,
         told: Arc<Told>,
         writer: SyncSender<Job>,
+        gapless: bool,
     ) -> Self {
         let rate = Rate { per_second: config.rate, burst: config.burst };
         let mut log = FlowLog::new(stamp(), author, rate);
         log.set_timeouts(flow_timeouts());
+        log.open(stamp(), gapless);
         Self { log, watch, knows, told, counted: Counters::default(), writer, reopen: false, renewed: Instant::now() }
     }
 

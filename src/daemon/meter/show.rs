@@ -14,8 +14,7 @@ use std::time::SystemTime;
 
 impl Figures {
     pub fn metrics(&self, out: &mut Page) {
-        let started = self.started.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        out.gauge("process_start_time_seconds", "When this process began, since 1970", &[], started.as_secs_f64());
+        out.began(self.started);
         if let Some(clock) = self.moment.clock {
             let help = "The machine's monotonic clock when the interfaces outside of the tunnels were read";
             out.gauge("portway_clock_seconds", help, &[], clock.as_secs_f64());

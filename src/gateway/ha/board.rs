@@ -3,7 +3,7 @@
 use crate::model::{ChecksumForm, TenantShard};
 use crate::proto::skew::Skew;
 use crate::proto::sync::{ReceiverCounters, SenderCounters};
-use crate::proto::vrrp::{Announced, State, Status, Why};
+use crate::proto::vrrp::{Announced, LastHeard, State, Status, Why};
 use crate::wire::vrrp::Discard;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::IpAddr;
@@ -86,9 +86,19 @@ pub struct Takeover {
     /// Its addresses are here, and the first announcement has left.
     pub at: Instant,
     pub why: Why,
-    /// Since the last advertisement of the node before: nobody had the shard for at most this long, and for up to an interval less. None: that node went
-    /// on forwarding.
+    /// Since the last word of the node before: nobody had the shard for at most this long. None: that node went on forwarding, for certain.
     pub gap: Option<Duration>,
+}
+
+impl Takeover {
+    /// `heard`: the last word of the node before. One that lets go forwards on if it is drained or stopped, and not if it lacks an interface; it says the same.
+    pub fn new(of: TenantShard, heard: LastHeard, why: Why, at: Instant) -> Self {
+        let gap = match why {
+            Why::Preempted { .. } => None,
+            _ => Some(at.saturating_duration_since(heard.at)),
+        };
+        Self { of, from: heard.from, at, why, gap }
+    }
 }
 
 /// The copies of a shard's connections.
@@ -393,6 +403,21 @@ mod tests {
         ];
         turns.into_iter().for_each(|(from, to, why)| takeovers.count(from, to, why));
         assert_eq!(takeovers.each().collect::<Vec<_>>(), [("active_silent", 2), ("active_released", 1), ("preempted", 0)]);
+    }
+
+    /// Whether a node that let go went on forwarding, it does not say: a fault is not to look as if it were planned.
+    #[test]
+    fn only_who_is_preempted_is_sure_to_have_forwarded_on() {
+        let (heard, from) = (Instant::now(), [10, 9, 0, 1].into());
+        let of = |why| {
+            let heard = LastHeard { from, priority: Priority(100), at: heard };
+            Takeover::new("acme/0".parse().unwrap(), heard, why, heard.at + Duration::from_millis(80)).gap
+        };
+        let preempted = Why::Preempted { active: from, priority: Priority(100) };
+        assert_eq!(
+            [Why::ActiveSilent, Why::ActiveReleased, preempted].map(of),
+            [Some(Duration::from_millis(80)), Some(Duration::from_millis(80)), None]
+        );
     }
 
     #[test]

@@ -113,8 +113,6 @@ pub struct Shard {
     passes_back: Option<Instant>,
     /// Neighbours do not know yet that the addresses are here.
     unannounced: bool,
-    /// Whoever had it before went on forwarding until it was here.
-    moved: bool,
 }
 
 /// Announcements that are due: not all at once, for what loses one loses its neighbours too.
@@ -226,7 +224,7 @@ impl Hands {
     /// connections).
     fn take(&mut self, of: &TenantShard, until: Instant, former: Option<IpAddr>) {
         let Some(shard) = self.shards.get_mut(of) else { return };
-        (shard.answering, shard.until, shard.unannounced, shard.moved) = (true, Some(until), true, former.is_some());
+        (shard.answering, shard.until, shard.unannounced) = (true, Some(until), true);
         // Before the addresses are there: who compares the two meanwhile puts them there, too.
         self.board.hold(of, true);
         self.pass_back(of, former);
@@ -379,9 +377,7 @@ impl Hands {
             Deed::Changed { of, from, to, why, heard } => {
                 self.board.turn(&of, to, why);
                 if let (State::Backup, State::Active, Some(heard)) = (from, to, heard) {
-                    let (at, moved) = (Instant::now(), self.shards.get(&of).is_some_and(|shard| shard.moved));
-                    let gap = (!moved).then(|| at.saturating_duration_since(heard.at));
-                    self.board.took_over(Takeover { of: of.clone(), from: heard.from, at, why, gap });
+                    self.board.took_over(Takeover::new(of.clone(), heard, why, Instant::now()));
                 }
                 self.scribe.say(Level::INFO, format!("{of}: {from} -> {to}: {why}"));
             }

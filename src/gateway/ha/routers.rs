@@ -29,6 +29,9 @@ const BEHIND: Priority = Ha::PRIORITIES[1];
 /// What a node that is no candidate any more stands at as long as it alone may have all connections: sooner than candidates without them it takes over from
 /// whoever is silent, and gives nothing away. It never preempts.
 const SPARE: Priority = Priority(254);
+/// Who has heard an Active and never had all its connections stands at one more than this part of its priority, until it has them: behind all who know them, at
+/// whatever two candidates have unless something else is written.
+const UNKNOWING: u8 = 8;
 /// By then state sync has told who is in sync of the candidates that a list has made.
 const HEARD_OF: Duration = Duration::from_secs(1);
 
@@ -111,7 +114,8 @@ impl Entry {
     }
 
     /// One whose clock is behind takes no shard from a node that can serve it: its hosts would refuse this one for as long. What it has it keeps, for any
-    /// other's clock can follow. One that is no candidate gives a shard away once the candidates know its connections.
+    /// other's clock can follow. One that is no candidate gives a shard away once the candidates know its connections. Who does not know them comes last: a
+    /// list may have made it a candidate before those who do have heard of it.
     fn stands_at(&self) -> Priority {
         let status = self.machine.status();
         let spare = match status.state {
@@ -121,8 +125,14 @@ impl Entry {
         };
         let priority = if self.what.spare && spare { SPARE } else { self.priority };
         match status.state {
-            State::Initialize | State::Backup if self.behind => priority.min(BEHIND),
-            State::Initialize | State::Backup | State::Active | State::Offering | State::Releasing => priority,
+            State::Initialize | State::Backup => {
+                let priority = if self.behind { priority.min(BEHIND) } else { priority };
+                // Of strangers nobody is told anything, and all of them know as much.
+                let told = self.what.authenticated && status.heard.is_some();
+                let unknowing = told && !self.whole && !priority.is_owner();
+                if unknowing { Priority(1 + priority.0 / UNKNOWING) } else { priority }
+            }
+            State::Active | State::Offering | State::Releasing => priority,
         }
     }
 

@@ -25,6 +25,7 @@ fn config() -> Gateway {
         backend: Backend::Auto,
         runtime_dir: "/run/portway".into(),
         admin: "127.0.0.1:9470".parse().unwrap(),
+        admin_names: Default::default(),
         ha: None,
         tenants: vec![tenant(1), tenant(2)],
         peers: vec![peer("file", "10.9.0.11", "t1", &["10.64.0.0/28"])],

@@ -20,6 +20,7 @@ fn host(shards: u16) -> Host {
         backend: Backend::Auto,
         runtime_dir: "/run/portway".into(),
         admin: "127.0.0.1:9471".parse().unwrap(),
+        admin_names: Default::default(),
         wireguard: None,
         directory: None,
         tenants: vec![acme],

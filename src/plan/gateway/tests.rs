@@ -42,6 +42,7 @@ pub fn gateway(tenants: &[&str], peers: u8) -> Gateway {
         backend: Backend::Auto,
         runtime_dir: "/run/portway".into(),
         admin: "127.0.0.1:9470".parse().unwrap(),
+        admin_names: Default::default(),
         ha: None,
         tenants: tenants.iter().enumerate().map(tenant).collect(),
         peers: (11..11 + peers).map(peer).collect(),

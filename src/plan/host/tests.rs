@@ -28,6 +28,7 @@ fn host(tenants: u16, shards: u16) -> Host {
         backend: Backend::Auto,
         runtime_dir: "/run/portway".into(),
         admin: "127.0.0.1:9471".parse().unwrap(),
+        admin_names: Default::default(),
         wireguard: None,
         directory: None,
         tenants: (1..=tenants).map(tenant).collect(),

@@ -68,6 +68,8 @@ pub enum Note<'a> {
     Suppressed { tenant: &'a TenantName, since: String, count: u64, starts: u64, ends: u64 },
     Missed { since: String, times: u64 },
     Lost { count: u64, place: Where },
+    Opened { gapless: bool },
+    Closed {},
     TakenOver { tenant: &'a TenantName, shard: ShardId },
     LetGo { tenant: &'a TenantName, shard: ShardId },
 }
@@ -177,6 +179,8 @@ impl<'a> Note<'a> {
             Note::Suppressed { .. } => "suppressed",
             Note::Missed { .. } => "missed",
             Note::Lost { .. } => "lost",
+            Note::Opened { .. } => "opened",
+            Note::Closed {} => "closed",
             Note::TakenOver { .. } => "taken_over",
             Note::LetGo { .. } => "let_go",
         };

@@ -254,8 +254,22 @@ fn what_is_suppressed_is_said_once_a_second_and_at_the_end() {
     world.log.finish(world.at(1400));
     let lines = world.lines();
     let told: Vec<_> = lines.iter().map(|line| (line["event"].as_str().unwrap(), line["times"].as_u64(), line["count"].as_u64())).collect();
-    assert_eq!(told, [("start", None, None), ("missed", Some(2), None), ("suppressed", None, Some(1))]);
+    assert_eq!(told, [("start", None, None), ("missed", Some(2), None), ("suppressed", None, Some(1)), ("closed", None, None)]);
     assert_eq!(world.log.counters, Counters { suppressed: 5, missed: 2 });
+}
+
+/// So a hole shows: what ended without `closed`, and what began anew without a beginning.
+#[test]
+fn where_a_log_begins_and_ends_is_said() {
+    for gapless in [true, false] {
+        let mut world = World::new(RATE);
+        world.log.open(world.at(0), gapless);
+        world.log.finish(world.at(9));
+        let head = |event: &str, ms: u64| serde_json::json!({ "time": format!("2026-11-22T14:00:00.00{ms}Z"), "event": event, "node": "gw-1", "role": "gateway" });
+        let mut opened = head("opened", 0);
+        opened["gapless"] = gapless.into();
+        assert_eq!(world.lines(), [opened, head("closed", 9)]);
+    }
 }
 
 #[test]

@@ -45,6 +45,18 @@ struct Bench {
 
 impl Bench {
     fn new(carrier: Carrier) -> Self {
+        let mut bench = Self::unknowing(carrier);
+        bench.learn();
+        bench
+    }
+
+    /// All connections are here.
+    fn learn(&mut self) {
+        self.routers.synced(self.now, &"acme/0".parse().unwrap(), true);
+    }
+
+    /// Of whatever connections there are.
+    fn unknowing(carrier: Carrier) -> Self {
         let Config::Gateway(config) = parse(PAIR, "pair.yaml").unwrap() else { panic!("a gateway") };
         let (hands, inbox) = bell().unwrap();
         let now = Instant::now();
@@ -52,7 +64,6 @@ impl Bench {
         let what = virtuals(&config, carrier).unwrap().pop().unwrap();
         routers.entries.push(Entry::new(what, gate(7), now));
         routers.handle(now, 0, Input::Start);
-        routers.handle(now, 0, Input::InSync(true));
         Bench { now, clock: Duration::from_secs(1_795_000_000), routers, gate: gate(7), _hands: inbox }
     }
 
@@ -120,7 +131,13 @@ fn who_is_behind_takes_over_from_the_dead_and_keeps_what_it_has() {
     assert_eq!(node.pass(10, Some(100), 3000), (State::Backup, 100));
     assert_eq!(node.pass(4, None, 0), (State::Active, 200));
     assert_eq!(node.pass(10, Some(100), 3000), (State::Active, 200), "the other comes back");
-    assert_eq!(node.pass(15, Some(250), 3000), (State::Backup, 100), "a better one takes it, and it has gone on forwarding for a second");
+    assert_eq!(
+        node.pass(15, Some(250), 3000),
+        (State::Backup, 13),
+        "a better one takes it, with all connections, and it has gone on forwarding for a second"
+    );
+    node.learn();
+    assert_eq!(node.stands(), (State::Backup, 100));
 }
 
 #[test]
@@ -145,6 +162,24 @@ fn our_own_device_has_no_need_of_a_clock() {
     assert_eq!(node.pass(10, Some(100), 3000), (State::Active, 200));
     let skew = *node.routers.board.skews().get(&OTHER).unwrap();
     assert!((-3_000_000 - TICK..=-3_000_000 + TICK).contains(&skew.ahead()) && skew.is_behind(), "it is shown all the same: {skew:?}");
+}
+
+/// A list may have made it a candidate before those who know the connections have heard of it.
+#[test]
+fn who_has_never_known_the_connections_stands_behind_whoever_does() {
+    let begin = || {
+        let mut node = Bench::unknowing(Carrier::Userspace);
+        assert_eq!(node.stands(), (State::Backup, 200), "nobody is Active: there are none");
+        assert_eq!(node.pass(3, Some(100), 0), (State::Backup, 26));
+        node
+    };
+    let mut alone = begin();
+    assert_eq!(alone.pass(3, None, 0), (State::Backup, 26), "one that stands at 100 is Active by now, after 3.6 intervals");
+    assert_eq!(alone.pass(1, None, 0), (State::Active, 200), "and here is none");
+    let mut told = begin();
+    told.learn();
+    assert_eq!(told.stands(), (State::Backup, 200));
+    assert_eq!(told.pass(10, Some(100), 0), (State::Active, 200));
 }
 
 #[test]
