@@ -174,6 +174,8 @@ impl Node {
                 .change(&self.config, self.carrier, &self.slots, self.strangers.used())
                 .context("the group of gateways cannot be changed")?;
         }
+        #[cfg(feature = "aws")]
+        self.watch_lifecycle();
         self.regroup = false;
         Ok(())
     }

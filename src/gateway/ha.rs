@@ -28,6 +28,8 @@ mod track;
 use crate::config::{Authentication, Cast, Gateway, Ha, TunnelKind};
 use crate::daemon::bell::{self, Bell};
 use crate::daemon::realtime;
+#[cfg(feature = "aws")]
+use crate::gateway::joining::Leave;
 use crate::gateway::{sessions, stamps};
 use crate::kernel::announce::Announcer;
 use crate::kernel::conntrack::{Conntrack, Filter, FlowWatch};
@@ -206,18 +208,16 @@ impl Group {
             #[cfg(feature = "aws")]
             lifecycle: None,
         });
-        #[cfg(feature = "aws")]
-        self.watch_lifecycle(ha.lifecycle.as_ref());
         Ok(())
     }
 
-    /// From now on it is looked there, and nowhere else, whether the machine is taken away.
+    /// From now on it is looked there, and nowhere else, whether the machine is taken away. `leave`: how others are told, where they are.
     #[cfg(feature = "aws")]
-    fn watch_lifecycle(&mut self, of: Option<&crate::config::InstanceMetadata>) {
+    pub fn watch_lifecycle(&mut self, of: Option<&crate::config::InstanceMetadata>, leave: Option<Leave>) {
         let drain = self.drain();
         let Some(running) = &mut self.running else { return };
         if running.lifecycle.as_ref().map(lifecycle::Watch::of) != of {
-            running.lifecycle = of.zip(drain).map(|(of, drain)| lifecycle::Watch::start(of.clone(), drain));
+            running.lifecycle = of.zip(drain).map(|(of, drain)| lifecycle::Watch::start(of.clone(), leave, drain));
         }
     }
 
@@ -233,8 +233,6 @@ impl Group {
         running.speaker.send(speaker::Order::Replace(virtuals, elsewhere, Box::new(keyring), addresses(config)));
         self.board.forget(|of| served.contains(of));
         self.tracking.tell(&running.speaker);
-        #[cfg(feature = "aws")]
-        self.watch_lifecycle(ha.lifecycle.as_ref());
         Ok(())
     }
 

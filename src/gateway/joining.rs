@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 const TOLD: Duration = Duration::from_secs(10);
 
 /// A departure, which goes on without the node's lock.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Leave {
     registry: Registry,
     board: Arc<Board>,
@@ -110,6 +110,13 @@ impl Node {
         let by_directory = || Refusal::ByFile(self.config.node.clone());
         let (_, registry) = self.joining.as_ref().zip(self.strangers.registry()).ok_or_else(by_directory)?;
         Ok(Leave { registry: registry.clone(), board: self.group.shared_board() })
+    }
+
+    /// What follows when the machine is taken away.
+    #[cfg(feature = "aws")]
+    pub(super) fn watch_lifecycle(&mut self) {
+        let leave = self.leave().ok();
+        self.group.watch_lifecycle(self.config.ha.as_ref().and_then(|ha| ha.lifecycle.as_ref()), leave);
     }
 
     /// Takes part as before.

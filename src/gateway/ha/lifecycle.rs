@@ -1,9 +1,11 @@
 //! Hands over all shards when the Auto Scaling group takes this machine away: asks instance metadata, and does what `proto::lifecycle` says.
 
 use super::drain::{DEADLINE, Drain, Drained};
+
 use crate::cloud::metadata::{Metadata, TARGET_LIFECYCLE_STATE};
 use crate::config::InstanceMetadata;
 use crate::daemon::jitter;
+use crate::gateway::joining::Leave;
 use crate::metrics::Page;
 use crate::proto::lifecycle::{AGAIN, Effect, Lifecycle, Said};
 use futures::future::{BoxFuture, FutureExt};
@@ -38,10 +40,10 @@ impl Shared {
 }
 
 impl Watch {
-    pub fn start(of: InstanceMetadata, drain: Drain) -> Self {
+    pub fn start(of: InstanceMetadata, leave: Option<Leave>, drain: Drain) -> Self {
         let machine = Mutex::new(Lifecycle::new(Instant::now(), of.look));
         let shared = Arc::new(Shared { machine, undone: Notify::new() });
-        let task = Task { metadata: Arc::new(Metadata::new(&of.endpoint)), drain, shared: shared.clone() };
+        let task = Task { metadata: Arc::new(Metadata::new(&of.endpoint)), leave, drain, shared: shared.clone() };
         Self { of, shared, task: tokio::spawn(task.run()) }
     }
 
@@ -83,6 +85,8 @@ impl Drop for Watch {
 
 struct Task {
     metadata: Arc<Metadata>,
+    /// None: the files of all nodes say who is in the group.
+    leave: Option<Leave>,
     drain: Drain,
     shared: Arc<Shared>,
 }
@@ -104,7 +108,7 @@ impl Task {
                         } else {
                             tracing::info!("the Auto Scaling group takes this machine away: its shards are handed over");
                         }
-                        draining = Some(self.drain.clone().run(DEADLINE).boxed());
+                        draining = Some(go(self.leave.clone(), self.drain.clone()).boxed());
                     }
                     other => self.tell(other),
                 }
@@ -142,6 +146,21 @@ impl Task {
             Effect::Answers { failures } => tracing::info!("{endpoint} answers again, after {failures} failures"),
         }
     }
+}
+
+/// Where others can be told that this node goes, its shards get two new candidates first, who learn all connections; whatever is here after half of the
+/// time, and all where they cannot be told, goes to the Backups of now.
+async fn go(leave: Option<Leave>, drain: Drain) -> Drained {
+    let mut deadline = DEADLINE;
+    if let Some(leave) = leave {
+        deadline /= 2;
+        match leave.run(deadline).await {
+            Ok(drained) if drained.kept.is_empty() => return drained,
+            Ok(_) => {}
+            Err(refusal) => tracing::warn!("others are not told that this node leaves: {refusal}"),
+        }
+    }
+    drain.run(deadline).await
 }
 
 async fn ask(metadata: Arc<Metadata>) -> Result<Said, String> {
