@@ -116,7 +116,7 @@ impl Node {
     #[cfg(feature = "aws")]
     pub(super) fn watch_lifecycle(&mut self) {
         let leave = self.leave().ok();
-        self.group.watch_lifecycle(self.config.ha.as_ref().and_then(|ha| ha.lifecycle.as_ref()), leave);
+        self.group.watch_lifecycle(self.config.ha.as_ref().and_then(|ha| ha.lifecycle.as_deref()), leave);
     }
 
     /// Takes part as before.
