@@ -96,7 +96,8 @@ impl Node {
     pub(super) fn tell_what_is_in_force(&self) {
         let (Some(joining), Some(registry), Some(ha)) = (&self.joining, self.strangers.registry(), &self.config.ha) else { return };
         let (members, served) = (&joining.members, shards(&self.config));
-        let group_knows = !self.regroup && (self.group.is_running() || served.is_empty());
+        // One that has no part yet has nothing to begin with.
+        let group_knows = if self.group.is_running() { !self.regroup } else { served.is_empty() };
         if group_knows && members.applied(ha) == *ha {
             registry.stands(Standing { heeds: members.heeds(), known: members.known(), served: served.into_iter().collect() });
         }
