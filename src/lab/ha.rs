@@ -51,6 +51,9 @@ pub struct ShardStatus {
     /// The node is no candidate, and keeps what it has for those who are.
     #[serde(default)]
     pub spare: bool,
+    /// What an Active knows of its connections.
+    #[serde(default)]
+    pub nat: serde_json::Value,
     /// Why not: each stream, with how late it is.
     #[serde(default)]
     pub sync: serde_json::Value,
@@ -127,8 +130,10 @@ fn look(sockets: &[PathBuf], done: &AtomicBool) -> Seen {
         for ((tenant, shard), at) in shards {
             let of = (tenant.to_owned(), shard);
             let actives = at.iter().filter(|one| one.state == ShardState::Active).count();
+            let of_active = at.iter().filter_map(|one| one.nat["connections"].as_u64()).max().unwrap_or_default();
             let guarded = at.iter().any(|one| match one.state {
-                ShardState::Backup => one.in_sync == Some(true) || one.copies.is_some_and(|copies| copies > 0),
+                // A list that has just begun is no copy.
+                ShardState::Backup => one.in_sync == Some(true) || one.copies.is_some_and(|copies| copies > of_active / 2),
                 ShardState::Offering | ShardState::Releasing => true,
                 ShardState::Initialize | ShardState::Active => false,
             });
