@@ -84,7 +84,9 @@ impl Running {
         let brain = Arc::new(Brain::new(config, dry_run, former)?);
         // What was taken counts once: if it cannot be taken out of the file, a crash would bring it back.
         let taken = taken.filter(|_| file.write(&brain, None));
-        let door = config.webhooks.as_ref().map(|webhooks| Door::new(webhooks, brain.clone(), taken, reach).map(Arc::new)).transpose()?;
+        let hand = Hand::default();
+        let door = |webhooks| Door::new(webhooks, brain.clone(), hand.clone(), taken, reach).map(Arc::new);
+        let door = config.webhooks.as_ref().map(door).transpose()?;
         let certificate = config.webhooks.as_ref().and_then(|webhooks| webhooks.tls.as_ref());
         let certificate = certificate.map(Certificate::load).transpose()?.map(Arc::new);
         let listener = sockets::bind_tcp("admin", config.admin).await?;
@@ -96,7 +98,6 @@ impl Running {
         let receiver = Receiver::new(&config.actuator)?;
         let (scrapes, discovery) = (Arc::new(Scrapes::new()?), Discovery::default());
         let queries = Queries::start(config.prometheus.as_ref(), &brain)?;
-        let hand = Hand::default();
         hand.tell(&config.actuator, receiver, &brain);
         discovery.follow(config, &brain, &scrapes);
         let routes = api::routes(api::Told {

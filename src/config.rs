@@ -15,6 +15,7 @@ mod flow_log;
 mod gateway;
 mod ha;
 mod host;
+mod lifecycle;
 mod node;
 mod peers;
 mod registry;
@@ -33,6 +34,7 @@ pub use autoscaler::{
 pub use directory::{Database, Directory, Oidc, PostgresUrl, Tls};
 pub use fault::{Fault, Faults};
 pub use flow_log::FlowLog;
+pub use lifecycle::InstanceMetadata;
 pub use registry::{DirectoryAt, HostDirectory, STATE_DIR};
 pub use space::{NEVER_ALLOWED, UNUSABLE};
 pub use tunnel::{ENROLLED_KEY, GatewayTunnel, HostKey, HostTunnel, Identity, NextKey, PeerEnd, TunnelKind};

@@ -141,6 +141,11 @@ pub async fn run<R: Role>(mut role: R, place: Place, routes: impl Fn(Arc<Shared<
     }
 }
 
+/// 0 to 1, for waits that many begin at once. Without random numbers the longest is taken.
+pub fn jitter() -> f64 {
+    getrandom::u32().map_or(1.0, |random| f64::from(random) / f64::from(u32::MAX))
+}
+
 struct Signals {
     term: Signal,
     int: Signal,

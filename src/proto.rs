@@ -4,6 +4,7 @@
 pub mod actuator;
 pub mod flow_log;
 pub mod jit;
+pub mod lifecycle;
 pub mod rate;
 pub mod retire;
 pub mod roster;

@@ -12,6 +12,7 @@ mod webhook;
 
 use super::brain::Brain;
 use crate::config;
+use crate::daemon::jitter;
 use crate::proto::actuator::{Actuator, Counters, Effect, Failure, Status};
 use crate::proto::scale;
 use crate::wire::webhook::order::Order;
@@ -98,6 +99,20 @@ impl Receiver {
     #[cfg(not(feature = "aws"))]
     fn watch(&self, _: &Arc<Brain>) -> Option<BoxFuture<'static, ()>> {
         None
+    }
+
+    /// Somebody says that an instance of this Auto Scaling group waits in this hook. Whether they are these; then what there is, is looked at at once.
+    #[cfg(feature = "aws")]
+    fn waits(&self, group: &str, hook: &str) -> bool {
+        match &self.how {
+            How::Webhook(_) => false,
+            How::Aws(aws) => aws.waits(group, hook),
+        }
+    }
+
+    #[cfg(not(feature = "aws"))]
+    fn waits(&self, _: &str, _: &str) -> bool {
+        false
     }
 
     #[cfg(feature = "aws")]
@@ -187,9 +202,18 @@ impl Hand {
         *at_work = Some(AtWork { of: config.clone(), line, tasks });
     }
 
+    fn line(&self) -> Option<Arc<Line>> {
+        locked(&self.0).as_ref().map(|at_work| at_work.line.clone())
+    }
+
+    /// Somebody says that an instance of this Auto Scaling group waits in this hook. Whether that is whom orders are given to.
+    pub fn waits(&self, group: &str, hook: &str) -> bool {
+        self.line().is_some_and(|line| line.receiver().waits(group, hook))
+    }
+
     /// None: orders are given to nobody.
     pub fn shown(&self) -> Option<Shown> {
-        let line = locked(&self.0).as_ref().map(|at_work| at_work.line.clone())?;
+        let line = self.line()?;
         let (receiver, machine) = (line.receiver(), line.machine());
         Some(Shown {
             kind: receiver.kind(),
@@ -274,11 +298,6 @@ impl Task {
             }
         }
     }
-}
-
-/// 0 to 1. Without random numbers the longest wait is taken.
-fn jitter() -> f64 {
-    getrandom::u32().map_or(1.0, |random| f64::from(random) / f64::from(u32::MAX))
 }
 
 /// Of a text that may say how long to wait (Retry-After, RFC 9110 section 10.2.3): seconds, or a date.

@@ -4,6 +4,7 @@ use super::actuator::Orders;
 use super::fleet::Fleet;
 use crate::config::{self, Gateways};
 use crate::model::NodeName;
+use crate::proto::retire;
 use crate::proto::roster::{self, Listed, Place, Roster};
 use crate::proto::scale::{
     Capacity, Counters, Effect, Hours, Input, Level, Load, Order, Policy, Refused, Sample, Saved, Scaler, Schedule, Source, Status, Step,
@@ -144,15 +145,15 @@ impl Brain {
         self.tell(&fleet);
     }
 
-    /// A gateway has so many shards.
-    pub fn carries(&self, name: &NodeName, shards: Option<u64>) {
-        self.fleet().carries(Instant::now(), name, shards);
+    /// What a gateway says that it carries; None: it does not say.
+    pub fn carries(&self, name: &NodeName, load: Option<retire::Load>) {
+        self.fleet().carries(Instant::now(), name, load);
     }
 
-    /// It is known of this gateway that it has no shards.
+    /// What it carries, if it has said so lately.
     #[cfg(feature = "aws")]
-    pub fn has_no_shards(&self, name: &NodeName) -> bool {
-        self.fleet().has_no_shards(Instant::now(), name)
+    pub fn load(&self, name: &NodeName) -> Option<retire::Load> {
+        self.fleet().load(Instant::now(), name)
     }
 
     /// What became of an order.

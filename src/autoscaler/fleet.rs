@@ -1,6 +1,7 @@
 //! What there is: which gateways, how many are ordered, which of them are starting or going, and what each carries.
 
 use crate::model::NodeName;
+use crate::proto::retire::Load;
 use std::collections::{BTreeMap, BTreeSet};
 #[cfg(feature = "aws")]
 use std::time::Duration;
@@ -23,8 +24,8 @@ pub struct Fleet {
     away: BTreeSet<NodeName>,
     /// Of these, that they are neither.
     here: BTreeSet<NodeName>,
-    /// How many shards each had when it was asked last.
-    shards: BTreeMap<NodeName, (Instant, u64)>,
+    /// What each said last that it carries.
+    loads: BTreeMap<NodeName, (Instant, Load)>,
 }
 
 /// What a gateway said longer ago says nothing of what it carries now.
@@ -53,7 +54,7 @@ impl Fleet {
     }
 
     fn set(&mut self, serving: Vec<NodeName>) {
-        self.shards.retain(|name, _| serving.contains(name));
+        self.loads.retain(|name, _| serving.contains(name));
         self.serving = serving;
     }
 
@@ -106,18 +107,19 @@ impl Fleet {
         self.serving.iter().filter(|name| !self.away.contains(name)).chain(unknown).cloned().collect()
     }
 
-    /// A gateway has so many shards; None: it does not say.
-    pub fn carries(&mut self, now: Instant, name: &NodeName, shards: Option<u64>) {
-        match shards.filter(|_| self.serving.contains(name)) {
-            Some(shards) => drop(self.shards.insert(name.clone(), (now, shards))),
-            None => drop(self.shards.remove(name)),
+    /// What a gateway says that it carries; None: it does not say.
+    pub fn carries(&mut self, now: Instant, name: &NodeName, load: Option<Load>) {
+        match load.filter(|_| self.serving.contains(name)) {
+            Some(load) => drop(self.loads.insert(name.clone(), (now, load))),
+            None => drop(self.loads.remove(name)),
         }
     }
 
-    /// It is known of this gateway that it has no shards.
+    /// What it carries, if it has said so lately.
     #[cfg(feature = "aws")]
-    pub fn has_no_shards(&self, now: Instant, name: &NodeName) -> bool {
-        self.shards.get(name).is_some_and(|(at, shards)| *shards == 0 && now.saturating_duration_since(*at) <= CARRIES)
+    pub fn load(&self, now: Instant, name: &NodeName) -> Option<Load> {
+        let (at, load) = self.loads.get(name)?;
+        (now.saturating_duration_since(*at) <= CARRIES).then_some(*load)
     }
 }
 

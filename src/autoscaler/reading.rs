@@ -1,17 +1,15 @@
 //! A gateway's page of metrics as what the decision machine takes. docs/metrics.md says what each number is.
 
+use crate::proto::retire::Load;
 use crate::proto::scale::{Allowance, Conntrack, Sample};
+use crate::proto::vrrp::State;
 use crate::wire::exposition::{self, Broken};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-/// Why a page says too little.
+/// A page says too little.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Incomplete {
-    #[error("its page is none of metrics, {0}: is it a gateway's?")]
-    Broken(#[from] Broken),
-    #[error("its page has no {0}: is it a gateway's, and of this version?")]
-    Missing(&'static str),
-}
+#[error("its page has no {0}: is it a gateway's, and of this version?")]
+pub struct Incomplete(&'static str);
 
 /// Reads one gateway's pages, one after another.
 #[derive(Debug, Default)]
@@ -31,20 +29,22 @@ const PROCESSOR: &str = "portway_cpu_seconds_total";
 const ALLOWANCE: &str = "portway_allowance_exceeded_packets_total";
 
 const VRRP_STATE: &str = "portway_vrrp_state";
+const CONNECTIONS: &str = "portway_nat_connections";
 
-/// How many shards a gateway has. None: it is in no group, or its page is none of metrics.
-pub fn shards(page: &str) -> Option<u64> {
-    let samples: Vec<_> = exposition::read(page).collect::<Result<_, _>>().ok()?;
-    let mut states = samples.iter().filter(|sample| sample.name == VRRP_STATE).peekable();
-    states.peek()?;
-    Some(states.filter(|state| state.label("state") == Some("active") && state.value > 0.0).count() as u64)
+/// What a page says.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Read {
+    pub sample: Result<Sample, Incomplete>,
+    /// None: it is in no group.
+    pub load: Option<Load>,
 }
 
 impl Reader {
-    pub fn read(&mut self, page: &str) -> Result<Sample, Incomplete> {
+    pub fn read(&mut self, page: &str) -> Result<Read, Broken> {
         let mut sums: BTreeMap<&str, f64> = BTreeMap::new();
         let mut exceeded = [None; Allowance::ALL.len()];
         let mut processors: BTreeMap<String, (f64, f64)> = BTreeMap::new();
+        let mut shards = Shards::default();
         for sample in exposition::read(page) {
             let sample = sample?;
             match sample.name {
@@ -64,20 +64,31 @@ impl Reader {
                         times.0 += sample.value;
                     }
                 }
+                VRRP_STATE | CONNECTIONS => shards.take(&sample),
                 _ => {}
             }
         }
-        let sum = |name: &'static str| sums.get(name).copied().ok_or(Incomplete::Missing(name));
+        let sample = self.sample(&sums, &processors, exceeded);
+        Ok(Read { sample, load: shards.load() })
+    }
+
+    fn sample(
+        &mut self,
+        sums: &BTreeMap<&str, f64>,
+        processors: &BTreeMap<String, (f64, f64)>,
+        exceeded: [Option<f64>; Allowance::ALL.len()],
+    ) -> Result<Sample, Incomplete> {
+        let sum = |name: &'static str| sums.get(name).copied().ok_or(Incomplete(name));
         let conntrack = sums.get(CONNTRACK_ENTRIES).zip(sums.get(CONNTRACK_LIMIT));
         let read = Sample {
             clock: sum(CLOCK)?,
             bits: 8.0 * sum(RECEIVED_BYTES)?,
             packets: sum(RECEIVED_PACKETS)? + sum(SENT_PACKETS)?,
             conntrack: conntrack.map(|(entries, room)| Conntrack { entries: *entries, room: *room }),
-            softirq: self.busiest(&processors),
+            softirq: self.busiest(processors),
             exceeded,
         };
-        self.processors = processors;
+        self.processors.clone_from(processors);
         Ok(read)
     }
 
@@ -90,6 +101,44 @@ impl Reader {
             (all > 0.0 && softirq >= 0.0).then_some(softirq / all)
         };
         now.iter().filter_map(part).reduce(f64::max)
+    }
+}
+
+/// A shard's tenant and number.
+type Of = (String, String);
+
+/// The shards of a gateway that is in a group.
+#[derive(Debug, Default)]
+struct Shards {
+    /// It is in one.
+    any: bool,
+    held: BTreeSet<Of>,
+    connections: BTreeMap<Of, f64>,
+}
+
+impl Shards {
+    fn take(&mut self, sample: &exposition::Sample<'_>) {
+        let label = |name| sample.label(name).unwrap_or_default().to_owned();
+        let of = (label("tenant"), label("shard"));
+        if sample.name == CONNECTIONS {
+            self.connections.insert(of, sample.value);
+        } else {
+            self.any = true;
+            // Also those that it is handing over: it may have to keep them.
+            let holds = |state: &State| state.holds_addresses() && sample.label("state") == Some(state.label());
+            if sample.value > 0.0 && State::ALL.iter().any(holds) {
+                self.held.insert(of);
+            }
+        }
+    }
+
+    fn load(&self) -> Option<Load> {
+        // NaN is no number of connections.
+        let counted = |of: &Of| self.connections.get(of).copied().filter(|count| *count >= 0.0);
+        let connections = self.held.iter().map(counted).sum::<Option<f64>>();
+        // `as` saturates.
+        let connections = connections.map(|count| count.ceil() as u64);
+        self.any.then(|| Load { shards: self.held.len() as u64, connections })
     }
 }
 
@@ -115,19 +164,23 @@ mod tests {
         )
     }
 
+    fn sample(reader: &mut Reader, page: &str) -> Sample {
+        reader.read(page).unwrap().sample.unwrap()
+    }
+
     #[test]
     fn what_a_page_says_is_added_up() {
         let mut reader = Reader::default();
-        let read = reader.read(&page(1.5, [1.0, 1.0], [9.0, 9.0])).unwrap();
+        let read = sample(&mut reader, &page(1.5, [1.0, 1.0], [9.0, 9.0]));
         assert_eq!((read.clock, read.bits, read.packets), (1.5, 1000.0, 7.0));
         assert_eq!(read.conntrack, Some(Conntrack { entries: 5.0, room: 6.0 }));
         let mut exceeded = [None; Allowance::ALL.len()];
         exceeded[Allowance::Packets as usize] = Some(8.0);
         assert_eq!((read.exceeded, read.softirq), (exceeded, None));
         // The busiest since then; one that went back says nothing.
-        assert_eq!(reader.read(&page(2.5, [1.75, 1.25], [9.25, 9.75])).unwrap().softirq, Some(0.75));
-        assert_eq!(reader.read(&page(3.5, [0.0, 1.5], [0.0, 10.5])).unwrap().softirq, Some(0.25));
-        assert_eq!(reader.read(&page(3.5, [0.0, 1.5], [0.0, 10.5])).unwrap().softirq, None);
+        assert_eq!(sample(&mut reader, &page(2.5, [1.75, 1.25], [9.25, 9.75])).softirq, Some(0.75));
+        assert_eq!(sample(&mut reader, &page(3.5, [0.0, 1.5], [0.0, 10.5])).softirq, Some(0.25));
+        assert_eq!(sample(&mut reader, &page(3.5, [0.0, 1.5], [0.0, 10.5])).softirq, None);
     }
 
     #[test]
@@ -135,20 +188,29 @@ mod tests {
         let mut reader = Reader::default();
         for name in [CLOCK, RECEIVED_BYTES, RECEIVED_PACKETS, SENT_PACKETS] {
             let less = page(1.0, [0.0; 2], [0.0; 2]).replace(name, "something_else");
-            assert_eq!(reader.read(&less), Err(Incomplete::Missing(name)));
+            assert_eq!(reader.read(&less).unwrap().sample, Err(Incomplete(name)));
         }
         for name in [CONNTRACK_ENTRIES, CONNTRACK_LIMIT] {
-            assert_eq!(reader.read(&page(1.0, [0.0; 2], [0.0; 2]).replace(name, "something_else")).unwrap().conntrack, None);
+            assert_eq!(sample(&mut reader, &page(1.0, [0.0; 2], [0.0; 2]).replace(name, "something_else")).conntrack, None);
         }
-        assert!(matches!(reader.read("<html>"), Err(Incomplete::Broken(Broken { line: 1, .. }))));
+        assert!(matches!(reader.read("<html>"), Err(Broken { line: 1, .. })));
     }
 
     #[test]
-    fn shards_are_those_that_are_active() {
-        let state = |state: &str, is: u8| format!("{VRRP_STATE}{{tenant=\"acme\",shard=\"0\",state=\"{state}\"}} {is}\n");
-        assert_eq!(shards(&format!("{}{}", state("active", 1), state("active", 1))), Some(2));
-        assert_eq!(shards(&format!("{}{}", state("active", 0), state("backup", 1))), Some(0));
-        assert_eq!([shards("up 1\n"), shards("<html>")], [None, None]);
+    fn what_a_gateway_carries_are_the_shards_that_it_holds_and_their_connections() {
+        let state = |shard: u8, state: &str, is: u8| format!("{VRRP_STATE}{{tenant=\"acme\",shard=\"{shard}\",state=\"{state}\"}} {is}\n");
+        let connections = |shard: u8, count: &str| format!("{CONNECTIONS}{{tenant=\"acme\",shard=\"{shard}\"}} {count}\n");
+        let both = format!("{}{}", state(0, "active", 1), state(1, "active", 1));
+        let load = |page: &str| Reader::default().read(page).unwrap().load;
+        let of = |shards, connections| Some(Load { shards, connections });
+        assert_eq!(load(&format!("{both}{}{}", connections(0, "3"), connections(1, "4"))), of(2, Some(7)));
+        // Of one it is not known, or cannot be.
+        for unknown in ["", &connections(1, "NaN"), &connections(1, "-1"), &connections(2, "4")] {
+            assert_eq!(load(&format!("{both}{}{unknown}", connections(0, "3"))), of(2, None), "{unknown}");
+        }
+        assert_eq!(load(&format!("{}{}{}", state(0, "active", 0), state(0, "backup", 1), connections(0, "3"))), of(0, Some(0)));
+        assert_eq!(load(&format!("{}{}{}", state(0, "offering", 1), state(1, "releasing", 1), connections(0, "3"))), of(2, None));
+        assert_eq!(load("up 1\n"), None);
     }
 
     proptest! {
@@ -156,7 +218,7 @@ mod tests {
         fn the_busiest_is_a_part(times in prop::collection::vec((0.0..1e9, 0.0..1e9, 0.0..1e9, 0.0..1e9), 1..6)) {
             let mut reader = Reader::default();
             for (a, b, c, d) in times {
-                let read = reader.read(&page(1.0, [a, b], [c, d])).unwrap();
+                let read = sample(&mut reader, &page(1.0, [a, b], [c, d]));
                 prop_assert!(read.softirq.is_none_or(|part| part >= 0.0));
             }
         }

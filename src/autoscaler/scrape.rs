@@ -2,11 +2,12 @@
 
 use super::brain::Brain;
 use super::outcomes::Outcomes;
-use super::reading::{Incomplete, Reader, shards};
+use super::reading::{Incomplete, Reader};
 use crate::config;
 use crate::daemon::answer;
 use crate::model::NodeName;
 use crate::proto::roster::Place;
+use crate::wire::exposition::Broken;
 use anyhow::Context;
 use reqwest::Url;
 use std::collections::BTreeMap;
@@ -143,8 +144,9 @@ async fn ask(client: reqwest::Client, name: NodeName, at: Url, every: Duration, 
         let asked = Instant::now();
         let result = async {
             let page = page(&client, &at).await?;
-            brain.carries(&name, shards(&page));
-            let sample = reader.read(&page).map_err(Failure::Incomplete)?;
+            let read = reader.read(&page);
+            brain.carries(&name, read.as_ref().ok().and_then(|read| read.load));
+            let sample = read.map_err(Failure::Broken)?.sample.map_err(Failure::Incomplete)?;
             brain.read(&name, sample).map_err(|error| Failure::Refused(error.to_string()))?;
             Ok::<_, Failure>(asked.elapsed())
         };
@@ -170,6 +172,7 @@ enum Failure {
     Status(u16),
     TooLong,
     NoText,
+    Broken(Broken),
     Incomplete(Incomplete),
     Refused(String),
 }
@@ -181,6 +184,7 @@ impl fmt::Display for Failure {
             Failure::Status(status) => write!(f, "it answers with {status}: does the URL end in /metrics of a gateway?"),
             Failure::TooLong => write!(f, "its page has more than {LONGEST} bytes: is it a gateway's?"),
             Failure::NoText => write!(f, "its page is not UTF-8: is it a gateway's?"),
+            Failure::Broken(broken) => write!(f, "its page is none of metrics, {broken}: is it a gateway's?"),
             Failure::Incomplete(incomplete) => incomplete.fmt(f),
             Failure::Refused(why) => f.write_str(why),
         }

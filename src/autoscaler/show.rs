@@ -97,7 +97,7 @@ pub fn metrics(status: &Status, counters: &Counters, outcomes: &BTreeMap<NodeNam
         for (result, count) in group.looks {
             page.counter("portway_autoscaler_group_looks", "Times the Auto Scaling group was looked at", &[("result", result)], count);
         }
-        for (how, count) in [("drained", group.let_go.drained), ("late", group.let_go.late)] {
+        for (how, count) in group.let_go.all() {
             page.counter("portway_autoscaler_let_go", "Instances that were let go", &[("how", how)], count);
         }
     }

@@ -12,6 +12,7 @@ mod sns;
 
 pub use sns::Reach;
 
+use super::actuator::Hand;
 use super::brain::Brain;
 use crate::config;
 use crate::daemon::http::Known;
@@ -84,8 +85,8 @@ impl Taken {
 }
 
 impl Door {
-    /// `replay` is what an earlier process has left in order.
-    pub fn new(config: &config::Webhooks, brain: Arc<Brain>, replay: Option<Replay>, reach: &Reach) -> anyhow::Result<Self> {
+    /// `replay` is what an earlier process has left in order; `hand` gives orders to whoever may be spoken of.
+    pub fn new(config: &config::Webhooks, brain: Arc<Brain>, hand: Hand, replay: Option<Replay>, reach: &Reach) -> anyhow::Result<Self> {
         let replay = replay.unwrap_or_else(|| Replay::new(Limits::default().window, SystemTime::now()));
         let order = Order::new(alertmanager::LASTS, ALERTS_KNOWN);
         let door = Self {
@@ -93,7 +94,7 @@ impl Door {
             book: Mutex::new(Book { replay, order, history: History::default() }),
             proved: Semaphore::new(ROOM),
             claimed: Semaphore::new(ROOM),
-            sns: Arc::new(Sns::new(config, reach)?),
+            sns: Arc::new(Sns::new(config, reach, hand)?),
             counters: Counters::default(),
             brain,
         };

@@ -3,6 +3,7 @@
 use super::common::{PlatformParts, Seen};
 use super::decode::{At, Decoder, Field, Shape, Table};
 use super::fault::Span;
+use super::lifecycle::LIFECYCLE;
 use super::node::{Kind, Node};
 use super::peers::Known;
 use super::track::Place;
@@ -30,6 +31,7 @@ const HA: Shape = Shape {
         Field::optional("authentication", "authentication: hmac"),
         Field::optional("sync_port", "sync_port: 3790"),
         Field::optional("track", "track: [{ interface: eth2, weight: 50 }]"),
+        Field::optional("lifecycle", LIFECYCLE),
     ],
 };
 
@@ -131,6 +133,7 @@ impl Decoder {
         });
         let own = Place::All { platform: platform.interface.as_ref() };
         let track = self.field_or(&table, "track", Vec::new(), |d, node| d.track(node, &own));
+        let lifecycle = self.field_or(&table, "lifecycle", None, |d, node| d.lifecycle(node).map(Some));
         Some(Ha {
             nodes: nodes?,
             leaving: leaving?,
@@ -144,6 +147,7 @@ impl Decoder {
             keys: keys?,
             sync_port: sync_port?,
             track: track?,
+            lifecycle: lifecycle?,
             retained: BTreeSet::new(),
         })
     }

@@ -1,6 +1,7 @@
 //! The configuration as validated values. `load` makes them from YAML; nothing else does.
 
 use super::flow_log::FlowLog;
+use super::lifecycle::InstanceMetadata;
 use super::registry::{DirectoryAt, HostDirectory};
 use super::tunnel::{GatewayTunnel, HostKey, HostTunnel, PeerEnd, TunnelKind};
 use crate::model::{
@@ -144,6 +145,8 @@ pub struct Ha {
     pub sync_port: u16,
     /// What all shards depend on: interfaces and scripts.
     pub track: Vec<Tracked>,
+    /// Who may take this node's machine away, and says so there.
+    pub lifecycle: Option<InstanceMetadata>,
     /// Not of the file: shards that this node has, or keeps the connections of, although it is no candidate any more, until the candidates have them.
     pub retained: BTreeSet<TenantShard>,
 }

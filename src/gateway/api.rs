@@ -17,7 +17,7 @@
 
 use super::Node;
 use super::flows;
-use super::ha::drain::Drained;
+use super::ha::drain::{DEADLINE, Drained};
 use super::peers::{Refusal, Spec};
 use crate::config::StaticPeer;
 use crate::daemon::failed::{self, Refused};
@@ -78,9 +78,6 @@ struct DrainSpec {
     #[serde(default)]
     deadline_s: Option<f64>,
 }
-
-/// As long as AWS keeps a connection in mind that says nothing.
-const DEADLINE: Duration = Duration::from_secs(350);
 
 async fn drain(State(shared): Node_, body: Bytes) -> Result<Json<Drained>, Failed> {
     let spec: DrainSpec = if body.is_empty() { Ok(DrainSpec::default()) } else { serde_json::from_slice(&body) }

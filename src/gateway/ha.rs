@@ -16,6 +16,8 @@ pub mod drain;
 mod hands;
 pub mod instances;
 pub mod keys;
+#[cfg(feature = "aws")]
+mod lifecycle;
 mod report;
 mod routers;
 mod scribe;
@@ -86,6 +88,8 @@ struct Running {
     platform: IfName,
     /// The index of the platform interface, as it was first seen.
     index: Option<u32>,
+    #[cfg(feature = "aws")]
+    lifecycle: Option<lifecycle::Watch>,
 }
 
 impl Group {
@@ -191,8 +195,30 @@ impl Group {
             })?,
         ];
         self.tracking.tell(&speaker);
-        self.running = Some(Running { speaker, hands, sync, threads, _own: own, platform: platform.interface.clone(), index: None });
+        self.running = Some(Running {
+            speaker,
+            hands,
+            sync,
+            threads,
+            _own: own,
+            platform: platform.interface.clone(),
+            index: None,
+            #[cfg(feature = "aws")]
+            lifecycle: None,
+        });
+        #[cfg(feature = "aws")]
+        self.watch_lifecycle(ha.lifecycle.as_ref());
         Ok(())
+    }
+
+    /// From now on it is looked there, and nowhere else, whether the machine is taken away.
+    #[cfg(feature = "aws")]
+    fn watch_lifecycle(&mut self, of: Option<&crate::config::InstanceMetadata>) {
+        let drain = self.drain();
+        let Some(running) = &mut self.running else { return };
+        if running.lifecycle.as_ref().map(lifecycle::Watch::of) != of {
+            running.lifecycle = of.zip(drain).map(|(of, drain)| lifecycle::Watch::start(of.clone(), drain));
+        }
     }
 
     /// The configuration has changed: shards may come and go, and keys. `used`: as for [`Group::start`], of shards that come; taken out.
@@ -207,6 +233,8 @@ impl Group {
         running.speaker.send(speaker::Order::Replace(virtuals, elsewhere, Box::new(keyring), addresses(config)));
         self.board.forget(|of| served.contains(of));
         self.tracking.tell(&running.speaker);
+        #[cfg(feature = "aws")]
+        self.watch_lifecycle(ha.lifecycle.as_ref());
         Ok(())
     }
 

@@ -1,6 +1,9 @@
-//! As much of EC2 Auto Scaling as an autoscaler needs, on loopback: groups, instances and their lifecycle, hooks, throttling, refusals.
+//! As much of EC2 Auto Scaling as an autoscaler needs, on loopback: groups, instances and their lifecycle, hooks, throttling, refusals; and of EC2 what an
+//! instance is told of itself ([`metadata`]).
 //!
 //! It answers as <https://docs.aws.amazon.com/autoscaling/ec2/APIReference/> says, and forgets nothing that it was asked.
+
+pub mod metadata;
 
 use axum::Router;
 use axum::extract::State;
@@ -143,13 +146,24 @@ impl Account {
         }
     }
 
+    /// What an instance is about to become. None: there never was one of this id.
+    fn target(&mut self, id: &str) -> Option<&'static str> {
+        self.settle();
+        let instance = self.groups.values().flat_map(|group| &group.instances).find(|instance| instance.id == id);
+        match instance.map(|instance| instance.state) {
+            Some(Lifecycle::Pending { .. } | Lifecycle::InService) => Some("InService"),
+            Some(Lifecycle::Waits { .. }) => Some("Terminated"),
+            None => (1..=self.launched).any(|number| self::id(number) == id).then_some("Terminated"),
+        }
+    }
+
     fn launch(&mut self, group: &mut Group, boot: Duration) {
         let stay = |instance: &&Instance| !matches!(instance.state, Lifecycle::Waits { .. });
         let until = Instant::now() + boot;
         let state = if boot.is_zero() { Lifecycle::InService } else { Lifecycle::Pending { until } };
         while group.instances.iter().filter(stay).count() < group.desired as usize {
             self.launched += 1;
-            group.instances.push(Instance { id: format!("i-{:017x}", self.launched), state });
+            group.instances.push(Instance { id: id(self.launched), state });
         }
     }
 
@@ -280,6 +294,10 @@ fn signed(headers: &HeaderMap) -> Result<(), Refusal> {
         return Err(refused("InvalidClientTokenId", "The security token included in the request is invalid."));
     }
     Ok(())
+}
+
+fn id(number: u32) -> String {
+    format!("i-{number:017x}")
 }
 
 fn invalid(message: String) -> Refusal {

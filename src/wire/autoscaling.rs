@@ -97,7 +97,7 @@ impl Instance {
 
     /// It is to go, and waits in a hook until that is completed or has lasted too long.
     pub fn waits_to_go(&self) -> bool {
-        self.state == "Terminating:Wait"
+        matches!(self.state.as_str(), "Terminating:Wait" | "Warmed:Terminating:Wait")
     }
 }
 

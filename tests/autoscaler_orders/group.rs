@@ -17,17 +17,17 @@ use tempfile::TempDir;
 use tokio::net::TcpListener;
 use tokio::process::{Child, Command};
 
-const GROUP: &str = "gateways";
+pub const GROUP: &str = "gateways";
 
-struct Bed {
-    cloud: Cloud,
+pub struct Bed {
+    pub cloud: Cloud,
     dir: TempDir,
     daemon: Child,
 }
 
 impl Bed {
     /// With gateways called like this, at these pages.
-    async fn new(cloud: Cloud, gateways: &[(String, String)], min: u32, words: &[&str], key: &str) -> Self {
+    pub async fn new(cloud: Cloud, gateways: &[(String, String)], min: u32, words: &[&str], key: &str) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let config = dir.path().join("autoscaler.yaml");
         let gateways: Vec<Value> = gateways.iter().map(|(name, url)| json!({ "name": name, "metrics": url })).collect();
@@ -52,13 +52,13 @@ impl Bed {
         self.dir.path().join("autoscaler.sock")
     }
 
-    async fn ask(&self, path: &'static str) -> Option<String> {
+    pub async fn ask(&self, path: &'static str) -> Option<String> {
         let socket = self.socket();
         tokio::task::spawn_blocking(move || lab::unix(&socket, "GET", path, None)).await.unwrap().ok().map(|answer| answer.body)
     }
 
     /// Until what is known of orders is like this; what it was then.
-    async fn until(&self, what: &str, is_so: impl Fn(&Value) -> bool) -> Value {
+    pub async fn until(&self, what: &str, is_so: impl Fn(&Value) -> bool) -> Value {
         let deadline = Instant::now() + SOON;
         loop {
             let status = self.ask("/v1/status").await.and_then(|text| serde_json::from_str::<Value>(&text).ok()).unwrap_or_default();
@@ -70,7 +70,7 @@ impl Bed {
         }
     }
 
-    async fn end(mut self) {
+    pub async fn end(mut self) {
         kill(Pid::from_raw(self.daemon.id().unwrap().cast_signed()), Signal::SIGTERM).unwrap();
         let ended = tokio::time::timeout(SOON, self.daemon.wait()).await.expect("it ends");
         assert!(ended.unwrap().success());

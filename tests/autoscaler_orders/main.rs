@@ -2,6 +2,10 @@
 
 #[cfg(feature = "aws")]
 mod group;
+#[cfg(feature = "aws")]
+mod leaving;
+#[cfg(feature = "aws")]
+mod metadata;
 mod receiver;
 
 use portway::autoscaler::Running;

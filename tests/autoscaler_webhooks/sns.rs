@@ -108,6 +108,15 @@ fn message(kind: &str, id: &str, text: &str) -> Value {
     })
 }
 
+/// What a hook publishes when an instance waits in it.
+fn waits(instance: &str, group: &str, hook: &str) -> String {
+    let text = json!({
+        "LifecycleTransition": "autoscaling:EC2_INSTANCE_TERMINATING", "EC2InstanceId": instance, "AutoScalingGroupName": group,
+        "LifecycleHookName": hook, "LifecycleActionToken": "71514b9d-6a40-4b26-8523-05e7ee35fa40",
+    });
+    text.to_string()
+}
+
 async fn post(bed: &Bed, message: &Value) -> (u16, String) {
     let (status, told) = answer(bed.request("/v1/sns", &message.to_string())).await;
     (status, told["code"].as_str().unwrap_or_default().to_owned())
@@ -123,15 +132,11 @@ async fn a_topic_that_is_named_is_subscribed_to_once_and_its_messages_are_taken_
     }
     let query = format!("Action=ConfirmSubscription&TopicArn={TOPIC}&Token={TOKEN_OF_SNS}");
     assert_eq!(amazon.asked.all(), [FILE.to_owned(), query], "the certificate once, and the subscription once");
-    let waits = json!({
-        "LifecycleTransition": "autoscaling:EC2_INSTANCE_TERMINATING", "EC2InstanceId": "i-0123456789abcdef0", "AutoScalingGroupName": "gateways",
-        "LifecycleHookName": "drain", "LifecycleActionToken": "71514b9d-6a40-4b26-8523-05e7ee35fa40",
-    });
-    let waits = amazon.notification("n1", &waits.to_string());
+    let waits = amazon.notification("n1", &waits("i-0123456789abcdef0", "gateways", "drain"));
     for _ in 0..2 {
         assert_eq!(post(&bed, &waits).await, (200, String::new()));
     }
-    assert_eq!(bed.metric("portway_webhook_lifecycle_messages_total").await, 1.0);
+    assert_eq!(bed.metric("portway_webhook_lifecycle_messages_total{result=\"unknown\"}").await, 1.0);
     assert_eq!(bed.metric("portway_webhook_subscriptions_total").await, 1.0);
     assert_eq!(bed.metric("portway_webhook_certificate_fetches_total{result=\"begun\"}").await, 1.0);
     amazon.end.cancel();
@@ -176,4 +181,45 @@ async fn who_is_not_sns_by_its_tls_is_asked_for_nothing() {
     assert!(other.asked.all().is_empty());
     assert_eq!(bed.metric("portway_webhook_certificate_fetches_total{result=\"failed\"}").await, 1.0);
     bed.running.stop().await;
+}
+
+#[cfg(feature = "aws")]
+#[test]
+fn an_instance_that_waits_is_seen_at_once() {
+    use portway::lab::cloud::{ACCESS_KEY, Cloud, Hook};
+    use std::time::{Duration, Instant};
+
+    let nowhere = std::env::temp_dir().join("none").join("at-all");
+    let nowhere = nowhere.to_str().unwrap();
+    let environment = [("AWS_ACCESS_KEY_ID", ACCESS_KEY), ("AWS_SECRET_ACCESS_KEY", "of-the-lab"), ("AWS_EC2_METADATA_DISABLED", "true")];
+    for (name, value) in environment.into_iter().chain([("AWS_CONFIG_FILE", nowhere), ("AWS_SHARED_CREDENTIALS_FILE", nowhere)]) {
+        // SAFETY: each test has a process of its own, and in this one nobody else reads the environment yet.
+        unsafe { std::env::set_var(name, value) };
+    }
+    tokio::runtime::Runtime::new().unwrap().block_on(async {
+        let (amazon, cloud) = (Amazon::new().await, Cloud::start().await.unwrap());
+        let hook = Hook { name: "drain".into(), timeout: Duration::from_secs(60) };
+        cloud.group("gateways", (1, 10), 3, Duration::ZERO, Some(hook));
+        let aws = json!({ "group": "gateways", "region": "us-west-2", "hook": "drain", "endpoint": cloud.endpoint, "look": "15s" });
+        let bed = Bed::with(json!({ "actuator": { "aws": aws } }), &amazon.reach).await;
+        bed.until("the group is known", |status| status["actuator"]["group"]["desired"] == 3).await;
+        assert_eq!(cloud.called("DescribeAutoScalingGroups"), 1);
+        cloud.desire("gateways", 2);
+        let (oldest, _) = cloud.instances("gateways")[0].clone();
+
+        // Of another group, or hook: nobody looks.
+        for (id, group, hook) in [("n1", "others", "drain"), ("n2", "gateways", "other")] {
+            assert_eq!(post(&bed, &amazon.notification(id, &waits(&oldest, group, hook))).await.0, 200);
+        }
+        assert_eq!(bed.metric("portway_webhook_lifecycle_messages_total{result=\"unknown\"}").await, 2.0);
+        assert_eq!(cloud.called("DescribeAutoScalingGroups"), 1);
+
+        let told = Instant::now();
+        assert_eq!(post(&bed, &amazon.notification("n3", &waits(&oldest, "gateways", "drain"))).await.0, 200);
+        bed.until("it leaves", |status| status["actuator"]["leaving"][0]["instance"] == oldest.as_str()).await;
+        assert!(told.elapsed() < Duration::from_secs(5), "{:?}", told.elapsed());
+        assert_eq!(bed.metric("portway_webhook_lifecycle_messages_total{result=\"looked\"}").await, 1.0);
+        amazon.end.cancel();
+        bed.running.stop().await;
+    });
 }

@@ -1,12 +1,12 @@
 //! Orders as the desired capacity of an Auto Scaling group, and instances that are to go kept waiting until they are drained.
 
 use super::super::brain::Brain;
-use super::{Called, jitter, locked};
+use super::{Called, locked};
 use crate::config;
-use crate::daemon::answer;
+use crate::daemon::{answer, jitter};
 use crate::model::NodeName;
 use crate::proto::actuator::{Failure, Why, backoff};
-use crate::proto::retire::{Counters, Effect, Leaving, Retire};
+use crate::proto::retire::{Counters, Effect, How, Leaving, Load, Retire};
 use crate::wire::autoscaling::{Call, Group, fault, group};
 use anyhow::Context;
 use aws_config::Region;
@@ -20,7 +20,7 @@ use serde::Serialize;
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime};
-use tokio::sync::{Mutex as Slow, OnceCell};
+use tokio::sync::{Mutex as Slow, Notify, OnceCell};
 use url::Url;
 
 /// As it stands in signatures.
@@ -32,6 +32,12 @@ const LONGEST: usize = 4 << 20;
 const FRESH: Duration = Duration::from_secs(300);
 /// From one look at a group that does not answer to the next, in the end.
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
+/// What those carry that leave is looked at this often.
+const TICK: Duration = Duration::from_secs(1);
+/// Looks that are asked for are no more frequent.
+const SHORTEST_WAIT: Duration = Duration::from_millis(500);
+/// So many follow each other when somebody says that an instance waits: what the group tells of itself may be older than what it publishes.
+const LOOKS: i32 = 3;
 
 /// The group, as it is called.
 #[derive(Debug)]
@@ -42,6 +48,8 @@ pub struct Aws {
     chain: OnceCell<DefaultCredentialsChain>,
     credentials: Slow<Option<Credentials>>,
     seen: Mutex<Seen>,
+    /// Rung when somebody says that an instance waits.
+    bell: Notify,
 }
 
 /// What is known of the group.
@@ -84,7 +92,7 @@ impl Aws {
         let own = format!("https://{SERVICE}.{}.amazonaws.com{china}/", config.region);
         let endpoint = config.endpoint.clone().map_or_else(|| own.parse().context("`actuator`: `region` makes no address"), Ok)?;
         let (chain, credentials, seen) = (OnceCell::new(), Slow::new(None), Mutex::default());
-        Ok(Self { client, config: config.clone(), endpoint, chain, credentials, seen })
+        Ok(Self { client, config: config.clone(), endpoint, chain, credentials, seen, bell: Notify::new() })
     }
 
     pub fn to(&self) -> String {
@@ -101,6 +109,15 @@ impl Aws {
             looks: [("good", good), ("failed", failed)],
             let_go: seen.let_go,
         }
+    }
+
+    /// Somebody says that an instance of this group waits in this hook. Whether they are ours; then the group is looked at at once.
+    pub fn waits(&self, group: &str, hook: &str) -> bool {
+        let is_ours = self.config.group == group && self.config.hook.as_deref() == Some(hook);
+        if is_ours {
+            self.bell.notify_one();
+        }
+        is_ours
     }
 
     /// Sets what is desired.
@@ -177,14 +194,16 @@ impl Aws {
     /// Looks at the group, and lets go those that wait, until it is dropped.
     pub async fn watch(self: Arc<Self>, brain: Arc<Brain>) {
         let mut retire = Retire::new(Instant::now());
-        let (mut failures, mut next) = (0, Instant::now());
+        let (mut failures, mut looked, mut soon) = (0, Instant::now(), 0);
+        let mut next = looked;
         loop {
             if next <= Instant::now() {
                 let wait = match self.look().await {
                     Ok(group) => {
                         failures = 0;
                         self.looked(&group, &brain, &mut retire);
-                        self.config.look
+                        soon -= i32::from(soon > 0);
+                        if soon > 0 { TICK } else { self.config.look }
                     }
                     Err(failure) => {
                         self.not_looked(failure);
@@ -192,10 +211,17 @@ impl Aws {
                         backoff((self.config.look, LONGEST_WAIT), failures, jitter())
                     }
                 };
-                next = Instant::now() + wait;
+                looked = Instant::now();
+                next = looked + wait;
             }
             self.retire(&mut retire, &brain).await;
-            tokio::time::sleep(self.config.look).await;
+            tokio::select! {
+                () = tokio::time::sleep(TICK.min(next.saturating_duration_since(Instant::now()))) => {}
+                // A group that does not answer is left alone.
+                () = self.bell.notified(), if failures == 0 => {
+                    (next, soon) = (next.min(looked + SHORTEST_WAIT), LOOKS);
+                }
+            }
         }
     }
 
@@ -230,16 +256,15 @@ impl Aws {
 
     async fn retire(&self, retire: &mut Retire, brain: &Brain) {
         let Some(hook) = &self.config.hook else { return };
-        for leaving in retire.leaving(Instant::now()) {
-            if leaving.instance.parse().is_ok_and(|name| brain.has_no_shards(&name)) {
-                retire.drained(Instant::now(), &leaving.instance);
-            }
+        for Leaving { instance, .. } in retire.leaving(Instant::now()) {
+            let load = instance.parse().ok().and_then(|name| brain.load(&name));
+            retire.carries(Instant::now(), &instance, load);
         }
         retire.tick(Instant::now());
         while let Some(effect) = retire.next_effect() {
             match effect {
                 Effect::Drain(instance) => {
-                    tracing::info!("{instance} is to go: it waits until it has no shards; `portway drain` there moves them");
+                    tracing::info!("{instance} is to go: it waits until its gateway has handed over its shards");
                 }
                 Effect::Heartbeat(instance) => {
                     let call = Call::RecordLifecycleActionHeartbeat { hook, instance: &instance };
@@ -247,11 +272,10 @@ impl Aws {
                         tracing::debug!("{instance}: {}", failure.text);
                     }
                 }
-                Effect::Complete { instance, drained } => {
+                Effect::Complete { instance, how, load } => {
                     let done = self.call(Call::CompleteLifecycleAction { hook, instance: &instance }).await;
                     match &done {
-                        Ok(_) if drained => tracing::info!("{instance} has no shards any more and may go"),
-                        Ok(_) => tracing::warn!("{instance} may go: it has had shards, or said nothing, for too long"),
+                        Ok(_) => told(&instance, how, load),
                         Err(failure) => tracing::warn!("{instance} cannot be let go yet: {}", failure.text),
                     }
                     retire.completed(Instant::now(), &instance, done.is_ok());
@@ -260,6 +284,20 @@ impl Aws {
         }
         let mut seen = locked(&self.seen);
         (seen.leaving, seen.let_go) = (retire.leaving(Instant::now()), retire.counters());
+    }
+}
+
+/// For the log: an instance was let go.
+fn told(instance: &str, how: How, load: Option<Load>) {
+    match (how, load) {
+        (How::Drained, _) => tracing::info!("{instance} has no shards any more and may go"),
+        (How::Quiet, Some(Load { shards, .. })) => {
+            tracing::warn!("{instance} may go: nobody takes its shards ({shards}), and no connection goes through them");
+        }
+        (How::Late, Some(Load { shards, connections: Some(connections) })) => {
+            tracing::warn!("{instance} may go: for too long it has had shards ({shards}) and connections ({connections}), which end");
+        }
+        (How::Late | How::Quiet, _) => tracing::warn!("{instance} may go: for too long it has not said what it carries"),
     }
 }
 

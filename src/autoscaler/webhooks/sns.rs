@@ -1,5 +1,6 @@
 //! Messages of Amazon SNS: verified by a certificate that is fetched, acted on, remembered.
 
+use super::super::actuator::Hand;
 use super::{body, place};
 use crate::config;
 use crate::daemon::answer;
@@ -51,7 +52,10 @@ pub struct Sns {
     for_somebody: AtomicBool,
     room: Semaphore,
     subscribed: AtomicU64,
-    lifecycle: AtomicU64,
+    /// Whom orders are given to.
+    hand: Hand,
+    /// Instances that wait: of whom orders are given to, of somebody else.
+    lifecycle: [AtomicU64; 2],
 }
 
 struct Fetching {
@@ -61,7 +65,7 @@ struct Fetching {
 }
 
 impl Sns {
-    pub fn new(config: &config::Webhooks, reach: &Reach) -> anyhow::Result<Self> {
+    pub fn new(config: &config::Webhooks, reach: &Reach, hand: Hand) -> anyhow::Result<Self> {
         let sns = Self {
             verifier: Mutex::new(Verifier::new(vec![], WINDOW, REMEMBERED)),
             fetching: Mutex::new(Fetching { certificates: Certificates::new(), waiting: BTreeMap::new(), last: 0 }),
@@ -70,7 +74,8 @@ impl Sns {
             for_somebody: AtomicBool::new(false),
             room: Semaphore::new(ROOM),
             subscribed: AtomicU64::new(0),
-            lifecycle: AtomicU64::new(0),
+            hand,
+            lifecycle: Default::default(),
         };
         sns.configure(config)?;
         Ok(sns)
@@ -126,11 +131,16 @@ impl Sns {
         Ok(())
     }
 
-    /// Said by the group, and no order to us: what waits is seen to by whoever runs the nodes.
+    /// Said by a group, and no order to us: it is a reason to look at it at once.
     fn wait_for(&self, transition: &Transition) {
-        self.lifecycle.fetch_add(1, Relaxed);
         let Transition { direction, instance, group, hook, .. } = transition;
-        tracing::info!("{instance} of {group} waits for the hook {hook} ({direction:?})");
+        let is_ours = self.hand.waits(group, hook);
+        self.lifecycle[usize::from(!is_ours)].fetch_add(1, Relaxed);
+        if is_ours {
+            tracing::info!("{instance} of {group} waits for the hook {hook} ({direction:?}): the group is looked at");
+        } else {
+            tracing::info!("{instance} of {group} waits for the hook {hook} ({direction:?}), which is not that of `actuator.aws`");
+        }
     }
 
     async fn subscribe(&self, url: &SubscribeUrl) -> Result<(), Refusal> {
@@ -193,7 +203,10 @@ impl Sns {
             page.counter("portway_webhook_certificate_fetches", "Certificates of SNS that were fetched", &[("result", result)], count);
         }
         page.counter("portway_webhook_subscriptions", "Subscriptions of topics that were confirmed", &[], self.subscribed.load(Relaxed));
-        page.counter("portway_webhook_lifecycle_messages", "Instances that wait for a lifecycle hook", &[], self.lifecycle.load(Relaxed));
+        for (result, count) in ["looked", "unknown"].into_iter().zip(&self.lifecycle) {
+            let help = "Instances that wait for a lifecycle hook";
+            page.counter("portway_webhook_lifecycle_messages", help, &[("result", result)], count.load(Relaxed));
+        }
     }
 
     fn verifier(&self) -> MutexGuard<'_, Verifier> {

@@ -95,13 +95,17 @@ fn actuator(actuator: &Value) -> String {
         out += &format!("  ! what there is, is not known: {failure}\n");
     }
     for leaving in actuator["leaving"].as_array().into_iter().flatten().filter(|leaving| leaving["over"] == false) {
-        out += &format!(
-            "  - {} is to go, and has been drained for {:.0} s\n",
-            text(&leaving["instance"]),
-            leaving["since"].as_f64().unwrap_or(0.0)
-        );
+        let (instance, since) = (text(&leaving["instance"]), leaving["since"].as_f64().unwrap_or(0.0));
+        out += &format!("  - {instance} is to go, and has been drained for {since:.0} s; {}\n", left(&leaving["load"]));
     }
     out
+}
+
+/// What a node that leaves still carries.
+fn left(load: &Value) -> String {
+    let Some(shards) = load["shards"].as_u64() else { return "it does not say what it carries".into() };
+    let connections = load["connections"].as_u64().map_or("?".to_owned(), |count| count.to_string());
+    format!("it still has shards ({shards}) and connections ({connections})")
 }
 
 #[cfg(test)]
@@ -149,13 +153,18 @@ mod tests {
         );
         let group = json!({
             "to": "the group", "taken": null, "group": { "name": "gateways", "min": 1, "max": 10, "desired": 4, "in_service": 3 },
-            "group_failure": "AWS does not answer", "leaving": [{ "instance": "i-1", "since": 12.4, "over": false }, { "instance": "i-2", "since": 99.0, "over": true }],
+            "group_failure": "AWS does not answer", "leaving": [
+                { "instance": "i-1", "since": 12.4, "load": { "shards": 1, "connections": 7 }, "over": false },
+                { "instance": "i-2", "since": 99.0, "load": null, "over": true },
+                { "instance": "i-3", "since": 3.0, "load": null, "over": false },
+            ],
         });
         insta::assert_snapshot!(actuator(&group), @r"
           - the group has taken no order yet
           - group gateways: 4 desired (1 to 10), 3 in service
           ! what there is, is not known: AWS does not answer
-          - i-1 is to go, and has been drained for 12 s
+          - i-1 is to go, and has been drained for 12 s; it still has shards (1) and connections (7)
+          - i-3 is to go, and has been drained for 3 s; it does not say what it carries
         ");
         let mut known = json!({ "url": "https://directory.example:9473", "answers": true, "failure": null, "age": 2.4, "known": 3,
             "registered": ["gw-8", "gw-9"], "doubted": [], "believed_in": null });

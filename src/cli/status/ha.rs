@@ -16,7 +16,7 @@ pub fn table(node: &str, ha: &Value, flows: &Value) -> String {
         return String::new();
     }
     let mut cells = Vec::new();
-    let mut warnings = clocks(ha);
+    let mut warnings = clocks(ha) + &going(&ha["lifecycle"]);
     for shard in shards {
         let name = name(shard);
         cells.push(vec![
@@ -43,6 +43,24 @@ pub fn table(node: &str, ha: &Value, flows: &Value) -> String {
         }
     }
     format!("\n{}{warnings}{}", rows(&COLUMNS, cells), takeovers(ha))
+}
+
+/// Whether the machine is taken away, as far as somebody looks.
+fn going(lifecycle: &Value) -> String {
+    let mut lines = String::new();
+    if lifecycle["going"] == true {
+        let drain = match (lifecycle["drain"].as_str(), lifecycle["kept"].as_u64()) {
+            (Some("under_way"), _) => "its shards are being handed over".to_owned(),
+            (Some("over"), Some(kept @ 1..)) => format!("nobody took over some of its shards ({kept})"),
+            (Some("over"), _) => "its shards are handed over".into(),
+            _ => "the drain has been undone".into(),
+        };
+        lines += &format!("  ! the Auto Scaling group takes this machine away: {drain}\n");
+    }
+    if let Some(failure) = lifecycle["failure"].as_str() {
+        lines += &format!("  ! whether the Auto Scaling group takes this machine away is not known: {failure}\n");
+    }
+    lines
 }
 
 /// Of those of this process, the last few.
@@ -184,6 +202,22 @@ mod tests {
   ! blue/3: tcp 172.16.101.20:5432 has been down for 12 s: connection refused
 ";
         assert_eq!(table("gw-1", &ha, &json!({ "acme/0": 120 })), expected);
+    }
+
+    #[test]
+    fn a_machine_that_is_taken_away_is_told_of() {
+        let said = |drain: &str, kept: u64| going(&json!({ "going": true, "drain": drain, "kept": kept, "failure": null }));
+        for (drain, kept, wanted) in [
+            ("under_way", 0, "its shards are being handed over"),
+            ("over", 0, "its shards are handed over"),
+            ("over", 2, "nobody took over some of its shards (2)"),
+            ("undone", 0, "the drain has been undone"),
+        ] {
+            assert_eq!(said(drain, kept), format!("  ! the Auto Scaling group takes this machine away: {wanted}\n"));
+        }
+        assert_eq!(going(&json!({ "going": false, "drain": "no", "failure": null })), "");
+        assert!(going(&json!({ "going": false, "failure": "no route" })).ends_with("is not known: no route\n"));
+        assert_eq!(going(&Value::Null), "");
     }
 
     #[test]

@@ -108,8 +108,6 @@ const AWS: Shape = Shape {
     ],
 };
 
-/// Whether this Portway can order from AWS.
-const HAS_AWS: bool = cfg!(feature = "aws");
 const LOOK: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(15));
 const TIMEOUT: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
 
@@ -134,11 +132,7 @@ impl Decoder {
     }
 
     fn auto_scaling_group(&mut self, node: &Node) -> Option<AutoScalingGroup> {
-        if !HAS_AWS {
-            let remedy = "take one that was, or build it: `cargo build --release --features aws`";
-            self.fault(node.span, "`aws` needs a Portway that was built with the feature `aws`, and this one was not", remedy);
-            return None;
-        }
+        self.has_aws(node)?;
         let table = self.table(node, &AWS, node.span)?;
         let group = self.field(&table, "group", |d, node| d.aws_name(node, "group", "gateways"));
         let region = self.field(&table, "region", Self::region);

@@ -54,7 +54,7 @@ pub(super) fn said(changes: &[(&str, &str)]) -> String {
 #[test]
 fn everything_that_is_written_is_read() {
     let gateway = gateway(PAIR);
-    insta::assert_compact_debug_snapshot!(gateway.ha.as_ref().expect("ha"), @r#"Ha { nodes: {NodeName("gw-a1"): 10.9.0.1, NodeName("gw-a2"): 10.9.0.2}, leaving: {}, interval: AdvertInterval(10), version: V3, checksum: PseudoHeader, cast: Unicast, preempt: Some(0ns), accept: false, authentication: Hmac, keys: [KeyFile { id: KeyId(1), file: "/etc/portway/ha.key" }], sync_port: 3790, track: [], retained: {} }"#);
+    insta::assert_compact_debug_snapshot!(gateway.ha.as_ref().expect("ha"), @r#"Ha { nodes: {NodeName("gw-a1"): 10.9.0.1, NodeName("gw-a2"): 10.9.0.2}, leaving: {}, interval: AdvertInterval(10), version: V3, checksum: PseudoHeader, cast: Unicast, preempt: Some(0ns), accept: false, authentication: Hmac, keys: [KeyFile { id: KeyId(1), file: "/etc/portway/ha.key" }], sync_port: 3790, track: [], lifecycle: None, retained: {} }"#);
     let acme = &gateway.tenants[0].shards;
     insta::assert_compact_debug_snapshot!(acme[0], @"GatewayShard { shard: ShardId(0), local: 10.9.0.50, tunnel: Gre { key: GreKey(7) }, snat: To { address: 172.16.101.10, ports: PortRange { first: 1024, last: 65535 } }, havip: Some(HaVip { vrid: Vrid(51), priority: Some(Priority(200)) }) }");
     assert_eq!((acme.len(), acme[1].havip.expect("shared").priority), (2, None));

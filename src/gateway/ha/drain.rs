@@ -1,6 +1,8 @@
 //! Planned handovers: of a node that is drained or that goes.
 
 use super::board::{Board, Flows};
+#[cfg(feature = "aws")]
+use super::lifecycle::Watch;
 use super::{Group, speaker};
 use crate::daemon::bell::Bell;
 use crate::model::TenantShard;
@@ -10,6 +12,8 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+/// A drain waits for so long, if nobody says anything else: as long as AWS keeps a connection in mind that says nothing.
+pub const DEADLINE: Duration = Duration::from_secs(350);
 /// For so long a handover waits for the successors to know all connections: a list of 250,000 takes two seconds.
 const IN_SYNC: Duration = Duration::from_secs(10);
 /// A successor that speaks state sync at all has answered by then. Routers of other makes never do.
@@ -25,8 +29,8 @@ pub struct Drained {
     pub kept: BTreeSet<TenantShard>,
 }
 
-/// A drain that can go on without the node's lock.
-#[derive(Debug)]
+/// The way of all drains, whoever begins one; it can go on without the node's lock.
+#[derive(Debug, Clone)]
 pub struct Drain {
     board: Arc<Board>,
     speaker: Bell<speaker::Order>,
@@ -40,7 +44,9 @@ impl Group {
 
     /// Takes over again as others do.
     pub fn undrain(&self) {
-        self.running.iter().for_each(|running| running.speaker.send(speaker::Order::Undrain));
+        self.drain().iter().for_each(Drain::undo);
+        #[cfg(feature = "aws")]
+        self.running.iter().filter_map(|running| running.lifecycle.as_ref()).for_each(Watch::undone);
     }
 
     /// Hands everything over, for good, and returns when it is gone.
@@ -53,6 +59,16 @@ impl Group {
 }
 
 impl Drain {
+    pub fn undo(&self) {
+        self.speaker.send(speaker::Order::Undrain);
+    }
+
+    /// How many shards are here.
+    #[cfg(feature = "aws")]
+    pub fn holds(&self) -> usize {
+        self.board.holds().len()
+    }
+
     /// Hands all shards to other nodes and takes over only as the last resort from now on. Returns when that is done, or cannot be.
     pub async fn run(self, deadline: Duration) -> Drained {
         let held = self.board.holds();

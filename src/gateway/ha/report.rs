@@ -49,7 +49,20 @@ impl Group {
             "interval_ms": ha.interval.duration().as_millis(), "nodes": ha.nodes, "leaving": ha.leaving, "shards": shards.collect::<Vec<_>>(),
             "clocks": clocks.collect::<serde_json::Map<_, _>>(),
             "signs_with_the_time": carrier.is_kernel_wireguard(config.platform.tunnel), "late_p99_us": late,
+            "lifecycle": self.lifecycle(now),
         })
+    }
+
+    /// Whether the machine is taken away; null if nobody looks.
+    #[cfg(feature = "aws")]
+    fn lifecycle(&self, now: Instant) -> Value {
+        let watch = self.running.as_ref().and_then(|running| running.lifecycle.as_ref());
+        watch.map_or(Value::Null, |watch| watch.status(now))
+    }
+
+    #[cfg(not(feature = "aws"))]
+    fn lifecycle(&self, _: Instant) -> Value {
+        Value::Null
     }
 
     /// How far our clock is from those of the nodes that have been heard lately: who is Active somewhere.
@@ -128,6 +141,10 @@ impl Group {
             out.gauge("portway_clock_skew_seconds", help, &[("node", node.as_str())], seconds(&skew));
         }
         self.tracking.metrics(out);
+        #[cfg(feature = "aws")]
+        if let Some(watch) = self.running.as_ref().and_then(|running| running.lifecycle.as_ref()) {
+            watch.metrics(now, out);
+        }
         for (of, flows) in &flows {
             sync_metrics(of, flows, out);
         }

@@ -212,6 +212,7 @@ fn pair(tenants: &[&str]) -> Gateway {
         keys: vec![],
         sync_port: 3790,
         track: vec![],
+        lifecycle: None,
         retained: BTreeSet::new(),
         leaving: BTreeSet::new(),
     });
@@ -410,6 +411,7 @@ fn only_the_node_that_has_a_shard_has_its_peers() {
         keys: vec![],
         sync_port: 3790,
         track: vec![],
+        lifecycle: None,
         retained: BTreeSet::new(),
         leaving: BTreeSet::new(),
     });

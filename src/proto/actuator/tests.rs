@@ -245,7 +245,9 @@ proptest! {
         let (mut now, mut serial, mut calling, mut rest) = (start + s(1_000_000), 0, None, None::<Instant>);
         let (mut clock, mut taken, mut told) = (now, None, None);
         let mut actuator = Actuator::new(now, s(10));
-        let end = std::iter::repeat_n([Act::Pass(400_000), Act::Ended(None)], 3).flatten();
+        // Time that went back has to come again first.
+        let back: u64 = acts.iter().map(|act| if let Act::Back(time) = act { *time } else { 0 }).sum();
+        let end = std::iter::repeat_n([Act::Pass(back + 400_000), Act::Ended(None)], 3).flatten();
         for act in [Act::Order(7)].into_iter().chain(acts).chain(end) {
             clock = clock.max(now);
             match act {

@@ -1,6 +1,6 @@
 use super::*;
 use proptest::prelude::*;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 fn s(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
@@ -23,8 +23,7 @@ impl Bench {
             all.push(match effect {
                 Effect::Drain(instance) => format!("drain {instance}"),
                 Effect::Heartbeat(instance) => format!("heartbeat {instance}"),
-                Effect::Complete { instance, drained: true } => format!("complete {instance}"),
-                Effect::Complete { instance, drained: false } => format!("complete {instance}, late"),
+                Effect::Complete { instance, how, .. } => format!("complete {instance}, {}", how.as_str()),
             });
         }
         all.join("; ")
@@ -35,9 +34,19 @@ impl Bench {
         self.effects()
     }
 
-    fn drained(&mut self, instance: &str) -> String {
-        self.retire.drained(self.now, instance);
+    /// So many shards and connections.
+    fn carries(&mut self, instance: &str, load: Option<(u64, Option<u64>)>) -> String {
+        let load = load.map(|(shards, connections)| Load { shards, connections });
+        self.retire.carries(self.now, instance, load);
         self.effects()
+    }
+
+    fn drained(&mut self, instance: &str) -> String {
+        self.carries(instance, Some((0, Some(0))))
+    }
+
+    fn let_go(&self) -> [u64; 3] {
+        self.retire.counters().0
     }
 
     fn pass(&mut self, seconds: u64) -> String {
@@ -53,12 +62,54 @@ fn a_node_is_drained_once_kept_waiting_and_let_go_when_it_carries_nothing() {
     assert_eq!(bench.waiting(&["i-1"]), "drain i-1");
     assert_eq!([bench.waiting(&["i-1"]), bench.pass(9)], ["", ""]);
     assert_eq!([bench.pass(1), bench.pass(9), bench.pass(1)], ["heartbeat i-1", "", "heartbeat i-1"]);
-    assert_eq!(bench.drained("i-1"), "complete i-1");
+    assert_eq!(bench.carries("i-1", Some((1, Some(7)))), "");
+    assert_eq!(bench.drained("i-1"), "complete i-1, drained");
     bench.retire.completed(bench.now, "i-1", true);
     // The group may say for a while that it still waits.
     assert_eq!([bench.waiting(&["i-1"]), bench.pass(1000), bench.drained("i-1"), bench.waiting(&[])], [""; 4]);
-    assert_eq!(bench.retire.counters(), Counters { drained: 1, late: 0 });
+    assert_eq!(bench.let_go(), [1, 0, 0]);
     assert!(bench.retire.leaving(bench.now).is_empty());
+}
+
+#[test]
+fn a_shard_that_nobody_takes_keeps_a_node_only_while_there_are_connections() {
+    let mut bench = Bench::new();
+    bench.waiting(&["i-1"]);
+    // Nothing goes through it from the beginning, but the drain has its time.
+    for second in 0..29 {
+        assert_eq!(bench.carries("i-1", Some((1, Some(0)))), "", "{second}");
+        assert!(!bench.pass(1).contains("complete"), "{second}");
+    }
+    assert_eq!(bench.pass(1), "complete i-1, quiet; heartbeat i-1");
+    bench.retire.completed(bench.now, "i-1", true);
+    assert_eq!(bench.let_go(), [0, 1, 0]);
+}
+
+#[test]
+fn a_connection_or_not_knowing_begins_the_quiet_time_anew() {
+    for stirs in [Some((1, Some(1))), Some((1, None)), None] {
+        let mut bench = Bench::new();
+        bench.waiting(&["i-1"]);
+        bench.pass(60);
+        bench.carries("i-1", Some((1, Some(0))));
+        bench.pass(9);
+        assert_eq!(bench.carries("i-1", stirs), "");
+        assert_eq!(bench.carries("i-1", Some((1, Some(0)))), "");
+        assert!(!bench.pass(9).contains("complete"));
+        assert_eq!(bench.pass(1).replace("; heartbeat i-1", ""), "complete i-1, quiet", "{stirs:?}");
+    }
+}
+
+#[test]
+fn what_is_left_is_told_and_goes_with_whom_it_is_let_go() {
+    let mut bench = Bench::new();
+    bench.waiting(&["i-1"]);
+    let load = Load { shards: 2, connections: Some(31) };
+    bench.carries("i-1", Some((2, Some(31))));
+    assert_eq!(bench.retire.leaving(bench.now), [Leaving { instance: "i-1".into(), since: 0.0, load: Some(load), over: false }]);
+    bench.now += DEADLINE;
+    bench.retire.tick(bench.now);
+    assert_eq!(bench.retire.next_effect(), Some(Effect::Complete { instance: "i-1".into(), how: How::Late, load: Some(load) }));
 }
 
 #[test]
@@ -73,7 +124,7 @@ fn a_node_that_never_gets_empty_is_let_go_at_the_deadline() {
     assert_eq!(effects, ["heartbeat i-1"; 34]);
     assert_eq!(bench.pass(1), "complete i-1, late; heartbeat i-1");
     bench.retire.completed(bench.now, "i-1", true);
-    assert_eq!(bench.retire.counters(), Counters { drained: 0, late: 1 });
+    assert_eq!(bench.let_go(), [0, 0, 1]);
 }
 
 #[test]
@@ -103,17 +154,18 @@ fn who_is_gone_or_stays_after_all_is_forgotten() {
     assert_eq!(bench.drained("i-1"), "");
     bench.retire.completed(bench.now, "i-1", true);
     bench.now += s(5);
-    assert_eq!(bench.retire.leaving(bench.now), [Leaving { instance: "i-2".into(), since: 5.0, over: false }]);
+    assert_eq!(bench.retire.leaving(bench.now), [Leaving { instance: "i-2".into(), since: 5.0, load: None, over: false }]);
     assert_eq!(bench.waiting(&["i-1", "i-2"]), "drain i-1");
 }
 
 proptest! {
-    /// However looks, drains, failures and the clock come: one is completed only after it was drained or the deadline, and in the end all are.
+    /// However looks, loads, failures and the clock come: one is completed only if it may be, and in the end all are.
     #[test]
-    fn nobody_is_let_go_early_and_nobody_waits_for_ever(acts in prop::collection::vec((0u8..6, 0usize..3, 0u64..60), 1..120)) {
+    fn nobody_is_let_go_early_and_nobody_waits_for_ever(acts in prop::collection::vec((0u8..7, 0usize..3, 0u64..60), 1..120)) {
         const NAMES: [&str; 3] = ["i-1", "i-2", "i-3"];
         let mut bench = Bench::new();
-        let [mut drained, mut over, mut asked]: [BTreeSet<String>; 3] = Default::default();
+        let [mut drained, mut over, mut asked, mut failed]: [BTreeSet<String>; 4] = Default::default();
+        let mut quiet: BTreeMap<&str, Instant> = BTreeMap::new();
         let begun = bench.now;
         let end = std::iter::repeat_n((0u8, 0usize, 40u64), 40).chain(std::iter::once((5, 0, 0)));
         bench.retire.waiting(bench.now, NAMES);
@@ -121,8 +173,20 @@ proptest! {
             let name = NAMES[which];
             match act {
                 0 => { bench.now += s(time); bench.retire.tick(bench.now); }
-                1 => { bench.retire.drained(bench.now, name); drained.insert(name.to_owned()); }
-                2 => { bench.retire.completed(bench.now, name, false); asked.remove(name); }
+                1 => {
+                    bench.retire.carries(bench.now, name, Some(Load { shards: 0, connections: Some(0) }));
+                    drained.insert(name.to_owned());
+                    quiet.entry(name).or_insert(bench.now);
+                }
+                6 => {
+                    let load = Load { shards: 1, connections: (time % 3).checked_sub(1) };
+                    bench.retire.carries(bench.now, name, Some(load));
+                    if load.connections == Some(0) { quiet.entry(name).or_insert(bench.now); } else { quiet.remove(name); }
+                }
+                2 => {
+                    bench.retire.completed(bench.now, name, false);
+                    if asked.remove(name) { failed.insert(name.to_owned()); }
+                }
                 3 => bench.retire.waiting(bench.now, NAMES),
                 4 => bench.retire.tick(begun),
                 _ => for name in std::mem::take(&mut asked) {
@@ -131,15 +195,22 @@ proptest! {
                 }
             }
             while let Some(effect) = bench.retire.next_effect() {
-                if let Effect::Complete { instance, drained: by } = effect {
+                if let Effect::Complete { instance, how, .. } = effect {
                     prop_assert!(!over.contains(&instance) && asked.insert(instance.clone()));
-                    let may = if by { drained.contains(&instance) } else { bench.now - begun >= DEADLINE };
+                    let may = match how {
+                        How::Drained => drained.contains(&instance),
+                        // What was said since it was decided changes nothing any more.
+                        How::Quiet => bench.now - begun >= MOVES,
+                        How::Late => bench.now - begun >= DEADLINE,
+                    };
                     prop_assert!(may);
+                    if how == How::Quiet && act == 0 {
+                        prop_assert!(quiet.get(instance.as_str()).is_some_and(|since| bench.now - *since >= QUIET) || failed.contains(&instance));
+                    }
                 }
             }
         }
         prop_assert_eq!(over.len(), 3);
-        let counters = bench.retire.counters();
-        prop_assert_eq!(counters.drained + counters.late, 3);
+        prop_assert_eq!(bench.let_go().iter().sum::<u64>(), 3);
     }
 }

@@ -1,0 +1,4 @@
+//! The cloud that a node runs in, as its machines see it.
+
+#[cfg(feature = "aws")]
+pub mod metadata;
