@@ -73,7 +73,7 @@ impl Running {
         made.with_context(|| format!("cannot make `runtime_dir` {}", config.runtime_dir.display()))?;
         let sole = Sole::claim(&config.runtime_dir, "autoscaler")?;
         let file = Arc::new(kept::File::new(&config.state_dir));
-        let former = file.load(brain::policy(&config.nodes));
+        let former = file.load(brain::policy(&config.nodes), dry_run || !config.actuator.is_asked());
         let (scaler, taken) = former.map_or((None, None), |former| (Some(former.scaler), former.replay));
         let brain = Arc::new(Brain::new(config, dry_run, scaler)?);
         // What was taken counts once: if it cannot be taken out of the file, a crash would bring it back.
