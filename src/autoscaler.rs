@@ -121,7 +121,9 @@ impl Running {
         if let Some(certificate) = &self.certificate {
             certificate.reload()?;
         }
-        if let (Some(door), Some(webhooks)) = (&self.door, &now.webhooks) {
+        // Who takes them out of the file wants nobody to post any more, whatever still listens.
+        let closed = former.webhooks.as_ref().map(config::Webhooks::closed);
+        if let (Some(door), Some(webhooks)) = (&self.door, now.webhooks.as_ref().or(closed.as_ref())) {
             door.configure(webhooks)?;
         }
         self.brain.configure(now)?;
