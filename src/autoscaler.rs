@@ -15,6 +15,7 @@ mod api;
 mod brain;
 mod kept;
 mod outcomes;
+mod parts;
 mod prometheus;
 mod reading;
 mod scrape;
@@ -30,6 +31,7 @@ use crate::daemon::succession::Sole;
 use actuator::{Hand, Receiver};
 use anyhow::Context;
 use brain::Brain;
+use parts::Parts;
 use prometheus::Queries;
 use scrape::Scrapes;
 use std::net::SocketAddr;
@@ -58,6 +60,7 @@ pub struct Running {
     pub socket: PathBuf,
     end: CancellationToken,
     tasks: JoinSet<()>,
+    parts: Parts,
     _sole: Sole,
 }
 
@@ -86,11 +89,11 @@ impl Running {
         let socket = sockets::api_path(&config.runtime_dir, "autoscaler");
         let unix = sockets::bind_unix(&socket, 0o600)?;
         unix.set_nonblocking(true)?;
-        let (end, mut tasks) = (CancellationToken::new(), JoinSet::new());
+        let (end, mut tasks, parts) = (CancellationToken::new(), JoinSet::new(), Parts::default());
         let receiver = Receiver::new(&config.actuator)?;
         let scrapes = Scrapes::start(config, &brain)?;
         let queries = Queries::start(config.prometheus.as_ref(), &brain)?;
-        let hand = Hand::default();
+        let hand = Hand::new(parts.clone());
         hand.tell(&config.actuator, receiver, &brain);
         let routes = api::routes(api::Told {
             brain: brain.clone(),
@@ -100,19 +103,20 @@ impl Running {
             file: file.clone(),
             hand: hand.clone(),
         });
-        tasks.spawn(http::serve(Listener::Tcp(listener, None), http::LOCAL, routes.clone(), end.clone()));
-        tasks.spawn(http::serve(Listener::Unix(UnixListener::from_std(unix)?), http::LOCAL, routes, end.clone()));
-        tasks.spawn(brain::tick(brain.clone(), end.clone()));
-        tasks.spawn(kept::keep(file.clone(), brain.clone(), end.clone()));
+        let unix = Listener::Unix(UnixListener::from_std(unix)?);
+        tasks.spawn(parts.clone().run(http::serve(Listener::Tcp(listener, None), http::LOCAL, routes.clone(), end.clone())));
+        tasks.spawn(parts.clone().run(http::serve(unix, http::LOCAL, routes, end.clone())));
+        tasks.spawn(parts.clone().run(brain::tick(brain.clone(), end.clone())));
+        tasks.spawn(parts.clone().run(kept::keep(file.clone(), brain.clone(), end.clone())));
         let mut webhooks = None;
         if let Some((config, door)) = config.webhooks.as_ref().zip(door.clone()) {
             let listener = sockets::bind_tcp("webhooks.listen", config.listen).await?;
             webhooks = Some(listener.local_addr()?);
-            tasks.spawn(door.clone().look_often(end.clone()));
+            tasks.spawn(parts.clone().run(door.clone().look_often(end.clone())));
             let listener = Listener::Tcp(listener, certificate.clone());
-            tasks.spawn(http::serve(listener, webhooks::PLACES, door.routes(), end.clone()));
+            tasks.spawn(parts.clone().run(http::serve(listener, webhooks::PLACES, door.routes(), end.clone())));
         }
-        Ok(Self { brain, scrapes, queries, hand, door, certificate, file, admin, webhooks, socket, end, tasks, _sole: sole })
+        Ok(Self { brain, scrapes, queries, hand, door, certificate, file, admin, webhooks, socket, end, tasks, parts, _sole: sole })
     }
 
     /// The configuration as it is now. What takes a restart stays as it was, and is named.
@@ -163,10 +167,15 @@ pub async fn run(file: &Path, mut config: config::Autoscaler, dry_run: bool) -> 
     let mut running = Running::start(&config, dry_run || config.dry_run).await?;
     tracing::info!("autoscaler of {} gateways, {} to {} nodes", config.gateways.len(), config.nodes.min, config.nodes.max);
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
+    let mut is_broken = false;
     loop {
         tokio::select! {
             _ = term.recv() => break,
             _ = int.recv() => break,
+            () = running.parts.broken() => {
+                is_broken = true;
+                break;
+            }
             _ = hup.recv() => match config::load(file) {
                 Ok(Config::Autoscaler(new)) => match running.reload(&new, &config) {
                     Ok(()) => {
@@ -182,6 +191,10 @@ pub async fn run(file: &Path, mut config: config::Autoscaler, dry_run: bool) -> 
     }
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
     running.stop().await;
+    anyhow::ensure!(
+        !is_broken,
+        "a part of it has broken, as is said above: please report it, and have it started anew (systemd: Restart=on-failure)"
+    );
     Ok(ExitCode::SUCCESS)
 }
 

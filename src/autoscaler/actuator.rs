@@ -11,6 +11,7 @@ mod aws;
 mod webhook;
 
 use super::brain::Brain;
+use super::parts::Parts;
 use crate::config;
 use crate::proto::actuator::{Actuator, Counters, Effect, Failure, Status};
 use crate::proto::scale;
@@ -145,8 +146,11 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 /// Gives orders, as a task of its own.
-#[derive(Debug, Clone, Default)]
-pub struct Hand(Arc<Mutex<Option<AtWork>>>);
+#[derive(Debug, Clone)]
+pub struct Hand {
+    at_work: Arc<Mutex<Option<AtWork>>>,
+    parts: Parts,
+}
 
 #[derive(Debug)]
 struct AtWork {
@@ -157,9 +161,13 @@ struct AtWork {
 }
 
 impl Hand {
+    pub fn new(parts: Parts) -> Self {
+        Self { at_work: Arc::default(), parts }
+    }
+
     /// Whom to tell from now on. Who has just come is told the last order; with whom only keys and times are others, all goes on.
     pub fn tell(&self, config: &config::Actuator, receiver: Option<Receiver>, brain: &Arc<Brain>) {
-        let mut at_work = locked(&self.0);
+        let mut at_work = locked(&self.at_work);
         let Some(receiver) = receiver.filter(|_| !brain.dry_run) else {
             *at_work = None;
             brain.ask(false);
@@ -182,14 +190,14 @@ impl Hand {
         let line = Arc::new(Line { receiver: Mutex::new(Arc::new(receiver)), machine });
         let task = Task { line: line.clone(), brain: brain.clone(), orders: brain.orders() };
         let mut tasks = JoinSet::new();
-        tasks.spawn(task.run());
-        watch.into_iter().for_each(|watch| drop(tasks.spawn(watch)));
+        tasks.spawn(self.parts.clone().run(task.run()));
+        watch.into_iter().for_each(|watch| drop(tasks.spawn(self.parts.clone().run(watch))));
         *at_work = Some(AtWork { of: config.clone(), line, tasks });
     }
 
     /// None: orders are given to nobody.
     pub fn shown(&self) -> Option<Shown> {
-        let line = locked(&self.0).as_ref().map(|at_work| at_work.line.clone())?;
+        let line = locked(&self.at_work).as_ref().map(|at_work| at_work.line.clone())?;
         let (receiver, machine) = (line.receiver(), line.machine());
         Some(Shown {
             kind: receiver.kind(),
@@ -203,7 +211,7 @@ impl Hand {
 
     /// An order that is being given is not waited for.
     pub async fn stop(&self) {
-        let at_work = locked(&self.0).take();
+        let at_work = locked(&self.at_work).take();
         if let Some(mut at_work) = at_work {
             at_work.tasks.shutdown().await;
         }
