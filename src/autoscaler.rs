@@ -19,6 +19,7 @@ mod discovery;
 mod fleet;
 mod kept;
 mod outcomes;
+mod parts;
 mod prometheus;
 mod reading;
 mod scrape;
@@ -36,6 +37,7 @@ use actuator::{Hand, Receiver};
 use anyhow::Context;
 use brain::Brain;
 use discovery::Discovery;
+use parts::Parts;
 use prometheus::Queries;
 use scrape::Scrapes;
 use std::net::SocketAddr;
@@ -66,6 +68,7 @@ pub struct Running {
     pub socket: PathBuf,
     end: CancellationToken,
     tasks: JoinSet<()>,
+    parts: Parts,
     _sole: Sole,
 }
 
@@ -81,12 +84,13 @@ impl Running {
         made.with_context(|| format!("cannot make `runtime_dir` {}", config.runtime_dir.display()))?;
         let sole = Sole::claim(&config.runtime_dir, "autoscaler")?;
         let file = Arc::new(kept::File::new(&config.state_dir));
-        let former = file.load(brain::policy(&config.nodes));
+        let former = file.load(brain::policy(&config.nodes), dry_run || !config.actuator.is_asked());
         let (former, taken) = former.map_or((None, None), |former| (Some((former.scaler, former.roster)), former.replay));
         let brain = Arc::new(Brain::new(config, dry_run, former)?);
         // What was taken counts once: if it cannot be taken out of the file, a crash would bring it back.
         let taken = taken.filter(|_| file.write(&brain, None));
-        let hand = Hand::default();
+        let parts = Parts::default();
+        let hand = Hand::new(parts.clone());
         let door = |webhooks| Door::new(webhooks, brain.clone(), hand.clone(), taken, reach).map(Arc::new);
         let door = config.webhooks.as_ref().map(door).transpose()?;
         let certificate = config.webhooks.as_ref().and_then(|webhooks| webhooks.tls.as_ref());
@@ -114,19 +118,36 @@ impl Running {
             names: names.clone(),
             begun: SystemTime::now(),
         });
-        tasks.spawn(http::serve(Listener::Tcp(listener, None), http::LOCAL, names.guard(routes.clone()), end.clone()));
-        tasks.spawn(http::serve(Listener::Unix(UnixListener::from_std(unix)?), http::LOCAL, routes, end.clone()));
-        tasks.spawn(brain::tick(brain.clone(), end.clone()));
-        tasks.spawn(kept::keep(file.clone(), brain.clone(), end.clone()));
+        let unix = Listener::Unix(UnixListener::from_std(unix)?);
+        tasks.spawn(parts.clone().run(http::serve(Listener::Tcp(listener, None), http::LOCAL, names.guard(routes.clone()), end.clone())));
+        tasks.spawn(parts.clone().run(http::serve(unix, http::LOCAL, routes, end.clone())));
+        tasks.spawn(parts.clone().run(brain::tick(brain.clone(), end.clone())));
+        tasks.spawn(parts.clone().run(kept::keep(file.clone(), brain.clone(), end.clone())));
         let mut webhooks = None;
         if let Some((config, door)) = config.webhooks.as_ref().zip(door.clone()) {
             let listener = sockets::bind_tcp("webhooks.listen", config.listen).await?;
             webhooks = Some(listener.local_addr()?);
-            tasks.spawn(door.clone().look_often(end.clone()));
+            tasks.spawn(parts.clone().run(door.clone().look_often(end.clone())));
             let listener = Listener::Tcp(listener, certificate.clone());
-            tasks.spawn(http::serve(listener, webhooks::PLACES, door.routes(), end.clone()));
+            tasks.spawn(parts.clone().run(http::serve(listener, webhooks::PLACES, door.routes(), end.clone())));
         }
-        Ok(Self { brain, scrapes, discovery, queries, hand, door, certificate, file, admin, webhooks, socket, end, tasks, _sole: sole })
+        Ok(Self {
+            brain,
+            scrapes,
+            discovery,
+            queries,
+            hand,
+            door,
+            certificate,
+            file,
+            admin,
+            webhooks,
+            socket,
+            end,
+            tasks,
+            parts,
+            _sole: sole,
+        })
     }
 
     /// The configuration as it is now. What takes a restart stays as it was, and is named.
@@ -135,7 +156,9 @@ impl Running {
         if let Some(certificate) = &self.certificate {
             certificate.reload()?;
         }
-        if let (Some(door), Some(webhooks)) = (&self.door, &now.webhooks) {
+        // Who takes them out of the file wants nobody to post any more, whatever still listens.
+        let closed = former.webhooks.as_ref().map(config::Webhooks::closed);
+        if let (Some(door), Some(webhooks)) = (&self.door, now.webhooks.as_ref().or(closed.as_ref())) {
             door.configure(webhooks)?;
         }
         self.brain.configure(now)?;
@@ -177,10 +200,15 @@ pub async fn run(file: &Path, mut config: config::Autoscaler, dry_run: bool) -> 
     let mut running = Running::start(&config, dry_run || config.dry_run).await?;
     tracing::info!("autoscaler of {}, {} to {} nodes", config.gateways, config.nodes.min, config.nodes.max);
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
+    let mut is_broken = false;
     loop {
         tokio::select! {
             _ = term.recv() => break,
             _ = int.recv() => break,
+            () = running.parts.broken() => {
+                is_broken = true;
+                break;
+            }
             _ = hup.recv() => match config::load(file) {
                 Ok(Config::Autoscaler(new)) => match running.reload(&new, &config) {
                     Ok(()) => {
@@ -196,6 +224,10 @@ pub async fn run(file: &Path, mut config: config::Autoscaler, dry_run: bool) -> 
     }
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
     running.stop().await;
+    anyhow::ensure!(
+        !is_broken,
+        "a part of it has broken, as is said above: please report it, and have it started anew (systemd: Restart=on-failure)"
+    );
     Ok(ExitCode::SUCCESS)
 }
 

@@ -11,6 +11,7 @@ mod aws;
 mod webhook;
 
 use super::brain::Brain;
+use super::parts::Parts;
 use crate::config;
 use crate::daemon::jitter;
 use crate::proto::actuator::{Actuator, Counters, Effect, Failure, Status};
@@ -160,8 +161,11 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 /// Gives orders, as a task of its own.
-#[derive(Debug, Clone, Default)]
-pub struct Hand(Arc<Mutex<Option<AtWork>>>);
+#[derive(Debug, Clone)]
+pub struct Hand {
+    at_work: Arc<Mutex<Option<AtWork>>>,
+    parts: Parts,
+}
 
 #[derive(Debug)]
 struct AtWork {
@@ -172,9 +176,13 @@ struct AtWork {
 }
 
 impl Hand {
+    pub fn new(parts: Parts) -> Self {
+        Self { at_work: Arc::default(), parts }
+    }
+
     /// Whom to tell from now on. Who has just come is told the last order; with whom only keys and times are others, all goes on.
     pub fn tell(&self, config: &config::Actuator, receiver: Option<Receiver>, brain: &Arc<Brain>) {
-        let mut at_work = locked(&self.0);
+        let mut at_work = locked(&self.at_work);
         let Some(receiver) = receiver.filter(|_| !brain.dry_run) else {
             *at_work = None;
             brain.ask(false);
@@ -197,13 +205,13 @@ impl Hand {
         let line = Arc::new(Line { receiver: Mutex::new(Arc::new(receiver)), machine });
         let task = Task { line: line.clone(), brain: brain.clone(), orders: brain.orders() };
         let mut tasks = JoinSet::new();
-        tasks.spawn(task.run());
-        watch.into_iter().for_each(|watch| drop(tasks.spawn(watch)));
+        tasks.spawn(self.parts.clone().run(task.run()));
+        watch.into_iter().for_each(|watch| drop(tasks.spawn(self.parts.clone().run(watch))));
         *at_work = Some(AtWork { of: config.clone(), line, tasks });
     }
 
     fn line(&self) -> Option<Arc<Line>> {
-        locked(&self.0).as_ref().map(|at_work| at_work.line.clone())
+        locked(&self.at_work).as_ref().map(|at_work| at_work.line.clone())
     }
 
     /// Somebody says that an instance of this Auto Scaling group waits in this hook. Whether that is whom orders are given to.
@@ -227,7 +235,7 @@ impl Hand {
 
     /// An order that is being given is not waited for.
     pub async fn stop(&self) {
-        let at_work = locked(&self.0).take();
+        let at_work = locked(&self.at_work).take();
         if let Some(mut at_work) = at_work {
             at_work.tasks.shutdown().await;
         }

@@ -211,6 +211,12 @@ impl Brain {
         self.take(Input::Level(level))
     }
 
+    /// From now on these are asked what is to come, and no others.
+    pub fn asked(&self, sources: Vec<Source>) {
+        // Only readings and levels are refused.
+        let _ = self.scaler().handle(Instant::now(), Input::Asked(sources));
+    }
+
     pub fn end(&self, source: &Source) {
         // That a level is over is always believed.
         let _ = self.take(Input::LevelEnds(source.clone()));

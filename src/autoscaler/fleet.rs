@@ -99,12 +99,19 @@ impl Fleet {
         self.ordered.or(self.assumed).or_else(|| (!self.is_unknown).then(many))
     }
 
-    /// Those that are neither starting nor going. One that is there and that the directory does not know carries nobody knows what, if gateways are
+    /// Called as an instance is, and none that whoever runs the nodes has: it has been ended, and what it said last counts no more.
+    /// <https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/resource-ids.html>
+    fn is_ended(&self, name: &NodeName) -> bool {
+        !self.here.is_empty() && name.as_str().starts_with("i-") && !self.here.contains(name)
+    }
+
+    /// Those that are neither starting, nor going, nor gone. One that is there and that the directory does not know carries nobody knows what, if gateways are
     /// called as whoever runs the nodes calls them.
     pub fn serving(&self) -> Vec<NodeName> {
         let same_names = self.is_discovered && self.serving.iter().any(|name| self.here.contains(name));
         let unknown = self.here.iter().filter(|name| same_names && !self.serving.contains(name));
-        self.serving.iter().filter(|name| !self.away.contains(name)).chain(unknown).cloned().collect()
+        let stays = |name: &&NodeName| !self.away.contains(*name) && !self.is_ended(name);
+        self.serving.iter().filter(stays).chain(unknown).cloned().collect()
     }
 
     /// What a gateway says that it carries; None: it does not say.
@@ -170,12 +177,15 @@ mod tests {
         let mut fleet = Fleet::new(true);
         fleet.discover(names(&["i-1", "i-2", "i-3"]), true, None);
         fleet.looked(4, set(&["i-2"]), set(&["i-1", "i-9"]));
-        assert_eq!((fleet.ordered(), fleet.serving()), (Some(4), names(&["i-1", "i-3", "i-9"])));
+        assert_eq!((fleet.ordered(), fleet.serving()), (Some(4), names(&["i-1", "i-9"])), "i-3 has been ended");
         // Gateways that have names of their own say nothing of instances.
         fleet.discover(names(&["gw-1"]), true, None);
         assert_eq!(fleet.serving(), names(&["gw-1"]));
-        // Nor do those of a list.
-        fleet.serve(names(&["i-1"]));
-        assert_eq!(fleet.serving(), names(&["i-1"]));
+        // Nor do those of a list; an instance in it that has been ended is not waited for.
+        fleet.serve(names(&["gw-1", "i-1", "i-2", "i-7"]));
+        assert_eq!(fleet.serving(), names(&["gw-1", "i-1"]));
+        // Nobody is asked any more.
+        fleet.ask(false);
+        assert_eq!(fleet.serving(), names(&["gw-1", "i-1", "i-2", "i-7"]));
     }
 }

@@ -57,10 +57,10 @@ impl File {
         Self { path: state_dir.join("autoscaler.json"), written: AtomicU64::new(0), failed: AtomicU64::new(0) }
     }
 
-    /// A file that cannot be used is named and put aside: then it begins anew.
-    pub fn load(&self, policy: Policy) -> Option<Former> {
+    /// A file that cannot be used is named and put aside: then it begins anew. `alone`: nobody else orders nodes.
+    pub fn load(&self, policy: Policy, alone: bool) -> Option<Former> {
         let path = self.path.display();
-        self.read(policy).unwrap_or_else(|error| {
+        self.read(policy, alone).unwrap_or_else(|error| {
             let aside = self.path.with_added_extension("broken");
             match std::fs::rename(&self.path, &aside) {
                 Ok(()) => tracing::error!("cannot use {path}, beginning anew; it is {} now: {error:#}", aside.display()),
@@ -70,10 +70,13 @@ impl File {
         })
     }
 
-    fn read(&self, policy: Policy) -> anyhow::Result<Option<Former>> {
+    fn read(&self, policy: Policy, alone: bool) -> anyhow::Result<Option<Former>> {
         let Some(bytes) = state_file::read(&self.path, LONGEST)? else { return Ok(None) };
         let Kept { scaler, taken, roster } = serde_json::from_slice(&bytes).context("it is not what an autoscaler writes")?;
-        let scaler = Scaler::restore(Instant::now(), SystemTime::now(), policy, scaler).map_err(|error| anyhow!("{error}"))?;
+        let mut scaler = Scaler::restore(Instant::now(), SystemTime::now(), policy, scaler).map_err(|error| anyhow!("{error}"))?;
+        if alone {
+            scaler.order_alone();
+        }
         let replay = taken.map(|taken| Replay::restore(Limits::default().window, taken)).transpose().map_err(|error| anyhow!("{error}"))?;
         let roster = roster.map(|roster| Roster::restore(Instant::now(), roster));
         Ok(Some(Former { scaler, replay, roster }))
@@ -141,15 +144,15 @@ mod tests {
     #[test]
     fn what_was_written_in_order_is_believed() {
         let (_dir, file) = file(&kept("", r#"{"floor": null, "latest": []}"#));
-        let former = file.load(Policy::default()).unwrap();
+        let former = file.load(Policy::default(), false).unwrap();
         assert_eq!((former.scaler.status(Instant::now()).serial, former.replay.is_some()), (7, true));
         assert!(former.roster.is_none(), "written by one that knew of none");
         let roster = r#"{"gateways": {"gw-1": "10.9.0.1:9470", "gw-2": null}}"#;
         std::fs::write(&file.path, kept("", "null").replace("\"taken\"", &format!("\"roster\": {roster}, \"taken\""))).unwrap();
-        let known = file.load(Policy::default()).unwrap().roster.unwrap();
+        let known = file.load(Policy::default(), false).unwrap().roster.unwrap();
         assert!(known.is_known() && serde_json::to_string(&known.saved()).unwrap() == roster.replace(": ", ":").replace(", ", ","));
         let (_dir, nothing) = (tempfile::tempdir().unwrap(), File::new(Path::new("/nowhere")));
-        assert!(nothing.load(Policy::default()).is_none());
+        assert!(nothing.load(Policy::default(), false).is_none());
     }
 
     #[test]
@@ -157,13 +160,13 @@ mod tests {
         let half = kept(LEVEL, "null");
         for text in ["", &half[..half.len() / 2], "{}", &kept("", "{}"), &kept(&LEVEL.replace("functions", "\\u0007"), "null"), "\u{0}"] {
             let (dir, file) = file(text);
-            assert!(file.load(Policy::default()).is_none(), "{text}");
+            assert!(file.load(Policy::default(), false).is_none(), "{text}");
             assert_eq!(std::fs::read_to_string(dir.path().join("autoscaler.json.broken")).unwrap(), text);
             assert!(!file.path.exists());
             let brain = Brain::new(&crate::autoscaler::tests::config(), false, None).unwrap();
             assert!(file.write(&brain, None));
             assert_eq!(std::fs::metadata(&file.path).unwrap().permissions().mode() & 0o777, 0o600);
-            let former = file.load(Policy::default()).unwrap();
+            let former = file.load(Policy::default(), false).unwrap();
             assert!(former.replay.is_none(), "it was not stopped in order");
         }
     }

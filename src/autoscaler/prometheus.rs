@@ -57,6 +57,7 @@ impl Queries {
             brain.end(&source(&gone.name));
         }
         self.told.0.retain(is_asked);
+        brain.asked(queries.iter().map(|query| source(&query.name)).collect());
         for (config, query) in config.into_iter().flat_map(|config| config.queries.iter().map(move |query| (config, query))) {
             self.asked.spawn(ask(self.client.clone(), api(&config.url), query.clone(), brain.clone(), self.told.clone()));
         }

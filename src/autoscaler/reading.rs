@@ -16,6 +16,36 @@ pub struct Incomplete(&'static str);
 pub struct Reader {
     /// Of each processor: seconds in softirq, and all seconds.
     processors: BTreeMap<String, (f64, f64)>,
+    received_bytes: Sum,
+    received_packets: Sum,
+    sent_packets: Sum,
+    exceeded: [Sum; Allowance::ALL.len()],
+}
+
+/// What the counters of all interfaces have counted together. An interface that is new has carried nothing until then, whatever its counter says; one that is gone has carried what it
+/// had.
+#[derive(Debug, Default)]
+struct Sum {
+    last: BTreeMap<String, f64>,
+    counted: Option<f64>,
+}
+
+impl Sum {
+    /// The counters by interface as they are now. Goes back if one of them does; what is no number is handed on.
+    fn next(&mut self, now: BTreeMap<String, f64>) -> f64 {
+        if let Some(odd) = now.values().find(|value| !(value.is_finite() && **value >= 0.0)) {
+            return *odd;
+        }
+        let grown = |(interface, value): (&String, &f64)| self.last.get(interface).map(|before| value - before);
+        let all = || now.iter().filter_map(grown);
+        let counted = match self.counted {
+            None => now.values().sum(),
+            Some(_) if all().any(|grown| grown < 0.0) => 0.0,
+            Some(before) => before + all().sum::<f64>(),
+        };
+        (self.last, self.counted) = (now, Some(counted));
+        counted
+    }
 }
 
 /// Names of metrics.
@@ -42,19 +72,21 @@ pub struct Read {
 impl Reader {
     pub fn read(&mut self, page: &str) -> Result<Read, Broken> {
         let mut sums: BTreeMap<&str, f64> = BTreeMap::new();
-        let mut exceeded = [None; Allowance::ALL.len()];
+        let mut counters: BTreeMap<&str, BTreeMap<String, f64>> = BTreeMap::new();
+        let mut exceeded = [const { BTreeMap::new() }; Allowance::ALL.len()];
         let mut processors: BTreeMap<String, (f64, f64)> = BTreeMap::new();
         let mut shards = Shards::default();
         for sample in exposition::read(page) {
             let sample = sample?;
             match sample.name {
-                name @ (CLOCK | RECEIVED_BYTES | RECEIVED_PACKETS | SENT_PACKETS | CONNTRACK_ENTRIES | CONNTRACK_LIMIT) => {
-                    *sums.entry(name).or_default() += sample.value;
+                name @ (CLOCK | CONNTRACK_ENTRIES | CONNTRACK_LIMIT) => *sums.entry(name).or_default() += sample.value,
+                name @ (RECEIVED_BYTES | RECEIVED_PACKETS | SENT_PACKETS) => {
+                    *counters.entry(name).or_default().entry(interface(&sample)).or_default() += sample.value;
                 }
                 ALLOWANCE => {
                     let of = |allowance: &Allowance| sample.label("counter") == Some(allowance.as_str());
                     if let Some(allowance) = Allowance::ALL.into_iter().find(of) {
-                        *exceeded[allowance as usize].get_or_insert(0.0) += sample.value;
+                        *exceeded[allowance as usize].entry(interface(&sample)).or_default() += sample.value;
                     }
                 }
                 PROCESSOR => {
@@ -68,25 +100,32 @@ impl Reader {
                 _ => {}
             }
         }
-        let sample = self.sample(&sums, &processors, exceeded);
+        let sample = self.sample(&sums, counters, &processors, exceeded);
         Ok(Read { sample, load: shards.load() })
     }
 
     fn sample(
         &mut self,
         sums: &BTreeMap<&str, f64>,
+        mut counters: BTreeMap<&str, BTreeMap<String, f64>>,
         processors: &BTreeMap<String, (f64, f64)>,
-        exceeded: [Option<f64>; Allowance::ALL.len()],
+        exceeded: [BTreeMap<String, f64>; Allowance::ALL.len()],
     ) -> Result<Sample, Incomplete> {
-        let sum = |name: &'static str| sums.get(name).copied().ok_or(Incomplete(name));
+        let clock = sums.get(CLOCK).copied().ok_or(Incomplete(CLOCK))?;
+        let mut counter = |name: &'static str| counters.remove(name).ok_or(Incomplete(name));
+        let [bytes, received, sent] = [counter(RECEIVED_BYTES)?, counter(RECEIVED_PACKETS)?, counter(SENT_PACKETS)?];
         let conntrack = sums.get(CONNTRACK_ENTRIES).zip(sums.get(CONNTRACK_LIMIT));
+        let mut all_exceeded = [None; Allowance::ALL.len()];
+        for (index, now) in exceeded.into_iter().enumerate().filter(|(_, now)| !now.is_empty()) {
+            all_exceeded[index] = Some(self.exceeded[index].next(now));
+        }
         let read = Sample {
-            clock: sum(CLOCK)?,
-            bits: 8.0 * sum(RECEIVED_BYTES)?,
-            packets: sum(RECEIVED_PACKETS)? + sum(SENT_PACKETS)?,
+            clock,
+            bits: 8.0 * self.received_bytes.next(bytes),
+            packets: self.received_packets.next(received) + self.sent_packets.next(sent),
             conntrack: conntrack.map(|(entries, room)| Conntrack { entries: *entries, room: *room }),
             softirq: self.busiest(processors),
-            exceeded,
+            exceeded: all_exceeded,
         };
         self.processors.clone_from(processors);
         Ok(read)
@@ -142,6 +181,10 @@ impl Shards {
     }
 }
 
+fn interface(sample: &exposition::Sample<'_>) -> String {
+    sample.label("interface").unwrap_or_default().to_owned()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -181,6 +224,36 @@ mod tests {
         assert_eq!(sample(&mut reader, &page(2.5, [1.75, 1.25], [9.25, 9.75])).softirq, Some(0.75));
         assert_eq!(sample(&mut reader, &page(3.5, [0.0, 1.5], [0.0, 10.5])).softirq, Some(0.25));
         assert_eq!(sample(&mut reader, &page(3.5, [0.0, 1.5], [0.0, 10.5])).softirq, None);
+    }
+
+    #[test]
+    fn an_interface_that_comes_or_goes_is_no_traffic_and_no_restart() {
+        let (mut reader, all) = (Reader::default(), page(1.0, [0.0; 2], [0.0; 2]));
+        let more = |bytes: f64, lost: u32| {
+            let line = |name: &str, value: f64| format!("{name}{{interface=\"eth9\"}} {value}\n");
+            format!(
+                "{}{}{}{}{ALLOWANCE}{{interface=\"eth9\",counter=\"pps_allowance_exceeded\"}} {lost}\n",
+                all.replace("# EOF\n", ""),
+                line(RECEIVED_BYTES, bytes),
+                line(RECEIVED_PACKETS, bytes / 100.0),
+                line(SENT_PACKETS, bytes / 100.0)
+            )
+        };
+        let mut read = |page: &str| {
+            let read = sample(&mut reader, page);
+            (read.bits, read.packets, read.exceeded[Allowance::Packets as usize])
+        };
+        assert_eq!(read(&all), (1000.0, 7.0, Some(8.0)));
+        assert_eq!(read(&more(1e12, 500)), (1000.0, 7.0, Some(8.0)), "all that it has carried for weeks");
+        assert_eq!(read(&more(1e12 + 200.0, 501)), (2600.0, 11.0, Some(9.0)));
+        assert_eq!(read(&all), (2600.0, 11.0, Some(9.0)), "it is gone");
+        assert_eq!(read(&more(1e12 + 900.0, 600)), (2600.0, 11.0, Some(9.0)), "and back");
+        assert_eq!(read(&more(100.0, 0)), (0.0, 0.0, Some(0.0)), "it has begun anew, and so has all");
+        assert_eq!(read(&more(200.0, 1)), (800.0, 2.0, Some(1.0)));
+        // What is no number is told, and forgotten.
+        assert!(read(&more(f64::NAN, 1)).0.is_nan());
+        assert_eq!(read(&more(-1.0, 1)).0, -8.0);
+        assert_eq!(read(&more(300.0, 1)).0, 1600.0);
     }
 
     #[test]

@@ -15,7 +15,7 @@ pub use sns::Reach;
 use super::actuator::Hand;
 use super::brain::Brain;
 use crate::config;
-use crate::daemon::http::Known;
+use crate::daemon::http::{Known, Stranger, Strangers};
 use crate::daemon::key_file;
 use crate::metrics::Page;
 use crate::wire::webhook::alertmanager::{self, History, Notification, Order};
@@ -37,10 +37,11 @@ use std::time::{Duration, Instant, SystemTime};
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio_util::sync::CancellationToken;
 
-/// Bodies that are taken at once of those who have shown a token, and of those who claim to have signed, as anybody can: 32 MiB each at most.
+/// Bodies that are taken at once of those who have shown a token, and of those who claim to have signed, as anybody can: 32 MiB each at most. Of the latter, whoever comes when
+/// there are as many gets the place of the one who came first.
 const ROOM: usize = 128;
 const LOOK: Duration = Duration::from_secs(1);
-/// Connections at once; beyond, the next wait in the kernel.
+/// Connections at once; beyond, the next one gets a stranger's place.
 pub const PLACES: u32 = 1024;
 /// Alerts of which is known when they began and ended: four times the levels that an autoscaler keeps.
 const ALERTS_KNOWN: usize = 1024;
@@ -53,7 +54,7 @@ pub struct Door {
     /// Of those who have shown a token.
     proved: Semaphore,
     /// Of those who claim to have signed.
-    claimed: Semaphore,
+    claimed: Strangers,
     sns: Arc<Sns>,
     counters: Counters,
 }
@@ -93,7 +94,7 @@ impl Door {
             keys: RwLock::new(Arc::new(keys(config)?)),
             book: Mutex::new(Book { replay, order, history: History::default() }),
             proved: Semaphore::new(ROOM),
-            claimed: Semaphore::new(ROOM),
+            claimed: Strangers::default(),
             sns: Arc::new(Sns::new(config, reach, hand)?),
             counters: Counters::default(),
             brain,
@@ -118,8 +119,11 @@ impl Door {
     }
 
     fn look(&self) {
-        let serving = self.brain.status().serving;
-        self.book().history.note(SystemTime::now(), serving);
+        let status = self.brain.status();
+        // Before it is known what there is, it is not none that serve.
+        if status.ordered.is_some() {
+            self.book().history.note(SystemTime::now(), status.serving);
+        }
     }
 
     pub fn saved(&self) -> Saved {
@@ -152,8 +156,13 @@ impl Door {
         let (head, body) = request.into_parts();
         let keys = self.keys.read().unwrap_or_else(PoisonError::into_inner).clone();
         let pass = keys.door(&head, SystemTime::now())?;
-        let _place = place(if pass.is_proved() { &self.proved } else { &self.claimed })?;
-        let bytes = body::take(body, pass.limit()).await?;
+        let bytes = if pass.is_proved() {
+            let _place = place(&self.proved)?;
+            body::take(body, pass.limit()).await?
+        } else {
+            let stranger = self.claimed.enter_one_of(ROOM);
+            unless_pushed_out(&stranger, body::take(body, pass.limit())).await?
+        };
         let proof = pass.admit(&bytes)?.proof;
         if let Some(known) = head.extensions.get::<Known>() {
             known.trust();
@@ -276,11 +285,58 @@ fn told(status: StatusCode, code: &str, error: &str) -> Response {
 }
 
 fn place(room: &Semaphore) -> Result<SemaphorePermit<'_>, Refusal> {
-    room.try_acquire().map_err(|_| Refusal::NotNow("as many posts as can be taken at once are in hand".into()))
+    room.try_acquire().map_err(|_| Refusal::NotNow(FULL.into()))
 }
+
+async fn unless_pushed_out<T>(stranger: &Stranger, doing: impl Future<Output = Result<T, Refusal>>) -> Result<T, Refusal> {
+    tokio::select! {
+        done = doing => done,
+        () = stranger.pushed_out() => Err(Refusal::NotNow(FULL.into())),
+    }
+}
+
+const FULL: &str = "as many posts as can be taken at once are in hand";
 
 fn keys(config: &config::Webhooks) -> anyhow::Result<Keys> {
     let tokens = config.tokens.iter().map(|file| key_file::token(file)).collect::<anyhow::Result<_>>()?;
     let keys = config.keys.iter().map(|key| Ok((key.id, key_file::key(key)?))).collect::<anyhow::Result<_>>()?;
     Keys::new(config.audience.clone(), tokens, keys, Limits::default()).map_err(|error| anyhow!("`webhooks.keys`: {error}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::autoscaler::tests;
+    use crate::config::{Actuator, AutoScalingGroup};
+
+    fn webhooks() -> config::Webhooks {
+        let listen = "127.0.0.1:1".parse().unwrap();
+        config::Webhooks { listen, tls: None, audience: "a".parse().unwrap(), tokens: vec![], keys: vec![], topics: vec![] }
+    }
+
+    fn one_more(door: &Door) -> Option<u32> {
+        door.look();
+        door.book().history.one_more(SystemTime::UNIX_EPOCH)
+    }
+
+    #[test]
+    fn how_many_there_are_is_noted_when_it_is_known() {
+        let mut config = tests::config();
+        config.actuator = Actuator::Aws(AutoScalingGroup {
+            group: "gateways".into(),
+            region: "eu-central-1".into(),
+            hook: None,
+            endpoint: None,
+            look: LOOK,
+            timeout: LOOK,
+        });
+        let brain = Arc::new(Brain::new(&config, false, None).unwrap());
+        let door =
+            Door::new(&webhooks(), brain.clone(), Hand::new(super::super::parts::Parts::default()), None, &Reach::default()).unwrap();
+        assert_eq!(one_more(&door), None, "the group has not answered");
+        config.actuator = Actuator::None;
+        brain.ask(false);
+        brain.configure(&config).unwrap();
+        assert_eq!(one_more(&door), Some(1));
+    }
 }

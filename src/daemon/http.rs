@@ -1,8 +1,10 @@
 //! Connections of a server: over TLS, over plain HTTP, over the local socket. How many there are, how long somebody may take to say what it wants, and
 //! what it may cost before it has shown who it is, is bounded.
 
+mod strangers;
 mod tls;
 
+pub use strangers::{Stranger, Strangers};
 pub use tls::Certificate;
 
 use axum::Router;
@@ -42,7 +44,7 @@ pub const LOCAL: u32 = 200;
 /// Descriptors for those, the database and what else there is.
 const RESERVED: u32 = 512;
 
-/// Connections at a time and listener; beyond, the next wait in the kernel.
+/// Connections at a time and listener; beyond, the next one gets the place of a stranger, and where there is none it waits.
 #[derive(Debug, Clone, Copy)]
 pub struct Places {
     pub everybody: u32,
@@ -61,6 +63,7 @@ impl Places {
 struct Limits {
     places: u32,
     stranger: Duration,
+    farewell: Duration,
 }
 
 pub enum Listener {
@@ -69,27 +72,42 @@ pub enum Listener {
 }
 
 /// Whether somebody has shown over this connection that it may call: a good token, a right signature.
-#[derive(Debug, Clone, Default)]
-pub struct Known(Arc<AtomicBool>);
+#[derive(Debug, Clone)]
+pub struct Known(Arc<Shown>);
+
+#[derive(Debug)]
+struct Shown {
+    trusted: AtomicBool,
+    as_yet: Stranger,
+}
 
 impl Known {
+    fn not_yet(stranger: Stranger) -> Self {
+        Self(Arc::new(Shown { trusted: AtomicBool::new(false), as_yet: stranger }))
+    }
+
     pub fn trust(&self) {
-        self.0.store(true, Relaxed);
+        self.0.trusted.store(true, Relaxed);
+        self.0.as_yet.known();
+    }
+
+    fn is_trusted(&self) -> bool {
+        self.0.trusted.load(Relaxed)
     }
 }
 
 /// Serves so many at a time until `end`, and then what is in hand.
 pub async fn serve(listener: Listener, places: u32, router: Router, end: CancellationToken) {
-    serve_within(Limits { places, stranger: STRANGER }, listener, router, end).await;
+    serve_within(Limits { places, stranger: STRANGER, farewell: FAREWELL }, listener, router, end).await;
 }
 
 async fn serve_within(limits: Limits, listener: Listener, router: Router, end: CancellationToken) {
     let room = Arc::new(Semaphore::new(limits.places.try_into().unwrap_or(usize::MAX)));
+    let (strangers, cut_off) = (Strangers::default(), CancellationToken::new());
     loop {
-        let next = async { (room.clone().acquire_owned().await, listener.accept().await) };
-        let (place, accepted) = tokio::select! {
+        let accepted = tokio::select! {
             () = end.cancelled() => break,
-            next = next => next,
+            accepted = listener.accept() => accepted,
         };
         let stream = match accepted {
             Ok(stream) => stream,
@@ -101,34 +119,55 @@ async fn serve_within(limits: Limits, listener: Listener, router: Router, end: C
                 continue;
             }
         };
-        let (router, end) = (router.clone(), end.clone());
+        let place = match room.clone().try_acquire_owned() {
+            Ok(place) => Ok(place),
+            Err(_) => {
+                strangers.push_out();
+                tokio::select! {
+                    () = end.cancelled() => break,
+                    place = room.clone().acquire_owned() => place,
+                }
+            }
+        };
+        let (router, end, cut_off) = (router.clone(), end.clone(), cut_off.clone());
+        let known = Known::not_yet(strangers.enter());
         tokio::spawn(async move {
-            match stream {
-                Stream::Plain(stream) => http(stream, router, Known::default(), limits.stranger, end).await,
-                Stream::Unix(stream) => {
-                    let operator = Known::default();
-                    operator.trust();
-                    http(stream, router, operator, limits.stranger, end).await;
-                }
-                Stream::Tls(stream, certificate) => {
-                    let handshake = tokio::time::timeout(HANDSHAKE, certificate.acceptor().accept(stream));
-                    let shaken = tokio::select! {
-                        () = end.cancelled() => return,
-                        shaken = handshake => shaken,
-                    };
-                    match shaken {
-                        Ok(Ok(stream)) => http(stream, router, Known::default(), limits.stranger, end).await,
-                        Ok(Err(error)) => tracing::debug!("no TLS: {error}"),
-                        Err(_) => tracing::debug!("no TLS within {HANDSHAKE:?}"),
-                    }
-                }
+            tokio::select! {
+                () = connection(stream, router, known.clone(), limits.stranger, end) => {}
+                () = known.0.as_yet.pushed_out() => tracing::debug!("a stranger's place is given to whoever came last"),
+                () = cut_off.cancelled() => {}
             }
             drop(place);
         });
     }
     // When every place is free again, nothing is in hand.
-    if tokio::time::timeout(FAREWELL, room.acquire_many(limits.places)).await.is_err() {
+    if tokio::time::timeout(limits.farewell, room.acquire_many(limits.places)).await.is_err() {
         tracing::warn!("calls were still open and are cut off");
+        cut_off.cancel();
+        // Each ends as soon as it is looked at: what it would have answered is answered no more.
+        let _ = tokio::time::timeout(limits.farewell, room.acquire_many(limits.places)).await;
+    }
+}
+
+async fn connection(stream: Stream, router: Router, known: Known, stranger: Duration, end: CancellationToken) {
+    match stream {
+        Stream::Plain(stream) => http(stream, router, known, stranger, end).await,
+        Stream::Unix(stream) => {
+            known.trust();
+            http(stream, router, known, stranger, end).await;
+        }
+        Stream::Tls(stream, certificate) => {
+            let handshake = tokio::time::timeout(HANDSHAKE, certificate.acceptor().accept(stream));
+            let shaken = tokio::select! {
+                () = end.cancelled() => return,
+                shaken = handshake => shaken,
+            };
+            match shaken {
+                Ok(Ok(stream)) => http(stream, router, known, stranger, end).await,
+                Ok(Err(error)) => tracing::debug!("no TLS: {error}"),
+                Err(_) => tracing::debug!("no TLS within {HANDSHAKE:?}"),
+            }
+        }
     }
 }
 
@@ -183,7 +222,7 @@ async fn http(
                 ending = true;
                 connection.as_mut().graceful_shutdown();
             }
-            () = deadline.as_mut(), if !trusted => match (known.0.load(Relaxed), ending) {
+            () = deadline.as_mut(), if !trusted => match (known.is_trusted(), ending) {
                 (true, _) => trusted = true,
                 (false, true) => return tracing::debug!("a stranger that takes no answer is left"),
                 (false, false) => {
@@ -197,63 +236,4 @@ async fn http(
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use axum::Extension;
-    use axum::routing::get;
-    use std::net::SocketAddr;
-    use tokio::io::{AsyncReadExt, AsyncWriteExt};
-    use tokio::net::TcpStream;
-    use tokio::task::JoinHandle;
-
-    const SOON: Duration = Duration::from_secs(20);
-
-    async fn start(places: u32) -> (SocketAddr, CancellationToken, JoinHandle<()>) {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let (at, end) = (listener.local_addr().unwrap(), CancellationToken::new());
-        let limits = Limits { places, stranger: Duration::from_secs(1) };
-        let recognise = |Extension(known): Extension<Known>| async move { known.trust() };
-        let router = Router::new().route("/", get(|| async {})).route("/known", get(recognise));
-        (at, end.clone(), tokio::spawn(serve_within(limits, Listener::Tcp(listener, None), router, end)))
-    }
-
-    async fn ask(stream: &mut TcpStream, path: &str, header: &str) -> String {
-        stream.write_all(format!("GET {path} HTTP/1.1\r\nhost: x\r\nx: {header}\r\n\r\n").as_bytes()).await.unwrap();
-        let mut answer = vec![0; 1000];
-        let length = tokio::time::timeout(SOON, stream.read(&mut answer)).await.expect("no answer").unwrap();
-        String::from_utf8_lossy(&answer[..length]).lines().next().unwrap_or_default().to_owned()
-    }
-
-    #[tokio::test]
-    async fn it_ends_though_every_place_is_taken() {
-        let (at, end, served) = start(1).await;
-        let mut first = TcpStream::connect(at).await.unwrap();
-        assert_eq!(ask(&mut first, "/known", "").await, "HTTP/1.1 200 OK");
-        let _second = TcpStream::connect(at).await.unwrap();
-        end.cancel();
-        tokio::time::timeout(SOON, served).await.expect("it waits for a free place").unwrap();
-    }
-
-    #[tokio::test]
-    async fn strangers_give_their_places_back() {
-        let (at, _end, _served) = start(3).await;
-        let mut known = TcpStream::connect(at).await.unwrap();
-        assert_eq!(ask(&mut known, "/known", "").await, "HTTP/1.1 200 OK");
-        let (mut asked, mut slow) = (TcpStream::connect(at).await.unwrap(), TcpStream::connect(at).await.unwrap());
-        assert_eq!(ask(&mut asked, "/", "").await, "HTTP/1.1 200 OK");
-        slow.write_all(b"GET / HTTP/1.1\r\n").await.unwrap();
-        // There is no place for this one until the strangers are gone.
-        let mut last = TcpStream::connect(at).await.unwrap();
-        assert_eq!(ask(&mut last, "/", "").await, "HTTP/1.1 200 OK");
-        assert_eq!((asked.read(&mut [0]).await.unwrap(), slow.read(&mut [0]).await.unwrap()), (0, 0));
-        assert_eq!(ask(&mut known, "/", "").await, "HTTP/1.1 200 OK");
-    }
-
-    #[tokio::test]
-    async fn a_head_without_end_is_not_kept() {
-        let (at, _end, _served) = start(1).await;
-        let mut stream = TcpStream::connect(at).await.unwrap();
-        assert_eq!(ask(&mut stream, "/", &"x".repeat(LONGEST_HEAD / 2)).await, "HTTP/1.1 200 OK");
-        assert_eq!(ask(&mut stream, "/", &"x".repeat(2 * LONGEST_HEAD)).await, "HTTP/1.1 431 Request Header Fields Too Large");
-    }
-}
+mod tests;

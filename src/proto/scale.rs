@@ -17,6 +17,7 @@ mod saved;
 mod schedule;
 mod status;
 mod trend;
+mod trouble;
 
 pub use capacity::{Capacity, Dimension};
 pub use counters::Counters;
@@ -65,7 +66,7 @@ use trend::{Outlook, Trend};
 /// is used, a step more than carry traffic, of which those to come are a part.
 ///
 /// **Not knowing takes nobody away.** A gateway that falls silent, or tells less than it did, counts for what it said last, for five minutes; and while there is one, or one of
-/// which nothing is known yet, the order is not lowered. Nor is it while whoever runs the nodes is silent, or refuses orders.
+/// which nothing is known yet, the order is not lowered. Nor is it while somebody who is asked what is to come has no level, or whoever runs the nodes is silent, or refuses orders.
 ///
 /// **The busiest counts.** Shards are not divisible. Fewer nodes are never ordered while the gateway that is used most would be used beyond the target if it got its part
 /// of what they carry.
@@ -91,10 +92,14 @@ pub struct Scaler {
     orders: Option<Orders>,
     /// The last change before a restart, until it is known what there is.
     resumed: Option<Change>,
+    /// Nobody else orders nodes.
+    alone: bool,
     /// Of the last order.
     serial: u64,
     fleet_heard: Instant,
     levels: Levels,
+    /// Whose levels there should always be.
+    asked: Vec<Source>,
     trend: Trend,
     /// A reading has come since the trend was last looked at.
     read: bool,
@@ -125,9 +130,11 @@ impl Scaler {
             gateways: Gateways::default(),
             orders: None,
             resumed: None,
+            alone: false,
             serial: 0,
             fleet_heard: now,
             levels: Levels::default(),
+            asked: vec![],
             trend: Trend::default(),
             read: false,
             peak: Peak::default(),
@@ -151,6 +158,7 @@ impl Scaler {
                 self.levels.relate(self.gateways.len());
             }
             Input::LevelEnds(source) => self.levels.end(&source),
+            Input::Asked(sources) => self.asked = sources,
             Input::Taken(serial) => self.answer(now, serial, true),
             Input::NotTaken(serial) => self.answer(now, serial, false),
             Input::Policy(policy) => {
@@ -188,6 +196,12 @@ impl Scaler {
 
     pub fn next_effect(&mut self) -> Option<Effect> {
         self.effects.pop_front()
+    }
+
+    /// Nobody else orders nodes: what was ordered before a restart stands, however long ago that was. To be said before the first [`Input::Fleet`], in which `ordered` is
+    /// no more than a guess then.
+    pub fn order_alone(&mut self) {
+        self.alone = true;
     }
 
     /// The latest last.
@@ -240,7 +254,7 @@ impl Scaler {
         self.gateways.replace(serving);
         self.levels.relate(self.gateways.len());
         let resumed = self.resumed.take();
-        let orders = self.orders.get_or_insert_with(|| Orders::new(now, ordered, resumed));
+        let orders = self.orders.get_or_insert_with(|| Orders::new(now, ordered, resumed, self.alone));
         let from = orders.ordered;
         if let Some(to) = orders.hear(now, ordered, self.gateways.len()) {
             self.remember(Decision { at: now, time: self.time(), from, to, wanted: to, reason: Reason::Adopted });
@@ -277,6 +291,7 @@ impl Scaler {
         let uneven = outlook.map_or(0, |outlook| self.uneven(outlook, measured.hottest.as_ref()));
         if let Some(sustained) = outlook.and_then(|outlook| outlook.sustained)
             && measured.missing.is_empty()
+            && self.silent().next().is_none()
         {
             let quiet = self.policy.nodes_for(sustained / SPARE);
             self.peak.push(now, wanted.max(quiet).max(uneven), self.policy.window);
@@ -335,7 +350,14 @@ impl Scaler {
         let orders = self.orders.as_ref()?;
         // Nodes that have not come by now may never do so: they keep nothing.
         let late = orders.since_change(now).is_none_or(|since| since > self.policy.start_up * 2);
-        let trouble = self.trouble(now, missing).filter(|held| !(late && matches!(held, Held::Behind { .. })));
+        // Nobody is taken away by ordering what there is instead of what is refused.
+        let granted = orders.granted().filter(|granted| highest <= *granted);
+        let is_no_matter = |held: &Held| match held {
+            Held::Behind { .. } => late,
+            Held::Refused { .. } => granted.is_some(),
+            _ => false,
+        };
+        let trouble = self.trouble(now, missing).filter(|held| !is_no_matter(held));
         let window = self.policy.window;
         if trouble.is_some() {
             return trouble;
@@ -348,24 +370,9 @@ impl Scaler {
         }
         let least = orders.ordered.saturating_sub(self.policy.in_step.of(orders.ordered));
         let reason = Reason::Quiet { highest, seconds: window.as_secs() };
-        self.order(now, highest.max(least), highest, reason);
-        (highest < least).then_some(Held::Step { wanted: highest })
-    }
-
-    /// What stands in the way of taking nodes away.
-    fn trouble(&self, now: Instant, missing: Vec<NodeName>) -> Option<Held> {
-        let orders = self.orders.as_ref()?;
-        if orders.refused > 0 {
-            return Some(Held::Refused { wanted: orders.ordered });
-        }
-        if !missing.is_empty() || self.gateways.len() == 0 {
-            return Some(Held::Missing { nodes: missing });
-        }
-        if now.saturating_duration_since(self.fleet_heard) > FLEET_STALE {
-            return Some(Held::FleetStale);
-        }
-        let behind = orders.ordered.saturating_sub(self.gateways.len());
-        (behind > 0).then_some(Held::Behind { nodes: behind })
+        let to = granted.unwrap_or(highest.max(least));
+        self.order(now, to, highest, reason);
+        (highest < to).then_some(Held::Step { wanted: highest })
     }
 
     /// Fewer are wanted now, but not of the whole window; or `uneven` is used so much more than the others that it takes them all.
@@ -385,10 +392,12 @@ impl Scaler {
         self.send();
     }
 
-    /// What is ordered goes out, by a serial of its own.
+    /// What is ordered goes out, by a serial of its own: the time, or the next one if that was given already. So it is higher than what a process has given that could not
+    /// write it down.
     fn send(&mut self) {
+        let time = self.time().min(saved::HIGHEST_SERIAL / 2);
         let Some(orders) = &mut self.orders else { return };
-        self.serial += 1;
+        self.serial = time.max(self.serial + 1);
         orders.sent(self.serial);
         self.effects.push_back(Effect::Order(Order { serial: self.serial, nodes: orders.ordered }));
     }

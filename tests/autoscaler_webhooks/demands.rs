@@ -68,6 +68,25 @@ async fn other_tokens_and_keys_count_after_a_reload() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn nobody_may_post_any_more_when_webhooks_are_taken_out_of_the_file() {
+    let mut bed = Bed::new().await;
+    assert_eq!(answer(bed.by_token("/v1/demand", SIX)).await.0, 200);
+    let mut without = bed.config.clone();
+    without.webhooks = None;
+    bed.running.reload(&without, &bed.config).unwrap();
+    for _ in 0..2 {
+        assert_eq!(answer(bed.by_token("/v1/demand", SIX)).await.1["code"], "no_credentials");
+        assert_eq!(answer(bed.signed("/v1/demand", SIX, now())).await.1["code"], "no_credentials");
+        assert_eq!(answer(bed.request("/v1/sns", "{}")).await.0, 404);
+        // And again, with nothing changed.
+        bed.running.reload(&without, &without).unwrap();
+    }
+    bed.running.reload(&bed.config, &without).unwrap();
+    assert_eq!(answer(bed.by_token("/v1/demand", SIX)).await.0, 200);
+    bed.running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn tokens_are_taken_over_tls() {
     let dir = tempfile::tempdir().unwrap();
     let mut params = CertificateParams::default();

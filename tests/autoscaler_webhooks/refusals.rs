@@ -106,6 +106,31 @@ async fn no_more_is_taken_of_a_stranger_than_its_head() {
 /// As many bodies as are taken at once.
 const PLACES: usize = 128;
 
+/// Anybody can make such a head.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_claims_to_have_signed_and_sends_slowly_makes_room_for_others() {
+    let bed = Bed::new().await;
+    let head = format!(
+        "POST /v1/demand HTTP/1.1\r\nhost: x\r\nportway-key: 1\r\nportway-timestamp: {}\r\nportway-signature: v1={}\r\nexpect: 100-continue\r\ncontent-length: 55\r\n\r\n",
+        now(),
+        "0".repeat(64)
+    );
+    let mut slow = Vec::new();
+    for _ in 0..PLACES {
+        let mut stream = tokio::net::TcpStream::connect(bed.running.webhooks.unwrap()).await.unwrap();
+        stream.write_all(head.as_bytes()).await.unwrap();
+        let mut answer = [0; 25];
+        stream.read_exact(&mut answer).await.unwrap();
+        slow.push(stream);
+    }
+    assert_eq!(answer(bed.signed("/v1/demand", DEMAND, now())).await.0, 200);
+    let mut first = [0; 12];
+    slow[0].read_exact(&mut first).await.unwrap();
+    assert_eq!(&first, b"HTTP/1.1 503");
+    assert_eq!(bed.metric("portway_webhook_refused_total{reason=\"not_now\"}").await, 1.0);
+    bed.running.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn who_sends_slowly_takes_nobody_elses_place() {
     let bed = Bed::new().await;

@@ -46,6 +46,20 @@ async fn after_a_crash_levels_count_and_nothing_from_before_it_does() {
     bed.running.stop().await;
 }
 
+/// Two gateways are in the file, and nobody says how many are ordered.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_wanted_stands_however_long_ago_that_was_decided() {
+    let Bed { running, config, client, dir } = Bed::new().await;
+    running.stop().await;
+    let change = json!({ "ago": 7200, "nodes": 5, "fewer": false });
+    let kept = json!({ "scaler": { "time": now(), "serial": 3, "last_change": change, "levels": [] }, "taken": null });
+    std::fs::write(dir.path().join("autoscaler.json"), kept.to_string()).unwrap();
+    let running = portway::autoscaler::Running::start(&config, false).await.unwrap();
+    let bed = Bed { running, config, client, dir };
+    assert_eq!(bed.json("/v1/wanted").await["wanted"], 5);
+    bed.running.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_file_that_cannot_be_used_is_put_aside() {
     let bed = Bed::new().await;

@@ -54,7 +54,7 @@ impl Webhook {
         let status = response.status();
         let after = response.headers().get(RETRY_AFTER).and_then(|value| retry_after(value.to_str().ok()?, SystemTime::now()));
         let answer = answer(response).await;
-        let Some(why) = Why::of_status(status.as_u16()) else { return Ok(ordered(&answer)) };
+        let Some(why) = Why::of_status(status.as_u16()) else { return Ok(ordered(&answer, order.max)) };
         let said = Some(said(&answer)).filter(|said| !said.is_empty()).map_or(String::new(), |said| format!(": {said}"));
         let remedy = match status.as_u16() {
             300..=399 => " (redirects are not followed: write the URL that it leads to)",

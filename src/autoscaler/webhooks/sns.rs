@@ -1,9 +1,10 @@
 //! Messages of Amazon SNS: verified by a certificate that is fetched, acted on, remembered.
 
 use super::super::actuator::Hand;
-use super::{body, place};
+use super::{body, unless_pushed_out};
 use crate::config;
 use crate::daemon::answer;
+use crate::daemon::http::Strangers;
 use crate::metrics::Page;
 use crate::wire::webhook::sns::lifecycle::{Told, Transition};
 use crate::wire::webhook::sns::{
@@ -18,9 +19,9 @@ use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::{Instant, SystemTime};
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::oneshot;
 
-/// Bodies that are taken at once, as anybody may send one: 16 MiB at most.
+/// Bodies that are taken or wait for a certificate at once, as anybody may send one: 16 MiB at most. Whoever comes when there are as many gets the place of the one who came first.
 const ROOM: usize = 64;
 
 /// How SNS is reached: by the system's names and roots, unless a test stands in for it. The URLs stay what they are.
@@ -50,7 +51,7 @@ pub struct Sns {
     /// None: no topic may send here.
     client: RwLock<Option<Client>>,
     for_somebody: AtomicBool,
-    room: Semaphore,
+    unproved: Strangers,
     subscribed: AtomicU64,
     /// Whom orders are given to.
     hand: Hand,
@@ -72,7 +73,7 @@ impl Sns {
             reach: reach.clone(),
             client: RwLock::new(None),
             for_somebody: AtomicBool::new(false),
-            room: Semaphore::new(ROOM),
+            unproved: Strangers::default(),
             subscribed: AtomicU64::new(0),
             hand,
             lifecycle: Default::default(),
@@ -99,11 +100,12 @@ impl Sns {
     pub async fn take(self: &Arc<Self>, request: Request) -> Result<Novelty, Refusal> {
         let (head, body) = request.into_parts();
         Body::announced(&head.headers, Body::LIMIT)?;
-        let _place = place(&self.room)?;
-        let bytes = body::take(body, Body::LIMIT).await?;
+        let stranger = self.unproved.enter_one_of(ROOM);
+        let bytes = unless_pushed_out(&stranger, body::take(body, Body::LIMIT)).await?;
         let envelope = self.verifier().check(Body::new(&bytes, Body::LIMIT)?, SystemTime::now())?;
-        let certificate = self.certificate(envelope.certificate_url()).await?;
+        let certificate = unless_pushed_out(&stranger, self.certificate(envelope.certificate_url())).await?;
         let verified = self.verifier().verify(envelope, &certificate, SystemTime::now())?;
+        drop(stranger);
         if self.verifier().seen(&verified.id) {
             return Ok(Novelty::Again);
         }

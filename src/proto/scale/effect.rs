@@ -18,6 +18,8 @@ pub enum Input {
     Level(Level),
     /// A source takes back what it said.
     LevelEnds(Source),
+    /// These are asked again and again what is to come, and no others: while one has no level, nobody is taken away.
+    Asked(Vec<Source>),
     /// The order of this serial was taken. Of an order that is not the latest it says nothing any more.
     Taken(u64),
     /// It was not: down, throttled, or no answer in time.
@@ -48,7 +50,7 @@ pub enum Effect {
 /// So many nodes there shall be: a level. Given once more it has another serial, so that an answer says which of the two it is of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct Order {
-    /// Higher than all before, also those before a restart ([`super::Saved`]).
+    /// Higher than all before, also those before a restart ([`super::Saved`]) or a crash: seconds since 1970, or more.
     pub serial: u64,
     pub nodes: u32,
 }

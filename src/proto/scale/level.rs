@@ -207,6 +207,10 @@ impl Levels {
         self.said.retain(|_, said| said.until > now);
     }
 
+    pub fn has(&self, source: &Source) -> bool {
+        self.said.contains_key(source)
+    }
+
     pub fn iter(&self) -> impl Iterator<Item = (&Source, &Said)> {
         self.said.iter()
     }

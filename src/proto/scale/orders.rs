@@ -34,11 +34,13 @@ const FIRST_REPEAT: Duration = Duration::from_secs(2);
 
 impl Orders {
     /// `told` is what whoever runs the nodes says; `last` the last change before a restart. One of just now stands and is ordered once more, as it
-    /// may not have gone out; of an older one only the cooldown is left, as somebody may have ordered otherwise meanwhile.
-    pub fn new(now: Instant, told: u32, last: Option<Change>) -> Self {
-        let recent = last.filter(|change| now.saturating_duration_since(change.at) <= SETTLE);
-        let ordered = recent.map_or(told, |change| change.nodes);
-        let repeat_at = recent.map(|_| now);
+    /// may not have gone out; of an older one only the cooldown is left, as somebody may have ordered otherwise meanwhile. `alone`: nobody else orders, so an older one
+    /// stands too, unless it is for fewer.
+    pub fn new(now: Instant, told: u32, last: Option<Change>, alone: bool) -> Self {
+        let is_recent = |change: &Change| now.saturating_duration_since(change.at) <= SETTLE;
+        let stands = last.filter(|change| is_recent(change) || alone && change.nodes > told);
+        let ordered = stands.map_or(told, |change| change.nodes);
+        let repeat_at = stands.map(|_| now);
         Self { ordered, last, told, awaited: None, repeat_at, refused: 0, complete: None }
     }
 
@@ -95,6 +97,11 @@ impl Orders {
             self.repeat_at = Some(now + wait.min(SETTLE));
         }
         true
+    }
+
+    /// What is ordered is not taken, and so many, fewer, are.
+    pub fn granted(&self) -> Option<u32> {
+        (self.refused > 0 && self.told < self.ordered).then_some(self.told)
     }
 
     /// Whether it has to be given once more.

@@ -144,6 +144,10 @@ pub enum Held {
     Missing {
         nodes: Vec<NodeName>,
     },
+    /// These are asked, and what they said last, if anything, counts no more: nobody is taken away.
+    Silent {
+        sources: Vec<Source>,
+    },
     /// The last change was too short a time ago. Seconds.
     Cooldown {
         wanted: u32,
@@ -177,8 +181,8 @@ pub enum Held {
 }
 
 impl Held {
-    pub const LABELS: [&str; 10] =
-        ["no_fleet", "fleet_stale", "missing", "cooldown", "stabilising", "step", "uneven", "at_max", "behind", "refused"];
+    pub const LABELS: [&str; 11] =
+        ["no_fleet", "fleet_stale", "missing", "silent", "cooldown", "stabilising", "step", "uneven", "at_max", "behind", "refused"];
 
     /// A metric label.
     pub fn as_str(&self) -> &'static str {
@@ -186,6 +190,7 @@ impl Held {
             Held::NoFleet => "no_fleet",
             Held::FleetStale => "fleet_stale",
             Held::Missing { .. } => "missing",
+            Held::Silent { .. } => "silent",
             Held::Cooldown { .. } => "cooldown",
             Held::Stabilising { .. } => "stabilising",
             Held::Step { .. } => "step",
@@ -205,6 +210,10 @@ impl fmt::Display for Held {
             Held::Missing { nodes } => {
                 let names: Vec<&str> = nodes.iter().map(NodeName::as_str).collect();
                 write!(f, "nothing current is known of {}: none is taken away", names.join(", "))
+            }
+            Held::Silent { sources } => {
+                let names: Vec<String> = sources.iter().map(Source::to_string).collect();
+                write!(f, "nothing current is known from {}: none is taken away", names.join(", "))
             }
             Held::Cooldown { wanted, left } => write!(f, "{wanted} wanted; {left} s until the next change"),
             Held::Stabilising { wanted, left } => write!(f, "{wanted} wanted, but not for long enough: {left} s to go"),

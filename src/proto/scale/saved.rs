@@ -1,6 +1,6 @@
 //! What outlives a restart of the daemon.
 //!
-//! Levels, as their sources may not say them again; the last change, for the cooldowns; the serial, as whoever is asked by it may remember it. Not the window of the
+//! Levels, as their sources may not say them again; the last change, for the cooldowns, and as what stands if nobody else orders; the serial, as whoever is asked by it may remember it. Not the window of the
 //! highest need: nobody knows how high it was while no daemon ran, so it begins anew and nobody is taken away before it is full. Not readings either: they come again
 //! within seconds, and what is needed follows from them.
 
@@ -44,7 +44,7 @@ pub struct SavedLevel {
 /// Seconds that nothing kept is older than, or lasts longer: 31 days.
 const LONGEST: u64 = 31 * 24 * 3600;
 /// Up to which a number in JSON is the same everywhere (RFC 8259 section 6).
-const HIGHEST_SERIAL: u64 = 1 << 53;
+pub(super) const HIGHEST_SERIAL: u64 = 1 << 53;
 /// More than any policy allows.
 const NODES: u32 = 1000;
 

@@ -55,13 +55,13 @@ impl Signer {
     }
 }
 
-/// How many the receiver says are ordered now, if it says so: `{"ordered": 6}`.
-pub fn ordered(answer: &[u8]) -> Option<u32> {
+/// How many the receiver says are ordered now, if it says so: `{"ordered": 6}`. More than `max` it was never asked for, and what would follow from that costs: it says nothing.
+pub fn ordered(answer: &[u8], max: u32) -> Option<u32> {
     #[derive(Deserialize)]
     struct Answer {
         ordered: u32,
     }
-    serde_json::from_slice(answer).ok().map(|Answer { ordered }| ordered)
+    serde_json::from_slice(answer).ok().map(|Answer { ordered }| ordered).filter(|ordered| *ordered <= max)
 }
 
 /// What the receiver says beside its status, safe to log; empty if that is nothing.
@@ -80,7 +80,7 @@ mod tests {
     const NOW: u64 = 1_795_331_700;
 
     fn order() -> Order {
-        Order { serial: 17, wanted: 6, min: 2, max: 10, from: 4, reason: "75 % is used".into(), time: NOW }
+        Order { serial: NOW, wanted: 6, min: 2, max: 10, from: 4, reason: "75 % is used".into(), time: NOW }
     }
 
     fn signer() -> Signer {
@@ -124,9 +124,11 @@ mod tests {
 
     #[test]
     fn of_the_answer_a_number_is_read_and_nothing_else() {
-        assert_eq!(ordered(br#"{"ordered": 5, "serving": ["a"]}"#), Some(5));
-        for other in [&b""[..], b"ok", b"{}", br#"{"ordered": -1}"#, br#"{"ordered": "5"}"#, br#"{"ordered": 5.5}"#, b"\xff"] {
-            assert_eq!(ordered(other), None);
+        assert_eq!(ordered(br#"{"ordered": 5, "serving": ["a"]}"#, 5), Some(5));
+        for other in
+            [&b""[..], b"ok", b"{}", br#"{"ordered": -1}"#, br#"{"ordered": "5"}"#, br#"{"ordered": 5.5}"#, br#"{"ordered": 6}"#, b"\xff"]
+        {
+            assert_eq!(ordered(other, 5), None);
         }
     }
 

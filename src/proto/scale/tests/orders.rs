@@ -8,19 +8,21 @@ fn answer(bench: &mut Bench, answer: Input) {
 fn an_order_that_was_not_taken_is_kept_and_repeated() {
     let mut bench = Bench::new(policy(), 4);
     bench.deaf = true;
-    bench.seconds(20, 3.6);
+    bench.say("alert", &[Wanted::Nodes(8)], 30).unwrap();
+    bench.seconds(1, 2.6);
     let orders = bench.orders.clone();
     let serial = bench.serial;
     answer(&mut bench, Input::NotTaken(serial));
-    bench.seconds(1, 3.6);
+    bench.seconds(1, 2.6);
     assert_eq!(bench.orders, orders);
-    bench.seconds(2, 3.6);
+    bench.seconds(2, 2.6);
     assert_eq!(bench.orders.last(), orders.last());
     assert_eq!(bench.orders.len(), orders.len() + 1, "again after two seconds");
     for _ in 0..20 {
         let serial = bench.serial;
         answer(&mut bench, Input::NotTaken(serial));
-        bench.seconds(61, 0.1);
+        // Five are enough: fewer than are ordered, more than there are.
+        bench.seconds(61, 2.6);
     }
     let (last, times) = (bench.ordered(), bench.orders.len());
     assert!(bench.orders[orders.len()..].iter().all(|order| *order == last), "no fewer, though fewer are needed: {:?}", bench.orders);
@@ -32,6 +34,26 @@ fn an_order_that_was_not_taken_is_kept_and_repeated() {
     bench.come();
     bench.seconds(200, 0.1);
     assert!(bench.ordered() < last);
+}
+
+#[test]
+fn an_order_that_is_refused_and_needed_no_more_is_taken_back() {
+    let mut bench = Bench::new(policy(), 4);
+    bench.deaf = true;
+    bench.say("alert", &[Wanted::Nodes(8)], 30).unwrap();
+    bench.seconds(1, 1.0);
+    assert_eq!(bench.orders, [8]);
+    for _ in 0..10 {
+        let serial = bench.serial;
+        answer(&mut bench, Input::NotTaken(serial));
+        bench.seconds(61, 1.0);
+    }
+    assert!(bench.orders.iter().all(|nodes| [8, 4].contains(nodes)), "nobody is taken away: {:?}", bench.orders);
+    assert_eq!((bench.ordered(), bench.decisions.last().unwrap().to), (4, 4), "{:?}", bench.decisions);
+    bench.deaf = false;
+    bench.come();
+    bench.seconds(400, 1.0);
+    assert_eq!(bench.ordered(), 2, "and then it goes on as ever");
 }
 
 #[test]

@@ -78,6 +78,49 @@ fn an_order_of_just_now_stands_and_an_older_one_is_what_whoever_runs_the_nodes_s
 }
 
 #[test]
+fn what_nobody_else_orders_stands_however_long_ago_it_was_ordered() {
+    for (before, listed, stands) in [(8, 4, 8), (4, 8, 8)] {
+        let mut bench = Bench::new(policy(), 4);
+        let mut saved = bench.scaler.saved(bench.now, bench.wall());
+        saved.last_change = Some(SavedChange { ago: 7200, nodes: before, fewer: before < listed });
+        bench.scaler = Scaler::restore(bench.now, bench.wall(), policy(), saved).unwrap();
+        bench.scaler.order_alone();
+        // As nobody is asked what is ordered, it is a guess: as many as there are in a list.
+        bench.fleet(listed, listed as usize);
+        bench.seconds(1, 1.0);
+        assert_eq!(bench.ordered(), stands);
+        assert_eq!(bench.orders, if stands == listed { vec![] } else { vec![stands] }, "and is said once more");
+    }
+}
+
+#[test]
+fn serials_go_on_after_a_process_that_could_write_nothing_down() {
+    let mut bench = Bench::new(policy(), 4);
+    let saved = bench.scaler.saved(bench.now, bench.wall());
+    for nodes in [6, 7, 8] {
+        bench.say("alert", &[Wanted::Nodes(nodes)], 600).unwrap();
+        bench.seconds(20, 1.0);
+    }
+    assert_eq!(bench.orders, [6, 7, 8]);
+    let before = bench.serial;
+    for mut scaler in [Scaler::new(bench.now, policy()).unwrap(), Scaler::restore(bench.now, bench.wall(), policy(), saved).unwrap()] {
+        bench.pass();
+        let serving = (0..4).map(node).collect();
+        scaler.handle(bench.now, Input::Fleet { ordered: 4, serving }).unwrap();
+        let level = Level { source: "alert".parse().unwrap(), wanted: vec![Wanted::Nodes(6)], until: bench.now + s(60) };
+        scaler.handle(bench.now, Input::Level(level)).unwrap();
+        scaler.tick(bench.now, bench.wall());
+        let serials: Vec<u64> = std::iter::from_fn(|| scaler.next_effect())
+            .filter_map(|effect| match effect {
+                Effect::Order(order) => Some(order.serial),
+                Effect::Decided(_) | Effect::Held(_) => None,
+            })
+            .collect();
+        assert!(matches!(serials[..], [serial] if serial > before), "{serials:?} after {before}");
+    }
+}
+
+#[test]
 fn nothing_is_ordered_before_it_is_known_what_there_is() {
     let mut bench = Bench::new(policy(), 4);
     bench.say("alert", &[Wanted::Nodes(8)], 600).unwrap();

@@ -15,6 +15,27 @@ fn nobody_is_taken_away_while_one_is_not_heard() {
 }
 
 #[test]
+fn nobody_is_taken_away_while_somebody_who_is_asked_says_nothing() {
+    let mut bench = Bench::new(policy(), 6);
+    let source: Source = "prometheus/functions".parse().unwrap();
+    bench.scaler.handle(bench.now, Input::Asked(vec![source])).unwrap();
+    bench.minutes(20, 1.0);
+    assert_eq!((bench.orders.len(), bench.held()), (0, Some("silent")), "nothing has come yet");
+    let told = "nothing current is known from prometheus/functions: none is taken away";
+    assert_eq!(bench.scaler.held().unwrap().to_string(), told);
+    // It speaks for a while, and then no more.
+    bench.say("prometheus/functions", &[Wanted::Nodes(2)], 200).unwrap();
+    bench.minutes(30, 1.0);
+    assert_eq!((bench.orders.len(), bench.held()), (0, Some("silent")));
+    // The window begins when it speaks again.
+    bench.say("prometheus/functions", &[Wanted::Nodes(2)], 3600).unwrap();
+    bench.minutes(4, 1.0);
+    assert_eq!((bench.orders.len(), bench.held()), (0, Some("stabilising")));
+    bench.minutes(2, 1.0);
+    assert_eq!(bench.orders, [3]);
+}
+
+#[test]
 fn silence_of_all_keeps_the_last_decision() {
     let mut bench = Bench::new(policy(), 6);
     bench.seconds(60, 3.0);
