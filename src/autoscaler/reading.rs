@@ -138,7 +138,7 @@ impl Shards {
         let connections = self.held.iter().map(counted).sum::<Option<f64>>();
         // `as` saturates.
         let connections = connections.map(|count| count.ceil() as u64);
-        self.any.then(|| Load { shards: self.held.len() as u64, connections })
+        self.any.then_some(Load { shards: self.held.len() as u64, connections })
     }
 }
 

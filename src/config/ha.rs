@@ -133,7 +133,7 @@ impl Decoder {
         });
         let own = Place::All { platform: platform.interface.as_ref() };
         let track = self.field_or(&table, "track", Vec::new(), |d, node| d.track(node, &own));
-        let lifecycle = self.field_or(&table, "lifecycle", None, |d, node| d.lifecycle(node).map(Some));
+        let lifecycle = self.field_or(&table, "lifecycle", None, |d, node| d.lifecycle(node).map(|of| Some(Box::new(of))));
         Some(Ha {
             nodes: nodes?,
             leaving: leaving?,

@@ -146,7 +146,7 @@ pub struct Ha {
     /// What all shards depend on: interfaces and scripts.
     pub track: Vec<Tracked>,
     /// Who may take this node's machine away, and says so there.
-    pub lifecycle: Option<InstanceMetadata>,
+    pub lifecycle: Option<Box<InstanceMetadata>>,
     /// Not of the file: shards that this node has, or keeps the connections of, although it is no candidate any more, until the candidates have them.
     pub retained: BTreeSet<TenantShard>,
 }

@@ -207,7 +207,7 @@ impl Group {
             lifecycle: None,
         });
         #[cfg(feature = "aws")]
-        self.watch_lifecycle(ha.lifecycle.as_ref());
+        self.watch_lifecycle(ha.lifecycle.as_deref());
         Ok(())
     }
 
@@ -234,7 +234,7 @@ impl Group {
         self.board.forget(|of| served.contains(of));
         self.tracking.tell(&running.speaker);
         #[cfg(feature = "aws")]
-        self.watch_lifecycle(ha.lifecycle.as_ref());
+        self.watch_lifecycle(ha.lifecycle.as_deref());
         Ok(())
     }
 
