@@ -228,7 +228,7 @@ impl Aws {
     fn looked(&self, group: &Group, brain: &Brain, retire: &mut Retire) {
         let in_service = group.instances().iter().filter(|instance| instance.is_in_service()).count();
         // A gateway is called as its instance is, or nothing is known of it here.
-        let named = |here| {
+        let named = |here: bool| {
             let these = group.instances().iter().filter(move |instance| instance.is_in_service() == here);
             these.filter_map(|instance| instance.id.parse().ok()).collect::<BTreeSet<NodeName>>()
         };
