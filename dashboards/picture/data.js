@@ -23,8 +23,14 @@ function legend(format, labels) {
   return pairs.length > 0 ? `${name}{${pairs.join(", ")}}` : name || "Value";
 }
 
-function series(target, step, { metric, values }) {
+// Where Prometheus had nothing there is a gap and no line.
+function gaps(values, step) {
+  return values.flatMap((point, n) => (n > 0 && point[0] - values[n - 1][0] > 1.5 * step ? [[values[n - 1][0] + step, "NaN"], point] : [point]));
+}
+
+function series(target, step, { metric, values: known }) {
   const { __name__: _, ...labels } = metric;
+  const values = gaps(known, step);
   return toDataFrame({
     refId: target.refId,
     fields: [

@@ -2,13 +2,14 @@
 
 import { build } from "esbuild";
 import { execFile } from "node:child_process";
-import { mkdtemp, readFile, rm } from "node:fs/promises";
+import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { createServer } from "node:http";
 import { createRequire } from "node:module";
 import { tmpdir } from "node:os";
 import { dirname, extname, join, normalize } from "node:path";
 import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
+import sharp from "sharp";
 
 const HERE = dirname(fileURLToPath(import.meta.url));
 const require = createRequire(import.meta.url);
@@ -76,6 +77,7 @@ try {
     const { stderr } = await promisify(execFile)("chromium", [...quiet, "--enable-logging=stderr", ...look], { timeout: 120_000 });
     const complaints = stderr.split("\n").filter((line) => line.includes("CONSOLE") && /Uncaught|Error/.test(line));
     if (complaints.length > 0) throw new Error(complaints.join("\n"));
+    await writeFile(file, await sharp(file).png({ palette: true, effort: 10 }).toBuffer());
     console.log(file);
   }
 } finally {
