@@ -1,7 +1,7 @@
-.PHONY: help demo test bench check audit clean
+.PHONY: help demo test bench check audit dashboard-picture clean
 
 help: ## what there is
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/'
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/'
 
 demo: ## see it work: installs what it needs, builds, runs; leaves the machine as it was
 	scripts/install-deps demo
@@ -27,3 +27,8 @@ clean: ## remove everything built
 audit: ## known vulnerabilities, by the RustSec database (needs the network; builds cargo-deny once)
 	cargo deny --version >/dev/null 2>&1 || cargo install --locked cargo-deny
 	cargo deny check
+
+dashboard-picture: ## pictures of the Grafana dashboard in docs/images, of a fleet that runs for three minutes (needs npm and Node.js 20)
+	scripts/install-deps test
+	PORTWAY_BOARD_SECONDS=160 cargo test --locked --test dashboards -- every_panel_shows_something_of_a_fleet_at_work
+	cd dashboards/picture && npm ci && npm run picture

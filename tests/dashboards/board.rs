@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::process::Stdio;
 
-fn board() -> Value {
+pub fn board() -> Value {
     serde_json::from_str(&read(&folder().join("portway.json"))).expect("JSON")
 }
 
@@ -14,7 +14,7 @@ fn board() -> Value {
 const UNITS: [&str; 8] = ["none", "short", "percentunit", "s", "bps", "pps", "cps", "reqps"];
 
 /// Those that show something: no headings of rows.
-fn panels(board: &Value) -> Vec<&Value> {
+pub fn panels(board: &Value) -> Vec<&Value> {
     let panels: Vec<&Value> = list(board, "panels").filter(|panel| panel["type"] != "row").collect();
     assert!(panels.len() > 30, "{}", panels.len());
     panels

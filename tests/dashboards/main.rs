@@ -5,6 +5,7 @@ mod board;
 mod pages;
 mod promql;
 mod rules;
+mod run;
 mod yaml;
 
 use std::collections::BTreeSet;
