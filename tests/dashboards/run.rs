@@ -117,9 +117,9 @@ impl World {
         let storage = self.lab.dir().path().join("prometheus").display().to_string();
         let arguments = ["--web.listen-address=127.0.0.1:9090", "--config.file", &config, "--storage.tsdb.path", &storage];
         self.start(PLATFORM, "prometheus", "prometheus", &arguments);
-        let all = 3 + 2 + 2;
+        let all = (self.lab.topology.gateways.len() + self.lab.topology.hosts.len() + 2).to_string();
         poll_until("all daemons scraped", SOON, || {
-            Ok(self.asked("query", &[("query", "sum(up)".to_owned())]).is_some_and(|data| data["result"][0]["value"][1] == all.to_string()))
+            Ok(self.asked("query", &[("query", "sum(up)".to_owned())]).is_some_and(|data| data["result"][0]["value"][1] == all.as_str()))
         })
         .unwrap_or_else(|error| panic!("{error}\n{}", self.running.iter().map(Process::tail).collect::<Vec<_>>().join("\n")));
     }
