@@ -178,8 +178,9 @@ impl Aws {
         }
         let region = Region::new(self.config.region.clone());
         let chain = self.chain.get_or_init(|| async { DefaultCredentialsChain::builder().region(region).build().await }).await;
-        let credentials = chain.provide_credentials().await.map_err(|error| {
-            let error = anyhow::Error::from(error);
+        // Looks, heartbeats and orders all wait for this one.
+        let provided = tokio::time::timeout(self.config.timeout, chain.provide_credentials()).await.map_err(anyhow::Error::from);
+        let credentials = provided.and_then(|provided| provided.map_err(anyhow::Error::from)).map_err(|error| {
             let text = format!("no credentials ({error:#}): give this machine a role that may scale the group, or set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY");
             Failure { why: Why::Unavailable, text, after: None }
         })?;
