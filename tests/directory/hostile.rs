@@ -110,6 +110,8 @@ pub async fn every_refusal_is_counted(bed: Bed) {
     refused(code(host.rotate(&key(7), &node("host-0")).await));
     refused(code(operator.remove_tenant(&tenant("acme")).await));
     refused(code(operator.put_host(&node("small-3"), &host_spec(&["small"], None)).await));
+    gateway.put_member(&super::group::at("10.9.0.1")).await.unwrap();
+    refused(code(bed.gateway("gw-2", &["acme/0"]).await.put_member(&super::group::at("10.9.0.1")).await));
     refused(code(bed.operator_of(&["small"]).await.put_host(&node("host-0"), &host_spec(&["small"], None)).await));
     refused(word(&gateway, "GET", "/v1/tokens", Value::Null).await);
     refused(word(&operator, "PUT", "/v1/hosts/host-1", json!({})).await);

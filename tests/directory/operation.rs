@@ -199,7 +199,7 @@ async fn operators_have_a_command_line() {
     );
     assert_eq!(
         run("directory gateway list", operator),
-        "  NAME  SHARD   ENDPOINT  KEY\n  gw-1  acme/0  -         -\n  gw-1  acme/1  -         -\n"
+        "  NAME  ADDRESS  SHARD   ENDPOINT  KEY\n  gw-1  -        acme/0  -         -\n  gw-1  -        acme/1  -         -\n"
     );
     let hosts: Vec<Host> = serde_json::from_str(&run("directory host list --json", operator)).unwrap();
     assert_eq!(hosts[0].keys[0].public_key, key(1).public());
