@@ -3,7 +3,7 @@
 use super::support::*;
 use portway::config::{Backend, TunnelKind};
 use portway::lab::topology::Wiring;
-use portway::lab::{Lab, Topology, poll_until};
+use portway::lab::{Lab, Probe, Topology, poll_until};
 
 /// Three gateways, of which these do not run yet, and two shards.
 fn group_by_directory(absent: &[&str]) -> Lab {
@@ -22,26 +22,34 @@ fn part(lab: &Lab, node: &str) -> String {
     status(lab, node)["ha"]["part"].as_str().unwrap_or_default().to_owned()
 }
 
+fn unharmed(probe: Probe, what: &str) {
+    let probed = probe.stop();
+    assert_eq!(probed.lost, 0, "{what}: {probed:?}");
+}
+
 /// What each knew is in force as long as the directory is away; who has never known anything serves nothing, and is nobody's rival.
 #[test]
 fn serial_a_group_goes_on_without_its_directory() {
     let mut lab = group_by_directory(&["gw-3"]);
     lab.await_settled(std::time::Duration::from_secs(1)).unwrap();
-    let (flows, probe) = (flows(&lab, 40), probe(&lab));
+    let (flows, restarts) = (flows(&lab, 40), probe(&lab));
     lab.directory().unwrap().fail();
     for node in ["gw-1", "gw-2"] {
         lab.daemon(node).unwrap().restart().unwrap();
-        goes_on(&probe);
+        goes_on(&restarts);
         assert_eq!(part(&lab, node), "member", "{}", log(&lab, node));
         lab.await_in_sync().unwrap();
     }
-    let before = lab.await_owners().unwrap();
+    unharmed(restarts, "restarts");
+    let (before, newcomer) = (lab.await_owners().unwrap(), probe(&lab));
     lab.topology.group.iter_mut().for_each(|group| group.absent.clear());
     lab.start_gateway("gw-3", program(), Backend::Auto).unwrap();
-    goes_on(&probe);
+    goes_on(&newcomer);
     assert_eq!((part(&lab, "gw-3").as_str(), lab.shards_at("gw-3").unwrap().unwrap().len()), ("unknown", 0));
     assert_eq!(lab.await_owners().unwrap(), before);
 
+    unharmed(newcomer, "a newcomer that knows nobody");
+    let moves = probe(&lab);
     lab.directory().unwrap().resume().unwrap();
     for node in ["gw-1", "gw-2", "gw-3"] {
         lab.await_group(node).unwrap();
@@ -49,8 +57,8 @@ fn serial_a_group_goes_on_without_its_directory() {
     poll_until("a part for the newcomer", SOON * 3, || Ok(part(&lab, "gw-3") == "member")).unwrap();
     let homes = lab.topology.homes();
     poll_until("every shard at home", SOON * 3, || Ok(lab.owners()?.as_ref() == Some(&homes))).unwrap();
-    let probed = probe.stop();
-    assert_eq!(probed.lost, 0, "{probed:?}");
+    goes_on(&moves);
+    unharmed(moves, "the newcomer takes its part");
     survived(flows);
 }
 

@@ -135,8 +135,8 @@ fn a_restart_goes_on_with_what_was_in_force() {
     let mut members = members(Some((known.clone(), Duration::from_secs(3600))), now);
     heard(&mut members, vec![member(1, 9, 0), member(3, 8, 8)], now);
     assert_eq!((members.part(), members.due()), ("coming", Some(now + PATIENCE)), "it had been taken off the list");
-    // One that had no part yet, as others did not know it, has none after a restart.
-    let without = Known { members: vec![member(1, 5, 6), member(2, 6, 4)], own: None };
+    // One that had no part yet, as the others did not know it, has none after a restart.
+    let without = Known { own: None, members: vec![member(1, 5, 6), member(2, 6, 4)] };
     assert_eq!(self::members(Some((without, Duration::ZERO)), now).part(), "coming");
 }
 
