@@ -4,6 +4,8 @@
 
 mod addresses;
 mod admin;
+mod ec2;
+mod failure;
 mod flow;
 mod flow_life;
 mod host_name;
@@ -20,6 +22,8 @@ mod wireguard;
 
 pub use addresses::{AddressList, Addresses};
 pub use admin::AdminAt;
+pub use ec2::{AllocationId, EniId, InstanceId, RouteTableId};
+pub use failure::{Failure, Why};
 pub use flow::{Flow, FlowChange, FlowKey, FlowProtocol, FlowStatus, FlowStep, NatSource, TcpState};
 pub use flow_life::{FlowCount, FlowEnd, FlowLife, FlowTimeouts};
 pub use host_name::HostName;
