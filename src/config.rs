@@ -15,6 +15,7 @@ mod flow_log;
 mod gateway;
 mod ha;
 mod host;
+mod cloud;
 mod lifecycle;
 mod node;
 mod peers;
@@ -34,6 +35,7 @@ pub use autoscaler::{
 pub use directory::{Database, Directory, Oidc, PostgresUrl, Tls};
 pub use fault::{Fault, Faults};
 pub use flow_log::FlowLog;
+pub use cloud::{Aws, Side, TenantSide};
 pub use lifecycle::InstanceMetadata;
 pub use registry::{DirectoryAt, HostDirectory, STATE_DIR};
 pub use space::{NEVER_ALLOWED, UNUSABLE};
