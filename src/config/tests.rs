@@ -8,6 +8,7 @@ mod gateway;
 mod ha;
 mod host;
 mod inputs;
+mod cloud;
 mod lifecycle;
 mod registry;
 mod track;
