@@ -7,6 +7,7 @@
 //! ```
 
 mod autoscaler;
+mod cloud;
 mod common;
 mod decode;
 mod directory;
@@ -15,7 +16,6 @@ mod flow_log;
 mod gateway;
 mod ha;
 mod host;
-mod cloud;
 mod lifecycle;
 mod node;
 mod peers;
@@ -32,10 +32,10 @@ pub use autoscaler::{
     Actuator, AutoScalingGroup, Autoscaler, Change, Discovery, Figure, Gateways, Hours, Nodes, OutgoingWebhook, Prometheus, Query, Scraped,
     Webhooks,
 };
+pub use cloud::{Aws, Side, TenantSide};
 pub use directory::{Database, Directory, Oidc, PostgresUrl, Tls};
 pub use fault::{Fault, Faults};
 pub use flow_log::FlowLog;
-pub use cloud::{Aws, Side, TenantSide};
 pub use lifecycle::InstanceMetadata;
 pub use registry::{DirectoryAt, HostDirectory, STATE_DIR};
 pub use space::{NEVER_ALLOWED, UNUSABLE};

@@ -153,9 +153,16 @@ impl Caller {
     /// <https://docs.aws.amazon.com/AWSEC2/latest/APIReference/errors-overview.html>, CommonErrors of EC2 Auto Scaling, and the errors of each call.
     fn meaning(&self, action: &str, status: u16, code: &str) -> (Why, String) {
         match code {
-            "Throttling" | "ThrottlingException" | "RequestLimitExceeded" | "Client.RequestLimitExceeded" => (Why::Throttled, String::new()),
+            "Throttling" | "ThrottlingException" | "RequestLimitExceeded" | "Client.RequestLimitExceeded" => {
+                (Why::Throttled, String::new())
+            }
             // Of these each call says that it may be tried later.
-            "ResourceContention" | "ScalingActivityInProgress" | "ServiceUnavailable" | "Unavailable" | "InternalError" | "ExpiredToken"
+            "ResourceContention"
+            | "ScalingActivityInProgress"
+            | "ServiceUnavailable"
+            | "Unavailable"
+            | "InternalError"
+            | "ExpiredToken"
             | "ExpiredTokenException" => (Why::Unavailable, String::new()),
             "RequestExpired" | "SignatureDoesNotMatch" => (Why::Refused, " (is this machine's clock right?)".into()),
             "InvalidClientTokenId" | "UnrecognizedClientException" | "AuthFailure" => {

@@ -94,14 +94,7 @@ impl Decoder {
             Some(Side { route_tables })
         });
         let tenants = self.field_or(&table, "tenants", BTreeMap::new(), |d, node| d.keyed(node, "tenants", TENANTS, Self::tenant_side));
-        Some(Aws {
-            region: region?,
-            endpoint: endpoint?,
-            metadata: metadata??,
-            calls: calls?,
-            platform: platform?,
-            tenants: tenants?,
-        })
+        Some(Aws { region: region?, endpoint: endpoint?, metadata: metadata??, calls: calls?, platform: platform?, tenants: tenants? })
     }
 
     fn tenant_side(&mut self, node: &Node) -> Option<TenantSide> {
@@ -136,7 +129,8 @@ impl Decoder {
             for (address, side) in [(Some(shard.local), Some(&aws.platform)), (shard.snat.address(), of_tenant)] {
                 let has_tables = side.is_some_and(|side| !side.route_tables.is_empty());
                 if let Some(address) = address.filter(|address| address.is_ipv6() && !has_tables) {
-                    let remedy = "add `route_tables`, and take an address of no subnet: EC2 takes an IPv6 address from no interface that has it";
+                    let remedy =
+                        "add `route_tables`, and take an address of no subnet: EC2 takes an IPv6 address from no interface that has it";
                     self.fault(span, format!("the HaVip {address} of {} cannot move", tenant.of(shard.shard)), remedy);
                 }
             }

@@ -2,13 +2,13 @@
 
 mod actuator;
 mod autoscaler;
+mod cloud;
 mod directory;
 mod flow_log;
 mod gateway;
 mod ha;
 mod host;
 mod inputs;
-mod cloud;
 mod lifecycle;
 mod registry;
 mod track;

@@ -1,7 +1,7 @@
 //! The configuration as validated values. `load` makes them from YAML; nothing else does.
 
-use super::flow_log::FlowLog;
 use super::cloud::Aws;
+use super::flow_log::FlowLog;
 use super::lifecycle::InstanceMetadata;
 use super::registry::{DirectoryAt, HostDirectory};
 use super::tunnel::{GatewayTunnel, HostKey, HostTunnel, PeerEnd, TunnelKind};

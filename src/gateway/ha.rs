@@ -12,12 +12,12 @@
 //! 250,000 connections. The machines that decide are `proto::vrrp` and `proto::sync`; here is what feeds them and obeys.
 
 pub mod board;
+#[cfg(feature = "aws")]
+mod cloud;
 pub mod drain;
 mod hands;
 pub mod instances;
 pub mod keys;
-#[cfg(feature = "aws")]
-mod cloud;
 #[cfg(feature = "aws")]
 mod lifecycle;
 mod report;

@@ -149,11 +149,25 @@ pub enum Effect {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Call {
     /// From whoever has them.
-    Assign { eni: EniId, addresses: Vec<IpAddr> },
-    Route { table: RouteTableId, address: IpAddr, eni: EniId },
-    Associate { allocation: AllocationId, eni: EniId, address: IpAddr },
+    Assign {
+        eni: EniId,
+        addresses: Vec<IpAddr>,
+    },
+    Route {
+        table: RouteTableId,
+        address: IpAddr,
+        eni: EniId,
+    },
+    Associate {
+        allocation: AllocationId,
+        eni: EniId,
+        address: IpAddr,
+    },
     /// Which of these hold. All are of this kind.
-    Look { kind: Kind, claims: BTreeSet<Claim> },
+    Look {
+        kind: Kind,
+        claims: BTreeSet<Claim>,
+    },
 }
 
 /// What a good call comes to.

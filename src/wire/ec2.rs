@@ -13,18 +13,45 @@ const VERSION: &str = "2016-11-15";
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Call<'c> {
     /// From whichever interface of the subnet has them.
-    AssignPrivateIpAddresses { eni: &'c EniId, addresses: &'c [IpAddr] },
+    AssignPrivateIpAddresses {
+        eni: &'c EniId,
+        addresses: &'c [IpAddr],
+    },
     /// Of a destination that the table has.
-    ReplaceRoute { table: &'c RouteTableId, to: IpNet, eni: &'c EniId },
+    ReplaceRoute {
+        table: &'c RouteTableId,
+        to: IpNet,
+        eni: &'c EniId,
+    },
     /// Of one that it has not.
-    CreateRoute { table: &'c RouteTableId, to: IpNet, eni: &'c EniId },
+    CreateRoute {
+        table: &'c RouteTableId,
+        to: IpNet,
+        eni: &'c EniId,
+    },
     /// From whatever it is associated with.
-    AssociateAddress { allocation: &'c AllocationId, eni: &'c EniId, address: IpAddr },
-    DescribeNetworkInterfaces { of: Interfaces<'c> },
-    DescribeRouteTables { tables: &'c [RouteTableId] },
-    DescribeAddresses { allocations: &'c [AllocationId] },
-    AttachNetworkInterface { eni: &'c EniId, instance: &'c InstanceId, device: u8 },
-    DetachNetworkInterface { attachment: &'c str },
+    AssociateAddress {
+        allocation: &'c AllocationId,
+        eni: &'c EniId,
+        address: IpAddr,
+    },
+    DescribeNetworkInterfaces {
+        of: Interfaces<'c>,
+    },
+    DescribeRouteTables {
+        tables: &'c [RouteTableId],
+    },
+    DescribeAddresses {
+        allocations: &'c [AllocationId],
+    },
+    AttachNetworkInterface {
+        eni: &'c EniId,
+        instance: &'c InstanceId,
+        device: u8,
+    },
+    DetachNetworkInterface {
+        attachment: &'c str,
+    },
 }
 
 /// Which interfaces.
@@ -32,7 +59,10 @@ pub enum Call<'c> {
 pub enum Interfaces<'c> {
     These(&'c [EniId]),
     /// Those of a zone with all of these tags.
-    Tagged { zone: &'c str, tags: &'c [(String, String)] },
+    Tagged {
+        zone: &'c str,
+        tags: &'c [(String, String)],
+    },
 }
 
 impl Call<'_> {
@@ -57,7 +87,7 @@ impl Call<'_> {
         if dry {
             form.append_pair("DryRun", "true");
         }
-        let mut put = |name: &str, value: &str| drop(form.append_pair(name, value));
+        let mut put = |name: &str, value: &str| _ = form.append_pair(name, value);
         match self {
             Call::AssignPrivateIpAddresses { eni, addresses } => {
                 put("NetworkInterfaceId", eni.as_str());

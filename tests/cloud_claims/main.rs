@@ -54,7 +54,8 @@ impl Bed {
             let instance = format!("i-{number:08x}");
             let sides = [("eth0", gateway.outer, platform), (gateway.enis[0].interface.as_str(), gateway.enis[0].address, "172.16.0.0/16")];
             for (id, (interface, address, subnet)) in enis(number).iter().zip(sides) {
-                let links: Value = serde_json::from_str(&lab.ip(&gateway.node, &["-j", "link", "show", "dev", interface]).unwrap()).unwrap();
+                let links: Value =
+                    serde_json::from_str(&lab.ip(&gateway.node, &["-j", "link", "show", "dev", interface]).unwrap()).unwrap();
                 let mac = links[0]["address"].as_str().unwrap();
                 cloud.eni(id, &instance, mac, subnet.parse().unwrap(), address.into());
             }
@@ -82,7 +83,10 @@ impl Bed {
 
     fn await_owner(&self, node: usize) {
         let [platform, tenant] = enis(node);
-        let both = || self.cloud.owner(address(PLATFORM_HAVIP)) == Some(platform.clone()) && self.cloud.owner(address(TENANT_HAVIP)) == Some(tenant.clone());
+        let both = || {
+            self.cloud.owner(address(PLATFORM_HAVIP)) == Some(platform.clone())
+                && self.cloud.owner(address(TENANT_HAVIP)) == Some(tenant.clone())
+        };
         poll_until("the cloud sends both addresses there", SOON, || Ok(both())).unwrap();
         poll_until("the node knows it", SOON, || Ok(self.shard(&format!("gw-{node}"))["claimed"] == true)).unwrap();
     }
@@ -142,10 +146,7 @@ fn routes_and_public_addresses_follow_as_well() {
     let tables: [RouteTableId; 2] = ["rtb-0000000a", "rtb-0000000b"].map(|id| id.parse().unwrap());
     let elastic: AllocationId = "eipalloc-0000000a".parse().unwrap();
     let mut bed = Bed::new_with(
-        &format!(
-            ", platform: {{ route_tables: [{}, {}] }}, tenants: {{ acme: {{ public: {{ 0: {elastic} }} }} }}",
-            tables[0], tables[1]
-        ),
+        &format!(", platform: {{ route_tables: [{}, {}] }}, tenants: {{ acme: {{ public: {{ 0: {elastic} }} }} }}", tables[0], tables[1]),
         "10.9.0.0/27",
         |cloud| {
             tables.iter().for_each(|table| cloud.route_table(table));

@@ -2,10 +2,10 @@
 
 use super::super::brain::Brain;
 use super::{Called, locked};
-use crate::config;
 use crate::cloud::aws::Caller;
+use crate::config;
 use crate::daemon::jitter;
-use crate::model::{Failure, NodeName};
+use crate::model::{Failure, NodeName, Why};
 use crate::proto::actuator::backoff;
 use crate::proto::retire::{Counters, Effect, How, Leaving, Load, Retire};
 use crate::wire::autoscaling::{Call, Group, group};

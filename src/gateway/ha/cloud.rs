@@ -62,7 +62,8 @@ impl Watch {
         let shared = Arc::new(Shared { claims: Mutex::new(Claims::new(Instant::now(), aws.calls)), identity });
         // What is here already was a process's before, or this one's under another configuration.
         let resumed = board.holds();
-        let task = Task { of: of.clone(), metadata: Arc::new(Metadata::new(&aws.metadata)), board, kernel, shared: shared.clone(), resumed };
+        let task =
+            Task { of: of.clone(), metadata: Arc::new(Metadata::new(&aws.metadata)), board, kernel, shared: shared.clone(), resumed };
         Self { of, shared, task: tokio::spawn(task.run()) }
     }
 
@@ -77,7 +78,8 @@ impl Watch {
             Ok(identity) => (json!(identity), Value::Null),
             Err(why) => (Value::Null, json!(why)),
         };
-        let shards: BTreeMap<String, Status> = self.shared.claims().status().into_iter().map(|(of, status)| (of.to_string(), status)).collect();
+        let shards: BTreeMap<String, Status> =
+            self.shared.claims().status().into_iter().map(|(of, status)| (of.to_string(), status)).collect();
         json!({ "instance": known, "failure": failure, "shards": shards })
     }
 
@@ -135,7 +137,8 @@ impl Task {
         loop {
             changes.mark_unchanged();
             let holds = self.board.holds();
-            let wanted: BTreeMap<TenantShard, BTreeSet<Claim>> = identity.claims.iter().filter(|(of, _)| holds.contains(*of)).map(|(of, claims)| (of.clone(), claims.clone())).collect();
+            let wanted: BTreeMap<TenantShard, BTreeSet<Claim>> =
+                identity.claims.iter().filter(|(of, _)| holds.contains(*of)).map(|(of, claims)| (of.clone(), claims.clone())).collect();
             let now = Instant::now();
             let wake = {
                 let mut machine = self.shared.claims();

@@ -160,7 +160,9 @@ impl Ec2 {
         let get = |name: &str| form.get(name).map(String::as_str).ok_or_else(|| missing(name));
         let numbered = |name: &str| -> Vec<String> { (1..).map_while(|number| form.get(&format!("{name}.{number}")).cloned()).collect() };
         match get("Action")? {
-            "AssignPrivateIpAddresses" => self.assign(get("NetworkInterfaceId")?, &numbered("PrivateIpAddress"), get("AllowReassignment")? == "true"),
+            "AssignPrivateIpAddresses" => {
+                self.assign(get("NetworkInterfaceId")?, &numbered("PrivateIpAddress"), get("AllowReassignment")? == "true")
+            }
             action @ ("ReplaceRoute" | "CreateRoute") => {
                 let (table, to, eni) = (get("RouteTableId")?, get("DestinationCidrBlock")?, self.known(get("NetworkInterfaceId")?)?);
                 let to: IpNet = to.parse().map_err(|_| invalid(format!("Value ({to}) for parameter destinationCidrBlock is invalid")))?;
@@ -181,9 +183,11 @@ impl Ec2 {
             "AssociateAddress" => {
                 let (id, eni, address) = (get("AllocationId")?, self.known(get("NetworkInterfaceId")?)?, get("PrivateIpAddress")?);
                 let allocation: Option<AllocationId> = id.parse().ok().filter(|id| self.elastics.contains_key(id));
-                let allocation = allocation.ok_or((400, "InvalidAllocationID.NotFound", format!("The allocation ID '{id}' does not exist")))?;
+                let allocation =
+                    allocation.ok_or((400, "InvalidAllocationID.NotFound", format!("The allocation ID '{id}' does not exist")))?;
                 let has = |address: &IpAddr| self.enis[&eni].addresses.contains(address);
-                let address: IpAddr = address.parse().ok().filter(has).ok_or_else(|| invalid(format!("{address} is not assigned to {eni}")))?;
+                let address: IpAddr =
+                    address.parse().ok().filter(has).ok_or_else(|| invalid(format!("{address} is not assigned to {eni}")))?;
                 self.elastics.insert(allocation, Some((eni.clone(), address)));
                 self.moved(id.to_owned(), &eni);
                 Ok("<return>true</return><associationId>eipassoc-0123456789abcdef0</associationId>".into())
@@ -195,7 +199,8 @@ impl Ec2 {
                     let routes = routes.ok_or((400, "InvalidRouteTableID.NotFound", format!("The routeTable ID '{id}' does not exist")))?;
                     let _ = write!(items, "<item><routeTableId>{id}</routeTableId><routeSet>");
                     for (to, eni) in routes {
-                        let route = format!("<destinationCidrBlock>{to}</destinationCidrBlock><networkInterfaceId>{eni}</networkInterfaceId>");
+                        let route =
+                            format!("<destinationCidrBlock>{to}</destinationCidrBlock><networkInterfaceId>{eni}</networkInterfaceId>");
                         let _ = write!(items, "<item>{route}<state>active</state><origin>CreateRoute</origin></item>");
                     }
                     items += "</routeSet></item>";
@@ -206,12 +211,16 @@ impl Ec2 {
                 let mut items = String::new();
                 for id in numbered("AllocationId") {
                     let elastic = id.parse().ok().and_then(|id: AllocationId| self.elastics.get(&id));
-                    let elastic = elastic.ok_or((400, "InvalidAllocationID.NotFound", format!("The allocation ID '{id}' does not exist")))?;
+                    let elastic =
+                        elastic.ok_or((400, "InvalidAllocationID.NotFound", format!("The allocation ID '{id}' does not exist")))?;
                     let led = elastic.as_ref().map(|(eni, address)| {
                         format!("<networkInterfaceId>{eni}</networkInterfaceId><privateIpAddress>{address}</privateIpAddress>")
                     });
                     let led = led.unwrap_or_default();
-                    let _ = write!(items, "<item><publicIp>192.0.2.1</publicIp><allocationId>{id}</allocationId><domain>vpc</domain>{led}</item>");
+                    let _ = write!(
+                        items,
+                        "<item><publicIp>192.0.2.1</publicIp><allocationId>{id}</allocationId><domain>vpc</domain>{led}</item>"
+                    );
                 }
                 Ok(format!("<addressesSet>{items}</addressesSet>"))
             }
@@ -236,7 +245,9 @@ impl Ec2 {
         }
         all.iter().for_each(|address| self.give(*address, &eni));
         let items: String = all.iter().map(|address| format!("<item><privateIpAddress>{address}</privateIpAddress></item>")).collect();
-        Ok(format!("<networkInterfaceId>{eni}</networkInterfaceId><assignedPrivateIpAddressesSet>{items}</assignedPrivateIpAddressesSet><return>true</return>"))
+        Ok(format!(
+            "<networkInterfaceId>{eni}</networkInterfaceId><assignedPrivateIpAddressesSet>{items}</assignedPrivateIpAddressesSet><return>true</return>"
+        ))
     }
 
     fn known(&self, id: &str) -> Result<EniId, Refusal> {

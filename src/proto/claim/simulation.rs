@@ -97,7 +97,7 @@ fn throttled(nodes: u64, shards_each: u64, seed: u64) -> (u64, u64) {
 #[test]
 fn two_hundred_tenants_are_claimed_about_as_soon_as_the_cloud_lets_them() {
     // One node, and 200 that know nothing of each other.
-    for ((nodes, shards_each), seed) in [(1, 200), (200, 1)].into_iter().zip(1..) {
+    for ((nodes, shards_each), seed) in [(1u64, 200u64), (200, 1)].into_iter().zip(1..) {
         let single = (0..200).flat_map(|shard| claims(0, shard).1).filter(|claim| claim.kind() != Kind::Address).count() as u64;
         // Of the platform's side up to 50 in a call; the tenants' one each.
         let needed = nodes * shards_each.div_ceil(50) + 200 + single;

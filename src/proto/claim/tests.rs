@@ -102,10 +102,7 @@ fn a_shard_that_comes_is_claimed_at_once_on_both_sides() {
 #[test]
 fn claims_of_one_interface_are_one_call_and_one_that_is_refused_costs_the_others_nothing() {
     let mut bench = Bench::new();
-    assert_eq!(
-        bench.want(&[("acme/0", &[at(1, 50)]), ("blue/0", &[at(1, 51)])]),
-        "assign 10.0.0.50 10.0.0.51 to eni-00000001"
-    );
+    assert_eq!(bench.want(&[("acme/0", &[at(1, 50)]), ("blue/0", &[at(1, 51)])]), "assign 10.0.0.50 10.0.0.51 to eni-00000001");
     assert_eq!(bench.ended(Err(failure(Why::Refused))), "assign 10.0.0.50 to eni-00000001; assign 10.0.0.51 to eni-00000001");
     assert_eq!(bench.ended(Ok(Answer::Taken)), "acme/0 claimed after 0ns");
     assert_eq!(bench.ended(Err(failure(Why::Refused))), "blue/0 refused x1");

@@ -53,7 +53,10 @@ const INTERFACES: &str = r#"<DescribeNetworkInterfacesResponse xmlns="http://ec2
 fn an_interface_is_read_with_its_addresses() {
     let all = interfaces(INTERFACES).unwrap();
     let [interface] = &all[..] else { panic!("{all:?}") };
-    assert_eq!((interface.id.as_str(), interface.availability_zone.as_str(), interface.status.as_str()), ("eni-0a1b2c3d", "eu-central-1a", "in-use"));
+    assert_eq!(
+        (interface.id.as_str(), interface.availability_zone.as_str(), interface.status.as_str()),
+        ("eni-0a1b2c3d", "eu-central-1a", "in-use")
+    );
     assert!(!interface.source_dest_check);
     assert_eq!(interface.attachment.as_ref().map(|attachment| attachment.device_index), Some(1));
     assert_eq!(interface.addresses().map(|address| address.to_string()).collect::<Vec<_>>(), ["10.9.0.1", "10.9.0.50"]);

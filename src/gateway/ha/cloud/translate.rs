@@ -59,7 +59,8 @@ async fn addresses(claims: &BTreeSet<Claim>, metadata: &Metadata, identity: &Ide
         })?;
         known.insert(eni, text.unwrap_or_default().split_whitespace().filter_map(|address| address.parse().ok()).collect());
     }
-    let holds = |claim: &&Claim| matches!(claim, Claim::Address { eni, address } if known.get(eni).is_some_and(|all| all.contains(address)));
+    let holds =
+        |claim: &&Claim| matches!(claim, Claim::Address { eni, address } if known.get(eni).is_some_and(|all| all.contains(address)));
     Ok(claims.iter().filter(holds).cloned().collect())
 }
 

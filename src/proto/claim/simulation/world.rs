@@ -47,12 +47,25 @@ pub struct Limit {
 }
 
 enum Event {
-    Turn { node: usize, shard: u64, here: bool },
+    Turn {
+        node: usize,
+        shard: u64,
+        here: bool,
+    },
     /// A call reaches the cloud.
-    Land { call: Call },
+    Land {
+        call: Call,
+    },
     /// A node has the answer.
-    Answer { node: usize, number: u64, outcome: Result<Answer, Failure> },
-    Contest { node: usize, of: TenantShard },
+    Answer {
+        node: usize,
+        number: u64,
+        outcome: Result<Answer, Failure>,
+    },
+    Contest {
+        node: usize,
+        of: TenantShard,
+    },
 }
 
 pub struct World {
