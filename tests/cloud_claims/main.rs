@@ -4,7 +4,7 @@
 use portway::config::Backend;
 use portway::lab::cloud::Cloud;
 use portway::lab::cloud::ec2::Moved;
-use portway::lab::topology::Wiring;
+use portway::lab::topology::{PLATFORM_IF, Wiring};
 use portway::lab::{Kill, Lab, Topology, poll_until, unix};
 use portway::model::{AllocationId, EniId, RouteTableId};
 use serde_json::Value;
@@ -52,7 +52,7 @@ impl Bed {
         let entered = runtime.enter();
         for (number, gateway) in (1..).zip(&lab.topology.gateways) {
             let instance = format!("i-{number:08x}");
-            let sides = [("eth0", gateway.outer, platform), (gateway.enis[0].interface.as_str(), gateway.enis[0].address, "172.16.0.0/16")];
+            let sides = [(PLATFORM_IF, gateway.outer, platform), (gateway.enis[0].interface.as_str(), gateway.enis[0].address, "172.16.0.0/16")];
             for (id, (interface, address, subnet)) in enis(number).iter().zip(sides) {
                 let links: Value =
                     serde_json::from_str(&lab.ip(&gateway.node, &["-j", "link", "show", "dev", interface]).unwrap()).unwrap();

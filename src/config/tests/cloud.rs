@@ -34,7 +34,7 @@ fn how_addresses_move_is_read() {
 fn what_is_wrong_with_it_is_told() {
     let told = |aws: &str| faults(&in_cloud(&format!("{{ aws: {aws} }}")));
     for (aws, wanted) in [
-        ("{ calls: 0 }", "`calls`"),
+        ("{ calls: 0 }", "calls 0 is out of range; write 1 to 100"),
         ("{ metadata: 'http://10.0.0.1' }", "`metadata` is no place of instance metadata"),
         ("{ endpoint: 'http://10.0.0.1' }", "neither https nor, on loopback, http"),
         ("{ platform: { route_tables: [subnet-1] } }", "\"subnet-1\" is no route table; write it as `rtb-0123456789abcdef0`"),

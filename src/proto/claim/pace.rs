@@ -20,6 +20,7 @@ const SLOWER: f64 = 0.8;
 const FASTER: f64 = 0.5;
 /// Calls that were made together are refused together, and mean the same.
 const TOGETHER: Duration = Duration::from_millis(500);
+const LATELY: Duration = Duration::from_secs(30);
 /// A rate that lasts for this long may be used at once.
 const BURST: f64 = 1.0;
 
@@ -47,6 +48,11 @@ impl Pace {
 
     pub fn faster(&mut self) {
         self.rate = (self.rate + FASTER).min(f64::from(self.most));
+    }
+
+    /// Whether calls were too many lately.
+    pub fn is_slowed(&self, now: Instant) -> bool {
+        self.slowed.is_some_and(|at| now < at + LATELY)
     }
 
     fn rate(&self) -> Rate {
