@@ -89,8 +89,8 @@ impl Caller {
     }
 
     /// The XML of a good answer. `form` holds the action, and all that belongs to it.
-    pub async fn call(&self, action: &str, form: String) -> Result<String, Refusal> {
-        let request = self.signed(form).await?;
+    pub async fn call(&self, now: SystemTime, action: &str, form: String) -> Result<String, Refusal> {
+        let request = self.signed(now, form).await?;
         let response = self.client.execute(request).await.map_err(unreachable)?;
         let status = response.status().as_u16();
         let text = text(response).await?;
@@ -108,14 +108,19 @@ impl Caller {
         Err(Refusal { code, failure: Failure { why, text, after: None } })
     }
 
-    async fn signed(&self, body: String) -> Result<reqwest::Request, Refusal> {
-        let identity = self.credentials().await?.into();
+    /// Has credentials at hand for the calls to come. Fails with why there are none.
+    pub async fn warm(&self, now: SystemTime) -> Result<(), Refusal> {
+        self.credentials(now).await.map(drop)
+    }
+
+    async fn signed(&self, now: SystemTime, body: String) -> Result<reqwest::Request, Refusal> {
+        let identity = self.credentials(now).await?.into();
         let unsigned = |error: &dyn Error| Refusal::new(Why::Refused, format!("the call cannot be signed: {error}"));
         let params = v4::SigningParams::builder()
             .identity(&identity)
             .region(&self.region)
             .name(self.service)
-            .time(SystemTime::now())
+            .time(now)
             .settings(SigningSettings::default())
             .build()
             .map_err(|error| unsigned(&error))?
@@ -131,9 +136,9 @@ impl Caller {
     }
 
     /// As AWS's own tools find them: environment, profile, web identity, container, instance.
-    async fn credentials(&self) -> Result<Credentials, Refusal> {
+    async fn credentials(&self, now: SystemTime) -> Result<Credentials, Refusal> {
         let mut known = self.credentials.lock().await;
-        let soon = SystemTime::now() + FRESH;
+        let soon = now + FRESH;
         if let Some(credentials) = known.as_ref().filter(|known| known.expiry().is_none_or(|expiry| expiry > soon)) {
             return Ok(credentials.clone());
         }

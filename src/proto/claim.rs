@@ -211,7 +211,7 @@ impl Kind {
 impl Claims {
     /// `per_second`: calls of this node, at most.
     pub fn new(now: Instant, per_second: u32) -> Self {
-        let looks = Kind::ALL.map(|kind| (kind, Look { next: now + kind.every() * 2, failures: 0 })).into();
+        let looks = Kind::ALL.map(|kind| (kind, Look { next: now, failures: 0 })).into();
         Self {
             latest: now,
             pace: Pace::new(Bucket::new(now), per_second),
@@ -325,7 +325,9 @@ impl Claims {
             // A cloud that throttles has others to serve, who have claimed nothing yet.
             let is_scarce = claim.kind() != Kind::Address && self.pace.is_slowed(now);
             let look = self.looks.get_mut(&claim.kind()).expect("all kinds are there");
-            look.next = look.next.min(now + if is_scarce { claim.kind().every() } else { GRACE });
+            let next = now + if is_scarce { claim.kind().every() } else { GRACE };
+            // Nothing was held of this kind: then there was nothing to look for.
+            look.next = if look.next <= now { next } else { look.next.min(next) };
             let of = item.of.clone();
             self.complete(now, &of);
         }

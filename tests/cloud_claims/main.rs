@@ -52,7 +52,8 @@ impl Bed {
         let entered = runtime.enter();
         for (number, gateway) in (1..).zip(&lab.topology.gateways) {
             let instance = format!("i-{number:08x}");
-            let sides = [(PLATFORM_IF, gateway.outer, platform), (gateway.enis[0].interface.as_str(), gateway.enis[0].address, "172.16.0.0/16")];
+            let sides =
+                [(PLATFORM_IF, gateway.outer, platform), (gateway.enis[0].interface.as_str(), gateway.enis[0].address, "172.16.0.0/16")];
             for (id, (interface, address, subnet)) in enis(number).iter().zip(sides) {
                 let links: Value =
                     serde_json::from_str(&lab.ip(&gateway.node, &["-j", "link", "show", "dev", interface]).unwrap()).unwrap();

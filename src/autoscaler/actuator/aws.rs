@@ -13,7 +13,7 @@ use anyhow::Context;
 use serde::Serialize;
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 use tokio::sync::Notify;
 
 const SERVICE: &str = "autoscaling";
@@ -106,7 +106,7 @@ impl Aws {
 
     /// The XML of a good answer.
     async fn call(&self, call: Call<'_>) -> Result<String, Failure> {
-        self.caller.call(call.action(), call.form(&self.config.group)).await.map_err(|refusal| refusal.failure)
+        self.caller.call(SystemTime::now(), call.action(), call.form(&self.config.group)).await.map_err(|refusal| refusal.failure)
     }
 
     async fn look(&self) -> Result<Group, Failure> {

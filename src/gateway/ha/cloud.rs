@@ -17,11 +17,14 @@ use identity::Identity;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 use tokio::task::{AbortHandle, JoinHandle, JoinSet};
 
 /// From one question of who this is to the next, while metadata do not answer, or name no such interface.
 const AGAIN: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(10));
+
+/// Whoever becomes Active does not wait for credentials: those of an instance last for hours, and are got anew some minutes before their end.
+const WARM: Duration = Duration::from_secs(60);
 
 /// Claims until it is dropped. What was claimed stays where it is.
 #[derive(Debug)]
@@ -134,6 +137,8 @@ impl Task {
         let (identity, caller, mut resumed) = (Arc::new(identity), Arc::new(caller), self.resumed.clone());
         let mut changes = self.board.changes();
         let mut calls = Calls::default();
+        let mut warm = tokio::time::interval(WARM);
+        let mut has_credentials = true;
         loop {
             changes.mark_unchanged();
             let holds = self.board.holds();
@@ -168,6 +173,13 @@ impl Task {
                         calls.handles.remove(&number);
                         self.shared.claims().ended(Instant::now(), number, outcome, jitter());
                     }
+                }
+                _ = warm.tick() => {
+                    let warmed = caller.warm(SystemTime::now()).await;
+                    if let (true, Err(refusal)) = (has_credentials, &warmed) {
+                        tracing::error!("EC2 could not be called now: {refusal}");
+                    }
+                    has_credentials = warmed.is_ok();
                 }
                 () = tokio::time::sleep_until(wake.unwrap_or_else(Instant::now).into()), if wake.is_some() => {}
             }

@@ -9,6 +9,7 @@ use crate::wire::ec2;
 use ipnet::IpNet;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::time::SystemTime;
 
 /// That a table has no route to a destination.
 /// <https://docs.aws.amazon.com/AWSEC2/latest/APIReference/errors-overview.html>; ReplaceRoute itself says the first.
@@ -42,7 +43,7 @@ pub async fn carry_out(call: &Call, caller: &Caller, metadata: &Metadata, identi
 }
 
 async fn said(caller: &Caller, call: ec2::Call<'_>) -> Result<String, Refusal> {
-    caller.call(call.action(), call.form(false)).await
+    caller.call(SystemTime::now(), call.action(), call.form(false)).await
 }
 
 type Held = Result<BTreeSet<Claim>, Failure>;
