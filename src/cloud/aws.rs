@@ -147,12 +147,17 @@ impl Caller {
         let builder = imds.into_iter().fold(builder, DefaultCredentialsBuilder::imds_client);
         let chain = self.chain.get_or_init(|| builder.build()).await;
         // All calls wait for these.
-        let remedy = "give this machine a role (docs/aws.md), or set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY";
+        let remedy = "give this machine a role, or set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY";
         let none = |why: String| Refusal::new(Why::Unavailable, format!("no credentials ({why}): {remedy}"));
         let provided = tokio::time::timeout(self.timeout, chain.provide_credentials()).await;
         let provided = provided.map_err(|_| none(format!("nobody answers within {:?}", self.timeout)))?;
         let credentials = provided.map_err(|error| none(told(&error)))?;
         Ok(known.insert(credentials).clone())
+    }
+
+    /// Where its policy is written.
+    fn document(&self) -> &'static str {
+        if self.service == "autoscaling" { "docs/autoscaling.md" } else { "docs/aws.md" }
     }
 
     /// <https://docs.aws.amazon.com/AWSEC2/latest/APIReference/errors-overview.html>, CommonErrors of EC2 Auto Scaling, and the errors of each call.
@@ -171,11 +176,11 @@ impl Caller {
             | "ExpiredTokenException" => (Why::Unavailable, String::new()),
             "RequestExpired" | "SignatureDoesNotMatch" => (Why::Refused, " (is this machine's clock right?)".into()),
             "InvalidClientTokenId" | "UnrecognizedClientException" | "AuthFailure" => {
-                (Why::Refused, " (these credentials are none of this region's: docs/aws.md)".into())
+                (Why::Refused, format!(" (AWS does not know these credentials; {} has the policy that the role needs)", self.document()))
             }
             "AccessDenied" | "AccessDeniedException" | "UnauthorizedOperation" => {
                 let statement = format!(r#"{{"Effect": "Allow", "Action": "{}:{action}", "Resource": "*"}}"#, self.service);
-                (Why::Refused, format!(" (its role lacks {statement}; docs/aws.md has a narrower one)"))
+                (Why::Refused, format!(" (its role lacks {statement}; {} has a narrower one)", self.document()))
             }
             _ => (Why::of_status(status).unwrap_or(Why::Refused), String::new()),
         }

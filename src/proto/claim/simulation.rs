@@ -17,7 +17,7 @@ use std::env;
 use std::time::Duration;
 use world::{Limit, Random, World};
 
-const RUNS: u64 = 5_000;
+const RUNS: u64 = 3_000;
 const DISORDER: u64 = 20_000;
 /// The latest that a call lands, the longest from one look to the next, and what a loss takes.
 const SETTLED: u64 = DISORDER + world::LATEST + 75_000 + 15_000;
@@ -32,18 +32,30 @@ fn what_is_claimed_leads_to_whoever_has_the_shard_whatever_happens() {
         return result.unwrap_or_else(|fault| panic!("seed {seed}: {fault}"));
     }
     let runs = number("PORTWAY_SIMULATION_RUNS").unwrap_or(RUNS);
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
     let (mut failed, mut reached) = (vec![], BTreeMap::<&str, u64>::new());
-    for seed in 0..runs {
-        let (result, log) = run(seed);
-        if let Err(fault) = result {
-            failed.push(format!("seed {seed}: {fault}"));
+    std::thread::scope(|scope| {
+        let parts: Vec<_> = (0..threads as u64).map(|first| scope.spawn(move || part((first..runs).step_by(threads)))).collect();
+        for part in parts {
+            let (faults, happened) = part.join().expect("a thread that ends");
+            failed.extend(faults);
+            happened.into_iter().for_each(|(what, count)| *reached.entry(what).or_default() += count);
         }
+    });
+    assert!(failed.is_empty(), "{}\nsee one with PORTWAY_SIMULATION_SEED=N and --no-capture", failed[..failed.len().min(5)].join("\n"));
+    assert!(runs < RUNS || reached.values().all(|count| *count > 0), "what no schedule reaches is not tested by any: {reached:?}");
+}
+
+fn part(seeds: impl Iterator<Item = u64>) -> (Vec<String>, BTreeMap<&'static str, u64>) {
+    let (mut failed, mut reached) = (vec![], BTreeMap::new());
+    for seed in seeds {
+        let (result, log) = run(seed);
+        failed.extend(result.err().map(|fault| format!("seed {seed}: {fault}")));
         for what in world::HAPPENS {
             *reached.entry(what).or_default() += u64::from(log.iter().any(|line| line.contains(what)));
         }
     }
-    assert!(failed.is_empty(), "{}\nsee one with PORTWAY_SIMULATION_SEED=N and --no-capture", failed[..failed.len().min(5)].join("\n"));
-    assert!(runs < RUNS || reached.values().all(|count| *count > 0), "what no schedule reaches is not tested by any: {reached:?}");
+    (failed, reached)
 }
 
 fn run(seed: u64) -> (Result<(), String>, Vec<String>) {
