@@ -146,9 +146,14 @@ variable "egress" {
 }
 
 variable "kms_keys" {
-  description = "ARNs of your own KMS keys by which the secrets are encrypted."
+  description = "ARNs of your own KMS keys by which the secrets are encrypted. AWS's own need none."
   type        = list(string)
   default     = []
+
+  validation {
+    condition     = alltrue([for arn in var.kms_keys : can(regex("^arn:[a-z-]+:kms:[a-z0-9-]+:[0-9]{12}:key/.+$", arn))])
+    error_message = "kms_keys takes ARNs of keys, such as arn:aws:kms:eu-central-1:123456789012:key/ID: an alias cannot stand in a policy."
+  }
 }
 
 variable "policies" {
