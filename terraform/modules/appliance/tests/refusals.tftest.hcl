@@ -157,7 +157,19 @@ run "a_tenant_without_a_subnet_where_the_platform_has_one" {
   command = plan
 
   variables {
-    platform = merge(var.platform, { subnets = merge(var.platform.subnets, { b = { id = "subnet-0c", vpc_id = "vpc-0p", cidr_block = "10.9.1.0/24", availability_zone = "eu-central-1b" } }) })
+    platform = merge(var.platform, { route_tables = ["rtb-0"], subnets = merge(var.platform.subnets, { b = { id = "subnet-0c", vpc_id = "vpc-0p", cidr_block = "10.9.1.0/24", availability_zone = "eu-central-1b" } }) })
+    tenants  = { acme = merge(var.tenants.acme, { route_tables = ["rtb-0"], shards = [{ shard = 0, platform = "198.18.0.1", tenant = "198.19.0.1" }] }) }
+  }
+
+  expect_failures = [var.tenants]
+}
+
+run "a_tenant_of_two_networks" {
+  command = plan
+
+  variables {
+    platform = merge(var.platform, { route_tables = ["rtb-0"], subnets = merge(var.platform.subnets, { b = { id = "subnet-0c", vpc_id = "vpc-0p", cidr_block = "10.9.1.0/24", availability_zone = "eu-central-1b" } }) })
+    tenants  = { acme = merge(var.tenants.acme, { route_tables = ["rtb-0"], shards = [{ shard = 0, platform = "198.18.0.1", tenant = "198.19.0.1" }], subnets = merge(var.tenants.acme.subnets, { b = merge({ id = "subnet-0d", vpc_id = "vpc-0t", cidr_block = "172.16.102.0/24", availability_zone = "eu-central-1b" }, { vpc_id = "vpc-0x" }) }) }) }
   }
 
   expect_failures = [var.tenants]
@@ -345,11 +357,12 @@ run "a_vrid_of_two_shards" {
   expect_failures = [var.tenants]
 }
 
-run "a_HaVip_with_a_length" {
+run "a_HaVip_that_is_a_name" {
   command = plan
 
   variables {
-    tenants = { acme = merge(var.tenants.acme, { shards = [merge(var.tenants.acme.shards[0], { platform = "10.9.0.50/32" })] }) }
+    platform = merge(var.platform, { route_tables = ["rtb-0"] })
+    tenants  = { acme = merge(var.tenants.acme, { shards = [merge(var.tenants.acme.shards[0], { platform = "gateway.example" })] }) }
   }
 
   expect_failures = [var.tenants]
@@ -396,7 +409,17 @@ run "a_HaVip_that_is_the_router" {
   expect_failures = [var.tenants]
 }
 
-run "wireguard_without_a_key" {
+run "wireguard_keys_with_GRE" {
+  command = plan
+
+  variables {
+    tenants = { acme = merge(var.tenants.acme, { shards = [merge(var.tenants.acme.shards[0], { wireguard = { private_key = "arn:aws:ssm:eu-central-1:123456789012:parameter/portway/prod/x", public_key = "hSDwCYkwp1R0i33ctD73Wg2/Og0mOBr066SpjqqbTmo=" } })] }) }
+  }
+
+  expect_failures = [var.tenants]
+}
+
+run "wireguard_without_keys" {
   command = plan
 
   variables {
