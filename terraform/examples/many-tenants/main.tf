@@ -72,8 +72,8 @@ module "gateways" {
     }
   }
   nodes = {
-    gw-a = { subnet = "a" }
-    gw-b = { subnet = "b" }
+    gw-a = { subnet = "a", platform = "10.9.0.11" }
+    gw-b = { subnet = "b", platform = "10.9.1.11" }
   }
   hosts   = { for name, host in local.hosts : name => { number = host.number, public_key = host.public_key } }
   ha      = { keys = [{ secret = var.ha_key }] }

@@ -25,8 +25,8 @@ mock_provider "aws" {
 }
 
 variables {
-  platform  = { subnets = { a = "subnet-0a", b = "subnet-0b" }, route_tables = ["rtb-0p"] }
-  acme      = { subnets = { a = "subnet-0c", b = "subnet-0d" }, route_tables = ["rtb-0t"] }
+  platform  = { subnets = { a = "subnet-0a", b = "subnet-0b" }, route_tables = ["rtb-0123456789abcdef0"] }
+  acme      = { subnets = { a = "subnet-0c", b = "subnet-0d" }, route_tables = ["rtb-0123456789abcdef1"] }
   directory = { url = "https://directory.example:9473", operator_token = "arn:aws:ssm:eu-central-1:123456789012:parameter/portway/elastic/operator" }
   secrets   = { for name in ["ha", "acme-0", "acme-1", "acme-2", "acme-3"] : name => "arn:aws:ssm:eu-central-1:123456789012:parameter/portway/elastic/${name}" }
   hosts     = { host-1 = { outer = "10.9.64.11", enroll_token = "arn:aws:ssm:eu-central-1:123456789012:parameter/portway/elastic/host-1" } }

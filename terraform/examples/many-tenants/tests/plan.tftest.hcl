@@ -35,9 +35,9 @@ mock_provider "aws" {
 }
 
 variables {
-  platform = { subnets = { a = "subnet-0a", b = "subnet-0b" }, route_tables = ["rtb-0p"] }
-  acme     = { subnets = { a = "subnet-0c", b = "subnet-0d" }, route_tables = ["rtb-0t"] }
-  globex   = { subnets = { a = "subnet-0e", b = "subnet-0f" }, route_tables = ["rtb-0g"] }
+  platform = { subnets = { a = "subnet-0a", b = "subnet-0b" }, route_tables = ["rtb-0123456789abcdef0"] }
+  acme     = { subnets = { a = "subnet-0c", b = "subnet-0d" }, route_tables = ["rtb-0123456789abcdef1"] }
+  globex   = { subnets = { a = "subnet-0e", b = "subnet-0f" }, route_tables = ["rtb-0123456789abcdef3"] }
   ha_key   = "arn:aws:ssm:eu-central-1:123456789012:parameter/portway/shared/ha"
   shard_keys = {
     for shard in ["acme/0", "acme/1", "globex/0"] : shard => {

@@ -12,7 +12,7 @@ variables {
       a = { id = "subnet-0a", vpc_id = "vpc-0p", cidr_block = "10.9.0.0/24", availability_zone = "eu-central-1a" }
       b = { id = "subnet-0b", vpc_id = "vpc-0p", cidr_block = "10.9.1.0/24", availability_zone = "eu-central-1b" }
     }
-    route_tables        = ["rtb-0p"]
+    route_tables        = ["rtb-0123456789abcdef0"]
     function_host_cidrs = ["10.9.64.0/18"]
   }
   tenants = {
@@ -21,7 +21,7 @@ variables {
         a = { id = "subnet-0c", vpc_id = "vpc-0t", cidr_block = "172.16.101.0/24", availability_zone = "eu-central-1a" }
         b = { id = "subnet-0d", vpc_id = "vpc-0t", cidr_block = "172.16.102.0/24", availability_zone = "eu-central-1b" }
       }
-      route_tables = ["rtb-0t", "rtb-1t"]
+      route_tables = ["rtb-0123456789abcdef1", "rtb-0123456789abcdef2"]
       inner        = "10.64.0.0/16"
       allow        = [{ to = "172.16.0.0/16", tcp = ["5432"] }]
       shards = [
@@ -61,8 +61,8 @@ run "a_node_in_each_of_two_zones" {
         cloud:
           aws:
             region: eu-central-1
-            platform: { route_tables: [rtb-0p] }
-            tenants: { acme: { route_tables: [rtb-0t, rtb-1t] } }
+            platform: { route_tables: [rtb-0123456789abcdef0] }
+            tenants: { acme: { route_tables: [rtb-0123456789abcdef1, rtb-0123456789abcdef2] } }
         ha:
           nodes: { gw-1: 10.9.0.11, gw-2: 10.9.1.11 }
           keys: [{ id: 1, file: /etc/portway/ha-1.key }]
@@ -91,7 +91,7 @@ run "a_node_in_each_of_two_zones" {
   }
 
   assert {
-    condition     = sort([for route in concat(values(aws_route.platform), values(aws_route.tenant)) : "${route.route_table_id} ${route.destination_cidr_block}"]) == sort(["rtb-0p 198.18.0.1/32", "rtb-0p 198.18.0.2/32", "rtb-0t 198.19.0.1/32", "rtb-0t 198.19.0.2/32", "rtb-1t 198.19.0.1/32", "rtb-1t 198.19.0.2/32"])
+    condition     = sort([for route in concat(values(aws_route.platform), values(aws_route.tenant)) : "${route.route_table_id} ${route.destination_cidr_block}"]) == sort(["rtb-0123456789abcdef0 198.18.0.1/32", "rtb-0123456789abcdef0 198.18.0.2/32", "rtb-0123456789abcdef1 198.19.0.1/32", "rtb-0123456789abcdef1 198.19.0.2/32", "rtb-0123456789abcdef2 198.19.0.1/32", "rtb-0123456789abcdef2 198.19.0.2/32"])
     error_message = "Other routes than to each HaVip in each table of its side."
   }
 
@@ -101,7 +101,7 @@ run "a_node_in_each_of_two_zones" {
   }
 
   assert {
-    condition     = sort(one([for statement in jsondecode(output.policy).Statement : statement.Resource if statement.Sid == "MoveRoutes"])) == sort([for id in ["rtb-0p", "rtb-0t", "rtb-1t"] : "arn:aws:ec2:eu-central-1:123456789012:route-table/${id}"])
+    condition     = sort(one([for statement in jsondecode(output.policy).Statement : statement.Resource if statement.Sid == "MoveRoutes"])) == sort([for id in ["rtb-0123456789abcdef0", "rtb-0123456789abcdef1", "rtb-0123456789abcdef2"] : "arn:aws:ec2:eu-central-1:123456789012:route-table/${id}"])
     error_message = output.policy
   }
 
@@ -138,7 +138,7 @@ run "a_group" {
 
   assert {
     condition = yamldecode(output.gateway_yaml["@node@"]).gateway.cloud.aws.tenants.acme == {
-      route_tables = ["rtb-0t", "rtb-1t"], attach = { device = 1, tags = { "portway:appliance" = "prod", "portway:tenant" = "acme" } }
+      route_tables = ["rtb-0123456789abcdef1", "rtb-0123456789abcdef2"], attach = { device = 1, tags = { "portway:appliance" = "prod", "portway:tenant" = "acme" } }
     }
     error_message = output.gateway_yaml["@node@"]
   }

@@ -173,7 +173,7 @@ run "what_may_be_left_to_AWS_or_said_otherwise" {
       snat_ports = "32768-65535"
       shards = [
         { shard = 0, platform = "10.9.0.50", tenant = "172.16.101.10", public = "new", priority = { gw-1 = 200, gw-2 = 100 } },
-        { shard = 1, platform = "10.9.0.51", tenant = "172.16.101.11", public = "eipalloc-0f" },
+        { shard = 1, platform = "10.9.0.51", tenant = "172.16.101.11", public = "eipalloc-0123456789abcdef1" },
       ]
     }) }
   }

@@ -157,8 +157,8 @@ run "a_tenant_without_a_subnet_where_the_platform_has_one" {
   command = plan
 
   variables {
-    platform = merge(var.platform, { route_tables = ["rtb-0"], subnets = merge(var.platform.subnets, { b = { id = "subnet-0c", vpc_id = "vpc-0p", cidr_block = "10.9.1.0/24", availability_zone = "eu-central-1b" } }) })
-    tenants  = { acme = merge(var.tenants.acme, { route_tables = ["rtb-0"], shards = [{ shard = 0, platform = "198.18.0.1", tenant = "198.19.0.1" }] }) }
+    platform = merge(var.platform, { route_tables = ["rtb-0123456789abcdef0"], subnets = merge(var.platform.subnets, { b = { id = "subnet-0c", vpc_id = "vpc-0p", cidr_block = "10.9.1.0/24", availability_zone = "eu-central-1b" } }) })
+    tenants  = { acme = merge(var.tenants.acme, { route_tables = ["rtb-0123456789abcdef0"], shards = [{ shard = 0, platform = "198.18.0.1", tenant = "198.19.0.1" }] }) }
   }
 
   expect_failures = [var.tenants]
@@ -168,8 +168,8 @@ run "a_tenant_of_two_networks" {
   command = plan
 
   variables {
-    platform = merge(var.platform, { route_tables = ["rtb-0"], subnets = merge(var.platform.subnets, { b = { id = "subnet-0c", vpc_id = "vpc-0p", cidr_block = "10.9.1.0/24", availability_zone = "eu-central-1b" } }) })
-    tenants  = { acme = merge(var.tenants.acme, { route_tables = ["rtb-0"], shards = [{ shard = 0, platform = "198.18.0.1", tenant = "198.19.0.1" }], subnets = merge(var.tenants.acme.subnets, { b = merge({ id = "subnet-0d", vpc_id = "vpc-0t", cidr_block = "172.16.102.0/24", availability_zone = "eu-central-1b" }, { vpc_id = "vpc-0x" }) }) }) }
+    platform = merge(var.platform, { route_tables = ["rtb-0123456789abcdef0"], subnets = merge(var.platform.subnets, { b = { id = "subnet-0c", vpc_id = "vpc-0p", cidr_block = "10.9.1.0/24", availability_zone = "eu-central-1b" } }) })
+    tenants  = { acme = merge(var.tenants.acme, { route_tables = ["rtb-0123456789abcdef0"], shards = [{ shard = 0, platform = "198.18.0.1", tenant = "198.19.0.1" }], subnets = merge(var.tenants.acme.subnets, { b = merge({ id = "subnet-0d", vpc_id = "vpc-0t", cidr_block = "172.16.102.0/24", availability_zone = "eu-central-1b" }, { vpc_id = "vpc-0x" }) }) }) }
   }
 
   expect_failures = [var.tenants]
@@ -361,7 +361,7 @@ run "a_HaVip_that_is_a_name" {
   command = plan
 
   variables {
-    platform = merge(var.platform, { route_tables = ["rtb-0"] })
+    platform = merge(var.platform, { route_tables = ["rtb-0123456789abcdef0"] })
     tenants  = { acme = merge(var.tenants.acme, { shards = [merge(var.tenants.acme.shards[0], { platform = "gateway.example" })] }) }
   }
 
@@ -481,7 +481,7 @@ run "a_public_address_of_no_subnet" {
   command = plan
 
   variables {
-    tenants = { acme = merge(var.tenants.acme, { route_tables = ["rtb-0"], shards = [{ shard = 0, platform = "10.9.0.50", tenant = "198.19.0.1", public = "new" }] }) }
+    tenants = { acme = merge(var.tenants.acme, { route_tables = ["rtb-0123456789abcdef0"], shards = [{ shard = 0, platform = "10.9.0.50", tenant = "198.19.0.1", public = "new" }] }) }
   }
 
   expect_failures = [var.tenants]
@@ -826,28 +826,4 @@ run "a_package_without_a_digest" {
   }
 
   expect_failures = [var.package]
-}
-
-run "more_tenants_than_a_machine_has_interfaces_for" {
-  command = plan
-
-  variables {
-    tenants = {
-      for number in [1, 2, 3] : "tenant-${number}" => merge(var.tenants.acme, {
-        device = number, key = number, shards = [{ shard = 0, platform = "10.9.0.5${number}", tenant = "172.16.101.10" }]
-      })
-    }
-  }
-
-  expect_failures = [data.aws_ec2_instance_type.this]
-}
-
-run "more_shards_than_an_interface_has_addresses_for" {
-  command = plan
-
-  variables {
-    tenants = { acme = merge(var.tenants.acme, { shards = [for number in range(10) : { shard = number, platform = "10.9.0.5${number}", tenant = "172.16.101.1${number}" }] }) }
-  }
-
-  expect_failures = [data.aws_ec2_instance_type.this]
 }
