@@ -52,7 +52,9 @@ impl Aws {
     }
 
     fn curl(&self, service: &str, arguments: &[&str]) -> String {
-        let key = format!("Authorization: AWS4-HMAC-SHA256 Credential=testing/20200101/{REGION}/{service}/aws4_request, SignedHeaders=host, Signature=none");
+        let key = format!(
+            "Authorization: AWS4-HMAC-SHA256 Credential=testing/20200101/{REGION}/{service}/aws4_request, SignedHeaders=host, Signature=none"
+        );
         let output = Command::new("curl").args(["--silent", "--show-error", "--fail-with-body", "--header", &key]).args(arguments).output();
         let output = output.expect("no curl: run scripts/install-deps demo");
         let answer = String::from_utf8_lossy(&output.stdout).into_owned();
@@ -64,7 +66,8 @@ impl Aws {
     pub fn json(&self, service: &str, target: &str, body: &Value) -> Value {
         let target = format!("X-Amz-Target: {target}");
         let (body, url) = (body.to_string(), format!("{}/", self.endpoint));
-        let answer = self.curl(service, &["--header", &target, "--header", "Content-Type: application/x-amz-json-1.1", "--data", &body, &url]);
+        let answer =
+            self.curl(service, &["--header", &target, "--header", "Content-Type: application/x-amz-json-1.1", "--data", &body, &url]);
         serde_json::from_str(&answer).unwrap_or_else(|_| panic!("{answer}"))
     }
 
@@ -74,8 +77,11 @@ impl Aws {
     }
 
     pub fn put_object(&self, bucket: &str, key: &str, content: &str) {
-        self.curl("s3", &["--request", "PUT", &format!("{}/{bucket}", self.endpoint)]);
-        self.curl("s3", &["--request", "PUT", "--data", content, &format!("{}/{bucket}/{key}", self.endpoint)]);
+        let place = format!("<CreateBucketConfiguration><LocationConstraint>{REGION}</LocationConstraint></CreateBucketConfiguration>");
+        for (what, content) in [(bucket.to_owned(), place.as_str()), (format!("{bucket}/{key}"), content)] {
+            let url = format!("{}/{what}", self.endpoint);
+            self.curl("s3", &["--request", "PUT", "--header", "Content-Type: application/xml", "--data", content, &url]);
+        }
     }
 }
 

@@ -33,7 +33,9 @@ fn answer(mut stream: TcpStream, paths: &BTreeMap<&'static str, String>) {
     let (status, body) = match (words.next(), words.next()) {
         (Some("PUT"), Some("/latest/api/token")) => ("200 OK", "a-token"),
         (Some("GET"), Some(_)) if !has_token => ("401 Unauthorized", ""),
-        (Some("GET"), Some(path)) => paths.get(path.trim_start_matches("/latest/meta-data/")).map_or(("404 Not Found", ""), |body| ("200 OK", body)),
+        (Some("GET"), Some(path)) => {
+            paths.get(path.trim_start_matches("/latest/meta-data/")).map_or(("404 Not Found", ""), |body| ("200 OK", body))
+        }
         _ => ("400 Bad Request", ""),
     };
     // Who went away has nothing to be told.
@@ -109,7 +111,8 @@ impl Machine {
 /// As the module `appliance` gives a group's nodes.
 fn of_a_group(aws: &Aws, secrets: &[(&str, String)], package: &str) -> Value {
     let endpoints: BTreeMap<&str, &str> = ["ec2", "s3", "secretsmanager", "ssm"].map(|service| (service, aws.endpoint.as_str())).into();
-    let config = "gateway: { node: @node@, platform: { interface: @primary_interface@, address: @primary_address@ }, router: @router.tenant1@ }\n";
+    let config =
+        "gateway: { node: @node@, platform: { interface: @primary_interface@, address: @primary_address@ }, router: @router.tenant1@ }\n";
     json!({
         "role": "gateway", "node": null, "config": config, "source_dest_check": false, "endpoints": endpoints, "enroll": null,
         "words": { format!("{REGION}a"): { "router.tenant1": "172.16.101.1" }, format!("{REGION}b"): { "router.tenant1": "172.16.102.1" } },
@@ -131,7 +134,11 @@ fn an_instance_becomes_a_gateway_by_itself() {
     let made = aws.ec2(&format!("Action=CreateNetworkInterface&SubnetId={}", element(&subnet, "subnetId")));
     let interface = element(&made, "networkInterfaceId");
     aws.json("ssm", "AmazonSSM.PutParameter", &json!({ "Name": "/portway/prod/ha", "Type": "SecureString", "Value": KEY }));
-    let kept = aws.json("secretsmanager", "secretsmanager.CreateSecret", &json!({ "Name": "acme", "SecretString": "the shard's", "ClientRequestToken": KEY }));
+    let kept = aws.json(
+        "secretsmanager",
+        "secretsmanager.CreateSecret",
+        &json!({ "Name": "acme", "SecretString": "the shard's", "ClientRequestToken": KEY }),
+    );
     aws.put_object("packages", "portway%200.1.deb", PACKAGE);
     let secrets = [
         ("/etc/portway/ha-1.key", format!("arn:aws:ssm:{REGION}:123456789012:parameter/portway/prod/ha")),
@@ -163,10 +170,19 @@ fn an_instance_becomes_a_gateway_by_itself() {
     let add = format!("portway directory gateway add i-0123456789abcdef0 --shard acme/0 --shard acme/1 {to_directory}");
     let token = format!("portway directory token add --role gateway --gateway i-0123456789abcdef0 {to_directory}");
     let options = "-q -y -o Acquire::Retries=10 -o DPkg::Lock::Timeout=300 -o Dpkg::Options::=--force-confold";
-    let (update, install) = (format!("apt-get {options} update"), format!("apt-get {options} install --no-install-recommends /var/cache/portway/portway.deb"));
+    let (update, install) =
+        (format!("apt-get {options} update"), format!("apt-get {options} install --no-install-recommends /var/cache/portway/portway.deb"));
     let each = [
-        "systemctl try-restart systemd-networkd.service", "ip link set dev ens6 down", "ip link set dev ens6 name tenant1", "ip link set dev tenant1 up",
-        &update, &install, &add, &token, "portway check /etc/portway/gateway.yaml", "systemctl enable portway-gateway.service",
+        "systemctl try-restart systemd-networkd.service",
+        "ip link set dev ens6 down",
+        "ip link set dev ens6 name tenant1",
+        "ip link set dev tenant1 up",
+        &update,
+        &install,
+        &add,
+        &token,
+        "portway check /etc/portway/gateway.yaml",
+        "systemctl enable portway-gateway.service",
         "systemctl reload-or-restart portway-gateway.service",
     ];
     // The second time it has a token.
@@ -186,7 +202,11 @@ fn an_instance_where_nothing_is_known_says_so_and_starts_nothing() {
         "words": {}, "interfaces": [], "files": {}, "secrets": {}, "package": null,
     });
     let output = machine.boot(&boot);
-    assert!(!output.status.success() && told(&output).contains(&format!("nothing is known for @router.tenant1@ in zone {REGION}b")), "{}", told(&output));
+    assert!(
+        !output.status.success() && told(&output).contains(&format!("nothing is known for @router.tenant1@ in zone {REGION}b")),
+        "{}",
+        told(&output)
+    );
     assert!(machine.ran().iter().all(|line| !line.contains("portway-gateway")), "{:?}", machine.ran());
 }
 

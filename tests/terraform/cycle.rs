@@ -35,7 +35,9 @@ fn the_example_is_applied_has_nothing_left_to_do_and_goes_again() {
 
     // Gateways move addresses meanwhile, which is no change.
     let interface = outputs["nodes"]["value"]["gw-2"]["tenants"]["acme"]["interface"].as_str().unwrap();
-    aws.ec2(&format!("Action=AssignPrivateIpAddresses&NetworkInterfaceId={interface}&PrivateIpAddress.1=172.16.101.10&AllowReassignment=true"));
+    aws.ec2(&format!(
+        "Action=AssignPrivateIpAddresses&NetworkInterfaceId={interface}&PrivateIpAddress.1=172.16.101.10&AllowReassignment=true"
+    ));
     let again = example.terraform(&["plan", "-detailed-exitcode", "-input=false", "-no-color"], &variables);
     assert_eq!(again.status.code(), Some(0), "the second time there is something to do: {}", told(&again));
 

@@ -31,7 +31,9 @@ fn deeper(line: &str) -> i32 {
 impl Block<'_> {
     /// The lines of an argument's value.
     fn value(&self, argument: &str) -> Option<Vec<&str>> {
-        let is_it = |line: &str| line.strip_prefix("  ").and_then(|line| line.strip_prefix(argument)).is_some_and(|rest| rest.trim_start().starts_with("= "));
+        let is_it = |line: &str| {
+            line.strip_prefix("  ").and_then(|line| line.strip_prefix(argument)).is_some_and(|rest| rest.trim_start().starts_with("= "))
+        };
         let at = self.lines.iter().position(|line| is_it(line))?;
         let first = self.lines[at].split_once("= ").unwrap().1;
         if first == "<<-EOT" {
@@ -53,7 +55,13 @@ impl Block<'_> {
         let text = match lines[..] {
             [line] if line.starts_with('"') => line.trim_matches('"').replace("\\\"", "\""),
             _ => lines.iter().fold(String::new(), |text, line| {
-                let between = if line.starts_with("- ") { "<br/>" } else if text.is_empty() { "" } else { " " };
+                let between = if line.starts_with("- ") {
+                    "<br/>"
+                } else if text.is_empty() {
+                    ""
+                } else {
+                    " "
+                };
                 format!("{text}{between}{line}")
             }),
         };
@@ -64,7 +72,9 @@ impl Block<'_> {
         let lines = self.value(argument)?;
         let code = match &lines[..] {
             [line] => format!("`{line}`"),
-            [first, rest @ ..] => format!("<pre>{first}<br/>{}</pre>", rest.iter().map(|line| &line[2..]).collect::<Vec<_>>().join("<br/>")),
+            [first, rest @ ..] => {
+                format!("<pre>{first}<br/>{}</pre>", rest.iter().map(|line| &line[2..]).collect::<Vec<_>>().join("<br/>"))
+            }
             [] => unreachable!("an argument has a value"),
         };
         Some(code.replace('|', "\\|"))
@@ -117,7 +127,9 @@ fn every_input_and_output_says_what_it_is() {
             let text = format!("\n{}", read(&folder.join(file)));
             let blocks = blocks(&text, kind);
             assert!(!blocks.is_empty());
-            blocks.iter().for_each(|block| assert!(block.description().ends_with(['.', '`', ')', ']', ';']), "{}: {}", block.name, block.description()));
+            blocks.iter().for_each(|block| {
+                assert!(block.description().ends_with(['.', '`', ')', ']', ';']), "{}: {}", block.name, block.description())
+            });
         }
     }
 }

@@ -72,7 +72,9 @@ impl Folder {
         }
         // It asks nobody whether there is a newer one.
         command.env("CHECKPOINT_DISABLE", "1").env("TF_IN_AUTOMATION", "1").envs(variables.iter().map(|(name, value)| (name, value)));
-        command.output().unwrap_or_else(|error| panic!("terraform: {error}; it is needed from 1.11 on: https://developer.hashicorp.com/terraform/install"))
+        command.output().unwrap_or_else(|error| {
+            panic!("terraform: {error}; it is needed from 1.11 on: https://developer.hashicorp.com/terraform/install")
+        })
     }
 
     /// What must be well.
@@ -103,7 +105,8 @@ impl Folder {
         let mut arguments = vec!["test", "-json", "-verbose"];
         arguments.extend(filters.iter().map(String::as_str));
         let output = self.terraform(&arguments, &[]);
-        let lines: Vec<Value> = String::from_utf8_lossy(&output.stdout).lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
+        let lines: Vec<Value> =
+            String::from_utf8_lossy(&output.stdout).lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
         let said = || lines.iter().filter(|line| line["@level"] == "error").map(|line| line.to_string()).collect::<Vec<_>>().join("\n");
         assert!(output.status.success(), "terraform test in {}: {}\n{}", self.0.display(), said(), String::from_utf8_lossy(&output.stderr));
         let summary = lines.iter().find(|line| line["type"] == "test_summary").expect("a summary");
@@ -129,7 +132,8 @@ fn plugins() -> Option<PathBuf> {
         let entries = std::fs::read_dir(of).into_iter().flatten().flatten().map(|entry| entry.path());
         entries.filter(|path| path.is_dir() && !path.is_symlink()).collect()
     };
-    let not_of_programs = |path: &PathBuf| !["/dev", "/home", "/proc", "/root", "/run", "/sys", "/tmp"].iter().any(|other| path == Path::new(other));
+    let not_of_programs =
+        |path: &PathBuf| !["/dev", "/home", "/proc", "/root", "/run", "/sys", "/tmp"].iter().any(|other| path == Path::new(other));
     let near: Vec<PathBuf> = folders(Path::new("/")).into_iter().filter(not_of_programs).collect();
     let below = near.iter().flat_map(|folder| folders(folder)).collect::<Vec<_>>();
     near.into_iter().chain(below).find(|folder| folder.join("registry.terraform.io").is_dir())

@@ -1,6 +1,6 @@
 //! Modules and examples by themselves: no AWS, not even a simulated one.
 
-use super::{Copy, Folder, ROOT, all, folder, read, told};
+use super::{Copy, Folder, all, folder, read, told};
 use serde_json::Value;
 use std::path::Path;
 use std::process::Command;
@@ -14,7 +14,9 @@ fn it_is_formatted_as_terraform_formats() {
 /// Validations are about variables alone: without the provider, each of a hundred takes a hundredth of a second.
 #[test]
 fn each_validation_refuses_what_it_should() {
-    for module in all("modules") {
+    let with_refusals =
+        all("modules").into_iter().chain(all("examples")).filter(|folder| folder.join("tests/refusals.tftest.hcl").exists());
+    for module in with_refusals {
         let name = module.file_name().unwrap().to_str().unwrap();
         let alone = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
         let variables = read(&module.join("variables.tf"));
@@ -103,11 +105,6 @@ fn a_first_boot() {
 }
 
 #[test]
-fn the_example_of_one_tenant() {
-    holds("examples/single-tenant", &[], 1);
-}
-
-#[test]
 fn the_example_of_many_tenants() {
     holds("examples/many-tenants", &[], 4);
 }
@@ -127,10 +124,15 @@ fn no_test_is_left_out() {
         names.sort();
         names
     };
-    for (module, names) in [("appliance", &["machines", "others", "pair", "refusals"][..]), ("boot", &["boot", "refusals"]), ("function-host", &["hosts", "refusals"]), ("secrets", &["refusals"])] {
-        assert_eq!(tests(&Path::new(ROOT).join("terraform/modules").join(module)), names, "{module}");
+    for (example, name) in [("single-tenant", "refusals"), ("many-tenants", "plan"), ("autoscaled", "plan")] {
+        assert_eq!(tests(&folder().join("examples").join(example)), [name], "{example}");
     }
-    for example in all("examples") {
-        assert_eq!(tests(&example), ["plan"], "{}", example.display());
+    for (module, names) in [
+        ("appliance", &["machines", "others", "pair", "refusals"][..]),
+        ("boot", &["boot", "refusals"]),
+        ("function-host", &["hosts", "refusals"]),
+        ("secrets", &["refusals"]),
+    ] {
+        assert_eq!(tests(&folder().join("modules").join(module)), names, "{module}");
     }
 }

@@ -30,22 +30,6 @@ locals {
   shards = range(4)
 }
 
-# The directory is told the public halves by the gateways, so nobody need know these.
-module "secrets" {
-  source = "../../modules/secrets"
-  count  = var.secrets == null ? 1 : 0
-
-  prefix = "/portway/elastic"
-  keys = merge(
-    { ha = { kind = "ha" } },
-    { for shard in local.shards : "acme-${shard}" => { kind = "wireguard" } },
-  )
-}
-
-locals {
-  secrets = var.secrets == null ? module.secrets[0].arns : var.secrets
-}
-
 module "gateways" {
   source = "../../modules/appliance"
 
@@ -66,14 +50,14 @@ module "gateways" {
       shards = [
         for shard in local.shards : {
           shard     = shard, platform = cidrhost("198.18.0.0/24", shard + 1), tenant = cidrhost("198.19.0.0/24", shard + 1)
-          wireguard = { private_key = local.secrets["acme-${shard}"] }
+          wireguard = { private_key = var.secrets["acme-${shard}"] }
         }
       ]
     }
   }
   autoscaling = { min_size = 2, max_size = 4 }
   directory   = var.directory
-  ha          = { keys = [{ secret = local.secrets.ha }] }
+  ha          = { keys = [{ secret = var.secrets["ha"] }] }
   # The autoscaler's.
   admin   = { cidrs = ["10.9.0.0/16"] }
   package = var.package

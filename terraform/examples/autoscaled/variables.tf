@@ -30,9 +30,16 @@ variable "directory" {
 }
 
 variable "secrets" {
-  description = "ARNs of keys that there are already: `ha`, `acme-0` to `acme-3`. Null: they are made, and no plan and no state holds them."
+  description = <<-EOT
+    ARNs of the group's key, `ha`, and of the shards' private WireGuard keys, `acme-0` to `acme-3`. The module `secrets` makes all of them; gateways tell the directory
+    the public halves, so nobody need know these.
+  EOT
   type        = map(string)
-  default     = null
+
+  validation {
+    condition     = length(setsubtract(["ha", "acme-0", "acme-1", "acme-2", "acme-3"], keys(var.secrets))) == 0
+    error_message = "secrets lacks one of ha, acme-0, acme-1, acme-2 and acme-3: give the ARN of each, as the output arns of the module secrets has them."
+  }
 }
 
 variable "hosts" {

@@ -45,3 +45,13 @@ run "a_group_for_one_tenant" {
     error_message = output.autoscaler.yaml
   }
 }
+
+run "a_shard_without_a_key" {
+  command = plan
+
+  variables {
+    secrets = { ha = "arn:aws:ssm:eu-central-1:123456789012:parameter/portway/elastic/ha" }
+  }
+
+  expect_failures = [var.secrets]
+}
