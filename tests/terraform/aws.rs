@@ -8,8 +8,8 @@ use std::process::Command;
 use std::time::Duration;
 
 pub const REGION: &str = "eu-central-1";
-/// It comes up within seconds; not while everything else runs.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// It comes up within seconds; not from a slow disk.
+const PATIENCE: Duration = Duration::from_secs(180);
 
 pub struct Aws {
     pub endpoint: String,

@@ -34,7 +34,7 @@ fn answer(mut stream: TcpStream, paths: &BTreeMap<&'static str, String>) {
         (Some("PUT"), Some("/latest/api/token")) => ("200 OK", "a-token"),
         (Some("GET"), Some(_)) if !has_token => ("401 Unauthorized", ""),
         (Some("GET"), Some(path)) => {
-            paths.get(path.trim_start_matches("/latest/meta-data/")).map_or(("404 Not Found", ""), |body| ("200 OK", body))
+            paths.get(path.trim_start_matches("/latest/meta-data/")).map_or(("404 Not Found", ""), |body| ("200 OK", body.as_str()))
         }
         _ => ("400 Bad Request", ""),
     };
@@ -115,7 +115,7 @@ fn of_a_group(aws: &Aws, secrets: &[(&str, String)], package: &str) -> Value {
         "gateway: { node: @node@, platform: { interface: @primary_interface@, address: @primary_address@ }, router: @router.tenant1@ }\n";
     json!({
         "role": "gateway", "node": null, "config": config, "source_dest_check": false, "endpoints": endpoints, "enroll": null,
-        "words": { format!("{REGION}a"): { "router.tenant1": "172.16.101.1" }, format!("{REGION}b"): { "router.tenant1": "172.16.102.1" } },
+        "words": { (format!("{REGION}a")): { "router.tenant1": "172.16.101.1" }, (format!("{REGION}b")): { "router.tenant1": "172.16.102.1" } },
         "interfaces": [{ "name": "tenant1", "macs": [TENANT], "wait": true }],
         "files": { "/etc/portway/directory-ca.pem": "-----BEGIN CERTIFICATE-----\n" },
         "secrets": secrets.iter().map(|(path, arn)| ((*path).to_owned(), json!(arn))).collect::<serde_json::Map<_, _>>(),

@@ -2,7 +2,7 @@
 
 use super::aws::Aws;
 use super::modules::is_taken;
-use super::{Copy, told};
+use super::{Scratch, told};
 use serde_json::Value;
 
 /// S3 has its buckets' names in paths where there is no DNS for them.
@@ -13,8 +13,8 @@ const IMAGE: &str = "ami-12c6146b";
 #[test]
 fn the_example_is_applied_has_nothing_left_to_do_and_goes_again() {
     let aws = Aws::start();
-    let copy = Copy::new();
-    let example = copy.initialised("examples/single-tenant");
+    let scratch = Scratch::new();
+    let example = scratch.initialised("examples/single-tenant");
     std::fs::write(example.0.join("simulated_override.tf"), SIMULATED).unwrap();
     std::fs::write(example.0.join("portway.deb"), "a package").unwrap();
     let mut variables = aws.variables();

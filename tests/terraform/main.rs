@@ -31,17 +31,17 @@ fn all(kind: &str) -> Vec<PathBuf> {
 }
 
 /// A copy of `terraform/` in which Terraform may leave what it leaves; gone with the test.
-struct Copy(tempfile::TempDir);
+struct Scratch(tempfile::TempDir);
 
-impl Copy {
+impl Scratch {
     fn new() -> Self {
-        let copy = Self(tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap());
+        let scratch = Self(tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap());
         for file in tracked("terraform") {
-            let to = copy.0.path().join(&file);
+            let to = scratch.0.path().join(&file);
             std::fs::create_dir_all(to.parent().unwrap()).unwrap();
             std::fs::copy(Path::new(ROOT).join(&file), to).unwrap();
         }
-        copy
+        scratch
     }
 
     /// Of `modules/NAME` or `examples/NAME`, ready for any command.
@@ -115,11 +115,19 @@ impl Folder {
     }
 }
 
-/// Of a run that made something, or planned to.
+/// By name: of a run that made something, or planned to.
 fn outputs(line: &Value) -> Option<Value> {
-    let made = &line["test_state"]["values"]["outputs"];
-    let planned = &line["test_plan"]["planned_values"]["outputs"];
-    [made, planned].into_iter().find(|outputs| outputs.is_object()).cloned()
+    let of = |outputs: &Value, what: &str| -> Option<Value> {
+        Some(
+            outputs
+                .as_object()?
+                .iter()
+                .map(|(name, output)| (name.clone(), output[what].clone()))
+                .collect::<serde_json::Map<_, _>>()
+                .into(),
+        )
+    };
+    of(&line["test_state"]["outputs"], "value").or_else(|| of(&line["test_plan"]["output_changes"], "after"))
 }
 
 fn told(output: &Output) -> String {

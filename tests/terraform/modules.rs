@@ -1,6 +1,6 @@
 //! Modules and examples by themselves: no AWS, not even a simulated one.
 
-use super::{Copy, Folder, all, folder, read, told};
+use super::{Folder, Scratch, all, folder, read, told};
 use serde_json::Value;
 use std::path::Path;
 use std::process::Command;
@@ -42,7 +42,7 @@ fn without_mocks(tests: &str) -> String {
 
 /// Configurations of all runs: `gateway_yaml` and `host_yaml`, one text or by name.
 fn configurations(outputs: &[Value]) -> Vec<String> {
-    let values = outputs.iter().flat_map(|outputs| ["gateway_yaml", "host_yaml"].map(|name| &outputs[name]["value"]));
+    let values = outputs.iter().flat_map(|outputs| ["gateway_yaml", "host_yaml"].map(|name| &outputs[name]));
     let texts = values.flat_map(|value| match value {
         Value::Object(by_name) => by_name.values().filter_map(Value::as_str).map(str::to_owned).collect(),
         Value::String(text) => vec![text.clone()],
@@ -83,8 +83,8 @@ pub fn is_taken(yaml: &str) {
 }
 
 fn holds(what: &str, tests: &[&str], least: usize) {
-    let copy = Copy::new();
-    let made = configurations(&copy.initialised(what).tested(tests));
+    let scratch = Scratch::new();
+    let made = configurations(&scratch.initialised(what).tested(tests));
     assert!(made.len() >= least, "{} configurations of {what}", made.len());
     made.iter().for_each(|yaml| is_taken(yaml));
 }
