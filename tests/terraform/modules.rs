@@ -51,7 +51,7 @@ fn configurations(outputs: &[Value]) -> Vec<String> {
     texts.collect()
 }
 
-/// With what an instance puts in place of words between `@`; and without `cloud`.
+/// With what an instance puts in place of words between `@`; without what this Portway does not know.
 pub fn taken(yaml: &str) -> String {
     let known = [
         ("@node@", "i-0123456789abcdef0"),
@@ -60,15 +60,21 @@ pub fn taken(yaml: &str) -> String {
         ("@router.tenant1@", "172.16.101.1"),
     ];
     let text = known.iter().fold(yaml.to_owned(), |text, (word, value)| text.replace(word, value));
-    without_cloud(&text)
+    let text = without(&text, "cloud");
+    if cfg!(feature = "aws") { text } else { without(&text, "lifecycle") }
 }
 
-fn without_cloud(yaml: &str) -> String {
-    let mut within = false;
+/// Without what stands below a key, and the key.
+fn without(yaml: &str, key: &str) -> String {
+    let mut below: Option<usize> = None;
     let kept = yaml.lines().filter(|line| {
         let indented = line.len() - line.trim_start().len();
-        within = line.starts_with("  \"cloud\":") || within && indented > 2;
-        !within
+        if line.trim_start().starts_with(&format!("\"{key}\":")) {
+            below = Some(indented);
+            return false;
+        }
+        below = below.filter(|key| indented > *key);
+        below.is_none()
     });
     kept.collect::<Vec<_>>().join("\n")
 }
