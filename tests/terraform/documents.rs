@@ -127,9 +127,10 @@ fn every_input_and_output_says_what_it_is() {
             let text = format!("\n{}", read(&folder.join(file)));
             let blocks = blocks(&text, kind);
             assert!(!blocks.is_empty());
-            blocks.iter().for_each(|block| {
-                assert!(block.description().ends_with(['.', '`', ')', ']', ';']), "{}: {}", block.name, block.description())
-            });
+            for block in &blocks {
+                let description = block.description();
+                assert!(description.ends_with(['.', '`', ')', ']', ';']), "{}: {description}", block.name);
+            }
         }
     }
 }
