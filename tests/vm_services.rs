@@ -20,7 +20,8 @@ fn services_of_the_package_run_with_no_more_rights_than_they_have() {
     run(Command::new(script).args(["--quick", "--binary", env!("CARGO_BIN_EXE_portway")]).arg(folder.path()));
     let package = run(Command::new("sh").args(["-ec", "ls $PWD/portway_*.deb"]).current_dir(folder.path()));
     let own = std::env::current_exe().unwrap();
-    let output = vm(&["--systemd", "--timeout", "280", "--"]).arg(own).args(["--exact", NAME, "--nocapture"]).env(PACKAGE, package.trim()).output();
+    let output =
+        vm(&["--systemd", "--timeout", "280", "--"]).arg(own).args(["--exact", NAME, "--nocapture"]).env(PACKAGE, package.trim()).output();
     let output = output.expect("scripts/vm");
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     let said = format!("{}\n{}", text(&output.stdout), text(&output.stderr));
@@ -158,7 +159,12 @@ fn a_gateway() {
     let second = of("gateway", "MainPID");
     assert!(second != process && index() == before, "it goes on with what stands");
     sh(&format!("kill -KILL {second}"));
-    wait_for("another one", &format!("p=$(systemctl show --value -p MainPID portway-gateway); [ $p != 0 -a $p != {second} ]; systemctl is-active -q portway-gateway"));
+    wait_for(
+        "another one",
+        &format!(
+            "p=$(systemctl show --value -p MainPID portway-gateway); [ $p != 0 -a $p != {second} ]; systemctl is-active -q portway-gateway"
+        ),
+    );
     assert_eq!(index(), before);
     sh("systemctl stop portway-gateway");
     assert_eq!((index(), of("gateway", "Result")), (before, "success".into()), "what is stopped stands");

@@ -21,11 +21,12 @@ impl Args {
             Ok(folder)
         };
         let (pages, completions) = (make("man")?, make("completions")?);
+        // Before completions add `help` and all that is below it.
+        clap_mangen::generate_to(command.clone(), &pages).with_context(|| format!("cannot write manual pages into {}", pages.display()))?;
         for shell in [Shell::Bash, Shell::Fish, Shell::Zsh] {
             let written = clap_complete::generate_to(shell, &mut command, "portway", &completions);
             written.with_context(|| format!("cannot write completions for {shell} into {}", completions.display()))?;
         }
-        clap_mangen::generate_to(command, &pages).with_context(|| format!("cannot write manual pages into {}", pages.display()))?;
         Ok(ExitCode::SUCCESS)
     }
 }

@@ -3,7 +3,7 @@
 use crate::{root, text};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 const CARGO: &str = env!("CARGO");
 
@@ -14,15 +14,7 @@ fn target() -> String {
 }
 
 pub fn made() -> Value {
-    let mut metadata = Command::new(CARGO)
-        .args(["metadata", "--format-version", "1", "--locked", "--filter-platform", &target()])
-        .current_dir(root())
-        .stdout(Stdio::piped())
-        .spawn()
-        .expect("cargo");
-    let bom = text(Command::new("jq").args(["-f", "packaging/sbom/cyclonedx.jq"]).current_dir(root()).stdin(metadata.stdout.take().unwrap()));
-    assert!(metadata.wait().unwrap().success());
-    serde_json::from_str(&bom).expect("JSON")
+    serde_json::from_str(&text(&mut Command::new(root().join("scripts/sbom")))).expect("JSON")
 }
 
 /// `name version` of each library.
@@ -35,7 +27,8 @@ pub fn libraries(bom: &Value) -> BTreeSet<String> {
 fn every_library_in_the_program_is_listed_and_no_other() {
     let bom = made();
     // A line for each: `aws-lc-rs v1.16.0`, and perhaps `(proc-macro)` or `(*)`.
-    let tree = text(Command::new(CARGO).args(["tree", "--locked", "-e", "normal", "--prefix", "none", "--target", &target()]).current_dir(root()));
+    let tree =
+        text(Command::new(CARGO).args(["tree", "--locked", "-e", "normal", "--prefix", "none", "--target", &target()]).current_dir(root()));
     let linked: BTreeSet<String> = tree
         .lines()
         .filter_map(|line| line.split_once(" v"))

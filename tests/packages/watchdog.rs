@@ -31,7 +31,7 @@ gateway:
   tenants:
     - { name: acme, key: 7, interface: eni0, router: 172.16.101.1, allow: [{ to: 172.16.0.0/16, tcp: all }], inner: 10.64.0.0/16 }
 ";
-const DIRECTORY: &str = "directory: { listen: '127.0.0.1:9473', database: 'sqlite://DIRECTORY/directory.db', runtime_dir: DIRECTORY }\n";
+const DIRECTORY: &str = "directory: { listen: '127.0.0.1:9473', database: 'sqlite://DIRECTORY/registry.db', runtime_dir: DIRECTORY }\n";
 const AUTOSCALER: &str =
     "autoscaler: { gateways: [{ name: a, metrics: 'http://127.0.0.1:1/metrics' }], state_dir: DIRECTORY, runtime_dir: DIRECTORY }\n";
 
