@@ -12,7 +12,7 @@ test: ## everything: formatting, lints, licences, fuzz targets that compile, uni
 	scripts/install-deps test
 	cargo fmt --check
 	cargo clippy --locked --all-targets -- -D warnings
-	CARGO_TARGET_DIR=target cargo check --locked --manifest-path fuzz/Cargo.toml
+	cargo check --locked --package portway-fuzz
 	cargo nextest run --locked
 
 bench: ## measure side by side with the alternatives; JSON lines in target/bench
