@@ -1,4 +1,4 @@
-//! The services, as systemd itself judges them.
+//! The services, as systemd itself judges them. tests/vm_services.rs runs them.
 
 use crate::{PORTWAY, ROLES, root, run, text, unit};
 use std::collections::{BTreeMap, BTreeSet};
