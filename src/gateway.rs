@@ -315,6 +315,9 @@ impl Role for Node {
         let followed = self.path.follow(&tunnels, kernel).await;
         self.recall();
         self.sessions.orders().send(self.served());
+        if self.strangers.registry().is_some() {
+            self.strangers.passed(self.peers.keys_by_shard());
+        }
         // An address without its fence could not be taken away from a daemon that hangs.
         let regrouped = match &self.fence {
             Some(fence) if kernel.has_ruleset(NftTable::Netdev, fence).await => {

@@ -23,7 +23,7 @@ use crate::daemon::{self, Place};
 use crate::directory::enrolled;
 use crate::kernel::Kernel;
 use crate::metrics::Page;
-use crate::model::{AttachmentName, IfName, PrivateKey};
+use crate::model::{AttachmentName, IfName, PrivateKey, TenantShard};
 use crate::plan::facts::Facts;
 use crate::plan::gateway::Carrier;
 use crate::plan::host::generations::{Generations, Next, Part};
@@ -170,6 +170,13 @@ impl Node {
         }
     }
 
+    /// How many attachments lead to each shard that is served.
+    fn attachments_told(&self) -> BTreeMap<TenantShard, u32> {
+        let attachments = self.attachments.by_shard();
+        let count = |of: &TenantShard| attachments.get(of).and_then(|count| u32::try_from(*count).ok()).unwrap_or_default();
+        self.config.served().map(|(tenant, shard)| tenant.of(shard.shard)).map(|of| (of.clone(), count(&of))).collect()
+    }
+
     /// Tunnels that wait for something may have it by now.
     fn go_on(&mut self, kernel: &Kernel) {
         let seen = tunnels::Seen { carrier: self.carrier, kernel, path: &self.path };
@@ -282,6 +289,9 @@ impl Role for Node {
         }));
         if self.next == Next::Now {
             self.again.notify_one();
+        }
+        if let Some(members) = &self.members {
+            members.tell(self.attachments_told());
         }
         ended.and(carried).and(kept)
     }

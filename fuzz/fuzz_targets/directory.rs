@@ -24,6 +24,7 @@ fuzz_target!(|bytes: &[u8]| {
     body::<GatewaySpec>(bytes);
     body::<HostSpec>(bytes);
     body::<TokenSpec>(bytes);
+    body::<HostReport>(bytes);
     body::<ChallengeSpec>(bytes);
     body::<KeySpec>(bytes);
     let secret = Secret::new(&[7; 32]).expect("long enough");

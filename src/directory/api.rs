@@ -12,11 +12,12 @@
 //! | `GET /v1/gateway` | gateways | all that this gateway needs to begin |
 //! | `PUT /v1/gateway/member`, `DELETE` | gateways | the group, with what this gateway is to it; 204 when it has left |
 //! | `PUT /v1/gateway/status` | gateways | 204: what it says of itself, kept in memory |
-//! | `GET /v1/status` | operators, observers | the fleet, with what gateways have said |
+//! | `GET /v1/status` | operators, observers | the fleet, with what gateways and hosts have said |
 //! | `GET /v1/fleet` | operators and observers of everything | where gateways are asked for their numbers |
 //! | `GET /v1/hosts?after&limit`, `GET .../NAME` | operators, gateways | a page |
 //! | `PUT /v1/hosts/NAME`, `DELETE` | operators | 201, 200; 204 |
 //! | `GET /v1/host` | hosts | all that this host needs |
+//! | `PUT /v1/host/status` | hosts | 204: what it says of itself, kept in memory |
 //! | `POST /v1/host/key` | hosts | 204; the former key is valid for a while |
 //! | `GET /v1/tokens`, `POST`, `DELETE .../ID` | operators | 201 with the token |
 //! | `GET /v1/peers/KEY` (base64url) | gateways, operators | the host that has it; 404 for all others |
@@ -75,6 +76,7 @@ pub fn routes(directory: Arc<Directory>) -> Router {
         .route("/v1/hosts", get(registry::hosts))
         .route("/v1/hosts/{name}", get(registry::host).put(registry::put_host).delete(registry::remove_host))
         .route("/v1/host", get(registry::membership))
+        .route("/v1/host/status", put(fleet::report_host).layer(DefaultBodyLimit::max(fleet::LONGEST_REPORT)))
         .route("/v1/host/key", post(enrolling::rotate))
         .route("/v1/tokens", get(registry::tokens).post(registry::add_token))
         .route("/v1/tokens/{id}", axum::routing::delete(registry::remove_token))
@@ -123,7 +125,7 @@ async fn accompany(State(directory): Shared, request: Request, next: Next) -> Re
     if request.method() == Method::GET {
         return carry_out(directory, route, request, next, false).await;
     }
-    let changes = route != "/v1/gateway/status";
+    let changes = !matches!(route.as_str(), "/v1/gateway/status" | "/v1/host/status");
     tokio::spawn(carry_out(directory, route, request, next, changes)).await.unwrap_or_else(|error| {
         tracing::error!("a call was cut off: {error}");
         Refusal::new(Code::Unavailable, "this call was cut off", "look whether it was carried out; the directory's log says more")

@@ -222,6 +222,11 @@ impl Client {
         self.call(Method::PUT, "/v1/gateway/status", Some(report), PATIENCE).await.map(drop)
     }
 
+    /// What the calling host is like now.
+    pub async fn report_host(&self, report: &HostReport) -> Result<(), ClientError> {
+        self.call(Method::PUT, "/v1/host/status", Some(report), PATIENCE).await.map(drop)
+    }
+
     /// The fleet, as far as the calling operator may see it.
     pub async fn fleet(&self) -> Result<Fleet, ClientError> {
         self.get("/v1/status").await

@@ -1,7 +1,8 @@
-//! What gateways say of themselves. It is this process's alone: of several that share a database, each knows of those that call it.
+//! What gateways and hosts say of themselves. It is this process's alone: of several that share a database, each knows of those that call it.
 
-use super::types::{FleetGateway, Gateway, GatewayReport, Reach};
-use crate::model::NodeName;
+use super::store::Scope;
+use super::types::{Attachments, FleetGateway, Gateway, GatewayReport, HostReport, Reach};
+use crate::model::{NodeName, TenantShard};
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -9,26 +10,54 @@ use std::time::{Duration, Instant};
 /// A gateway that has been silent for this long is forgotten.
 const FORGOTTEN: Duration = Duration::from_secs(3600);
 
+/// A host that has been silent for this long has no attachments any more: two and a half times what it lets pass at most.
+const SILENT: Duration = Duration::from_secs(75);
+
+/// Of each its last word, and when that was.
+type Said<T> = Mutex<BTreeMap<NodeName, (Instant, T)>>;
+
 #[derive(Debug, Default)]
-pub struct Reports(Mutex<BTreeMap<NodeName, (Instant, GatewayReport)>>);
+pub struct Reports {
+    gateways: Said<GatewayReport>,
+    hosts: Said<BTreeMap<TenantShard, u32>>,
+}
 
 impl Reports {
     pub fn take(&self, from: NodeName, report: GatewayReport, now: Instant) {
-        let mut all = self.all();
-        all.retain(|_, (at, _)| now.saturating_duration_since(*at) < FORGOTTEN);
-        all.insert(from, (now, report));
+        take(&self.gateways, from, report, now, FORGOTTEN);
+    }
+
+    /// Of tenants that the host may not serve nothing is kept.
+    pub fn take_host(&self, from: NodeName, report: HostReport, scope: &Scope, now: Instant) {
+        let mut attachments = report.attachments;
+        attachments.retain(|of, _| scope.names(&of.tenant));
+        take(&self.hosts, from, attachments, now, SILENT);
+    }
+
+    /// How many lead to each of these shards.
+    pub fn attachments<'s>(&self, shards: impl Iterator<Item = &'s TenantShard>, now: Instant) -> BTreeMap<TenantShard, Attachments> {
+        let mut seen: BTreeMap<&TenantShard, Attachments> = shards.map(|of| (of, Attachments::default())).collect();
+        let hosts = all(&self.hosts);
+        let heard = hosts.values().filter(|(at, _)| now.saturating_duration_since(*at) < SILENT);
+        for (of, attachments) in heard.flat_map(|(_, said)| said) {
+            if let Some(all) = seen.get_mut(of) {
+                all.hosts += 1;
+                all.attachments += u64::from(*attachments);
+            }
+        }
+        seen.into_iter().filter(|(_, all)| all.hosts > 0).map(|(of, all)| (of.clone(), all)).collect()
     }
 
     /// How long ago a gateway said something; none: not since the start, or very long ago.
     pub fn heard(&self, name: &NodeName, now: Instant) -> Option<Duration> {
-        self.all().get(name).map(|(at, _)| now.saturating_duration_since(*at))
+        all(&self.gateways).get(name).map(|(at, _)| now.saturating_duration_since(*at))
     }
 
     /// A gateway with what it has said of the shards that are seen of it. Its traffic is that of all its tenants, and where it is asked tells that of all: `everything`
     /// is seen of it.
     pub fn of(&self, gateway: Gateway, everything: bool, now: Instant) -> FleetGateway {
         let Gateway { name, shards, .. } = gateway;
-        let Some((at, mut report)) = self.all().get(&name).cloned() else {
+        let Some((at, mut report)) = all(&self.gateways).get(&name).cloned() else {
             return FleetGateway { name, shards, heard_s: None, report: None };
         };
         report.shards.retain(|of, _| shards.contains(of));
@@ -43,7 +72,7 @@ impl Reports {
     }
 
     pub fn reach(&self, name: NodeName, now: Instant) -> Reach {
-        let all = self.all();
+        let all = all(&self.gateways);
         let told = all.get(&name).map(|(at, report)| (now.saturating_duration_since(*at), report)).filter(|(ago, _)| *ago < FORGOTTEN);
         Reach {
             heard_s: told.map(|(ago, _)| ago.as_secs_f64()),
@@ -52,19 +81,28 @@ impl Reports {
             name,
         }
     }
+}
 
-    fn all(&self) -> MutexGuard<'_, BTreeMap<NodeName, (Instant, GatewayReport)>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
+/// Those that have been silent for so long are forgotten.
+fn take<T>(said: &Said<T>, from: NodeName, what: T, now: Instant, silent: Duration) {
+    let mut all = all(said);
+    all.retain(|_, (at, _)| now.saturating_duration_since(*at) < silent);
+    all.insert(from, (now, what));
+}
+
+fn all<T>(said: &Said<T>) -> MutexGuard<'_, BTreeMap<NodeName, (Instant, T)>> {
+    said.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::directory::types::{ShardReport, ShardState, TakeoverReport, TrafficReport};
+    use std::sync::Arc;
 
     fn report(shards: &[&str]) -> GatewayReport {
-        let shard = ShardReport { state: ShardState::Active, for_s: Some(1.0), in_sync: None, connections: None, warnings: vec![] };
+        let shard =
+            ShardReport { state: ShardState::Active, for_s: Some(1.0), in_sync: None, connections: None, peers: None, warnings: vec![] };
         let takeover = |of: &&str| TakeoverReport {
             of: of.parse().unwrap(),
             from: "10.9.0.2".parse().unwrap(),
@@ -112,5 +150,32 @@ mod tests {
         reports.take("gw-1".parse().unwrap(), report(&[]), now);
         reports.take("gw-2".parse().unwrap(), report(&[]), now + FORGOTTEN);
         assert_eq!(reports.of(gateway(&["acme/0"]), true, now + FORGOTTEN).heard_s, None);
+    }
+
+    #[test]
+    fn attachments_are_those_that_hosts_of_the_tenant_have_told_of_lately() {
+        let (reports, now) = (Reports::default(), Instant::now());
+        let of = |text: &str| text.parse::<TenantShard>().unwrap();
+        let scope = |tenants: &[&str]| Scope::Only(Arc::new((0..).zip(tenants.iter().map(|name| name.parse().unwrap())).collect()));
+        let take = |name: &str, attachments: &[(&str, u32)], tenants: &[&str], after| {
+            let attachments = attachments.iter().map(|(shard, count)| (of(shard), *count)).collect();
+            reports.take_host(name.parse().unwrap(), HostReport { version: "1".into(), attachments }, &scope(tenants), now + after);
+        };
+        take("host-1", &[("acme/0", 3), ("acme/1", 0), ("blue/0", 5)], &["acme", "blue"], Duration::ZERO);
+        // It serves acme alone, and says whatever it likes.
+        take("host-2", &[("acme/0", u32::MAX), ("blue/0", 7), ("acme/9", 1)], &["acme"], SILENT / 2);
+        let known = ["acme/0", "acme/1", "blue/0", "green/0"].map(of);
+        let seen = |after| reports.attachments(known.iter(), now + after);
+        let counted = |hosts, attachments| Attachments { hosts, attachments };
+        let both = [("acme/0", counted(2, u64::from(u32::MAX) + 3)), ("acme/1", counted(1, 0)), ("blue/0", counted(1, 5))];
+        assert_eq!(seen(SILENT / 2), both.map(|(shard, counted)| (of(shard), counted)).into());
+        assert_eq!(seen(SILENT), [(of("acme/0"), counted(1, u64::from(u32::MAX)))].into());
+        take("host-3", &[], &[], SILENT);
+        assert_eq!(
+            all(&reports.hosts).keys().map(NodeName::as_str).collect::<Vec<_>>(),
+            ["host-2", "host-3"],
+            "who is silent is forgotten"
+        );
+        assert_eq!(seen(SILENT * 2), [].into());
     }
 }

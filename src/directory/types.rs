@@ -204,7 +204,19 @@ pub struct ShardReport {
     pub in_sync: Option<bool>,
     /// Of an Active that knows them.
     pub connections: Option<u64>,
+    /// Function hosts that may send through it: named, or let in just in time.
+    #[serde(default)]
+    pub peers: Option<u64>,
     pub warnings: Vec<String>,
+}
+
+/// What a host says of itself. It is kept in memory, and stands in the status of the directory.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HostReport {
+    pub version: String,
+    /// How many attachments lead to each shard that it serves.
+    pub attachments: BTreeMap<TenantShard, u32>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -245,6 +257,18 @@ pub struct Fleet {
     pub tenants: Vec<Tenant>,
     pub shards: Vec<Shard>,
     pub gateways: Vec<FleetGateway>,
+    /// Of shards that a host serves that has said something lately.
+    #[serde(default)]
+    pub attachments: BTreeMap<TenantShard, Attachments>,
+}
+
+/// What hosts say of a shard.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Attachments {
+    /// Those that have said something lately.
+    pub hosts: u64,
+    /// All that lead to it, at these.
+    pub attachments: u64,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -6,7 +6,7 @@ use crate::config::{Gateway, Identity, PeerEnd, StaticPeer, TunnelKind, UNUSABLE
 use crate::model::{NodeName, PublicKey, TenantName, TenantShard};
 use ipnet::IpNet;
 use serde::{Deserialize, Deserializer, Serialize};
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::net::IpAddr;
 
 /// What a caller asks for: where a function host is, and which inner addresses are its own.
@@ -243,6 +243,18 @@ impl Peers {
     pub fn is_at(&self, of: &TenantShard, key: &PublicKey) -> bool {
         let name = self.by_identity.get(&Identity::Key(*key));
         name.and_then(|name| self.by_name.get(name)).is_some_and(|known| known.peer.inner.contains_key(of))
+    }
+
+    /// The keys of those that use each shard.
+    pub fn keys_by_shard(&self) -> BTreeMap<TenantShard, HashSet<PublicKey>> {
+        let mut keys = BTreeMap::<_, HashSet<_>>::new();
+        for known in self.by_name.values() {
+            let Some(key) = known.peer.end.public_key() else { continue };
+            for of in known.peer.inner.keys() {
+                keys.entry(of.clone()).or_default().insert(key);
+            }
+        }
+        keys
     }
 
     /// How many use each shard.

@@ -16,7 +16,7 @@ use ipnet::IpNet;
 use serde_json::json;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
@@ -35,7 +35,18 @@ pub struct Strangers {
     left: Left,
     /// Until when those of `left` stand whoever else says so.
     until: Option<Instant>,
+    passed: Arc<Mutex<Passed>>,
 }
+
+/// Of the last pass: what counting takes beside those that are let in now.
+#[derive(Debug, Default)]
+struct Passed {
+    named: Named,
+    left: Option<Left>,
+}
+
+/// Keys of those that the configuration or the API names, at each shard.
+pub type Named = BTreeMap<TenantShard, HashSet<PublicKey>>;
 
 /// Whom a process before this one had let in.
 pub type Left = BTreeMap<TenantShard, Vec<(PublicKey, Adopted, Tai64n)>>;
@@ -194,6 +205,21 @@ impl Strangers {
         Count::of(&self.board(), (!self.is_settled()).then_some(&self.left), configured)
     }
 
+    /// After a pass: who is named.
+    pub fn passed(&self, named: Named) {
+        *lock(&self.passed) = Passed { named, left: (!self.is_settled()).then(|| self.left.clone()) };
+    }
+
+    /// Counts those that may send through each shard, in whichever thread.
+    pub fn counter(&self) -> Box<dyn Fn() -> BTreeMap<TenantShard, u64> + Send + Sync> {
+        let board = self.running.as_ref().map(|(_, jit)| jit.door().board().clone());
+        let passed = self.passed.clone();
+        Box::new(move || {
+            let board = board.as_ref().map(|board| board.all()).unwrap_or_default();
+            lock(&passed).count(&board)
+        })
+    }
+
     /// Those that are let in, and that the configuration does not name.
     pub fn admitted(&mut self, configured: impl Fn(&TenantShard, &PublicKey) -> bool) -> BTreeMap<TenantShard, Arc<Admitted>> {
         let mut all = self.board();
@@ -274,6 +300,19 @@ impl Strangers {
     }
 }
 
+impl Passed {
+    fn count(&self, board: &BTreeMap<TenantShard, Arc<Admitted>>) -> BTreeMap<TenantShard, u64> {
+        let Self { named, left } = self;
+        let admitted = Count::of(board, left.as_ref(), |of, key| named.get(of).is_some_and(|keys| keys.contains(key)));
+        let shards = named.keys().chain(admitted.0.keys());
+        shards.map(|of| (of.clone(), (named.get(of).map_or(0, HashSet::len) + admitted.of_shard(of)) as u64)).collect()
+    }
+}
+
+fn lock(passed: &Mutex<Passed>) -> MutexGuard<'_, Passed> {
+    passed.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -295,5 +334,11 @@ mod tests {
         assert_eq!(["acme/0", "acme/1", "blue/0", "blue/1"].map(|of| count.of_shard(&shard(of))), [2, 1, 1, 0]);
         assert_eq!(count.keys().copied().collect::<HashSet<_>>(), [1, 2, 3].map(key).into());
         assert_eq!(Count::of(&board, None, configured).of_shard(&shard("blue/0")), 0);
+        // Whoever may send, named or not.
+        let named = Named::from([(shard("acme/0"), [key(8), key(9)].into())]);
+        let all =
+            |counts: [u64; 3]| ["acme/0", "acme/1", "blue/0"].map(shard).into_iter().zip(counts).filter(|(_, count)| *count > 0).collect();
+        assert_eq!(Passed { named: named.clone(), left: Some(left) }.count(&board), all([4, 1, 1]));
+        assert_eq!(Passed { named, left: None }.count(&board), all([4, 1, 0]));
     }
 }

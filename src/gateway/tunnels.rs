@@ -128,7 +128,8 @@ impl Node {
         let (kernel, platform) = (kernel.clone(), self.config.platform.interface.clone());
         let group = self.config.ha.as_ref().map(|_| self.group.shared_board());
         let admin = AdminAt::of_listener(self.config.admin, self.config.platform.address);
-        strangers.tell(Told { group, traffic: Box::new(move || report::traffic(&kernel, &platform)), admin });
+        let traffic = Box::new(move || report::traffic(&kernel, &platform));
+        strangers.tell(Told { group, traffic, peers: strangers.counter(), admin });
         let again = self.group.board().again.clone();
         if let Some(registry) = strangers.registry() {
             registry.ring(again.clone());

@@ -1,4 +1,6 @@
-//! What the directory says of this host, as it changes: a task that watches it, and what it has learned, for the passes.
+//! What the directory says of this host, as it changes: a task that watches it, and what it has learned, for the passes. Another tells the directory of it.
+
+mod report;
 
 use crate::config::DirectoryAt;
 use crate::directory::client::{ClientError, Watched};
@@ -6,13 +8,14 @@ use crate::directory::enrolled;
 use crate::directory::session::{Backoff, Session, told};
 use crate::directory::types::Membership;
 use crate::metrics::Page;
-use crate::model::NodeName;
+use crate::model::{NodeName, TenantShard};
 use serde_json::json;
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
-use tokio::sync::Notify;
-use tokio::task::JoinHandle;
+use tokio::sync::{Notify, watch};
+use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
 /// How long a call waits for changes; also how long a directory that went away without a word may go unnoticed.
@@ -23,7 +26,7 @@ const FIRST: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub struct Members {
     shared: Arc<Shared>,
-    task: Option<JoinHandle<()>>,
+    tasks: JoinSet<()>,
 }
 
 #[derive(Debug)]
@@ -35,6 +38,7 @@ struct Shared {
     changes: AtomicU64,
     /// A pass is wanted.
     again: Arc<Notify>,
+    attachments: watch::Sender<Option<BTreeMap<TenantShard, u32>>>,
 }
 
 impl Members {
@@ -44,8 +48,16 @@ impl Members {
             tracing::warn!("what the directory said before the start is not known any more: {error:#}");
             None
         });
-        let shared = Shared { node, session: Session::new(at), latest: Mutex::new(known.map(Arc::new)), changes: AtomicU64::new(0), again };
-        Self { shared: Arc::new(shared), task: None }
+        let attachments = watch::Sender::new(None);
+        let shared = Shared {
+            node,
+            session: Session::new(at),
+            latest: Mutex::new(known.map(Arc::new)),
+            changes: AtomicU64::new(0),
+            again,
+            attachments,
+        };
+        Self { shared: Arc::new(shared), tasks: JoinSet::new() }
     }
 
     /// Watches the directory from now on. Returns when something is known, or nothing can be for now.
@@ -57,13 +69,21 @@ impl Members {
                 Err(_) => tracing::error!("the directory has said nothing for {FIRST:?}, no tenant of it is served until it does"),
             }
         }
-        self.task = Some(tokio::spawn(self.shared.clone().follow()));
+        self.tasks.spawn(self.shared.clone().follow());
+        self.tasks.spawn(self.shared.clone().report());
     }
 
     pub fn stop(&mut self) {
-        if let Some(task) = self.task.take() {
-            task.abort();
-        }
+        self.tasks.abort_all();
+    }
+
+    /// How many attachments lead to each shard now: the directory is told.
+    pub fn tell(&self, attachments: BTreeMap<TenantShard, u32>) {
+        self.shared.attachments.send_if_modified(|told| {
+            let other = told.as_ref() != Some(&attachments);
+            *told = Some(attachments);
+            other
+        });
     }
 
     /// What it says now. None: nothing, ever.
@@ -99,12 +119,6 @@ impl Members {
         if let Some(heard) = standing.heard {
             out.gauge("portway_directory_heard_seconds", "Since the directory last answered", &[], heard.elapsed().as_secs_f64());
         }
-    }
-}
-
-impl Drop for Members {
-    fn drop(&mut self) {
-        self.stop();
     }
 }
 

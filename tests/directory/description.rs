@@ -137,7 +137,7 @@ async fn bodies_are_as_described() {
     seen.see("Host", membership["host"].clone());
     seen.all("Shard", &membership["shards"]);
     let traffic = TrafficReport::default();
-    let standing = ShardReport { state: ShardState::Active, for_s: None, in_sync: None, connections: None, warnings: vec![] };
+    let standing = ShardReport { state: ShardState::Active, for_s: None, in_sync: None, connections: None, peers: None, warnings: vec![] };
     let takeover = TakeoverReport { of: shard("acme/0"), from: [10, 9, 0, 2].into(), ago_s: 1.0, why: "started".into(), gap_ms: None };
     let report = GatewayReport {
         version: "1".into(),
@@ -147,7 +147,10 @@ async fn bodies_are_as_described() {
         admin: Some("10.9.0.1:9470".parse().unwrap()),
     };
     ask(Method::PUT, "/v1/gateway/status", gateway, Some(seen.see("GatewayReport", json!(&report)))).await;
+    let report = HostReport { version: "1".into(), attachments: [(shard("acme/0"), 3)].into() };
+    ask(Method::PUT, "/v1/host/status", Some(&host), Some(seen.see("HostReport", json!(&report)))).await;
     let fleet = seen.see("Fleet", get("/v1/status", None).await);
+    seen.see("Attachments", fleet["attachments"]["acme"].clone());
     seen.all("FleetGateway", &fleet["gateways"]);
     seen.all("Reach", &get("/v1/fleet", None).await);
     let told = seen.see("GatewayReport", fleet["gateways"][0]["report"].clone());

@@ -42,8 +42,9 @@ pub async fn who_may_do_what(bed: Bed) {
     let host_body = json!({ "tenants": ["acme"] });
     let gateway_body = json!({ "shards": ["acme"] });
     let report = json!(GatewayReport::default());
+    let said = json!(HostReport::default());
     // Everything, some tenants, gateway, host, enrolment, observer, observer of some tenants.
-    let table: [(&str, &str, Value, [u16; 7]); 26] = [
+    let table: [(&str, &str, Value, [u16; 7]); 27] = [
         ("GET", "/v1/whoami", Value::Null, [200, 200, 200, 200, 200, 200, 200]),
         ("GET", "/v1/tenants", Value::Null, [200, 200, 200, 200, 403, 403, 403]),
         ("GET", "/v1/tenants/acme", Value::Null, [200, 200, 200, 200, 403, 403, 403]),
@@ -57,6 +58,7 @@ pub async fn who_may_do_what(bed: Bed) {
         ("DELETE", "/v1/gateways/gw-2", Value::Null, [204, 404, 403, 403, 403, 403, 403]),
         ("GET", "/v1/gateway", Value::Null, [403, 403, 200, 403, 403, 403, 403]),
         ("PUT", "/v1/gateway/status", report, [403, 403, 204, 403, 403, 403, 403]),
+        ("PUT", "/v1/host/status", said, [403, 403, 403, 204, 403, 403, 403]),
         ("GET", "/v1/status", Value::Null, [200, 200, 403, 403, 403, 200, 200]),
         ("GET", "/v1/fleet", Value::Null, [200, 403, 403, 403, 403, 200, 403]),
         ("GET", "/v1/hosts", Value::Null, [200, 200, 200, 403, 403, 403, 403]),
@@ -90,14 +92,20 @@ pub async fn who_may_do_what(bed: Bed) {
     assert_eq!(bed.operator().whoami().await.unwrap().tenants, None);
 }
 
-/// An operator sees the fleet as its gateways say it is, and of other operators' tenants nothing. For those who show no token there are numbers on this machine.
+/// An operator sees the fleet as its gateways and hosts say it is, and of other operators' tenants nothing. For those who show no token there are numbers on this machine.
 pub async fn the_fleet_is_shown_to_each_as_far_as_it_is_its_own(bed: Bed) {
     bed.tenant("acme", "10.64.0.0/16", &[0]).await;
     bed.tenant("globex", "10.64.0.0/16", &[0]).await;
     let gateway = bed.gateway("gw-1", &["acme/0", "globex/0"]).await;
     bed.gateway("gw-2", &["globex/0"]).await;
-    let shard_report =
-        ShardReport { state: ShardState::Active, for_s: Some(1.0), in_sync: Some(true), connections: Some(7), warnings: vec![] };
+    let shard_report = ShardReport {
+        state: ShardState::Active,
+        for_s: Some(1.0),
+        in_sync: Some(true),
+        connections: Some(7),
+        peers: Some(3),
+        warnings: vec![],
+    };
     let mut report = GatewayReport { version: "1".into(), traffic: Some(TrafficReport::default()), ..GatewayReport::default() };
     // What it says of a shard that is not its own is nobody's business.
     report.shards = ["acme/0", "globex/0", "acme/1"].map(|of| (shard(of), shard_report.clone())).into();
@@ -113,6 +121,19 @@ pub async fn the_fleet_is_shown_to_each_as_far_as_it_is_its_own(bed: Bed) {
     assert_eq!((names(&some).as_str(), some.tenants.len(), some.shards.len(), told(&some).shards.len()), ("gw-1", 1, 1, 1));
     assert!(told(&some).traffic.is_none() && told(&some).admin.is_none(), "the traffic of all tenants");
     assert!(!json!(some).to_string().contains("globex"));
+
+    let (host, _) = bed.host("host-1", &key(1), &["acme", "globex"]).await;
+    let (other, _) = bed.host("host-2", &key(2), &["acme"]).await;
+    let attachments =
+        |all: &[(&str, u32)]| HostReport { version: "1".into(), attachments: all.iter().map(|(of, count)| (shard(of), *count)).collect() };
+    host.report_host(&attachments(&[("acme/0", 3), ("globex/0", 4)])).await.unwrap();
+    // Of a tenant that it may not serve, and of a shard that is not there.
+    other.report_host(&attachments(&[("acme/0", 2), ("globex/0", 9), ("acme/7", 9)])).await.unwrap();
+    let counted = |hosts, attachments| Attachments { hosts, attachments };
+    let fleet = bed.operator().fleet().await.unwrap().attachments;
+    assert_eq!(fleet, [(shard("acme/0"), counted(2, 5)), (shard("globex/0"), counted(1, 4))].into());
+    let some = bed.operator_of(&["acme"]).await.fleet().await.unwrap().attachments;
+    assert_eq!(some, [(shard("acme/0"), counted(2, 5))].into());
 
     // Whoever looks at all of it changes nothing, and knows where to ask for more.
     let observer = bed.role(token(Role::Observer)).await;

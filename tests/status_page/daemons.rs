@@ -77,6 +77,8 @@ fn a_failover_is_seen_by_whoever_looks_at_the_gateway_or_the_fleet() {
     overview.until("an owner of each", "[...document.querySelectorAll('#shards tbody tr')].every((row) => row.cells[1].innerText.startsWith('gw-') && row.cells[4].innerText.trim().startsWith('gw-'))");
     let (first, second) = (lab.active("acme", 0).unwrap().unwrap(), lab.active("acme", 1).unwrap().unwrap());
     assert_eq!(owners(&mut overview), [first.clone(), second]);
+    // A host that may send, and a container, at each.
+    overview.until("peers and attachments", "[...document.querySelectorAll('#shards tbody tr')].every((row) => row.cells[6].innerText === '1' && row.cells[7].innerText === '1')");
 
     let survivor = if first == "gw-1" { "gw-2" } else { "gw-1" };
     let mut page = open(&lab, survivor, 9470);

@@ -102,7 +102,7 @@ fn fleet(at: f64, name: &str) -> Value {
     // As the directory writes a tenant's first shard.
     let of = "acme";
     let gateway = |node: &str, state: &str, for_s: f64, heard: f64| {
-        let shard = json!({ "state": state, "for_s": for_s, "in_sync": true, "connections": 812, "warnings": [name] });
+        let shard = json!({ "state": state, "for_s": for_s, "in_sync": true, "connections": 812, "peers": 311, "warnings": [name] });
         let takeover = json!({ "of": of, "from": "10.9.0.2", "ago_s": 75.0, "why": name, "gap_ms": 318.4 });
         let traffic = with(tunnel(80_000.0, at), json!({ "clock_s": at }));
         let report = json!({ "version": name, "traffic": traffic, "shards": { of: shard }, "takeovers": [takeover] });
@@ -111,6 +111,7 @@ fn fleet(at: f64, name: &str) -> Value {
     json!({
         "role": "directory", "version": "0.1.0", "ready": true, "revision": 1243, "watchers": 12,
         "tenants": [{ "name": "acme", "inner": "10.64.0.0/16", "host_prefix": 32, "shards": [0, 1], "hosts": 312 }],
+        "attachments": { of: { "hosts": 312, "attachments": 4096 } },
         "shards": [
             { "of": of, "endpoint": "10.9.0.50:51820", "public_key": null, "next_key": null, "next_port": null, "gateways": [name, "gw-2", "gw-3", "gw-4"] },
             { "of": "acme/1", "endpoint": null, "public_key": null, "next_key": null, "next_port": null, "gateways": [name] },

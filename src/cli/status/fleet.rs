@@ -1,4 +1,4 @@
-//! Of a directory on this machine: the fleet, as gateways tell of it.
+//! Of a directory on this machine: the fleet, as gateways and hosts tell of it.
 
 use super::ha::duration;
 use super::{rows, text};
@@ -37,11 +37,24 @@ pub fn table(status: &Value) -> String {
         let owner = owners.first().map(|(.., at)| at);
         let shown = |what: &str| owner.map_or(&Value::Null, |owner| &owner[what]);
         let since = shown("for_s").as_f64().map_or_else(|| "-".into(), duration);
-        let connections = shown("connections").as_u64().map_or_else(|| "-".into(), |count| count.to_string());
+        let attachments = number(&status["attachments"][&of]["attachments"]);
         let state = shown("state").as_str().unwrap_or("-").to_owned();
-        vec![of.clone(), named(owners.iter().copied()), state, since, named(ready), connections]
+        vec![
+            of.clone(),
+            named(owners.iter().copied()),
+            state,
+            since,
+            named(ready),
+            number(shown("connections")),
+            number(shown("peers")),
+            attachments,
+        ]
     });
-    out + &rows(&["shard", "owner", "state", "for", "ready to take over", "connections"], lines.collect())
+    out + &rows(&["shard", "owner", "state", "for", "ready to take over", "connections", "peers", "attachments"], lines.collect())
+}
+
+fn number(count: &Value) -> String {
+    count.as_u64().map_or_else(|| "-".into(), |count| count.to_string())
 }
 
 /// A gateway, when it last said something, and what of the shard.
@@ -65,8 +78,9 @@ mod tests {
 
     #[test]
     fn an_operator_sees_who_has_which_shard_and_who_is_silent() {
-        let at = |state: &str, for_s: f64, connections: Value| json!({ "state": state, "for_s": for_s, "in_sync": true, "connections": connections, "warnings": [] });
+        let at = |state: &str, for_s: f64, connections: Value| json!({ "state": state, "for_s": for_s, "in_sync": true, "connections": connections, "peers": 3, "warnings": [] });
         let status = json!({
+            "attachments": { "acme/0": { "hosts": 3, "attachments": 40 } },
             "ready": true, "revision": 12, "tenants": [{ "name": "acme", "hosts": 3 }],
             "shards": [{ "of": "acme/0", "gateways": ["gw-1", "gw-2", "gw-3"] }, { "of": "acme/1", "gateways": [] }],
             "gateways": [
@@ -82,9 +96,9 @@ mod tests {
         directory: ready, revision 12, 1 tenants, 2 shards, 5 gateways, 3 hosts
           ! gateway gw-3 is silent for 75 s
           ! gateway gw-4 has said nothing yet
-          SHARD   OWNER   STATE   FOR  READY TO TAKE OVER  CONNECTIONS
-          acme/0  gw-1    active  5 s  gw-2                812
-          acme/1  nobody  -       -    nobody              -
+          SHARD   OWNER   STATE   FOR  READY TO TAKE OVER  CONNECTIONS  PEERS  ATTACHMENTS
+          acme/0  gw-1    active  5 s  gw-2                812          3      40
+          acme/1  nobody  -       -    nobody              -            -      -
         ");
     }
 }

@@ -26,20 +26,22 @@ function summary(status, rates) {
 function fleet(status, rates) {
   const gateways = status.gateways.map((gateway) => seen(gateway, rates));
   const fresh = gateways.filter((gateway) => gateway.fresh);
-  const shards = status.shards.map((shard) => owned(shard, fresh));
+  const shards = status.shards.map((shard) => owned(shard, fresh, status.attachments?.[shard.of]));
   const kept = shards.filter((shard) => shard.owners.length === 1);
   const rate = (name) => sum(gateways.map((gateway) => gateway[name]));
-  const connections = sum(shards.map((shard) => shard.connections));
+  const [connections, attachments] = ["connections", "attachments"].map((what) => sum(shards.map((shard) => shard[what])));
   const tiles = [
     { key: "Tenants", value: count(status.tenants.length) },
     { key: "Shards", value: count(shards.length), note: `${count(kept.length)} with one owner` },
     { key: "Gateways", value: count(gateways.length), note: `${count(fresh.length)} heard` },
     { key: "Function hosts", value: count(sum(status.tenants.map((tenant) => tenant.hosts)) ?? 0), note: "of all tenants" },
+    { key: "Attachments", value: count(attachments), note: "as function hosts say" },
     { key: "Connections", value: count(connections), note: "through all shards" },
   ];
   const charts = [
     { key: "bits", title: "Traffic of all gateways", series: ["from hosts", "to hosts"], format: bits, values: [rate("received"), rate("sent")] },
     { key: "connections", title: "Connections", series: ["standing"], format: count, values: [connections] },
+    { key: "attachments", title: "Attachments", series: ["standing"], format: count, values: [attachments] },
   ];
   return {
     name: "Fleet", about: `directory · version ${status.version} · revision ${count(status.revision)}`, ready: status.ready, tiles, charts,
@@ -63,8 +65,8 @@ const complaints = (gateway) => (gateway.fresh ? [] : [known(gateway.heard) ? `g
 // A shard without a number is its tenant's first.
 const whole = (of) => (of.includes("/") ? of : `${of}/0`);
 
-// A shard with what each of its gateways says of it.
-function owned(shard, gateways) {
+// A shard with what each of its gateways says of it, and its hosts.
+function owned(shard, gateways, hosts) {
   const told = gateways.filter((gateway) => shard.gateways.includes(gateway.name)).flatMap((gateway) => {
     const at = gateway.report.shards[shard.of];
     return at ? [{ name: gateway.name, heard: gateway.heard, ...at, for_s: known(at.for_s) ? at.for_s + gateway.heard : null }] : [];
@@ -78,18 +80,18 @@ function owned(shard, gateways) {
   if (!owners.length) warnings.unshift(`${of} has no owner that is heard`);
   if (owners.length > 1) warnings.unshift(`${of} has ${owners.length} owners: ${owners.map((one) => one.name).join(", ")}`);
   if (!shard.endpoint) warnings.push(`${of}: no gateway has told where its tunnels end`);
-  return { of, endpoint: shard.endpoint, owners, others, warnings, connections: sum(owners.map((one) => one.connections)) };
+  return { of, endpoint: shard.endpoint, owners, others, warnings, connections: sum(owners.map((one) => one.connections)), peers: sum(owners.map((one) => one.peers)), attachments: hosts?.attachments };
 }
 
 function ownersTable(shards) {
-  const columns = [{ name: "Shard" }, { name: "Owner" }, { name: "State" }, { name: "For" }, { name: "Ready to take over" }, { name: "Connections", number: true }, { name: "Endpoint", code: true }];
-  const rows = shards.map(({ of, owners, others, connections, endpoint }) => {
+  const columns = [{ name: "Shard" }, { name: "Owner" }, { name: "State" }, { name: "For" }, { name: "Ready to take over" }, { name: "Connections", number: true }, { name: "Peers", number: true }, { name: "Attachments", number: true }, { name: "Endpoint", code: true }];
+  const rows = shards.map(({ of, owners, others, connections, peers, attachments, endpoint }) => {
     const owner = owners.map((one) => one.name).join(", ") || "nobody heard";
     const how = owners.length === 1 ? state(owners[0].state) : { text: owners.length ? "contested" : "no owner", kind: "bad" };
     const ready = others.filter((one) => one.state === "backup" && one.in_sync).map((one) => one.name);
     const alone = owners.length === 1 && owners[0].state === "alone";
     const next = ready.length ? { text: ready.join(", "), kind: "good" } : alone ? "–" : { text: "nobody", kind: "warn" };
-    return { key: of, cells: [of, owner, how, duration(owners[0]?.for_s), next, count(connections), endpoint] };
+    return { key: of, cells: [of, owner, how, duration(owners[0]?.for_s), next, count(connections), count(peers), count(attachments), endpoint] };
   });
   return { key: "shards", title: "Shards", columns, rows };
 }
@@ -112,10 +114,11 @@ function gatewaysTable(gateways, shards) {
 }
 
 function tenantsTable(status, shards) {
-  const columns = [{ name: "Tenant" }, { name: "Shards", number: true }, { name: "Function hosts", number: true }, { name: "Connections", number: true }, { name: "Inner addresses", code: true }];
+  const columns = [{ name: "Tenant" }, { name: "Shards", number: true }, { name: "Function hosts", number: true }, { name: "Attachments", number: true }, { name: "Connections", number: true }, { name: "Inner addresses", code: true }];
   const rows = status.tenants.map((tenant) => {
-    const connections = sum(shards.filter((shard) => shard.of.startsWith(`${tenant.name}/`)).map((shard) => shard.connections));
-    return { key: tenant.name, cells: [tenant.name, count(tenant.shards.length), count(tenant.hosts), count(connections), tenant.inner] };
+    const own = shards.filter((shard) => shard.of.startsWith(`${tenant.name}/`));
+    const [connections, attachments] = ["connections", "attachments"].map((what) => sum(own.map((shard) => shard[what])));
+    return { key: tenant.name, cells: [tenant.name, count(tenant.shards.length), count(tenant.hosts), count(attachments), count(connections), tenant.inner] };
   });
   return { key: "tenants", title: "Tenants", columns, rows };
 }

@@ -1,16 +1,16 @@
-//! The fleet as it is now: what gateways say of themselves, and who may see it.
+//! The fleet as it is now: what gateways and hosts say of themselves, and who may see it.
 
 use super::Shared;
 use super::extract::{Body, Caller};
 use crate::directory::refusal::Refusal;
-use crate::directory::types::{Fleet, GatewayReport, Reach, Role};
+use crate::directory::types::{Fleet, GatewayReport, HostReport, Reach, Role};
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use serde_json::{Value, json};
 use std::time::Instant;
 
-/// Bytes of what a gateway says: of all the shards that a node can have, a hundred and some for each.
+/// Bytes of what a gateway or a host says: of all the shards that a node can have, a hundred and some for each.
 pub const LONGEST_REPORT: usize = 2 << 20;
 
 const ROLE: &str = "directory";
@@ -22,10 +22,17 @@ pub async fn report(State(directory): Shared, caller: Caller, Body(report): Body
     Ok(StatusCode::NO_CONTENT)
 }
 
+pub async fn report_host(State(directory): Shared, caller: Caller, Body(report): Body<HostReport>) -> Result<StatusCode, Refusal> {
+    caller.must_be(&[Role::Host])?;
+    directory.reports.take_host(caller.name()?.clone(), report, &caller.access.scope, Instant::now());
+    Ok(StatusCode::NO_CONTENT)
+}
+
 pub async fn status(State(directory): Shared, caller: Caller) -> Result<Json<Fleet>, Refusal> {
     caller.must_be(&[Role::Operator, Role::Observer])?;
     let (scope, now) = (&caller.access.scope, Instant::now());
     let gateways = directory.store.gateways(scope).await?;
+    let shards = directory.store.shards(scope).await?;
     Ok(Json(Fleet {
         role: ROLE.into(),
         version: VERSION.into(),
@@ -33,7 +40,8 @@ pub async fn status(State(directory): Shared, caller: Caller) -> Result<Json<Fle
         revision: directory.feed.revision(),
         watchers: directory.feed.watchers() as u64,
         tenants: directory.store.tenants(scope).await?,
-        shards: directory.store.shards(scope).await?,
+        attachments: directory.reports.attachments(shards.iter().map(|shard| &shard.of), now),
+        shards,
         gateways: gateways.into_iter().map(|gateway| directory.reports.of(gateway, scope.is_all(), now)).collect(),
     }))
 }

@@ -23,6 +23,8 @@ pub struct Told {
     /// None: no other gateway could have its shards.
     pub group: Option<Arc<Board>>,
     pub traffic: Box<dyn Fn() -> Option<TrafficReport> + Send + Sync>,
+    /// How many hosts may send through each shard.
+    pub peers: Box<dyn Fn() -> BTreeMap<TenantShard, u64> + Send + Sync>,
     /// Where its numbers are asked for.
     pub admin: Option<AdminAt>,
 }
@@ -86,10 +88,14 @@ async fn changed(changes: &mut Option<watch::Receiver<u64>>) {
 impl Told {
     fn report(&self, shards: &[TenantShard]) -> GatewayReport {
         let now = Instant::now();
-        let shards = match &self.group {
+        let mut shards: BTreeMap<TenantShard, ShardReport> = match &self.group {
             None => shards.iter().map(|of| (of.clone(), alone())).collect(),
             Some(board) => shared(board, shards, now),
         };
+        let peers = (self.peers)();
+        for (of, report) in &mut shards {
+            report.peers = Some(peers.get(of).copied().unwrap_or_default());
+        }
         let takeovers = self.group.iter().flat_map(|board| board.takeovers()).map(|takeover| TakeoverReport {
             ago_s: now.saturating_duration_since(takeover.at).as_secs_f64(),
             of: takeover.of,
@@ -103,7 +109,7 @@ impl Told {
 }
 
 fn alone() -> ShardReport {
-    ShardReport { state: ShardState::Alone, for_s: None, in_sync: None, connections: None, warnings: vec![] }
+    ShardReport { state: ShardState::Alone, for_s: None, in_sync: None, connections: None, peers: None, warnings: vec![] }
 }
 
 fn shared(board: &Board, shards: &[TenantShard], now: Instant) -> BTreeMap<TenantShard, ShardReport> {
@@ -116,6 +122,7 @@ fn shared(board: &Board, shards: &[TenantShard], now: Instant) -> BTreeMap<Tenan
             for_s: Some(now.saturating_duration_since(router.status.since).as_secs_f64()),
             in_sync: flows.get(of).map(|flows| flows.in_sync()),
             connections: standing.map(|standing| standing.connections as u64),
+            peers: None,
             warnings: router.warnings.clone(),
         };
         Some((of.clone(), report))
@@ -158,15 +165,20 @@ mod tests {
         board.took_over(Takeover { of: of.clone(), from: "10.9.0.2".parse().unwrap(), at: now, why: Why::ActiveSilent, gap });
         let traffic = || Some(TrafficReport { clock_s: 1.0, ..TrafficReport::default() });
         let admin = "10.9.0.1:9470".parse().ok();
-        let mut told = Told { group: Some(Arc::new(board)), traffic: Box::new(traffic), admin };
+        let peers = || BTreeMap::from([("acme/0".parse().unwrap(), 7)]);
+        let mut told = Told { group: Some(Arc::new(board)), traffic: Box::new(traffic), peers: Box::new(peers), admin };
         let report = told.report(&[of.clone(), "acme/1".parse().unwrap()]);
         let shard = &report.shards[&of];
         assert_eq!((shard.state, shard.warnings.as_slice(), report.shards.len()), (ShardState::Active, &["odd".to_owned()][..], 1));
+        assert_eq!(shard.peers, Some(7));
         assert_eq!(report.takeovers.iter().map(|takeover| takeover.gap_ms).collect::<Vec<_>>(), [Some(310.0)]);
         assert_eq!((report.traffic.map(|traffic| traffic.clock_s), report.admin), (Some(1.0), admin));
         (told.group, told.admin) = (None, None);
         // A directory of before does not know it.
         assert!(!serde_json::to_string(&told.report(&[])).unwrap().contains("admin"));
-        assert_eq!(told.report(std::slice::from_ref(&of)).shards[&of].state, ShardState::Alone);
+        let other: TenantShard = "acme/1".parse().unwrap();
+        let report = told.report(&[of.clone(), other.clone()]);
+        let alone = |of: &TenantShard| (report.shards[of].state, report.shards[of].peers);
+        assert_eq!([alone(&of), alone(&other)], [(ShardState::Alone, Some(7)), (ShardState::Alone, Some(0))]);
     }
 }
