@@ -43,6 +43,13 @@ fn every_role_is_shown_and_nobody_else_is_asked() {
     assert_eq!((rows[1][1].as_str(), rows[1][2].as_str()), ("backup", "gw-2"), "{rows:?}");
     let takeovers = page.rows("takeovers");
     assert_eq!((takeovers[0][3].as_str(), takeovers[1][3].as_str()), ("≤ 318 ms", "none: planned"), "{takeovers:?}");
+    let claims = page.rows("cloud");
+    assert_eq!(claims[0][..3], ["acme/0", "all of it", "61 ms"], "{claims:?}");
+    assert_eq!(claims[1][..5], ["gw-1", "not all yet", "–", "2", "7"], "{claims:?}");
+    let warnings = page.text("#warning-list");
+    for told in ["takes this machine away: nobody took over some of its shards (1)", "gw-1: not all of its addresses lead here"] {
+        assert!(warnings.contains(told), "{warnings}");
+    }
     // 110,000 packets a second of 1,100 bytes.
     let traffic: String = page.text("#charts .chart:first-child .legend");
     assert!(traffic.contains("from hosts") && traffic.contains("Mbit/s") && traffic.contains("to hosts"), "{traffic}");

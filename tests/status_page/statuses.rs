@@ -67,6 +67,14 @@ fn gateway(at: f64, name: &str) -> Value {
         "peers": 1002, "configured": 2, "admitted": 1000, "tenants": [tenant(0), tenant(1)],
         "ha": {
             "interval_ms": 100, "nodes": { name: "10.9.0.1", "gw-2": "10.9.0.2" }, "late_p99_us": 200, "clocks": { name: { "ahead_ms": -31.0, "behind": true } },
+            "lifecycle": { "target": "Terminated", "in_group": true, "going": true, "heard": 2.0, "failures": 1, "failure": name, "drain": "over", "kept": 1 },
+            "cloud": {
+                "instance": null, "failure": name,
+                "shards": {
+                    "acme/0": { "claimed": true, "took": 0.0612, "missing": 0, "failures": 0, "failure": null },
+                    name: { "claimed": false, "took": null, "missing": 2, "failures": 7, "failure": name },
+                },
+            },
             "shards": [shard(0, "active", name), shard(1, "backup", name)], "takeovers": [taken(0, json!(318.4)), taken(1, Value::Null)],
         },
         "jit": {

@@ -84,7 +84,7 @@ function gateway(status, rates) {
   const here = shards.filter((shard) => ["active", "offering", "releasing"].includes(shard.state));
   const fresh = shards.map((shard) => rates.of(`begun ${shard.tenant}/${shard.shard}`, shard.nat?.begun, status.traffic?.clock_s));
   const connections = ha ? sum(here.map((shard) => shard.nat?.connections)) : status.conntrack?.entries;
-  const told = asked(status.jit?.directory);
+  const [told, claims] = [asked(status.jit?.directory), claimed(ha?.cloud)];
   const tiles = [
     ha ? { key: "Shards here", value: `${here.length} of ${shards.length}`, note: "active on this gateway" } : { key: "Shards", value: count(status.tenants.length), note: "no other gateway" },
     { key: "Function hosts", value: count(status.peers), note: status.admitted ? `${count(status.admitted)} let in just in time` : "" },
@@ -108,11 +108,11 @@ function gateway(status, rates) {
     return { key, cells: [key, names.join(" "), tenant.interface, count(tenant.peers), bits(traffic.of(names, 0)), bits(traffic.of(names, 1)), tenant.snat] };
   });
   return {
-    ...common(status), tiles, charts: charts.filter(Boolean), warnings: [...own.warnings, ...shared(ha), ...told.warnings],
+    ...common(status), tiles, charts: charts.filter(Boolean), warnings: [...own.warnings, ...going(ha?.lifecycle), ...shared(ha), ...claims.warnings, ...told.warnings],
     tables: [
       ...(ha ? [owners(status), takeovers(ha)] : []),
       { key: "tunnels", title: "Tenants and tunnels", columns, rows: tunnels },
-      ...tracked(shards), ...justInTime(status.jit?.peers), ...told.tables, dropped.table,
+      ...claims.tables, ...tracked(shards), ...justInTime(status.jit?.peers), ...told.tables, dropped.table,
     ],
   };
 }
@@ -179,6 +179,29 @@ function shared(ha) {
     for (const one of shard.tracked ?? []) if (one.up === false) warnings.push(`${of}: ${one.what} is down${one.last_error ? `: ${one.last_error}` : ""}`);
   }
   return warnings;
+}
+
+// Whether the machine is taken away.
+function going(lifecycle) {
+  const warnings = [];
+  if (lifecycle?.going) {
+    const over = lifecycle.kept ? `nobody took over some of its shards (${count(lifecycle.kept)})` : "its shards are handed over";
+    const how = { under_way: "its shards are being handed over", over }[lifecycle.drain] ?? "the drain has been undone";
+    warnings.push(`the Auto Scaling group takes this machine away: ${how}`);
+  }
+  if (lifecycle?.failure) warnings.push(`whether the Auto Scaling group takes this machine away is not known: ${lifecycle.failure}`);
+  return warnings;
+}
+
+// What the cloud's API has been told of the shards that are here.
+function claimed(cloud) {
+  if (!cloud) return { warnings: [], tables: [] };
+  const failed = entries(cloud.shards).filter(([, one]) => !one.claimed && one.failure);
+  const warnings = failed.map(([of, one]) => `${of}: not all of its addresses lead here: ${one.failure}`);
+  if (cloud.failure) warnings.unshift(`which network interfaces are this gateway's is not known: ${cloud.failure}`);
+  const columns = [{ name: "Shard" }, { name: "Claimed" }, { name: "Took", number: true }, { name: "Missing", number: true }, { name: "Failures", number: true }, { name: "Last failure" }];
+  const rows = entries(cloud.shards).map(([of, one]) => ({ key: of, cells: [of, yes(one.claimed, ["all of it", "not all yet"]), known(one.took) ? milliseconds(one.took * 1e3) : "–", count(one.missing), count(one.failures), one.failure ?? "none"] }));
+  return { warnings, tables: [{ key: "cloud", title: "Claimed of the cloud", columns, rows, empty: "No shard is here." }] };
 }
 
 function host(status, rates) {
