@@ -11,6 +11,7 @@ mod flow_life;
 mod host_name;
 mod mark;
 mod name;
+mod pools;
 mod port;
 mod registered;
 mod rendezvous;
@@ -28,7 +29,8 @@ pub use flow::{Flow, FlowChange, FlowKey, FlowProtocol, FlowStatus, FlowStep, Na
 pub use flow_life::{FlowCount, FlowEnd, FlowLife, FlowTimeouts};
 pub use host_name::HostName;
 pub use mark::{MARK_MASK, Mark, SLOT_MASK, SLOT_PRESENT, Slot, WHO_MASK, Who};
-pub use name::{AttachmentName, AutoscalerName, IfName, Lane, NodeName, SourceName, TenantName};
+pub use name::{AttachmentName, AutoscalerName, IfName, Lane, NodeName, PoolName, SourceName, TenantName};
+pub use pools::Pools;
 pub use port::PortRange;
 pub use registered::Registered;
 pub use rendezvous::rendezvous;

@@ -165,6 +165,7 @@ async fn host(world: &World, way: Way) -> host::Node {
             },
             inner: [10, 64, n, 9].into(),
         }],
+        egress: Default::default(),
     };
     let mut node = host::Node::new(
         dir.join("host.yaml"),
@@ -265,6 +266,7 @@ fn a_host_applied_twice_changes_nothing_and_torn_down_leaves_nothing() {
             netns: None,
             source: source.map(|net| net.parse().unwrap()),
             shard: None,
+            egress: None,
         };
         for (attachment, interface, source) in [
             ("a", "fn1", None),

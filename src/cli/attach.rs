@@ -2,7 +2,7 @@
 
 use super::client::RuntimeDir;
 use crate::host::attachments::parse_source;
-use crate::model::{AttachmentName, IfName, TenantName};
+use crate::model::{AttachmentName, IfName, PoolName, TenantName};
 use ipnet::IpNet;
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -27,6 +27,9 @@ pub struct Attach {
     /// Pin to a shard instead of letting the name decide.
     #[arg(long)]
     shard: Option<u16>,
+    /// Seen by the tenant, and by whom it reaches, from an address of this pool only.
+    #[arg(long)]
+    egress: Option<PoolName>,
     #[command(flatten)]
     at: RuntimeDir,
 }
@@ -35,9 +38,14 @@ impl Attach {
     pub fn run(self) -> anyhow::Result<ExitCode> {
         let netns = self.netns.map(|path| std::path::absolute(path).unwrap_or_default());
         let mut body = json!({ "tenant": self.tenant });
-        for (key, value) in
-            [("interface", json!(self.interface)), ("netns", json!(netns)), ("source", json!(self.source)), ("shard", json!(self.shard))]
-        {
+        let more = [
+            ("interface", json!(self.interface)),
+            ("netns", json!(netns)),
+            ("source", json!(self.source)),
+            ("shard", json!(self.shard)),
+            ("egress", json!(self.egress)),
+        ];
+        for (key, value) in more {
             if !value.is_null() {
                 body[key] = value;
             }
@@ -85,6 +93,7 @@ impl List {
 
 fn line(one: &Value) -> String {
     let source = one["source"].as_str().map(|net| format!(", source {net}")).unwrap_or_default();
+    let egress = one["egress"].as_str().map(|pool| format!(", egress {pool}")).unwrap_or_default();
     let text = |key: &str| one[key].as_str().unwrap_or_default().to_owned();
-    format!("{}: tenant {} shard {}, interface {}{source}", text("name"), text("tenant"), one["shard"], text("interface"))
+    format!("{}: tenant {} shard {}, interface {}{source}{egress}", text("name"), text("tenant"), one["shard"], text("interface"))
 }

@@ -6,10 +6,11 @@ use crate::config::{self, Config};
 use crate::daemon::sockets::api_path;
 use crate::directory::client::Client;
 use crate::directory::types::{GatewaySpec, HostSpec, Role, TenantSpec, TokenSpec};
-use crate::model::{NodeName, PublicKey, ShardId, TenantName, TenantShard};
+use crate::model::{Invalid, NodeName, PoolName, Pools, PublicKey, ShardId, TenantName, TenantShard};
 use anyhow::{Context, bail};
 use clap::{Subcommand, ValueEnum};
 use ipnet::IpNet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -97,6 +98,25 @@ struct TenantAdd {
     /// The numbers of its shards.
     #[arg(long, value_delimiter = ',', default_value = "0")]
     shards: Vec<u16>,
+    /// A pool of outbound addresses, and its shards: `partners=1,2`; again for each.
+    #[arg(long = "egress", value_name = "POOL=SHARDS", value_parser = pool)]
+    egress: Vec<(PoolName, Shards)>,
+}
+
+/// Of a pool.
+type Shards = BTreeSet<ShardId>;
+
+fn pool(text: &str) -> Result<(PoolName, Shards), Invalid> {
+    let invalid = |why: &str| Invalid(format!("{text:?} is no pool: {why}; write a name and shards, such as partners=1,2"));
+    let (name, shards) = text.split_once('=').ok_or_else(|| invalid("it lacks `=`"))?;
+    let shard = |number: &str| number.parse().map(ShardId).map_err(|_| invalid(&format!("{number:?} is no shard")));
+    Ok((name.parse()?, shards.split(',').map(shard).collect::<Result<_, _>>()?))
+}
+
+fn pools(all: Vec<(PoolName, Shards)>) -> anyhow::Result<Pools> {
+    let (count, pools) = (all.len(), BTreeMap::from_iter(all));
+    anyhow::ensure!(pools.len() == count, "a pool is written twice: write all of its shards at once, such as --egress partners=1,2");
+    Ok(Pools::new(pools))
 }
 
 #[derive(Debug, clap::Args)]
@@ -192,7 +212,7 @@ impl What {
             What::Tenant(of) => match of.action {
                 Action::Add { add, at } => {
                     let shards = add.shards.into_iter().map(ShardId).collect();
-                    let spec = TenantSpec { inner: add.inner, host_prefix: add.host_prefix, shards };
+                    let spec = TenantSpec { inner: add.inner, host_prefix: add.host_prefix, shards, egress: pools(add.egress)? };
                     show::tenants(&[at.client()?.put_tenant(&add.name, &spec).await?], false)
                 }
                 Action::List { json, at } => show::tenants(&at.client()?.tenants().await?, json),

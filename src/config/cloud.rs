@@ -1,15 +1,11 @@
 //! `cloud:` how a HaVip moves where the network does not follow ARP.
 
-use super::common::Seen;
-use super::decode::{At, Decoder, Field, Shape};
+use super::decode::{Decoder, Field, Shape};
 use super::fault::Span;
 use super::node::{Kind, Node};
 use super::{Gateway, InstanceMetadata};
-use crate::model::{AllocationId, Invalid, RouteTableId, ShardId, TenantName};
+use crate::model::{AllocationId, RouteTableId, ShardId, TenantName};
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt::Display;
-use std::hash::Hash;
-use std::str::FromStr;
 use url::Url;
 
 /// `cloud: aws:` the addresses of shards that are here are claimed by calls of EC2.
@@ -142,31 +138,5 @@ impl Decoder {
             Some(d.parsed::<RouteTableId>(node, "a route table", TABLES)?.value)
         })?;
         Some(tables.into_iter().collect())
-    }
-
-    /// A map from what can be written as text.
-    fn keyed<K, V>(
-        &mut self,
-        node: &Node,
-        name: &'static str,
-        example: &'static str,
-        mut decode: impl FnMut(&mut Self, &Node) -> Option<V>,
-    ) -> Option<BTreeMap<K, V>>
-    where
-        K: FromStr<Err = Invalid> + Hash + Ord + Clone + Display,
-    {
-        let Kind::Map(entries) = &node.kind else {
-            self.fault(node.span, format!("`{name}` must be a map, not {}", node.describe()), format!("write `{example}`"));
-            return None;
-        };
-        let mut seen = Seen::new("the key");
-        let mut all = BTreeMap::new();
-        for (key, value) in entries {
-            let key: Option<At<K>> = self.valid(&key.text, key.span, example);
-            self.unique(&mut seen, key.as_ref(), "write each once");
-            let value = decode(self, value);
-            all.extend(key.map(|key| key.value).zip(value));
-        }
-        (all.len() == entries.len()).then_some(all)
     }
 }

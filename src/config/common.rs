@@ -2,14 +2,15 @@
 
 use super::decode::{At, Decoder, Field, Shape, Table};
 use super::fault::Span;
-use super::node::Node;
+use super::node::{Kind, Node};
 use super::{Backend, KeyFile, MIN_INNER_MTU, Platform, TunnelKind};
-use crate::model::{GreKey, HostName, IfName, KeyId, ShardId};
-use std::collections::{BTreeSet, HashMap};
+use crate::model::{GreKey, HostName, IfName, Invalid, KeyId, ShardId};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt::Display;
 use std::hash::Hash;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
+use std::str::FromStr;
 
 const PLATFORM: Shape = Shape {
     what: "`platform`",
@@ -108,6 +109,32 @@ impl Decoder {
     pub fn shard(&mut self, node: &Node) -> Option<At<ShardId>> {
         let number = self.number(node, "shard", 0..=u64::from(u16::MAX), "")?;
         Some(At { value: ShardId(u16::try_from(number.value).ok()?), span: number.span })
+    }
+
+    /// A map from what can be written as text.
+    pub fn keyed<K, V>(
+        &mut self,
+        node: &Node,
+        name: &'static str,
+        example: &'static str,
+        mut decode: impl FnMut(&mut Self, &Node) -> Option<V>,
+    ) -> Option<BTreeMap<K, V>>
+    where
+        K: FromStr<Err = Invalid> + Hash + Ord + Clone + Display,
+    {
+        let Kind::Map(entries) = &node.kind else {
+            self.fault(node.span, format!("`{name}` must be a map, not {}", node.describe()), format!("write `{example}`"));
+            return None;
+        };
+        let mut seen = Seen::new("the key");
+        let mut all = BTreeMap::new();
+        for (key, value) in entries {
+            let key: Option<At<K>> = self.valid(&key.text, key.span, example);
+            self.unique(&mut seen, key.as_ref(), "write each once");
+            let value = decode(self, value);
+            all.extend(key.map(|key| key.value).zip(value));
+        }
+        (all.len() == entries.len()).then_some(all)
     }
 
     /// A fault if the value was there before; `what` begins the sentence "... is that of line N too".

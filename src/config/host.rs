@@ -7,7 +7,7 @@ use super::node::Node;
 use super::registry::{OF_HOST, STATE_DIR};
 use super::space::never_allowed;
 use super::{Host, HostShard, HostTenant};
-use crate::model::{GreKey, ShardId, Slot, TenantName};
+use crate::model::{GreKey, Pools, ShardId, Slot, TenantName};
 use ipnet::IpNet;
 use std::net::IpAddr;
 use std::path::Path;
@@ -36,6 +36,7 @@ const TENANT: Shape = Shape {
         Field::optional("key", "key: 7"),
         Field::required("cidrs", "cidrs: [172.16.0.0/16]"),
         Field::optional("shards", SHARDS),
+        Field::optional("egress", EGRESS),
     ],
 };
 
@@ -50,6 +51,8 @@ const SHARD: Shape = Shape {
 };
 
 const SHARDS: &str = "shards: [{ shard: 0, gateway: 10.9.0.1, inner: 10.64.0.9 }]";
+
+const EGRESS: &str = "egress: { partners: [1] }";
 
 /// What of a tenant its shards are made of, as far as it could be decoded.
 struct TenantParts<'a> {
@@ -143,7 +146,24 @@ impl Decoder {
                 d.host_shard(item, &own, &mut shards_seen)
             })
         });
-        Some(HostTenant { name: name?.value, cidrs: cidrs?, shards: shards? })
+        let egress = self.field_or(&table, "egress", Pools::default(), |d, node| d.pools(node, shards.as_deref().unwrap_or_default()));
+        Some(HostTenant { name: name?.value, cidrs: cidrs?, shards: shards?, egress: egress? })
+    }
+
+    /// `shards`: those of the file; none where a directory says which there are.
+    fn pools(&mut self, node: &Node, shards: &[HostShard]) -> Option<Pools> {
+        let pools = self.keyed(node, "egress", EGRESS, |d, node| {
+            let pool = d.items(node, "a pool", "partners: [1]", |d, item| {
+                let shard = d.shard(item)?;
+                if !shards.is_empty() && !shards.iter().any(|known| known.shard == shard.value) {
+                    d.fault(shard.span, format!("the tenant has no shard {}", shard.value), "write shards of `shards`");
+                    return None;
+                }
+                Some(shard.value)
+            })?;
+            Some(pool.into_iter().collect())
+        })?;
+        Some(Pools::new(pools))
     }
 
     /// A destination that goes into the tunnel.

@@ -6,8 +6,8 @@ use super::lifecycle::InstanceMetadata;
 use super::registry::{DirectoryAt, HostDirectory};
 use super::tunnel::{GatewayTunnel, HostKey, HostTunnel, PeerEnd, TunnelKind};
 use crate::model::{
-    AdvertInterval, ChecksumForm, Cost, HostName, IfName, KeyId, NodeName, PortRange, Priority, ShardId, TenantName, TenantShard, Vrid,
-    VrrpVersion, rendezvous,
+    AdvertInterval, ChecksumForm, Cost, HostName, IfName, KeyId, NodeName, Pools, PortRange, Priority, ShardId, TenantName, TenantShard,
+    Vrid, VrrpVersion, rendezvous,
 };
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
@@ -415,6 +415,8 @@ pub struct HostTenant {
     /// The destinations that go into the tunnel.
     pub cidrs: Vec<IpNet>,
     pub shards: Vec<HostShard>,
+    /// Empty: a function goes through any shard.
+    pub egress: Pools,
 }
 
 impl Host {

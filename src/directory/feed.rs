@@ -153,7 +153,7 @@ fn concerns(who: &Access, news: &News) -> bool {
         Role::Operator => in_scope || who.scope == Scope::All,
         Role::Gateway => in_scope && kind != ChangeKind::Token || news.gateway.is_some() && news.gateway == who.gateway,
         // Not of other hosts.
-        Role::Host => in_scope && kind == ChangeKind::Shard || news.host.is_some() && news.host == who.host,
+        Role::Host => in_scope && matches!(kind, ChangeKind::Shard | ChangeKind::Tenant) || news.host.is_some() && news.host == who.host,
         Role::Enroll | Role::Observer => false,
     }
 }
@@ -188,17 +188,18 @@ mod tests {
                 news(12, ChangeKind::Shard, Some(1), None),
                 news(13, ChangeKind::Host, Some(2), Some(6)),
                 news(14, ChangeKind::Token, None, None),
+                news(15, ChangeKind::Tenant, Some(1), None),
             ],
-            14,
+            15,
         );
-        assert_eq!(revisions(recent.told(&access(Role::Gateway, &[1], None), 10)), (vec![11, 12], 14));
-        assert_eq!(revisions(recent.told(&access(Role::Gateway, &[2], None), 10)), (vec![13], 14));
-        assert_eq!(revisions(recent.told(&access(Role::Host, &[1], Some(5)), 10)), (vec![11, 12], 14));
-        assert_eq!(revisions(recent.told(&access(Role::Host, &[1, 2], Some(7)), 10)), (vec![12], 14));
+        assert_eq!(revisions(recent.told(&access(Role::Gateway, &[1], None), 10)), (vec![11, 12, 15], 15));
+        assert_eq!(revisions(recent.told(&access(Role::Gateway, &[2], None), 10)), (vec![13], 15));
+        assert_eq!(revisions(recent.told(&access(Role::Host, &[1], Some(5)), 10)), (vec![11, 12, 15], 15));
+        assert_eq!(revisions(recent.told(&access(Role::Host, &[1, 2], Some(7)), 10)), (vec![12, 15], 15));
         let all = Access { scope: Scope::All, ..access(Role::Operator, &[], None) };
-        assert_eq!(revisions(recent.told(&all, 11)), (vec![12, 13, 14], 14));
-        assert_eq!(revisions(recent.told(&all, 14)), (vec![], 14));
-        assert_eq!((recent.told(&all, 9), recent.told(&all, 15)), (None, None));
+        assert_eq!(revisions(recent.told(&all, 11)), (vec![12, 13, 14, 15], 15));
+        assert_eq!(revisions(recent.told(&all, 15)), (vec![], 15));
+        assert_eq!((recent.told(&all, 9), recent.told(&all, 16)), (None, None));
     }
 
     #[test]

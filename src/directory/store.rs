@@ -144,6 +144,7 @@ impl Store {
             migration(3, "gateway tokens", step!("0003_gateway_tokens")),
             migration(4, "next port", step!("0004_next_port")),
             migration(5, "group", step!("0005_group")),
+            migration(6, "egress", step!("0006_egress")),
         ])
     }
 

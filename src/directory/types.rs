@@ -1,6 +1,6 @@
 //! What is said over the API, in both directions: bodies of calls and of answers.
 
-use crate::model::{AdminAt, NodeName, PublicKey, ShardId, TenantName, TenantShard};
+use crate::model::{AdminAt, NodeName, Pools, PublicKey, ShardId, TenantName, TenantShard};
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -18,6 +18,9 @@ pub struct TenantSpec {
     /// The shards that there are. Default: shard 0.
     #[serde(default = "one_shard")]
     pub shards: BTreeSet<ShardId>,
+    /// Names for some of them. Default: none.
+    #[serde(default, skip_serializing_if = "Pools::is_empty")]
+    pub egress: Pools,
 }
 
 fn one_address() -> u8 {
@@ -35,6 +38,8 @@ pub struct Tenant {
     pub host_prefix: u8,
     pub shards: BTreeSet<ShardId>,
     pub hosts: u64,
+    #[serde(default)]
+    pub egress: Pools,
 }
 
 /// What a gateway (or an operator) says of a shard that it serves.
@@ -154,6 +159,9 @@ pub struct HostKey {
 pub struct Membership {
     pub host: Host,
     pub shards: Vec<Shard>,
+    /// Of tenants that have some.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub egress: BTreeMap<TenantName, Pools>,
 }
 
 /// All that a gateway needs to begin.

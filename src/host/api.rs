@@ -39,6 +39,7 @@ pub fn view(attachment: &Attachment) -> serde_json::Value {
         "bridge_port": attached.port,
         "source": attached.source,
         "netns": spec.netns,
+        "egress": spec.egress,
     })
 }
 
@@ -56,7 +57,7 @@ async fn show(State(shared): Node_, Path(name): Path<String>) -> Result<Response
 async fn attach(State(shared): Node_, Path(name): Path<String>, body: Bytes) -> Result<Response, Failed> {
     let name = Failed::name(&name)?;
     let spec: Spec = serde_json::from_slice(&body).map_err(|error| {
-        Refusal::Invalid(format!("the body is not an attachment: {error}; write {{\"tenant\": NAME, \"interface\": NAME}}, optionally with \"source\" or \"shard\""))
+        Refusal::Invalid(format!("the body is not an attachment: {error}; write {{\"tenant\": NAME, \"interface\": NAME}}, optionally with \"source\", \"shard\" or \"egress\""))
     })?;
     let mut role = shared.role.lock().await;
     let (made, attachment) = role.attach(&shared.kernel, name, spec).await?;
@@ -77,9 +78,14 @@ pub type Failed = failed::Failed<Refusal>;
 impl Refused for Refusal {
     fn status(&self) -> StatusCode {
         match self {
-            Refusal::Invalid(_) => StatusCode::BAD_REQUEST,
-            Refusal::UnknownTenant(_) | Refusal::UnknownShard(_) | Refusal::NoInterface(_) | Refusal::Unknown(_) => StatusCode::NOT_FOUND,
+            Refusal::Invalid(_) | Refusal::NoPool { .. } | Refusal::OutsidePool { .. } => StatusCode::BAD_REQUEST,
+            Refusal::UnknownTenant(_)
+            | Refusal::UnknownShard(_)
+            | Refusal::UnknownPool { .. }
+            | Refusal::NoInterface(_)
+            | Refusal::Unknown(_) => StatusCode::NOT_FOUND,
             Refusal::Different { .. } | Refusal::Taken(_) => StatusCode::CONFLICT,
+            Refusal::PoolAway { .. } => StatusCode::SERVICE_UNAVAILABLE,
             Refusal::Full => StatusCode::INSUFFICIENT_STORAGE,
         }
     }

@@ -1,7 +1,7 @@
 //! Which containers are bound to which tenant. Pure: the shell resolves interfaces and carries out the effects.
 
-use crate::config::Host;
-use crate::model::{AttachmentName, IfName, Invalid, ShardId, TenantName, TenantShard, Who, rendezvous};
+use crate::config::{Host, HostTenant};
+use crate::model::{AttachmentName, IfName, Invalid, PoolName, ShardId, TenantName, TenantShard, Who, rendezvous};
 use crate::plan::host::Attached;
 use crate::plan::{Element, SetName};
 use ipnet::IpNet;
@@ -26,6 +26,9 @@ pub struct Spec {
     /// Pins the attachment to a shard. Otherwise the name decides, and always the same way.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub shard: Option<ShardId>,
+    /// A pool of outbound addresses: the name decides among its shards.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub egress: Option<PoolName>,
 }
 
 fn address_or_network<'de, D: Deserializer<'de>>(d: D) -> Result<Option<IpNet>, D::Error> {
@@ -63,6 +66,14 @@ pub enum Refusal {
     UnknownTenant(TenantName),
     #[error("shard {0} is not served here: add it to the tenant's `shards` in this host's configuration, or in the directory")]
     UnknownShard(TenantShard),
+    #[error("tenant {tenant} has no pool {pool}: {remedy}")]
+    UnknownPool { tenant: TenantName, pool: PoolName, remedy: String },
+    #[error("all shards of tenant {tenant} are in pools of outbound addresses: name one with `egress` ({pools})")]
+    NoPool { tenant: TenantName, pools: String },
+    #[error("shard {of} is not in the pool {pool}: give `egress` or `shard` alone")]
+    OutsidePool { of: TenantShard, pool: PoolName },
+    #[error("none of the shards of {tenant}'s pool {pool} is served here: see `left_out` in `portway status --json`")]
+    PoolAway { tenant: TenantName, pool: PoolName },
     #[error("{0}")]
     NoInterface(String),
     #[error("there is no attachment {0}")]
@@ -202,12 +213,36 @@ fn shard_for(config: &Host, name: &AttachmentName, spec: &Spec) -> Result<Tenant
     let tenant =
         config.tenants.iter().find(|tenant| tenant.name == spec.tenant).ok_or_else(|| Refusal::UnknownTenant(spec.tenant.clone()))?;
     let served = || tenant.shards.iter().map(|shard| shard.shard);
-    let shard = match spec.shard {
-        Some(shard) => served().find(|one| *one == shard),
-        None => served().max_by_key(|shard| rendezvous(name.as_str(), shard.0.to_be_bytes())),
+    let of = |shard| TenantShard { tenant: spec.tenant.clone(), shard };
+    if let Some(shard) = spec.shard.filter(|shard| !served().any(|one| one == *shard)) {
+        return Err(Refusal::UnknownShard(of(shard)));
+    }
+    let among: Vec<ShardId> = match (&spec.egress, spec.shard) {
+        (Some(pool), shard) => {
+            let shards = tenant.egress.get(pool).ok_or_else(|| unknown(tenant, pool))?;
+            match shard {
+                Some(shard) if !shards.contains(&shard) => return Err(Refusal::OutsidePool { of: of(shard), pool: pool.clone() }),
+                Some(shard) => vec![shard],
+                None => served().filter(|one| shards.contains(one)).collect(),
+            }
+        }
+        (None, Some(shard)) => vec![shard],
+        (None, None) => tenant.egress.unnamed(served()),
     };
-    let wanted = TenantShard { tenant: spec.tenant.clone(), shard: shard.or(spec.shard).unwrap_or_default() };
-    shard.map(|_| wanted.clone()).ok_or(Refusal::UnknownShard(wanted))
+    let shard = among.into_iter().max_by_key(|shard| rendezvous(name.as_str(), shard.0.to_be_bytes()));
+    shard.map(of).ok_or_else(|| match &spec.egress {
+        Some(pool) => Refusal::PoolAway { tenant: spec.tenant.clone(), pool: pool.clone() },
+        None if tenant.egress.is_empty() => Refusal::UnknownShard(of(ShardId::default())),
+        None => Refusal::NoPool { tenant: spec.tenant.clone(), pools: tenant.egress.to_string() },
+    })
+}
+
+fn unknown(tenant: &HostTenant, pool: &PoolName) -> Refusal {
+    let remedy = match &tenant.egress {
+        none if none.is_empty() => "give it pools with `egress` in this host's configuration, or in the directory".to_owned(),
+        pools => format!("it has {pools}"),
+    };
+    Refusal::UnknownPool { tenant: tenant.name.clone(), pool: pool.clone(), remedy }
 }
 
 #[cfg(test)]

@@ -46,7 +46,8 @@ pub fn completed(file: &Host, membership: &Membership) -> (Host, Vec<LeftOut>) {
             left_out.push(LeftOut { of: name.to_string(), why });
             continue;
         }
-        let mut tenant = HostTenant { name: name.clone(), cidrs, shards: Vec::new() };
+        let egress = own.map(|tenant| &tenant.egress).filter(|own| !own.is_empty()).or(membership.egress.get(name)).cloned();
+        let mut tenant = HostTenant { name: name.clone(), cidrs, shards: Vec::new(), egress: egress.unwrap_or_default() };
         let mut seen = Seen::default();
         for shard in shards {
             let inner = membership.host.inner.get(&shard.of).map_or(&[][..], Vec::as_slice);
@@ -253,5 +254,18 @@ mod tests {
             .collect();
         let (host, left_out) = completed(&host(ANY), &membership(&all));
         assert_eq!((host.served().count(), left_out.len()), (usize::from(Slot::MAX.get()), 1));
+    }
+
+    #[test]
+    fn pools_are_the_directorys_unless_the_file_has_its_own() {
+        let mut all =
+            membership(&[("acme/0", Some("10.9.0.50:51820"), &["10.64.0.9/32"]), ("blue/0", Some("10.9.0.51:51820"), &["10.64.0.9/32"])]);
+        for (tenant, pools) in [("acme", json!({"partners": [0]})), ("blue", json!({"crawlers": [0]})), ("green", json!({"gone": [0]}))] {
+            all.egress.insert(tenant.parse().unwrap(), serde_json::from_value(pools).unwrap());
+        }
+        let file = host(&format!("{ANY}\n  tenants: [{{ name: blue, cidrs: [172.16.0.0/16], egress: {{ own: [0] }} }}]"));
+        let (host, _) = completed(&file, &all);
+        let pools = |name: &str| host.tenants.iter().find(|tenant| tenant.name.as_str() == name).unwrap().egress.to_string();
+        assert_eq!([pools("acme"), pools("blue")], ["partners", "own"]);
     }
 }

@@ -157,7 +157,8 @@ impl Shared {
         let revision = membership.host.revision;
         let known = lock(&self.latest).clone();
         let differs = |known: &Membership| {
-            (&known.shards, &known.host.keys, &known.host.inner) != (&membership.shards, &membership.host.keys, &membership.host.inner)
+            (&known.shards, &known.host.keys, &known.host.inner, &known.egress)
+                != (&membership.shards, &membership.host.keys, &membership.host.inner, &membership.egress)
         };
         if known.is_none_or(|known| differs(&known)) {
             let membership = Arc::new(membership);

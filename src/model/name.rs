@@ -61,6 +61,10 @@ name!(
     NodeName, "node name", 63
 );
 name!(
+    /// Some of a tenant's shards: a pool of outbound addresses.
+    PoolName, "name of a pool", 63
+);
+name!(
     /// An attachment: a container, pod or microVM bound to a tenant.
     AttachmentName, "attachment name", 128
 );

@@ -77,7 +77,8 @@ async fn bodies_are_as_described() {
     let get = async |path: &str, token: Option<&str>| ask(Method::GET, path, token, None).await;
     let mut seen = Seen::default();
 
-    let spec = seen.see("TenantSpec", json!(&tenant_spec("10.64.0.0/16", &[0])));
+    let egress = pools(&[("partners", &[0])]);
+    let spec = seen.see("TenantSpec", json!(&TenantSpec { egress, ..tenant_spec("10.64.0.0/16", &[0]) }));
     seen.see("Tenant", ask(Method::PUT, "/v1/tenants/acme", None, Some(spec)).await);
     let spec = seen.see("GatewaySpec", json!(&GatewaySpec { shards: [shard("acme/0")].into() }));
     seen.see("Gateway", ask(Method::PUT, "/v1/gateways/gw-1", None, Some(spec)).await);

@@ -195,7 +195,7 @@ async fn operators_have_a_command_line() {
     );
     assert_eq!(
         run("directory tenant list", operator),
-        "  NAME  INNER         PER HOST  SHARDS  HOSTS\n  acme  10.64.0.0/16  /32       0 1     1\n"
+        "  NAME  INNER         PER HOST  SHARDS  EGRESS  HOSTS\n  acme  10.64.0.0/16  /32       0 1     -       1\n"
     );
     assert_eq!(
         run("directory gateway list", operator),

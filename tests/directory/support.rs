@@ -5,7 +5,7 @@ use portway::directory::Running;
 use portway::directory::client::{Client, ClientError};
 use portway::directory::types::*;
 use portway::lab::secret;
-use portway::model::{NodeName, PrivateKey, ShardId, TenantName, TenantShard};
+use portway::model::{NodeName, Pools, PrivateKey, ShardId, TenantName, TenantShard};
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use sqlx::Connection;
 use std::path::{Path, PathBuf};
@@ -226,8 +226,17 @@ pub fn enroll(tenants: &[&str]) -> TokenSpec {
     TokenSpec { tenants: Some(tenants.iter().map(|name| tenant(name)).collect()), ..token(Role::Enroll) }
 }
 
+pub fn pools(all: &[(&str, &[u16])]) -> Pools {
+    Pools::new(all.iter().map(|(name, shards)| (name.parse().unwrap(), shards.iter().copied().map(ShardId).collect())).collect())
+}
+
 pub fn tenant_spec(inner: &str, shards: &[u16]) -> TenantSpec {
-    TenantSpec { inner: inner.parse().unwrap(), host_prefix: 32, shards: shards.iter().copied().map(ShardId).collect() }
+    TenantSpec {
+        inner: inner.parse().unwrap(),
+        host_prefix: 32,
+        shards: shards.iter().copied().map(ShardId).collect(),
+        egress: Pools::default(),
+    }
 }
 
 pub fn host_spec(tenants: &[&str], number: Option<u8>) -> HostSpec {

@@ -85,7 +85,12 @@ impl Stage {
         let (runtime, operator) = (&stage.runtime, &stage.operator);
         runtime.block_on(async {
             for tenant in &stage.lab.topology.tenants {
-                let spec = TenantSpec { inner: tenant.inner.into(), host_prefix: 32, shards: [Default::default()].into() };
+                let spec = TenantSpec {
+                    inner: tenant.inner.into(),
+                    host_prefix: 32,
+                    shards: [Default::default()].into(),
+                    egress: Default::default(),
+                };
                 operator.put_tenant(&tenant.name.parse().unwrap(), &spec).await.unwrap();
             }
             for tenant in ["acme", "blue"] {
@@ -644,4 +649,42 @@ fn the_five_commands_of_the_documentation_serve_a_function() {
     run(attach);
     let seen = run(curl);
     assert!(seen.contains("acme"), "{seen}");
+}
+
+/// A pool is a matter of the tenant's, so all of its hosts learn it where they learn of its shards.
+#[test]
+fn pools_of_outbound_addresses_come_from_the_directory() {
+    let mut stage = Stage::set();
+    stage.start();
+    let attach = |egress: &[&str]| {
+        let container = stage.lab.topology.container("fn-1a").unwrap();
+        stage.run(&[&["attach", "fn-1a", "--tenant", "acme", "--interface", &container.port][..], egress].concat())
+    };
+    let refusal = |output: Output| String::from_utf8(output.stderr).unwrap();
+    let unknown = refusal(attach(&["--egress", "partners"]));
+    assert!(unknown.contains("tenant acme has no pool partners: give it pools with `egress`"), "{unknown}");
+    let inner = stage.lab.topology.tenants[0].inner.to_string();
+    let tenant = ["directory", "tenant", "add", "acme", "--inner", &inner];
+    let runtime = stage.file("directory").display().to_string();
+    let add = |pools: &[&str]| stage.run(&[&tenant[..], pools, &["--runtime-dir", &runtime]].concat());
+    let refused = refusal(add(&["--egress", "partners=0,3"]));
+    assert!(refused.contains("the pool partners has a shard 3, which the tenant has not"), "{refused}");
+    let added = add(&["--egress", "partners=0"]);
+    assert!(added.status.success() && String::from_utf8_lossy(&added.stdout).contains("partners=0"), "{added:?}");
+    let mut attached = String::new();
+    poll_until("the pool", SOON, || {
+        attached = String::from_utf8(attach(&["--egress", "partners"]).stdout).unwrap();
+        Ok(!attached.is_empty())
+    })
+    .unwrap();
+    assert!(attached.starts_with("attached fn-1a: tenant acme shard 0") && attached.ends_with(", egress partners\n"), "{attached}");
+    stage.is_served("fn-1a");
+    // Known without the directory, too.
+    assert!(std::fs::read_to_string(stage.file("state/membership.json")).unwrap().contains("\"egress\":{\"acme\":{\"partners\":[0]}}"));
+    stage.portway(&["detach", "fn-1a"]);
+    let refused = refusal(attach(&[]));
+    let says = "all shards of tenant acme are in pools of outbound addresses: name one with `egress` (partners)";
+    assert!(refused.contains(says), "{refused}");
+    assert!(add(&[]).status.success(), "and there is none again");
+    poll_until("an attachment without a pool", SOON, || Ok(attach(&[]).status.success())).unwrap();
 }

@@ -1,6 +1,7 @@
 //! Several gateways that share their addresses: real daemons, real packets, one machine.
 
 mod changes;
+mod egress;
 mod fence;
 mod flow_log;
 mod members;

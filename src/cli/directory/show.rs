@@ -27,12 +27,17 @@ fn or_dash<T: Display>(one: Option<T>) -> String {
     one.map_or_else(|| "-".into(), |one| one.to_string())
 }
 
+fn pools(tenant: &Tenant) -> String {
+    let pool = |(name, shards): (&_, &BTreeSet<_>)| format!("{name}={}", joined(shards).replace(' ', ","));
+    or_dash(Some(tenant.egress.iter().map(pool).collect::<Vec<_>>().join(" ")).filter(|all| !all.is_empty()))
+}
+
 pub fn tenants(all: &[Tenant], json: bool) -> anyhow::Result<()> {
     let row = |tenant: &Tenant| {
         let prefix = format!("/{}", tenant.host_prefix);
-        vec![tenant.name.to_string(), tenant.inner.to_string(), prefix, joined(&tenant.shards), tenant.hosts.to_string()]
+        vec![tenant.name.to_string(), tenant.inner.to_string(), prefix, joined(&tenant.shards), pools(tenant), tenant.hosts.to_string()]
     };
-    list(&["name", "inner", "per host", "shards", "hosts"], all, json, all.iter().map(row).collect())
+    list(&["name", "inner", "per host", "shards", "egress", "hosts"], all, json, all.iter().map(row).collect())
 }
 
 pub fn hosts(all: &[Host], json: bool) -> anyhow::Result<()> {

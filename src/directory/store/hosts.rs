@@ -223,7 +223,9 @@ pub(super) async fn membership(connection: &mut AnyConnection, scope: &Scope, id
     let host = seen(connection, scope, id, name.clone(), now).await?.ok_or_else(|| Refusal::unknown("host", name))?;
     let mut shards = shards::visible(connection, scope).await?;
     shards.retain(|shard| host.inner.contains_key(&shard.of));
-    Ok(Membership { host, shards })
+    let mut egress = tenants::egress(connection, scope).await?;
+    egress.retain(|tenant, _| host.inner.keys().any(|of| of.tenant == *tenant));
+    Ok(Membership { host, shards, egress })
 }
 
 pub(super) fn name_taken(name: &NodeName) -> Refusal {

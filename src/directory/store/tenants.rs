@@ -5,7 +5,7 @@ use super::super::types::{ChangeKind, Tenant, TenantSpec};
 use super::changes::Told;
 use super::places::{self, Range};
 use super::{Done, Scope, Store, Writer, stored, unsigned};
-use crate::model::{ShardId, TenantName, TenantShard};
+use crate::model::{Pools, ShardId, TenantName, TenantShard};
 use sqlx::AnyConnection;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -15,14 +15,43 @@ pub(super) struct Row {
     pub id: i64,
     pub name: TenantName,
     pub range: Range,
+    egress: Pools,
 }
 
 pub(super) async fn find(connection: &mut AnyConnection, name: &TenantName) -> Done<Option<Row>> {
-    let row: Option<(i64, String, i64)> = sqlx::query_as("SELECT id, inner_range, length FROM tenants WHERE name = $1")
+    let row: Option<(i64, String, i64, String)> = sqlx::query_as("SELECT id, inner_range, length, egress FROM tenants WHERE name = $1")
         .bind(name.as_str().to_owned())
         .fetch_optional(connection)
         .await?;
-    row.map(|(id, net, length)| Ok(Row { id, name: name.clone(), range: places::read(&net, length)? })).transpose()
+    let read = |(id, net, length, egress): (_, String, _, String)| {
+        Ok(Row { id, name: name.clone(), range: places::read(&net, length)?, egress: pools(&egress)? })
+    };
+    row.map(read).transpose()
+}
+
+fn pools(json: &str) -> Done<Pools> {
+    stored(serde_json::from_str(json))
+}
+
+/// The pools of those tenants that have some.
+pub(super) async fn egress(connection: &mut AnyConnection, scope: &Scope) -> Done<BTreeMap<TenantName, Pools>> {
+    let rows: Vec<(i64, String, String)> =
+        sqlx::query_as("SELECT id, name, egress FROM tenants WHERE egress <> '{}'").fetch_all(connection).await?;
+    rows.into_iter().filter(|(id, ..)| scope.has(*id)).map(|(_, name, json)| Ok((stored(name.parse())?, pools(&json)?))).collect()
+}
+
+/// Each has shards, and of the tenant's.
+fn fitting(spec: &TenantSpec) -> Result<(), Refusal> {
+    for (pool, shards) in spec.egress.iter() {
+        if shards.is_empty() {
+            return Err(Refusal::invalid(format!("the pool {pool} has no shards"), "write some of the tenant's, or leave the pool out"));
+        }
+        if let Some(other) = shards.difference(&spec.shards).next() {
+            let remedy = "write shards of the tenant, or give it this one in `shards`";
+            return Err(Refusal::invalid(format!("the pool {pool} has a shard {other}, which the tenant has not"), remedy));
+        }
+    }
+    Ok(())
 }
 
 pub(super) async fn shards_of(connection: &mut AnyConnection, tenant: i64) -> Done<BTreeSet<ShardId>> {
@@ -42,7 +71,7 @@ async fn hosts_of(connection: &mut AnyConnection, tenant: i64) -> Done<u64> {
 
 async fn whole(connection: &mut AnyConnection, row: Row) -> Done<Tenant> {
     let (shards, hosts) = (shards_of(connection, row.id).await?, hosts_of(connection, row.id).await?);
-    Ok(Tenant { inner: row.range.net(), host_prefix: row.range.length(), name: row.name, shards, hosts })
+    Ok(Tenant { inner: row.range.net(), host_prefix: row.range.length(), name: row.name, shards, hosts, egress: row.egress })
 }
 
 impl Store {
@@ -52,13 +81,15 @@ impl Store {
         if spec.shards.is_empty() {
             return Err(Refusal::invalid("a tenant has at least one shard", "write `\"shards\": [0]`").into());
         }
+        fitting(spec)?;
         let mut writer = self.writer("add or change a tenant", now).await?;
-        let (new, moved, row) = match find(writer.connection(), name).await? {
+        let (new, moved, mut row) = match find(writer.connection(), name).await? {
             None => (true, false, writer.add_tenant(name, range).await?),
             Some(row) if row.range == range => (false, false, row),
             Some(row) => (false, true, writer.move_range(row, range).await?),
         };
-        let changed = writer.set_shards(&row, &spec.shards).await? || new || moved;
+        let renamed = writer.set_egress(&mut row, &spec.egress).await?;
+        let changed = writer.set_shards(&row, &spec.shards).await? || renamed || new || moved;
         let tenant = whole(writer.connection(), row.clone()).await?;
         writer.tell(Told { tenant: Some((row.id, &row.name)), ..Told::of(ChangeKind::Tenant, name.as_str()) }).await?;
         if changed {
@@ -75,8 +106,8 @@ impl Store {
 
     pub async fn tenants(&self, scope: &Scope) -> Done<Vec<Tenant>> {
         let mut view = self.view("list tenants").await?;
-        let rows: Vec<(i64, String, String, i64, i64)> = sqlx::query_as(
-            "SELECT id, name, inner_range, length, (SELECT COUNT(*) FROM host_tenants WHERE tenant = id) FROM tenants ORDER BY name",
+        let rows: Vec<(i64, String, String, i64, i64, String)> = sqlx::query_as(
+            "SELECT id, name, inner_range, length, (SELECT COUNT(*) FROM host_tenants WHERE tenant = id), egress FROM tenants ORDER BY name",
         )
         .fetch_all(&mut *view)
         .await?;
@@ -87,10 +118,10 @@ impl Store {
         }
         let visible = rows.into_iter().filter(|(id, ..)| scope.has(*id));
         visible
-            .map(|(id, name, net, length, hosts)| {
+            .map(|(id, name, net, length, hosts, egress)| {
                 let (range, shards) = (places::read(&net, length)?, by_tenant.remove(&id).unwrap_or_default());
                 let (inner, host_prefix) = (range.net(), range.length());
-                Ok(Tenant { name: stored(name.parse())?, inner, host_prefix, shards, hosts: unsigned(hosts) })
+                Ok(Tenant { name: stored(name.parse())?, inner, host_prefix, shards, hosts: unsigned(hosts), egress: pools(&egress)? })
             })
             .collect()
     }
@@ -122,7 +153,7 @@ impl Writer {
             .bind(Range::FIRST)
             .fetch_one(self.connection())
             .await?;
-        Ok(Row { id, name: name.clone(), range })
+        Ok(Row { id, name: name.clone(), range, egress: Pools::default() })
     }
 
     /// Places mean something else then, so there must be none.
@@ -140,6 +171,20 @@ impl Writer {
             .execute(self.connection())
             .await?;
         Ok(Row { range, ..row })
+    }
+
+    /// Whether they have changed.
+    async fn set_egress(&mut self, row: &mut Row, wanted: &Pools) -> Done<bool> {
+        if row.egress == *wanted {
+            return Ok(false);
+        }
+        sqlx::query("UPDATE tenants SET egress = $2 WHERE id = $1")
+            .bind(row.id)
+            .bind(stored(serde_json::to_string(wanted))?)
+            .execute(self.connection())
+            .await?;
+        row.egress = wanted.clone();
+        Ok(true)
     }
 
     /// Whether anything changed.

@@ -1,6 +1,6 @@
 use super::*;
 use crate::config::{Backend, HostShard, HostTenant, HostTunnel, Platform, TunnelKind};
-use crate::model::GreKey;
+use crate::model::{GreKey, Pools};
 
 fn host(shards: u16) -> Host {
     let shard = |n| HostShard {
@@ -13,6 +13,7 @@ fn host(shards: u16) -> Host {
         name: "acme".parse().unwrap(),
         cidrs: vec!["172.16.0.0/16".parse().unwrap()],
         shards: (0..shards).map(shard).collect(),
+        egress: Default::default(),
     };
     Host {
         node: "host-1".parse().unwrap(),
@@ -30,7 +31,7 @@ fn host(shards: u16) -> Host {
 
 fn spec(tenant: &str, source: Option<&str>) -> Spec {
     let source = source.map(|text| parse_source(text).unwrap());
-    Spec { tenant: tenant.parse().unwrap(), interface: Some("veth7".parse().unwrap()), netns: None, source, shard: None }
+    Spec { tenant: tenant.parse().unwrap(), interface: Some("veth7".parse().unwrap()), netns: None, source, shard: None, egress: None }
 }
 
 fn veth7() -> Found {
@@ -114,4 +115,47 @@ fn a_source_is_an_address_or_a_network() {
     for wrong in ["10.88.0.7/28", "fd00::1", "ten", ""] {
         assert!(parse_source(wrong).is_err(), "{wrong}");
     }
+}
+
+/// acme with shards 0 to 3.
+fn pooled(pools: &[(&str, &[u16])]) -> Host {
+    let mut host = host(4);
+    let shards = |all: &[u16]| all.iter().copied().map(ShardId).collect();
+    host.tenants[0].egress = Pools::new(pools.iter().map(|(name, all)| (name.parse().unwrap(), shards(all))).collect());
+    host
+}
+
+fn goes_through(host: &Host, named: &str, egress: Option<&str>, shard: Option<u16>) -> Result<u16, Refusal> {
+    let spec = Spec { egress: egress.map(|pool| pool.parse().unwrap()), shard: shard.map(ShardId), ..spec("acme", None) };
+    match Attachments::default().decide(host, &name(named), &spec, &veth7())? {
+        Attach::New(attachment) => Ok(attachment.attached.to.shard.0),
+        Attach::Stands(stands) => panic!("{stands:?}"),
+    }
+}
+
+#[test]
+fn a_pool_gives_its_shards_to_those_who_name_it_and_to_nobody_else() {
+    let host = pooled(&[("partners", &[1]), ("crawlers", &[2, 3])]);
+    let all = |egress: Option<&str>| -> std::collections::BTreeSet<u16> {
+        (0..50).map(|n| goes_through(&host, &format!("fn-{n}"), egress, None).unwrap()).collect()
+    };
+    assert_eq!([all(Some("partners")), all(Some("crawlers")), all(None)], [[1].into(), [2, 3].into(), [0].into()]);
+    assert_eq!(goes_through(&host, "a", None, Some(1)), Ok(1), "who names a shard is taken at its word");
+    assert_eq!(goes_through(&host, "a", Some("crawlers"), Some(3)), Ok(3));
+}
+
+#[test]
+fn a_pool_that_cannot_be_had_is_refused_with_what_there_is() {
+    let host = pooled(&[("partners", &[1, 7]), ("rest", &[0, 2, 3]), ("away", &[9])]);
+    let refused = |egress, shard| goes_through(&host, "a", egress, shard).unwrap_err().to_string();
+    assert_eq!(refused(Some("crawlers"), None), "tenant acme has no pool crawlers: it has away, partners, rest");
+    assert_eq!(goes_through(&host, "a", Some("partners"), None), Ok(1), "as far as it is served");
+    assert!(refused(Some("away"), None).contains("none of the shards of acme's pool away is served here"));
+    assert!(refused(Some("rest"), Some(1)).contains("shard acme/1 is not in the pool rest"));
+    assert!(
+        refused(None, None)
+            .contains("all shards of tenant acme are in pools of outbound addresses: name one with `egress` (away, partners, rest)")
+    );
+    let bare = goes_through(&pooled(&[]), "a", Some("partners"), None).unwrap_err().to_string();
+    assert!(bare.contains("give it pools with `egress`"), "{bare}");
 }
