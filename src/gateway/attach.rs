@@ -68,6 +68,7 @@ struct Shared {
 struct State {
     /// Once it is known who this is.
     machine: Option<Attach>,
+    zone: Option<String>,
     /// Why it is not; or what the kernel calls the interface instead.
     failure: Option<String>,
 }
@@ -122,6 +123,8 @@ impl Attachments {
             if let Some(failure) = &state.failure {
                 shown["failure"] = json!(failure);
             }
+            let config::Attach { device, tags } = &keeper.of.attach;
+            (shown["device"], shown["tags"], shown["zone"]) = (json!(device), json!(tags), json!(state.zone));
             shown
         };
         self.0.iter().map(|(name, keeper)| (name.to_string(), of(keeper))).collect::<serde_json::Map<_, _>>().into()
@@ -190,7 +193,7 @@ impl Task {
         let (place, caller) = self.identify().await;
         let at = Arc::new(At { place, caller, attach: self.of.attach.clone() });
         let machine = Attach::new(Instant::now(), at.place.instance.clone(), *self.wants.borrow());
-        *self.shared.state() = State { machine: Some(machine), failure: None };
+        *self.shared.state() = State { machine: Some(machine), zone: Some(at.place.zone.clone()), failure: None };
         let mut calling: Option<BoxFuture<'static, Ended>> = None;
         loop {
             let wake = self.obey(&at, &mut calling);
@@ -215,7 +218,7 @@ impl Task {
         let shared = self.shared.clone();
         let mut state = shared.state();
         let now = Instant::now();
-        let State { machine: Some(machine), failure } = &mut *state else { return None };
+        let State { machine: Some(machine), failure, .. } = &mut *state else { return None };
         machine.want(now, wanted);
         machine.tick(now, jitter());
         let called = machine.mac().map(|mac| self.called(mac, &links));

@@ -42,8 +42,8 @@ pub struct Attach {
     placed: Option<Instant>,
     /// Until then a call of this process, or of one before it, may still attach one.
     loose: Instant,
-    /// Which were refused, and until when they are not tried again.
-    passed: BTreeMap<EniId, Instant>,
+    /// Which others have taken though looks may still call them free, and which the cloud would not attach: until when they stand behind.
+    passed: BTreeMap<EniId, (Passed, Instant)>,
     /// Since it is wanted or not, a look has said that nothing is ours.
     has_looked: bool,
     /// In a row: calls that failed, looks that found none free, races that were lost.
@@ -76,6 +76,13 @@ struct Own {
     /// The kernel has it, after so long.
     here: Option<Duration>,
     told_late: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Passed {
+    Taken,
+    /// It is tried again if there is no other.
+    Refused,
 }
 
 /// One with all the tags, as the cloud describes it.
@@ -172,7 +179,7 @@ const LATE: Duration = Duration::from_secs(30);
 const BEHIND: Duration = Duration::from_secs(20);
 /// From one look to the next, in that time.
 const LOOSE: Duration = Duration::from_secs(2);
-/// One that was refused is not tried again before that.
+/// One that was refused, or another's, is not tried again before that if there are others.
 const PASSED: Duration = Duration::from_secs(10);
 /// After a lost race: half of the first to all of it, doubled for each in a row, up to the second.
 const RACE: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(2));
@@ -284,7 +291,7 @@ impl Attach {
             (Call::Look, Ok(Answer::Seen(enis))) => self.seen(now, &enis, jitter),
             (Call::Attach(_), Ok(Answer::Done)) => self.placed = Some(now + BEHIND),
             (Call::Attach(eni), Ok(_)) => {
-                self.passed.insert(eni.clone(), now + PASSED);
+                self.passed.insert(eni.clone(), (Passed::Taken, now + PASSED));
                 self.next = Next::Look(now + self.again(RACE, jitter));
                 self.effects.push_back(Effect::Taken { eni });
             }
@@ -377,9 +384,10 @@ impl Attach {
             self.effects.extend(is_over.then_some(Effect::Gone));
             return;
         }
-        self.passed.retain(|_, until| *until > now);
-        let free = enis.iter().filter(|eni| eni.stand == Stand::Free && !self.passed.contains_key(&eni.id));
-        match free.max_by_key(|eni| rank(&self.instance, &eni.id)) {
+        self.passed.retain(|_, (_, until)| *until > now);
+        let how = |eni: &Eni| self.passed.get(&eni.id).map(|(how, _)| *how);
+        let free = enis.iter().filter(|eni| eni.stand == Stand::Free && how(eni) != Some(Passed::Taken));
+        match free.max_by_key(|eni| (how(eni).is_none(), rank(&self.instance, &eni.id))) {
             Some(eni) => {
                 self.loose = now + BEHIND;
                 self.call(now, Call::Attach(eni.id.clone()));
@@ -417,7 +425,7 @@ impl Attach {
         let refused = failure.why == Why::Refused;
         if let (Call::Attach(eni), true) = (call, refused) {
             // Another may do.
-            self.passed.insert(eni.clone(), now + PASSED);
+            self.passed.insert(eni.clone(), (Passed::Refused, now + PASSED));
         }
         let wait = self.again(if refused { REFUSED } else { AGAIN }, jitter);
         self.next = Next::Look(now + wait.max(failure.after.unwrap_or_default().min(REFUSED.1)));

@@ -219,7 +219,7 @@ fn of_two_nodes_and_one_interface_one_says_what_it_lacks_and_goes_on() {
 #[test]
 fn who_has_left_its_group_has_let_go() {
     let topology = Topology::group(&["acme"], 3, 2, &[Wiring::Veth]).with_tunnel(TunnelKind::Wireguard).with_group_by_directory();
-    let bed = Bed::new(topology, 3, "");
+    let mut bed = Bed::new(topology, 3, "");
     let own = [1, 2, 3].map(|node| bed.await_here(node))[2].clone();
     bed.lab.await_in_sync().unwrap();
     let socket = bed.lab.socket("gw-3").unwrap();
@@ -228,7 +228,41 @@ fn who_has_left_its_group_has_let_go() {
     poll_until("it is free", SOON, || Ok(bed.cloud.holder(&own).is_none())).unwrap();
     assert_eq!(bed.held().len(), 2);
     unix(&socket, "DELETE", "/v1/drain", None).unwrap();
-    bed.await_here(3);
+    let own = bed.await_here(3);
+    poll_until("a member again", SOON * 3, || Ok(bed.status(3)["part"] == "member")).unwrap();
+    bed.lab.await_in_sync().unwrap();
+    // Whoever ends in the same breath does not forget it.
+    let left = unix_within(&socket, "POST", "/v1/drain", Some(r#"{"leave": true, "deadline_s": 60}"#), SOON * 7).unwrap();
+    assert_eq!(left.status, 200, "{}", left.body);
+    bed.lab.daemon("gw-3").unwrap().stop().unwrap();
+    assert_eq!(bed.cloud.holder(&own), None);
+}
+
+#[test]
+fn what_keeps_an_interface_away_is_told_and_mended() {
+    let bed = Bed::new(pair(), 2, "");
+    let own = [bed.await_here(1), bed.await_here(2)];
+    let failure = |said: &str| {
+        let says = || Ok(bed.attached(1)["failure"].as_str().is_some_and(|text| text.contains(said)));
+        poll_until(said, SOON, says).unwrap();
+    };
+    bed.cloud.refuse("AttachNetworkInterface", [(403, "UnauthorizedOperation"), (403, "UnauthorizedOperation")]);
+    bed.cloud.take_away(&own[0]);
+    bed.lab.await_active("gw-2", "acme", 0).unwrap();
+    failure(r#""Action": "ec2:AttachNetworkInterface""#);
+    assert_eq!(bed.await_here(1), own[0]);
+    assert_eq!(bed.metric(1, "portway_attach_lost_total"), 1.0);
+    // Nobody has told udev.
+    let interface = bed.lab.topology.gateways[0].enis[0].interface.as_str();
+    let renamed = |from, to| {
+        for change in [&["down"][..], &["name", to]] {
+            bed.lab.ip("gw-1", &[&["link", "set", from], change].concat()).unwrap();
+        }
+    };
+    renamed(interface, NEW);
+    failure(&format!("the interface of acme is here as {NEW}, and the configuration has {interface}"));
+    renamed(NEW, interface);
+    assert_eq!(bed.await_here(1), own[0]);
 }
 
 /// Files name the nodes, and the Auto Scaling group says who goes.

@@ -204,6 +204,11 @@ fn what_is_refused_is_told_and_another_is_tried() {
     bed.machine.ended(bed.now, number, refused(), 1.0);
     assert_eq!(bed.machine.status().failure.as_deref(), Some("no"));
     bed.look(&both);
-    let (Call::Attach(second), _) = bed.call() else { panic!("{:?}", bed.machine) };
+    let (Call::Attach(second), number) = bed.call() else { panic!("{:?}", bed.machine) };
     assert_ne!(first, second);
+    bed.machine.ended(bed.now, number, refused(), 1.0);
+    bed.look(&both);
+    // That there are some is no comfort: why there is none here is what is told.
+    assert!(matches!(bed.call().0, Call::Attach(_)));
+    assert_eq!((bed.machine.counters().none, bed.machine.status().failure.as_deref()), (0, Some("no")));
 }

@@ -60,6 +60,11 @@ impl Cloud {
         receiver
     }
 
+    /// By hand, whoever needs it.
+    pub fn take_away(&self, id: &EniId) {
+        self.account().ec2.unplug(id);
+    }
+
     /// It ends, as the console has it. What was attached to it after its launch stays: its DeleteOnTermination is false unless somebody says otherwise.
     pub fn terminate(&self, instance: &str) {
         let mut account = self.account();
