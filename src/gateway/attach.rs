@@ -279,7 +279,7 @@ impl Task {
             // The caller's.
             Effect::Call { .. } | Effect::Drop(_) => {}
             Effect::Here { eni, took } => {
-                tracing::info!("{tenant}: {eni} is attached and here as {interface}, after {} ms", took.as_millis())
+                tracing::info!("{tenant}: {eni} is attached and here as {interface}, after {} ms", took.as_millis());
             }
             Effect::Late { eni, mac } => match misnamed {
                 Some(text) => tracing::error!("{text}"),

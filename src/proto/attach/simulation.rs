@@ -96,12 +96,17 @@ struct Node {
     links: BTreeSet<EniId>,
 }
 
+/// A node, and its attachment.
+type Owner = Option<(usize, String)>;
+/// Since when, the latest last.
+type History = Vec<(u64, Owner)>;
+
 struct World {
     start: Instant,
     now: u64,
     nodes: Vec<Node>,
-    /// Whose each is, by attachment, since when; the latest last.
-    enis: BTreeMap<EniId, Vec<(u64, Option<(usize, String)>)>>,
+    /// Whose each is.
+    enis: BTreeMap<EniId, History>,
     events: BTreeMap<(u64, u64), Event>,
     number: u64,
     random: Random,
@@ -294,7 +299,7 @@ impl World {
                     self.say(format!("{node}: has it: {eni}"));
                     // An interface is in the kernel for a moment after its attachment's end.
                     let lately = self.now.saturating_sub(4_000);
-                    let was_ours = |(_, owner): &(u64, Option<(usize, String)>)| owner.as_ref().is_some_and(|(owner, _)| *owner == node);
+                    let was_ours = |(_, owner): &(u64, Owner)| owner.as_ref().is_some_and(|(owner, _)| *owner == node);
                     let since = self.enis[&eni].iter().rposition(|(at, _)| *at <= lately).unwrap_or(0);
                     if !self.enis[&eni][since..].iter().any(was_ours) {
                         return Err(format!("{node} says that it has {eni}, and it has not"));
@@ -334,7 +339,7 @@ impl World {
         match call {
             Call::Look => {
                 let seen = self.now.saturating_sub(self.random.below(STALE));
-                let eni = |(id, history): (&EniId, &Vec<(u64, Option<(usize, String)>)>)| {
+                let eni = |(id, history): (&EniId, &History)| {
                     let stand = match history.iter().rev().find(|(at, _)| *at <= seen).and_then(|(_, owner)| owner.as_ref()) {
                         None => Stand::Free,
                         Some((owner, attachment)) if *owner == node => Stand::Ours(attachment.clone()),
@@ -367,7 +372,7 @@ impl World {
         }
     }
 
-    fn change(&mut self, node: usize, eni: EniId, owner: Option<(usize, String)>) {
+    fn change(&mut self, node: usize, eni: EniId, owner: Owner) {
         self.changed += 1;
         self.say(format!("{node}: {eni} is now {owner:?}"));
         let plug = self.now + 100 + self.random.below(2_000);
