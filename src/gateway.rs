@@ -36,6 +36,8 @@ use strangers::Strangers;
 use tokio::sync::Notify;
 
 pub mod api;
+#[cfg(feature = "aws")]
+mod attach;
 mod ending;
 mod flow_log;
 mod flows;
@@ -94,6 +96,9 @@ pub struct Node {
     sessions: Sessions,
     /// Peers that nobody has configured.
     strangers: Strangers,
+    /// Interfaces that this node takes itself.
+    #[cfg(feature = "aws")]
+    attachments: attach::Attachments,
     /// The fence that should stand, without its text.
     fence: Option<Ruleset>,
     /// It did not stand as it should: leases may be gone with it.
@@ -150,6 +155,8 @@ impl Node {
             joining,
             sessions: Sessions::default(),
             strangers: Strangers::default(),
+            #[cfg(feature = "aws")]
+            attachments: attach::Attachments::default(),
             fence: None,
             fence_was_lost: false,
             regroup: false,
@@ -334,6 +341,8 @@ impl Role for Node {
         let ended = self.end_the_freed(kernel).await;
         let complied = if followed.is_ok() { self.end_the_changed(kernel).await } else { Ok(()) };
         self.tell_what_is_in_force();
+        #[cfg(feature = "aws")]
+        self.take_or_let_go();
         followed.and(regrouped).and(ended).and(complied)
     }
 
@@ -397,8 +406,14 @@ impl Role for Node {
     }
 
     async fn retire(&mut self) {
+        #[cfg(feature = "aws")]
+        let goes = self.leaves() || self.group.end().0;
         if tokio::time::timeout(ha::patience(&self.config), self.group.retire()).await.is_err() {
             tracing::warn!("some HaVips could not be handed over in time");
+        }
+        #[cfg(feature = "aws")]
+        if goes {
+            self.attachments.let_go().await;
         }
         if let Some(registry) = self.leaves_for_good() {
             registry.leave_the_group().await;
@@ -406,6 +421,8 @@ impl Role for Node {
     }
 
     async fn stop(&mut self) {
+        #[cfg(feature = "aws")]
+        self.attachments.stop();
         self.group.stop();
         self.strangers.stop().await;
         self.sessions.stop();

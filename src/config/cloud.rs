@@ -36,12 +36,25 @@ pub struct TenantSide {
     pub side: Side,
     /// The public address of a shard's tenant HaVip.
     pub public: BTreeMap<ShardId, AllocationId>,
+    /// The tenant's interface is attached by this node itself. None: it is there.
+    pub attach: Option<Attach>,
+}
+
+/// An ENI that a node takes at its start, and lets go after its drain.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Attach {
+    /// At which index of the instance: 1 to 14.
+    pub device: u8,
+    /// It has all of these; one at least.
+    pub tags: BTreeMap<String, String>,
 }
 
 pub(super) const CLOUD: &str = "cloud: { aws: { region: eu-central-1 } }";
 const ENDPOINT: &str = "endpoint: https://ec2.eu-central-1.amazonaws.com";
 const TABLES: &str = "route_tables: [rtb-0123456789abcdef0]";
 const PUBLIC: &str = "public: { 0: eipalloc-0123456789abcdef0 }";
+const ATTACH: &str = "attach: { device: 1, tags: { \"portway:tenant\": acme } }";
+const TAGS: &str = "tags: { \"portway:appliance\": prod, \"portway:tenant\": acme }";
 const TENANTS: &str = "tenants: { acme: { route_tables: [rtb-0123456789abcdef0] } }";
 
 const SHAPE: Shape = Shape { what: "`cloud`", fields: &[Field::required("aws", "aws: { region: eu-central-1 }")] };
@@ -60,8 +73,16 @@ const AWS: Shape = Shape {
 
 const SIDE: Shape = Shape { what: "`platform`", fields: &[Field::optional("route_tables", TABLES)] };
 
-const TENANT: Shape =
-    Shape { what: "this tenant of `cloud`", fields: &[Field::optional("route_tables", TABLES), Field::optional("public", PUBLIC)] };
+const TENANT: Shape = Shape {
+    what: "this tenant of `cloud`",
+    fields: &[Field::optional("route_tables", TABLES), Field::optional("public", PUBLIC), Field::optional("attach", ATTACH)],
+};
+
+const TAKEN: Shape = Shape { what: "`attach`", fields: &[Field::required("device", "device: 1"), Field::required("tags", TAGS)] };
+
+/// Characters of a tag's key and of its value.
+/// <https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/Using_Tags.html#tag-restrictions>
+const LONGEST: (usize, usize) = (128, 256);
 
 /// Of EC2's limit for calls that change something, more than one node should not use (50 at once, 20 a second and less).
 /// <https://docs.aws.amazon.com/ec2/latest/devguide/ec2-api-throttling.html>
@@ -99,7 +120,61 @@ impl Decoder {
         let public = self.field_or(&table, "public", BTreeMap::new(), |d, node| {
             d.keyed(node, "public", PUBLIC, |d, node| Some(d.parsed::<AllocationId>(node, "an allocation", PUBLIC)?.value))
         });
-        Some(TenantSide { side: Side { route_tables: route_tables? }, public: public? })
+        let attach = self.field_or(&table, "attach", None, |d, node| d.attach(node).map(Some));
+        Some(TenantSide { side: Side { route_tables: route_tables? }, public: public?, attach: attach? })
+    }
+
+    fn attach(&mut self, node: &Node) -> Option<Attach> {
+        let table = self.table(node, &TAKEN, node.span)?;
+        let device = self.field(&table, "device", |d, node| u8::try_from(d.number(node, "device", 1..=14, "")?.value).ok());
+        let tags = self.field(&table, "tags", Self::tags);
+        Some(Attach { device: device?, tags: tags? })
+    }
+
+    fn tags(&mut self, node: &Node) -> Option<BTreeMap<String, String>> {
+        let entries = match &node.kind {
+            Kind::Map(entries) if !entries.is_empty() => entries,
+            _ => {
+                let what = format!("`tags` must be a map of one tag or more, not {}", node.describe());
+                self.fault(node.span, what, format!("write `{TAGS}`: without any, every interface would do"));
+                return None;
+            }
+        };
+        let mut all = BTreeMap::new();
+        for (key, value) in entries {
+            if key.text.is_empty() || key.text.chars().count() > LONGEST.0 || key.text.starts_with("aws:") {
+                let remedy = format!("write 1 to {} characters that do not begin with `aws:`", LONGEST.0);
+                self.fault(key.span, format!("{:?} is no tag that you can give", key.text), remedy);
+            } else if all.contains_key(&key.text) {
+                self.fault(key.span, format!("the tag {} is given twice", key.text), "write each once");
+            } else if let Some(text) = self.text(value, "a tag", TAGS) {
+                if text.chars().count() > LONGEST.1 || text.contains(['*', '?', '\\']) {
+                    let remedy = format!("write up to {} characters without `*`, `?` and `\\`, which mean others as well", LONGEST.1);
+                    self.fault(value.span, format!("{text:?} is no value of a tag"), remedy);
+                } else {
+                    all.insert(key.text.clone(), text.to_owned());
+                }
+            }
+        }
+        (all.len() == entries.len()).then_some(all)
+    }
+
+    /// No interface is to be taken by two tenants, and no place of the instance.
+    fn taken_once(&mut self, aws: &Aws, span: Span) {
+        let attached: Vec<_> = aws.tenants.iter().filter_map(|(name, side)| Some((name, side.attach.as_ref()?))).collect();
+        for (at, (one, first)) in attached.iter().enumerate() {
+            for (other, second) in &attached[at + 1..] {
+                if first.device == second.device {
+                    let remedy = "give each its own, and keep it";
+                    self.fault(span, format!("`attach` of {one} and of {other} have one `device`, {}", first.device), remedy);
+                }
+                let within = |some: &Attach, all: &Attach| some.tags.iter().all(|(key, value)| all.tags.get(key) == Some(value));
+                if within(first, second) || within(second, first) {
+                    let remedy = "add a tag that says whose an interface is: `\"portway:tenant\": NAME`";
+                    self.fault(span, format!("`attach` of {one} and of {other} would take the same interfaces"), remedy);
+                }
+            }
+        }
     }
 
     /// Whether it is about shards that there are, and about addresses that EC2 moves.
@@ -120,6 +195,7 @@ impl Decoder {
                 self.fault(span, format!("`public` has a shard {shard} that {name} has not"), remedy);
             }
         }
+        self.taken_once(aws, span);
         for (tenant, shard) in gateway.tenants.iter().flat_map(|tenant| tenant.shards.iter().map(move |shard| (tenant, shard))) {
             let of_tenant = aws.tenants.get(&tenant.name).map(|side| &side.side);
             for (address, side) in [(Some(shard.local), Some(&aws.platform)), (shard.snat.address(), of_tenant)] {

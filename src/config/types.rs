@@ -1,6 +1,6 @@
 //! The configuration as validated values. `load` makes them from YAML; nothing else does.
 
-use super::cloud::Aws;
+use super::cloud::{Attach, Aws};
 use super::flow_log::FlowLog;
 use super::lifecycle::InstanceMetadata;
 use super::registry::{DirectoryAt, HostDirectory};
@@ -289,6 +289,11 @@ impl Gateway {
     /// Those of them whose HaVips move between the nodes of the group.
     pub fn shared(&self) -> impl Iterator<Item = (&GatewayTenant, &GatewayShard)> {
         self.served().filter(|(_, shard)| shard.havip.is_some())
+    }
+
+    /// What this node takes for an interface of a tenant's. None: the interface is there.
+    pub fn attach(&self, tenant: &TenantName) -> Option<&Attach> {
+        self.cloud.as_ref()?.tenants.get(tenant)?.attach.as_ref()
     }
 }
 

@@ -13,7 +13,7 @@
 
 pub mod board;
 #[cfg(feature = "aws")]
-mod cloud;
+pub mod cloud;
 pub mod drain;
 mod hands;
 pub mod instances;
@@ -56,6 +56,7 @@ use std::net::{IpAddr, UdpSocket};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
+use tokio::sync::watch;
 
 /// SCHED_FIFO priorities: before everything that is not realtime, behind the kernel's own threads (50).
 const SPEAKER: u8 = 40;
@@ -72,7 +73,12 @@ pub struct Group {
     board: Arc<Board>,
     running: Option<Running>,
     tracking: track::Tracking,
+    /// Of this machine's interfaces, Portway's own not among them: the index of each.
+    links: watch::Sender<Links>,
 }
+
+/// Interfaces by name, and their indices.
+pub type Links = BTreeMap<IfName, u32>;
 
 /// Whether this node could take part: for whoever is about to take over from a process that does.
 pub fn check(config: &Gateway) -> anyhow::Result<()> {
@@ -237,8 +243,21 @@ impl Group {
             (Some(_), None) | (None, Some(_)) => false,
         };
         if !stands {
-            running.cloud = config.cloud.as_ref().map(|aws| cloud::Watch::start(aws, config, self.board.clone(), kernel.clone()));
+            let start = |aws| cloud::Watch::start(aws, config, self.board.clone(), kernel.clone(), self.links.subscribe());
+            running.cloud = config.cloud.as_deref().map(start);
         }
+    }
+
+    /// Whether the Auto Scaling group takes this machine away; and whether nothing is here any more for it.
+    #[cfg(feature = "aws")]
+    pub fn end(&self) -> (bool, bool) {
+        let watch = self.running.as_ref().and_then(|running| running.lifecycle.as_ref());
+        watch.map_or((false, false), lifecycle::Watch::end)
+    }
+
+    /// Which interfaces there are, as a pass has last seen it.
+    pub fn links(&self) -> watch::Receiver<Links> {
+        self.links.subscribe()
     }
 
     /// The configuration has changed: shards may come and go, and keys. `used`: as for [`Group::start`], of shards that come; taken out.
@@ -259,6 +278,12 @@ impl Group {
     /// What the interfaces are like now.
     pub fn look(&mut self, facts: &Facts) {
         self.tracking.look(facts);
+        let links = facts.links.iter().filter(|(name, _)| !name.is_ours()).map(|(name, link)| (name.clone(), link.index)).collect();
+        self.links.send_if_modified(|present| {
+            let differs = *present != links;
+            *present = links;
+            differs
+        });
         let Some(running) = &mut self.running else { return };
         let Some(link) = facts.link(&running.platform) else { return };
         if *running.index.get_or_insert(link.index) != link.index {

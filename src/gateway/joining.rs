@@ -129,17 +129,23 @@ impl Node {
 
     /// Whom to tell that this node is gone, if it is about to leave and ends.
     pub(super) fn leaves_for_good(&self) -> Option<Registry> {
-        let leaves = match (&self.joining, &self.config.ha) {
+        self.strangers.registry().filter(|_| self.leaves()).cloned()
+    }
+
+    /// Whether it is about to leave its group, or has left.
+    pub(super) fn leaves(&self) -> bool {
+        match (&self.joining, &self.config.ha) {
             (Some(joining), _) => joining.members.leaves(),
             (None, Some(ha)) => ha.leaving.contains(&self.config.node),
             (None, None) => false,
-        };
-        self.strangers.registry().filter(|_| leaves).cloned()
+        }
     }
 
     pub(super) fn show_group(&self) -> Value {
         let mut shown = self.group.status(&self.config, self.carrier);
         if let (Some(shown), Some(ha)) = (shown.as_object_mut(), &self.config.ha) {
+            #[cfg(feature = "aws")]
+            shown.insert("attach".into(), self.attachments.status());
             shown.insert("nodes_by".into(), json!(if ha.by_directory() { "directory" } else { "file" }));
             let members = self.joining.as_ref().map(|joining| &joining.members);
             shown.insert("part".into(), json!(members.map(Members::part)));

@@ -95,6 +95,8 @@ impl Node {
         self.strangers.metrics(out);
         self.group.metrics(&self.config, out);
         self.measure_group(out);
+        #[cfg(feature = "aws")]
+        self.attachments.metrics(out);
         self.flow_log.metrics(self.config.flow_log.as_ref(), out);
     }
 }

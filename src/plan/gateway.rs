@@ -162,7 +162,10 @@ impl<'a> Inputs<'a> {
         let links: BTreeMap<IfName, Link> = kinds.into_iter().map(|(lane, kind)| (IfName::lane(slot, lane), link(kind))).collect();
         let settings =
             |interface: &IfName| SysctlKey::OF_INTERFACE.map(|key| (Sysctl { interface: interface.clone(), key }, "1".to_owned()));
-        let mut sysctls: BTreeMap<Sysctl, String> = links.keys().chain([&tenant.interface]).flat_map(settings).collect();
+        // One that is still to be attached has none.
+        let awaited = self.config.attach(&tenant.name).is_some() && self.facts.link(&tenant.interface).is_none();
+        let interfaces = links.keys().chain(Some(&tenant.interface).filter(|_| !awaited));
+        let mut sysctls: BTreeMap<Sysctl, String> = interfaces.flat_map(settings).collect();
         if links.len() > 1 {
             // A route leads to one of two: what comes by the other would not pass a strict check of the way back.
             let loose = |interface: &IfName| (Sysctl { interface: interface.clone(), key: SysctlKey::RpFilter }, "2".to_owned());

@@ -225,8 +225,13 @@ impl Lifecycle {
         }
     }
 
-    /// As far as is known.
-    fn going(&self) -> bool {
+    /// The group takes the instance away, and everything was handed over.
+    pub fn is_over(&self) -> bool {
+        self.going() && matches!(self.drain, Drain::Over(_, 0))
+    }
+
+    /// The group takes the instance away, as far as is known.
+    pub fn going(&self) -> bool {
         self.said.as_ref().is_some_and(|(_, said)| said.ends())
     }
 

@@ -4,6 +4,7 @@
 use crate::model::{AllocationId, EniId, InstanceId, RouteTableId};
 use ipnet::IpNet;
 use serde::Deserialize;
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use url::form_urlencoded::Serializer;
 
@@ -61,7 +62,7 @@ pub enum Interfaces<'c> {
     /// Those of a zone with all of these tags.
     Tagged {
         zone: &'c str,
-        tags: &'c [(String, String)],
+        tags: &'c BTreeMap<String, String>,
     },
 }
 
@@ -152,6 +153,9 @@ pub struct Interface {
     /// `available`, `in-use` and others.
     #[serde(default)]
     pub status: String,
+    /// As it is written: six pairs of digits with colons between.
+    #[serde(default)]
+    pub mac_address: String,
     #[serde(default)]
     pub source_dest_check: bool,
     pub attachment: Option<Attachment>,
@@ -168,6 +172,9 @@ pub struct Attachment {
     pub instance_id: String,
     #[serde(default)]
     pub device_index: u8,
+    /// `attaching`, `attached`, `detaching`, `detached`.
+    #[serde(default)]
+    pub status: String,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]

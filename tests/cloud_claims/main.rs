@@ -1,6 +1,8 @@
 //! Two gateways whose addresses a cloud has to send to them: real daemons in namespaces, each with its instance's metadata and EC2 on its loopback. Both stand for one
 //! account, where an address is one network interface's and no other's.
 
+mod attach;
+
 use portway::config::Backend;
 use portway::lab::cloud::Cloud;
 use portway::lab::cloud::ec2::Moved;

@@ -60,8 +60,7 @@ pub fn taken(yaml: &str) -> String {
         ("@router.tenant1@", "172.16.101.1"),
     ];
     let text = known.iter().fold(yaml.to_owned(), |text, (word, value)| text.replace(word, value));
-    let text = without(&text, "cloud");
-    if cfg!(feature = "aws") { text } else { without(&text, "lifecycle") }
+    if cfg!(feature = "aws") { text } else { without(&without(&text, "cloud"), "lifecycle") }
 }
 
 /// Without what stands below a key, and the key.

@@ -31,6 +31,17 @@ fn how_addresses_move_is_read() {
 
 #[cfg(feature = "aws")]
 #[test]
+fn interfaces_that_are_taken_have_tags_and_a_place() {
+    let all = "{ aws: { tenants: { acme: { attach: { device: 1, tags: { \"portway:appliance\": prod, \"portway:tenant\": acme } } } } } }";
+    let gateway = gateway(&in_cloud(all));
+    let attach = gateway.attach(&"acme".parse().unwrap()).expect("written");
+    let tags: Vec<_> = attach.tags.iter().map(|(key, value)| format!("{key}={value}")).collect();
+    assert_eq!((attach.device, &tags[..]), (1, &["portway:appliance=prod".to_owned(), "portway:tenant=acme".to_owned()][..]));
+    assert_eq!(gateway.attach(&"globex".parse().unwrap()), None);
+}
+
+#[cfg(feature = "aws")]
+#[test]
 fn what_is_wrong_with_it_is_told() {
     let told = |aws: &str| faults(&in_cloud(&format!("{{ aws: {aws} }}")));
     for (aws, wanted) in [
@@ -41,9 +52,19 @@ fn what_is_wrong_with_it_is_told() {
         ("{ tenants: { blue: {} } }", "`cloud` has a tenant blue that the gateway has not; write names of `tenants`"),
         ("{ tenants: { acme: { public: { 9: eipalloc-0000000a } } } }", "`public` has a shard 9 that acme has not; write shards of acme"),
         ("{ tenants: { acme: { public: { x: eipalloc-0000000a } } } }", "\"x\" is no number of a shard; write 0 to 65535"),
+        ("{ tenants: { acme: { attach: { tags: { a: b } } } } }", "`attach` lacks `device`; add `device: 1`"),
+        ("{ tenants: { acme: { attach: { device: 0, tags: { a: b } } } } }", "device 0 is out of range; write 1 to 14"),
+        ("{ tenants: { acme: { attach: { device: 1, tags: {} } } } }", "without any, every interface would do"),
+        ("{ tenants: { acme: { attach: { device: 1, tags: { 'aws:x': y } } } } }", "\"aws:x\" is no tag that you can give"),
+        ("{ tenants: { acme: { attach: { device: 1, tags: { a: 'b*' } } } } }", "\"b*\" is no value of a tag"),
         ("{ regoin: eu-central-1 }", "did you mean `region`?"),
     ] {
         assert!(told(aws).contains(wanted), "{aws}: {}", told(aws));
     }
+    let both = |globex: &str| {
+        told(&format!("{{ tenants: {{ acme: {{ attach: {{ device: 1, tags: {{ a: b }} }} }}, globex: {{ attach: {globex} }} }} }}"))
+    };
+    assert!(both("{ device: 1, tags: { a: c } }").contains("`attach` of acme and of globex have one `device`, 1"));
+    assert!(both("{ device: 2, tags: { a: b, c: d } }").contains("`attach` of acme and of globex would take the same interfaces"));
     assert!(faults(&in_cloud("aws")).contains("`cloud` must be a map"));
 }

@@ -1,23 +1,26 @@
 //! Has the cloud send a shard's addresses here while it is here: asks instance metadata which network interfaces these are, and does what `proto::claim` says.
 
-mod identity;
+pub mod identity;
 mod translate;
 
+use super::Links;
 use super::board::Board;
 use crate::cloud::aws::Caller;
 use crate::cloud::metadata::Metadata;
 use crate::config::{Aws, Gateway};
-use crate::daemon::jitter;
+use crate::daemon::{jitter, until};
 use crate::kernel::Kernel;
 use crate::metrics::Page;
 use crate::model::{Failure, TenantShard};
 use crate::proto::actuator::backoff;
 use crate::proto::claim::{Answer, Claim, Claims, Effect, PATIENCE, Status};
+use futures::future::{BoxFuture, FutureExt};
 use identity::Identity;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
+use tokio::sync::watch;
 use tokio::task::{AbortHandle, JoinHandle, JoinSet};
 
 /// From one question of who this is to the next, while metadata do not answer, or name no such interface.
@@ -59,14 +62,15 @@ impl Shared {
 }
 
 impl Watch {
-    pub fn start(aws: &Aws, config: &Gateway, board: Arc<Board>, kernel: Arc<Kernel>) -> Self {
+    /// `links`: which interfaces there are, as some may come later.
+    pub fn start(aws: &Aws, config: &Gateway, board: Arc<Board>, kernel: Arc<Kernel>, links: watch::Receiver<Links>) -> Self {
         let of = Of { aws: aws.clone(), sides: identity::sides(config) };
         let identity = Mutex::new(Err("instance metadata have not answered yet".to_owned()));
         let shared = Arc::new(Shared { claims: Mutex::new(Claims::new(Instant::now(), aws.calls)), identity });
         // What is here already was a process's before, or this one's under another configuration.
         let resumed = board.holds();
-        let task =
-            Task { of: of.clone(), metadata: Arc::new(Metadata::new(&aws.metadata)), board, kernel, shared: shared.clone(), resumed };
+        let metadata = Arc::new(Metadata::new(&aws.metadata));
+        let task = Task { of: of.clone(), metadata, board, kernel, shared: shared.clone(), resumed, links };
         Self { of, shared, task: tokio::spawn(task.run()) }
     }
 
@@ -78,7 +82,7 @@ impl Watch {
     pub fn status(&self) -> Value {
         let identity = self.shared.identity();
         let (known, failure) = match &*identity {
-            Ok(identity) => (json!(identity), Value::Null),
+            Ok(identity) => (json!(identity), json!(identity.unknown())),
             Err(why) => (Value::Null, json!(why)),
         };
         let shards: BTreeMap<String, Status> =
@@ -91,7 +95,7 @@ impl Watch {
             let claims = self.shared.claims();
             (claims.counters().clone(), claims.status())
         };
-        let known = f64::from(u8::from(self.shared.identity().is_ok()));
+        let known = f64::from(u8::from(self.shared.identity().as_ref().is_ok_and(|identity| identity.unknown().is_none())));
         out.gauge("portway_cloud_known", "1 when instance metadata have said which network interfaces are this node's", &[], known);
         for (call, result, count) in counters.calls() {
             let help = "Calls of the cloud's API, by what became of them";
@@ -122,6 +126,7 @@ struct Task {
     kernel: Arc<Kernel>,
     shared: Arc<Shared>,
     resumed: BTreeSet<TenantShard>,
+    links: watch::Receiver<Links>,
 }
 
 /// Calls that are under way.
@@ -132,9 +137,14 @@ struct Calls {
 }
 
 impl Task {
-    async fn run(self) {
+    async fn run(mut self) {
+        self.links.mark_unchanged();
         let (identity, caller) = self.identify().await;
-        let (identity, caller, mut resumed) = (Arc::new(identity), Arc::new(caller), self.resumed.clone());
+        let (mut identity, caller, mut resumed) = (Arc::new(identity), Arc::new(caller), self.resumed.clone());
+        // Who this is, once more: interfaces may come, go, and be others under the same name.
+        let mut finding: Option<BoxFuture<'_, Result<Identity, String>>> = None;
+        let (mut failures, mut links) = (0, self.links.clone());
+        let mut find = identity.unknown().map(|_| Instant::now() + AGAIN.0);
         let mut changes = self.board.changes();
         let mut calls = Calls::default();
         let mut warm = tokio::time::interval(WARM);
@@ -181,6 +191,26 @@ impl Task {
                     }
                     has_credentials = warmed.is_ok();
                 }
+                changed = links.changed() => if changed.is_err() { return } else { find = Some(Instant::now()) },
+                () = until(find), if finding.is_none() => {
+                    find = None;
+                    finding = Some(Identity::find(&self.metadata, &self.kernel, &self.of.aws, &self.of.sides).boxed());
+                }
+                found = async { finding.as_mut().expect("guarded").await }, if finding.is_some() => {
+                    finding = None;
+                    if let Ok(found) = found {
+                        find = find.or(found.unknown().map(|_| Instant::now() + backoff(AGAIN, failures, jitter())));
+                        failures = if found.unknown().is_some() { failures + 1 } else { 0 };
+                        if found != *identity {
+                            tell_unknown(&found);
+                            *self.shared.identity() = Ok(found.clone());
+                            identity = Arc::new(found);
+                        }
+                    } else {
+                        find = find.or(Some(Instant::now() + backoff(AGAIN, failures, jitter())));
+                        failures += 1;
+                    }
+                }
                 () = tokio::time::sleep_until(wake.unwrap_or_else(Instant::now).into()), if wake.is_some() => {}
             }
         }
@@ -192,13 +222,14 @@ impl Task {
         loop {
             let found = async {
                 let identity = Identity::find(&self.metadata, &self.kernel, &self.of.aws, &self.of.sides).await?;
-                let caller = Caller::new("ec2", &identity.region, self.of.aws.endpoint.as_ref(), PATIENCE);
+                let caller = Caller::new("ec2", &identity.place.region, self.of.aws.endpoint.as_ref(), PATIENCE);
                 let caller = caller.map_err(|error| error.to_string())?.with_metadata(self.metadata.clone());
                 Ok::<_, String>((identity, caller))
             };
             match found.await {
                 Ok((identity, caller)) => {
-                    tracing::info!("{} in {}: HaVips are claimed there", identity.instance, identity.region);
+                    tracing::info!("{} in {}: HaVips are claimed there", identity.place.instance, identity.place.region);
+                    tell_unknown(&identity);
                     *self.shared.identity() = Ok(identity.clone());
                     return (identity, caller);
                 }
@@ -212,6 +243,12 @@ impl Task {
             tokio::time::sleep(backoff(AGAIN, failures, jitter())).await;
             failures += 1;
         }
+    }
+}
+
+fn tell_unknown(identity: &Identity) {
+    if let Some(unknown) = identity.unknown() {
+        tracing::warn!("some HaVips cannot be claimed of the cloud yet: {unknown}");
     }
 }
 

@@ -69,6 +69,12 @@ impl Drain {
         self.board.holds().len()
     }
 
+    /// Whoever follows what it came to looks at it.
+    #[cfg(feature = "aws")]
+    pub fn told(&self) {
+        self.board.again.notify_one();
+    }
+
     /// Hands all shards to other nodes and takes over only as the last resort from now on. Returns when that is done, or cannot be.
     pub async fn run(self, deadline: Duration) -> Drained {
         let held = self.board.holds();

@@ -56,6 +56,12 @@ impl Watch {
         self.shared.undone.notify_one();
     }
 
+    /// Whether the machine is taken away; and whether nothing is here any more for it.
+    pub fn end(&self) -> (bool, bool) {
+        let machine = self.shared.machine();
+        (machine.going(), machine.is_over())
+    }
+
     pub fn status(&self, now: Instant) -> Value {
         let mut shown = json!(self.shared.machine().status(now));
         shown["metadata"] = self.of.endpoint.as_str().into();
@@ -123,6 +129,7 @@ impl Task {
                     draining = None;
                     told(&drained);
                     self.shared.machine().drained(Instant::now(), drained.kept.len());
+                    self.drain.told();
                 }
                 () = self.shared.undone.notified() => {
                     // Of what is under way nothing may come later than the end.

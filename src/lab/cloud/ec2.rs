@@ -9,10 +9,15 @@ use std::fmt::Write;
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
+mod attach;
+
+pub use attach::Plug;
+
 /// Everything of it that the account has.
 #[derive(Debug, Default)]
 pub(super) struct Ec2 {
     enis: BTreeMap<EniId, Eni>,
+    pool: attach::Pool,
     tables: BTreeMap<RouteTableId, BTreeMap<IpNet, EniId>>,
     elastics: BTreeMap<AllocationId, Option<(EniId, IpAddr)>>,
     limit: Option<Limit>,
@@ -24,6 +29,7 @@ pub(super) struct Ec2 {
 
 #[derive(Debug)]
 struct Eni {
+    /// Empty: none has it.
     instance: String,
     mac: String,
     subnet: IpNet,
@@ -192,6 +198,9 @@ impl Ec2 {
                 self.moved(id.to_owned(), &eni);
                 Ok("<return>true</return><associationId>eipassoc-0123456789abcdef0</associationId>".into())
             }
+            "DescribeNetworkInterfaces" if form.contains_key("Filter.1.Name") => self.describe_tagged(form),
+            "AttachNetworkInterface" => self.attach(form),
+            "DetachNetworkInterface" => self.detach(form),
             "DescribeRouteTables" => {
                 let mut items = String::new();
                 for id in numbered("RouteTableId") {

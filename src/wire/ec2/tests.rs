@@ -28,7 +28,7 @@ fn calls_are_the_forms_that_ec2_documents() {
         "Action=AssociateAddress&Version=2016-11-15&AllocationId=eipalloc-0a1b2c3d&NetworkInterfaceId=eni-0a1b2c3d\
          &PrivateIpAddress=10.9.0.50&AllowReassociation=true"
     );
-    let tags = [("portway:tenant".to_owned(), "acme".to_owned())];
+    let tags = [("portway:tenant".to_owned(), "acme".to_owned())].into();
     let tagged = Call::DescribeNetworkInterfaces { of: Interfaces::Tagged { zone: "eu-central-1a", tags: &tags } };
     assert_eq!(
         tagged.form(false),
@@ -58,7 +58,8 @@ fn an_interface_is_read_with_its_addresses() {
         ("eni-0a1b2c3d", "eu-central-1a", "in-use")
     );
     assert!(!interface.source_dest_check);
-    assert_eq!(interface.attachment.as_ref().map(|attachment| attachment.device_index), Some(1));
+    let attachment = interface.attachment.as_ref().map(|attachment| (attachment.device_index, attachment.status.as_str()));
+    assert_eq!((attachment, interface.mac_address.as_str()), (Some((1, "attached")), "02:00:00:00:00:01"));
     assert_eq!(interface.addresses().map(|address| address.to_string()).collect::<Vec<_>>(), ["10.9.0.1", "10.9.0.50"]);
     assert_eq!(interfaces("<DescribeNetworkInterfacesResponse><networkInterfaceSet/></DescribeNetworkInterfacesResponse>"), Ok(vec![]));
 }

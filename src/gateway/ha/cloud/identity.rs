@@ -27,12 +27,22 @@ pub fn sides(config: &Gateway) -> Sides {
     }
 }
 
+/// Which instance this is, and where.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Identity {
+pub struct Place {
     pub instance: InstanceId,
     pub region: String,
     pub zone: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Identity {
+    #[serde(flatten)]
+    pub place: Place,
     interfaces: BTreeMap<IfName, Eni>,
+    /// Interfaces of tenants that are not known, and why.
+    #[serde(skip)]
+    unknown: BTreeMap<IfName, String>,
     #[serde(skip)]
     pub claims: BTreeMap<TenantShard, BTreeSet<Claim>>,
 }
@@ -45,9 +55,9 @@ struct Eni {
     subnets: Vec<IpNet>,
 }
 
-impl Identity {
+impl Place {
     /// As instance metadata say. Fails with what to mend.
-    pub async fn find(metadata: &Metadata, kernel: &Kernel, aws: &Aws, sides: &Sides) -> Result<Self, String> {
+    pub async fn find(metadata: &Metadata, aws: &Aws) -> Result<Self, String> {
         let instance = required(metadata, "instance-id").await?.parse().map_err(|error| format!("{error}"))?;
         let zone = required(metadata, "placement/availability-zone").await?;
         let region = match &aws.region {
@@ -57,13 +67,31 @@ impl Identity {
         if !zone.starts_with(&region) {
             return Err(format!("`region` is {region}, and this instance is in {zone}: mend `cloud.aws.region`, or remove it"));
         }
-        let mut interfaces = BTreeMap::new();
-        for name in [&sides.platform].into_iter().chain(sides.tenants.values()) {
-            interfaces.insert(name.clone(), eni(metadata, kernel, name).await?);
+        Ok(Self { instance, region, zone })
+    }
+}
+
+impl Identity {
+    /// As instance metadata say. Fails with what to mend, but where it is about one tenant's interface alone.
+    pub async fn find(metadata: &Metadata, kernel: &Kernel, aws: &Aws, sides: &Sides) -> Result<Self, String> {
+        let place = Place::find(metadata, aws).await?;
+        let mut interfaces = BTreeMap::from([(sides.platform.clone(), eni(metadata, kernel, &sides.platform).await?)]);
+        let mut unknown = BTreeMap::new();
+        for name in sides.tenants.values() {
+            match eni(metadata, kernel, name).await {
+                Ok(eni) => _ = interfaces.insert(name.clone(), eni),
+                Err(why) => _ = unknown.insert(name.clone(), why),
+            }
         }
-        let mut identity = Self { instance, region, zone, interfaces, claims: BTreeMap::new() };
+        let mut identity = Self { place, interfaces, unknown, claims: BTreeMap::new() };
         identity.claims = identity.of_shards(aws, sides)?;
         Ok(identity)
+    }
+
+    /// What is not known of tenants' interfaces, which others' addresses do not wait for.
+    pub fn unknown(&self) -> Option<String> {
+        let all: Vec<&str> = self.unknown.values().map(String::as_str).collect();
+        (!all.is_empty()).then(|| all.join("; "))
     }
 
     /// How metadata call an interface.
@@ -74,7 +102,8 @@ impl Identity {
     fn of_shards(&self, aws: &Aws, sides: &Sides) -> Result<BTreeMap<TenantShard, BTreeSet<Claim>>, String> {
         let nothing = Side::default();
         let mut all = BTreeMap::new();
-        for (of, (platform, tenant)) in &sides.shards {
+        let is_known = |of: &TenantShard| sides.tenants.get(&of.tenant).is_some_and(|interface| self.interfaces.contains_key(interface));
+        for (of, (platform, tenant)) in sides.shards.iter().filter(|(of, _)| is_known(of)) {
             let mut claims = self.of_address(&sides.platform, *platform, &aws.platform, "platform")?;
             let written = aws.tenants.get(&of.tenant);
             if let Some((address, interface)) = tenant.zip(sides.tenants.get(&of.tenant)) {
