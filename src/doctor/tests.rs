@@ -58,6 +58,8 @@ fn well() -> Facts {
         missing_for_realtime: vec![],
         clock: Some(Keeping::Kept),
         clocks: Clocks { ahead_ms: [("gw-2".to_owned(), -9.9)].into(), signed: true },
+        #[cfg(feature = "aws")]
+        cloud: None,
     }
 }
 
