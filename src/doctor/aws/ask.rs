@@ -20,7 +20,9 @@ use tokio::time::{sleep, timeout};
 /// For an answer to one call.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// For the answers to all.
-const BOUND: Duration = Duration::from_secs(20);
+const BOUND: Duration = Duration::from_secs(15);
+/// For what metadata say of the instance, and of each of its interfaces.
+const TOLD: Duration = Duration::from_secs(4);
 /// After a call that was throttled; twice as long after the next.
 const PAUSE: Duration = Duration::from_millis(300);
 /// Calls at once.
@@ -37,7 +39,8 @@ pub async fn look(gateway: &Gateway, aws: &Aws) -> Seen {
     if seen.reach != Reach::Answers {
         return seen;
     }
-    let instance = match instance(&metadata).await {
+    let late = || format!("{} does not answer within {} s", metadata.endpoint(), TOLD.as_secs());
+    let instance = match timeout(TOLD, instance(&metadata)).await.unwrap_or_else(|_| Err(late())) {
         Ok(instance) => instance,
         Err(why) => {
             seen.instance = Some(Err(why));
@@ -95,7 +98,8 @@ async fn own(metadata: &Metadata, name: &IfName) -> (IfName, Result<Interface, S
         let found = metadata.interface(&mac).await.map_err(|failure| failure.to_string())?;
         found.ok_or_else(|| format!("{name} ({mac}) is no ENI of this instance's: the configuration has to name the interface of one"))
     };
-    (name.clone(), found.await)
+    let late = |_| Err(format!("{}, asked for {name}, does not answer within {} s", metadata.endpoint(), TOLD.as_secs()));
+    (name.clone(), timeout(TOLD, found).await.unwrap_or_else(late))
 }
 
 struct Asker {

@@ -73,6 +73,7 @@ fn missing(refused: &Refused, Instance { region, .. }: &Instance) -> Option<Find
 /// `all`: of one reason.
 fn unanswered(why: Why, all: &[&Refused], Instance { region, .. }: &Instance) -> Finding {
     let mut actions: Vec<&str> = all.iter().map(|refused| refused.action).collect();
+    actions.sort_unstable();
     actions.dedup();
     let text = all.first().map(|refused| refused.refusal.failure.text.as_str()).unwrap_or_default();
     let what = format!("{}: {text}", actions.join(", "));

@@ -1,7 +1,7 @@
 use super::*;
 use proptest::prelude::*;
 use rstest::rstest;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 
 fn net(text: &str) -> IpNet {
     text.parse().unwrap()
@@ -121,11 +121,11 @@ proptest! {
             rule.prefix_lists.clear();
         }
         let name = if protocol == TCP { "tcp" } else { "udp" };
-        let lets = |rule: &Permission, port: u16, address| {
+        let lets = |rule: &Permission, port: u16, address: IpAddr| {
             let within = rule.protocol == "-1" || rule.from.unwrap() <= i32::from(port) && i32::from(port) <= rule.to.unwrap();
             ["-1", name].contains(&rule.protocol.as_str()) && within && rule.networks.iter().any(|net| net.contains(&address))
         };
-        let addresses: Vec<_> = (0..8).map(|n| Ipv4Addr::new(10, 0, 0, n).into()).filter(|address| net.contains(address)).collect();
+        let addresses: Vec<IpAddr> = (0..8).map(|n| Ipv4Addr::new(10, 0, 0, n).into()).filter(|address| net.contains(address)).collect();
         let every = ports.clone().all(|port| addresses.iter().all(|address| rules.iter().any(|rule| lets(rule, port, *address))));
         let verdict = Traffic { protocol, ports, far: Far::Network { net, groups: None } }.judge(rules.iter());
         prop_assert_eq!(verdict, if every { Verdict::Passes } else { Verdict::Blocked });
