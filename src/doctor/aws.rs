@@ -9,7 +9,7 @@ mod traffic;
 use super::{Facts, Finding};
 use crate::cloud::aws::Refusal;
 use crate::cloud::metadata::{Interface, Reach};
-use crate::config::{Aws, Cast, Config, Gateway, Side};
+use crate::config::{Aws, Cast, Config, Gateway, GatewayShard, GatewayTenant, Side};
 use crate::model::{AllocationId, IfName, RouteTableId, TenantShard};
 use crate::plan::gateway::havips;
 use crate::wire::ec2;
@@ -105,14 +105,24 @@ impl HaVip<'_> {
     }
 }
 
+/// Those that may come to this node: all of the file, if it is the directory that says which.
+fn shards(gateway: &Gateway) -> impl Iterator<Item = (&GatewayTenant, &GatewayShard)> {
+    let all = gateway.tenants.iter().flat_map(|tenant| tenant.shards.iter().map(move |shard| (tenant, shard)));
+    let comes = |of: &TenantShard| gateway.ha.as_ref().is_some_and(|ha| ha.by_directory() || ha.serves(&gateway.node, of));
+    all.filter(move |(tenant, shard)| shard.havip.is_some() && comes(&tenant.of(shard.shard)))
+}
+
 fn all_havips<'c>(gateway: &'c Gateway, aws: &'c Aws) -> Vec<HaVip<'c>> {
-    let both = gateway.shared().flat_map(|(tenant, shard)| {
+    let both = shards(gateway).flat_map(|(tenant, shard)| {
         let of = tenant.of(shard.shard);
         let written = aws.tenants.get(&tenant.name);
         havips(&gateway.platform, tenant, shard).map(move |(interface, address)| {
             let platform = address == shard.local;
-            let (key, side) =
-                if platform { ("platform".into(), Some(&aws.platform)) } else { (format!("tenants.{}", of.tenant), written.map(|of| &of.side)) };
+            let (key, side) = if platform {
+                ("platform".into(), Some(&aws.platform))
+            } else {
+                (format!("tenants.{}", of.tenant), written.map(|of| &of.side))
+            };
             let public = written.filter(|_| !platform).and_then(|written| written.public.get(&of.shard));
             HaVip { of: of.clone(), interface, address, key, side, public }
         })
@@ -156,7 +166,10 @@ fn metadata(seen: &Seen, aws: &Aws) -> Vec<Finding> {
             vec![Finding::broken(what, format!("{OPTIONS} --http-put-response-hop-limit 2; {terraform}"))]
         }
         (Reach::Refused { status }, _) => {
-            vec![Finding::broken(format!("{at} answers with {status}: metadata are switched off for this instance (HttpEndpoint)"), OPTIONS)]
+            vec![Finding::broken(
+                format!("{at} answers with {status}: metadata are switched off for this instance (HttpEndpoint)"),
+                OPTIONS,
+            )]
         }
         (Reach::Away { why }, _) => {
             let what = format!("instance metadata cannot be reached at {at} ({why}), and without them nobody knows which ENIs these are");

@@ -98,7 +98,8 @@ impl Bed {
         let cloud = runtime.block_on(Cloud::start()).unwrap();
         let netns = Netns::create().expect("these tests make network namespaces: run them as root");
         let directory = tempfile::tempdir().unwrap();
-        let config = CONFIG.replace("DIRECTORY", &directory.path().display().to_string()).replace("METADATA", written).replace("HAVIP", havip);
+        let config =
+            CONFIG.replace("DIRECTORY", &directory.path().display().to_string()).replace("METADATA", written).replace("HAVIP", havip);
         std::fs::write(directory.path().join("gateway.yaml"), config).unwrap();
         let key = directory.path().join("ha.key");
         let script = format!("{WELL}(umask 077; echo {} > {})", "5a".repeat(32), key.display());
@@ -215,7 +216,8 @@ fn a_permission_that_is_missing_is_named_with_the_command_that_gives_it() {
         let policy: Value = serde_json::from_str(document.trim_matches('\'')).unwrap();
         let statement = &policy["Statement"][0];
         assert_eq!((&statement["Effect"], &statement["Action"]), (&"Allow".into(), &format!("ec2:{action}").into()));
-        let all = ["arn:aws:ec2:eu-central-1:*:network-interface/eni-00000001", "arn:aws:ec2:eu-central-1:*:network-interface/eni-00000002"];
+        let all =
+            ["arn:aws:ec2:eu-central-1:*:network-interface/eni-00000001", "arn:aws:ec2:eu-central-1:*:network-interface/eni-00000002"];
         assert_eq!(statement["Resource"], if action.starts_with("Describe") { "*".into() } else { serde_json::json!(all) });
         assert_eq!(found.code, Some(1));
         bed.cloud.permit(action);
@@ -321,17 +323,30 @@ fn routes_and_public_addresses(#[case] havip: &str, #[case] spoil: fn(&Bed), #[c
 /// `without`: rules of this protocol in the group are gone.
 #[rstest]
 #[case::vrrp(
-    0, "112",
+    0,
+    "112",
     "the security groups of plat0 (sg-0000000a) do not let advertisements (VRRP, protocol 112) in from 10.9.0.2: two gateways would be Active at once",
     "aws ec2 authorize-security-group-ingress --region eu-central-1 --group-id sg-0000000a --ip-permissions 'IpProtocol=112,IpRanges=[{CidrIp=10.9.0.2/32}]'"
 )]
-#[case::sync(0, "udp", "copies of connections (UDP) in from 10.9.0.2", "'IpProtocol=udp,FromPort=3790,ToPort=3790,IpRanges=[{CidrIp=10.9.0.2/32}]'")]
+#[case::sync(
+    0,
+    "udp",
+    "copies of connections (UDP) in from 10.9.0.2",
+    "'IpProtocol=udp,FromPort=3790,ToPort=3790,IpRanges=[{CidrIp=10.9.0.2/32}]'"
+)]
 #[case::gre(0, "47", "tunnels (GRE, protocol 47) in from 10.9.0.11", "'IpProtocol=47,IpRanges=[{CidrIp=10.9.0.11/32}]'")]
 #[case::answers(
-    1, "tcp", "(sg-0000000b) do not let answers (TCP) in from 172.16.0.0/16: an ENI that takes an address over knows no connection of it",
+    1,
+    "tcp",
+    "(sg-0000000b) do not let answers (TCP) in from 172.16.0.0/16: an ENI that takes an address over knows no connection of it",
     "--group-id sg-0000000b --ip-permissions 'IpProtocol=tcp,FromPort=1024,ToPort=65535,IpRanges=[{CidrIp=172.16.0.0/16}]'"
 )]
-#[case::pings(1, "icmp", "answers to pings (ICMP) in from 172.16.0.0/16", "'IpProtocol=icmp,FromPort=0,ToPort=-1,IpRanges=[{CidrIp=172.16.0.0/16}]'")]
+#[case::pings(
+    1,
+    "icmp",
+    "answers to pings (ICMP) in from 172.16.0.0/16",
+    "'IpProtocol=icmp,FromPort=0,ToPort=-1,IpRanges=[{CidrIp=172.16.0.0/16}]'"
+)]
 #[case::out(0, "-1", "tunnels (GRE, protocol 47) out to 10.9.0.11", "aws ec2 authorize-security-group-egress --region eu-central-1")]
 fn what_security_groups_block(#[case] of: usize, #[case] without: &str, #[case] what: &str, #[case] remedy: &str) {
     let bed = Bed::new();
@@ -352,7 +367,8 @@ fn a_prefix_list_is_not_judged() {
     bed.cloud.security_group(group);
     let found = bed.doctor();
     assert_eq!(found.code, Some(0), "{:#?}", found.all);
-    let remedy = found.find("note", "not judged: whether advertisements (VRRP, protocol 112) may come in at plat0 depends on who is in pl-0000000a");
+    let remedy =
+        found.find("note", "not judged: whether advertisements (VRRP, protocol 112) may come in at plat0 depends on who is in pl-0000000a");
     assert_eq!(remedy, "aws ec2 get-managed-prefix-list-entries --region eu-central-1 --prefix-list-id pl-0000000a");
 }
 
@@ -364,7 +380,10 @@ fn calls_that_are_never_answered_are_named_and_hold_nobody_up() {
     let began = Instant::now();
     let found = bed.doctor();
     let took = began.elapsed();
-    found.broken("AssignPrivateIpAddresses, DescribeSecurityGroups: AWS does not answer", "aws ec2 create-vpc-endpoint --region eu-central-1");
+    found.broken(
+        "AssignPrivateIpAddresses, DescribeSecurityGroups: AWS does not answer",
+        "aws ec2 create-vpc-endpoint --region eu-central-1",
+    );
     found.find("ok", "2 HaVips can move to this node's ENIs");
     assert!(took < Duration::from_secs(15), "{took:?}");
     bed.cloud.ignore("DescribeNetworkInterfaces");

@@ -8,7 +8,8 @@ use serde_json::Value;
 pub fn lines(cloud: &Value) -> String {
     let mut lines = String::new();
     if let Some(failure) = cloud["failure"].as_str() {
-        lines += &format!("  ! no HaVip is claimed of EC2, as this node does not know itself: {failure}\n");
+        let how_many = if cloud["instance"].is_null() { "no HaVip is" } else { "some HaVips are not" };
+        lines += &format!("  ! {how_many} claimed of EC2: {failure}\n");
     }
     let shards = cloud["shards"].as_object();
     if let (Some(zone), Some(id)) = (cloud["instance"]["zone"].as_str(), cloud["instance"]["instance"].as_str()) {
@@ -30,9 +31,7 @@ mod tests {
 
     #[test]
     fn what_the_cloud_has_not_taken_is_told_with_its_reason() {
-        let shard = |claimed: bool, missing: u32, failures: u32, failure: Value| {
-            json!({ "claimed": claimed, "took": null, "for_s": 12.4, "missing": missing, "failures": failures, "failure": failure })
-        };
+        let shard = |claimed: bool, missing: u32, failures: u32, failure: Value| json!({ "claimed": claimed, "took": null, "for_s": 12.4, "missing": missing, "failures": failures, "failure": failure });
         let shards = json!({
             "acme/0": shard(true, 0, 0, Value::Null),
             "acme/1": shard(false, 2, 0, Value::Null),
@@ -45,7 +44,7 @@ mod tests {
 ";
         assert_eq!(told, expected);
         let unknown = lines(&json!({ "instance": null, "failure": "instance metadata have not answered yet", "shards": {} }));
-        assert_eq!(unknown, "  ! no HaVip is claimed of EC2, as this node does not know itself: instance metadata have not answered yet\n");
+        assert_eq!(unknown, "  ! no HaVip is claimed of EC2: instance metadata have not answered yet\n");
         assert_eq!(lines(&Value::Null), "");
     }
 }

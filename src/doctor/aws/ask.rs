@@ -139,10 +139,10 @@ impl Asker {
         let havips = all_havips(gateway, aws);
         let own: Vec<EniId> = seen.own.values().flatten().map(|own| own.id.clone()).collect();
         let addresses = of_interest(gateway, &havips);
-        let these = (!own.is_empty()).then(|| {
-            Question::look(Call::DescribeNetworkInterfaces { of: Interfaces::These(&own) }, own.iter().map(EniId::to_string))
-        });
-        let having = addresses.chunks(VALUES).map(|some| Question::look(Call::DescribeNetworkInterfaces { of: Interfaces::Having(some) }, []));
+        let these = (!own.is_empty())
+            .then(|| Question::look(Call::DescribeNetworkInterfaces { of: Interfaces::These(&own) }, own.iter().map(EniId::to_string)));
+        let having =
+            addresses.chunks(VALUES).map(|some| Question::look(Call::DescribeNetworkInterfaces { of: Interfaces::Having(some) }, []));
         let interfaces = join_all(these.into_iter().chain(having).map(|question| self.get(question, ec2::interfaces)));
         let tables: Vec<RouteTableId> = havips.iter().flat_map(HaVip::tables).cloned().collect::<BTreeSet<_>>().into_iter().collect();
         let tables = self.each(
@@ -230,7 +230,8 @@ impl Asker {
                 }
             };
             let Ok(said) = timeout(left, call).await else {
-                let text = format!("AWS does not answer within {} s: may this machine reach it, or an endpoint of the VPC?", PATIENCE.as_secs());
+                let text =
+                    format!("AWS does not answer within {} s: may this machine reach it, or an endpoint of the VPC?", PATIENCE.as_secs());
                 return Err(question.failed(Why::TimedOut, text));
             };
             match said {
@@ -285,7 +286,8 @@ fn trials(seen: &Seen, havips: &[HaVip<'_>], region: &str) -> Vec<Question> {
             all.push(Question::dry(call, [arn("network-interface", &own.id)]));
         }
         let mut tables = BTreeSet::new();
-        for (havip, table) in here().filter(|havip| !havip.is_within(own)).flat_map(|havip| havip.tables().map(move |table| (havip, table))) {
+        for (havip, table) in here().filter(|havip| !havip.is_within(own)).flat_map(|havip| havip.tables().map(move |table| (havip, table)))
+        {
             if tables.insert(table) {
                 let to = IpNet::from(havip.address);
                 for call in [Call::ReplaceRoute { table, to, eni: &own.id }, Call::CreateRoute { table, to, eni: &own.id }] {

@@ -43,7 +43,8 @@ fn lacking(action: &str, about: &[&str], instance: &Instance) -> Finding {
     let (whose, remedy) = match &instance.role {
         Some(role) => {
             let document = format!(r#"{{"Version": "2012-10-17", "Statement": [{statement}]}}"#);
-            let command = format!("aws iam put-role-policy --role-name {role} --policy-name portway-{action} --policy-document '{document}'");
+            let command =
+                format!("aws iam put-role-policy --role-name {role} --policy-name portway-{action} --policy-document '{document}'");
             (format!("the role {role}"), command)
         }
         None => ("this node".into(), format!("add to the policy of whose credentials it has: {statement}")),
@@ -59,7 +60,8 @@ fn missing(refused: &Refused, Instance { region, .. }: &Instance) -> Option<Find
     };
     match (refused.action, refused.refusal.code.as_str()) {
         ("DescribeRouteTables", "InvalidRouteTableID.NotFound") => {
-            let list = format!("aws ec2 describe-route-tables --region {region} --query 'RouteTables[].[RouteTableId,VpcId]' --output text");
+            let list =
+                format!("aws ec2 describe-route-tables --region {region} --query 'RouteTables[].[RouteTableId,VpcId]' --output text");
             is("the route table", format!("{list} names those that there are: write them in `route_tables`"))
         }
         ("DescribeAddresses", "InvalidAllocationID.NotFound") => {
@@ -79,14 +81,17 @@ fn unanswered(why: Why, all: &[&Refused], Instance { region, .. }: &Instance) ->
     let what = format!("{}: {text}", actions.join(", "));
     match why {
         Why::TimedOut | Why::Unreachable => {
-            let endpoint =
-                format!("aws ec2 create-vpc-endpoint --region {region} --vpc-endpoint-type Interface --service-name com.amazonaws.{region}.ec2");
+            let endpoint = format!(
+                "aws ec2 create-vpc-endpoint --region {region} --vpc-endpoint-type Interface --service-name com.amazonaws.{region}.ec2"
+            );
             let remedy = format!(
                 "let this machine out to https://ec2.{region}.amazonaws.com, port 443, or bring EC2 into its VPC: {endpoint} --vpc-id vpc-... --subnet-ids subnet-..."
             );
             Finding::broken(what, remedy)
         }
-        Why::Throttled => Finding::warning(format!("{what}: not judged"), "once more later; find out who else calls so often: CloudTrail says"),
+        Why::Throttled => {
+            Finding::warning(format!("{what}: not judged"), "once more later; find out who else calls so often: CloudTrail says")
+        }
         Why::Unavailable => Finding::broken(what, "once more later; https://health.aws.amazon.com says what is known"),
         // It looked at what it was told, and did not come to whether it is allowed.
         Why::Refused if all.iter().all(|refused| refused.dry) => Finding::note(format!("not tried out: {what}")),

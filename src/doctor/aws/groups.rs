@@ -1,7 +1,7 @@
 //! Whether the security groups of this node's ENIs let through what a gateway sends and gets.
 
 use super::traffic::{ALL, Far, GRE, ICMP, ICMPV6, TCP, Traffic, UDP, VRRP, Verdict, icmp};
-use super::{Instance, Seen};
+use super::{Instance, Seen, shards};
 use crate::config::{Gateway, GatewayTenant, GatewayTunnel, Snat, TunnelKind};
 use crate::doctor::{Finding, Severity};
 use crate::model::{IfName, PortRange, SecurityGroupId};
@@ -62,33 +62,34 @@ pub fn findings(seen: &Seen, instance: &Instance, gateway: &Gateway) -> Vec<Find
 fn platform(gateway: &Gateway) -> Vec<Need> {
     let Some(ha) = &gateway.ha else { return vec![] };
     let mut needs = vec![];
-    let mut both = |what, protocol, ports: RangeInclusive<u16>, far: Option<BTreeSet<IpNet>>, otherwise| {
-        for way in [Way::In, Way::Out] {
-            // A host's tunnels may begin at any port, and what is sent to it goes there.
-            let ports = if far.is_none() && way == Way::Out { 1024..=u16::MAX } else { ports.clone() };
+    let mut both = |what, protocol, [to_here, from_here]: [RangeInclusive<u16>; 2], far: Option<BTreeSet<IpNet>>, otherwise| {
+        for (way, ports) in [(Way::In, to_here), (Way::Out, from_here)] {
             needs.push(Need { what, way, protocol, ports, far: far.clone(), severity: Severity::Broken, otherwise });
         }
     };
     let others = ha.nodes.iter().filter(|(name, _)| **name != gateway.node);
     let others: BTreeSet<IpNet> = others.map(|(_, address)| IpNet::from(*address)).collect();
-    both("advertisements (VRRP, protocol 112)", VRRP, ALL, Some(others.clone()), "two gateways would be Active at once");
+    // Where the directory knows the nodes, the file does not.
+    let others = (!ha.by_directory()).then_some(others);
+    both("advertisements (VRRP, protocol 112)", VRRP, [ALL; 2], others.clone(), "two gateways would be Active at once");
     both(
         "copies of connections (UDP)",
         UDP,
-        ha.sync_port..=ha.sync_port,
-        Some(others),
+        [(); 2].map(|()| ha.sync_port..=ha.sync_port),
+        others,
         "connections would not survive a gateway, and no shard would move to a preferred one",
     );
     match gateway.platform.tunnel {
         TunnelKind::Gre => {
             let hosts: BTreeSet<IpNet> = gateway.peers.iter().filter_map(|peer| peer.outer()).map(IpNet::from).collect();
-            both("tunnels (GRE, protocol 47)", GRE, ALL, Some(hosts), "functions there would reach nothing");
+            both("tunnels (GRE, protocol 47)", GRE, [ALL; 2], Some(hosts), "functions there would reach nothing");
         }
         TunnelKind::Wireguard => {
-            for (_, shard) in gateway.served() {
+            for (_, shard) in shards(gateway) {
                 let GatewayTunnel::Wireguard { port, next, .. } = &shard.tunnel else { continue };
                 for port in [Some(*port), next.as_ref().map(|next| next.port)].into_iter().flatten() {
-                    both("tunnels (WireGuard, UDP)", UDP, port..=port, None, "functions would reach nothing");
+                    // A host's tunnels may begin at any port, and what is sent to it goes there.
+                    both("tunnels (WireGuard, UDP)", UDP, [port..=port, 1024..=u16::MAX], None, "functions would reach nothing");
                 }
             }
         }
@@ -97,7 +98,8 @@ fn platform(gateway: &Gateway) -> Vec<Need> {
 }
 
 fn of_tenant(tenant: &GatewayTenant) -> Vec<Need> {
-    const AFTER: &str = "an ENI that takes an address over knows no connection of it, so after a takeover a server's packets would be dropped";
+    const AFTER: &str =
+        "an ENI that takes an address over knows no connection of it, so after a takeover a server's packets would be dropped";
     let ports = tenant.shards.iter().map(|shard| match shard.snat {
         Snat::To { ports, .. } | Snat::Masquerade { ports } => ports,
     });
@@ -163,7 +165,8 @@ impl Look<'_> {
         if !blocked.is_empty() {
             let nets: Vec<IpNet> = blocked.into_iter().flatten().collect();
             let far = if nets.is_empty() { "anybody".to_owned() } else { listed(&nets) };
-            let what = format!("the security groups of {name} ({}) do not let {} {way} {side} {far}: {}", self.names(), need.what, need.otherwise);
+            let what =
+                format!("the security groups of {name} ({}) do not let {} {way} {side} {far}: {}", self.names(), need.what, need.otherwise);
             findings.push(Finding { severity: need.severity, what, remedy: Some(self.authorize(need, &nets)) });
         }
         if !open.is_empty() {
@@ -172,7 +175,10 @@ impl Look<'_> {
             let what = format!("not judged: whether {} may come {way} at {name} depends on who is in {of}", need.what);
             let remedy = match open.iter().find(|id| id.starts_with("pl-")) {
                 Some(list) => format!("aws ec2 get-managed-prefix-list-entries --region {region} --prefix-list-id {list}"),
-                None => format!("aws ec2 describe-network-interfaces --region {region} --filters Name=group-id,Values={}", of.replace(", ", ",")),
+                None => format!(
+                    "aws ec2 describe-network-interfaces --region {region} --filters Name=group-id,Values={}",
+                    of.replace(", ", ",")
+                ),
             };
             findings.push(Finding { remedy: Some(remedy), ..Finding::note(what) });
         }
@@ -214,7 +220,7 @@ impl Look<'_> {
             _ => Ok(()),
         };
         if nets.is_empty() {
-            rule += ",IpRanges=[{CidrIp=NETWORK-OF-HOSTS}]";
+            rule += ",IpRanges=[{CidrIp=NETWORK}]";
         }
         let whole = IpNet::aggregate(&nets.to_vec());
         for (list, key, ipv6) in [("IpRanges", "CidrIp", false), ("Ipv6Ranges", "CidrIpv6", true)] {

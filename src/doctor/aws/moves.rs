@@ -38,7 +38,8 @@ impl Look<'_> {
         let checked = self.seen.own.keys().filter_map(|name| Some((name, self.seen.described(name).filter(|one| one.source_dest_check)?)));
         let one = |(name, ec2::Interface { id, .. }): (&IfName, &ec2::Interface)| {
             let what = format!("the source/destination check of {name} ({id}) is on: EC2 drops what it forwards");
-            let command = format!("aws ec2 modify-network-interface-attribute --region {region} --network-interface-id {id} --no-source-dest-check");
+            let command =
+                format!("aws ec2 modify-network-interface-attribute --region {region} --network-interface-id {id} --no-source-dest-check");
             Finding::broken(what, format!("{command}; in Terraform `source_dest_check = false`"))
         };
         checked.map(one).collect()
@@ -73,7 +74,9 @@ impl Look<'_> {
         if there.primary() == Some(*address) {
             let whose = if there.id == own.id { format!("of {interface} here") } else { format!("of {}", shown(there)) };
             let what = format!("the HaVip {address} of {of} is the primary address {whose}, which never moves");
-            let reserve = format!("aws ec2 create-subnet-cidr-reservation --region {region} --subnet-id {subnet} --cidr X/32 --reservation-type explicit");
+            let reserve = format!(
+                "aws ec2 create-subnet-cidr-reservation --region {region} --subnet-id {subnet} --cidr X/32 --reservation-type explicit"
+            );
             return vec![Finding::broken(what, format!("take another, and reserve it: {reserve}"))];
         }
         let group = self.group(&here.vpc_id);
@@ -81,10 +84,16 @@ impl Look<'_> {
             Some(id) if group.contains(id.as_str()) => vec![],
             // Whose the others are, it does not say.
             Some(_) if self.gateway.ha.as_ref().is_some_and(|ha| ha.by_directory()) => {
-                vec![Finding::note(format!("the HaVip {address} of {of} is with {}: see that this is a gateway of the group", shown(there)))]
+                vec![Finding::note(format!(
+                    "the HaVip {address} of {of} is with {}: see that this is a gateway of the group",
+                    shown(there)
+                ))]
             }
             _ => {
-                let what = format!("the HaVip {address} of {of} is with {}, which is no gateway of this group: they would take it from each other", shown(there));
+                let what = format!(
+                    "the HaVip {address} of {of} is with {}, which is no gateway of this group: they would take it from each other",
+                    shown(there)
+                );
                 let command = format!("aws ec2 unassign-private-ip-addresses --region {region} --network-interface-id {}", there.id);
                 vec![Finding::broken(what, format!("take another, or {command} --private-ip-addresses {address}"))]
             }
@@ -95,7 +104,9 @@ impl Look<'_> {
         let HaVip { of, address, interface, key, public, .. } = havip;
         let mut findings = vec![];
         if let Some(allocation) = public {
-            let what = format!("the HaVip {address} of {of} is in no subnet of {interface}, and only such a one can have the elastic address {allocation}");
+            let what = format!(
+                "the HaVip {address} of {of} is in no subnet of {interface}, and only such a one can have the elastic address {allocation}"
+            );
             findings.push(Finding::broken(what, format!("take a tenant HaVip of the subnet ({}), or remove `public`", networks(own))));
         }
         let Some(here) = self.seen.described(interface) else { return findings };
@@ -105,7 +116,10 @@ impl Look<'_> {
             let (whose, remedy) = match elsewhere {
                 Some(there) => (
                     format!(": it belongs to {} in {}, as {} has it", there.subnet_id, there.availability_zone, there.id),
-                    format!("give this node an ENI in {}, or take an address of no subnet and write `{tables}` in `cloud.aws.{key}`", there.subnet_id),
+                    format!(
+                        "give this node an ENI in {}, or take an address of no subnet and write `{tables}` in `cloud.aws.{key}`",
+                        there.subnet_id
+                    ),
                 ),
                 None => (
                     String::new(),
@@ -122,11 +136,16 @@ impl Look<'_> {
         }
         for table in self.seen.tables.iter().filter(|table| havip.tables().any(|id| *id == table.id)) {
             if table.vpc != here.vpc_id {
-                let what = format!("{} is a route table of {}, and {interface} ({}) is in {}: no route of it can lead there", table.id, table.vpc, own.id, here.vpc_id);
+                let what = format!(
+                    "{} is a route table of {}, and {interface} ({}) is in {}: no route of it can lead there",
+                    table.id, table.vpc, own.id, here.vpc_id
+                );
                 findings.push(Finding::broken(what, format!("write tables of {} in `cloud.aws.{key}.route_tables`", here.vpc_id)));
             } else if let Some(net) = table.local.iter().find(|net| net.contains(address)) {
-                let what = format!("the HaVip {address} of {of} is within {net} of its own VPC, for a part of which EC2 takes no such route");
-                findings.push(Finding::broken(what, format!("take one of {}, or one that is in no VPC: 198.18.0.0/15, say", networks(own))));
+                let what =
+                    format!("the HaVip {address} of {of} is within {net} of its own VPC, for a part of which EC2 takes no such route");
+                findings
+                    .push(Finding::broken(what, format!("take one of {}, or one that is in no VPC: 198.18.0.0/15, say", networks(own))));
             }
         }
         findings
@@ -138,7 +157,8 @@ impl Look<'_> {
         let idle = self.seen.tables.iter().filter(|table| used.contains(&table.id) && !table.is_associated);
         let one = |ec2::Table { id, .. }: &ec2::Table| {
             let what = format!("the route table {id} is associated with no subnet: nobody goes by it");
-            let command = format!("aws ec2 associate-route-table --region {} --route-table-id {id} --subnet-id subnet-...", self.instance.region);
+            let command =
+                format!("aws ec2 associate-route-table --region {} --route-table-id {id} --subnet-id subnet-...", self.instance.region);
             Finding::broken(what, format!("{command}, or take it out of `route_tables`"))
         };
         idle.map(one).collect()

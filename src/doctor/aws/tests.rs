@@ -47,18 +47,15 @@ fn seen(others: &[(&str, &str, &str, &str)]) -> Seen {
         ingress: ingress.to_vec(),
         egress: vec![of_members("-1", (-1, -1), &["0.0.0.0/0"], &[])],
     };
-    let interface = |id: &str, net: &str| Ok(Interface { id: id.parse().expect("an ENI"), networks: vec![net.parse().expect("a network")] });
+    let interface =
+        |id: &str, net: &str| Ok(Interface { id: id.parse().expect("an ENI"), networks: vec![net.parse().expect("a network")] });
     let name = |name: &str| name.parse::<IfName>().expect("a name");
-    let instance =
-        Instance { id: "i-00000001".into(), region: "eu-central-1".into(), zone: "eu-central-1a".into(), role: None };
+    let instance = Instance { id: "i-00000001".into(), region: "eu-central-1".into(), zone: "eu-central-1a".into(), role: None };
     let answers = [of_members("udp", (1024, 65535), &["172.16.0.0/16"], &[]), of_members("icmp", (3, 4), &["172.16.0.0/16"], &[])];
     Seen {
         instance: Some(Ok(instance)),
-        own: [
-            (name("plat0"), interface("eni-00000001", "10.9.0.0/24")),
-            (name("eni0"), interface("eni-00000002", "172.16.101.0/24")),
-        ]
-        .into(),
+        own: [(name("plat0"), interface("eni-00000001", "10.9.0.0/24")), (name("eni0"), interface("eni-00000002", "172.16.101.0/24"))]
+            .into(),
         credentials: Some(Ok(())),
         interfaces: ec2::interfaces(&format!("<R><networkInterfaceSet>{items}</networkInterfaceSet></R>")).expect("interfaces"),
         groups: vec![group("sg-0000000a", &ports), group("sg-0000000b", &answers)],
@@ -80,7 +77,7 @@ fn the_ports_of_wireguard_are_to_be_open_to_somebody() {
     let found = judged(closed, &config);
     let [finding] = &found[..] else { panic!("{found:#?}") };
     assert!(finding.what.contains("do not let tunnels (WireGuard, UDP) in from anybody"), "{finding:?}");
-    let rule = "'IpProtocol=udp,FromPort=51822,ToPort=51822,IpRanges=[{CidrIp=NETWORK-OF-HOSTS}]'";
+    let rule = "'IpProtocol=udp,FromPort=51822,ToPort=51822,IpRanges=[{CidrIp=NETWORK}]'";
     assert!(finding.remedy.as_ref().is_some_and(|remedy| remedy.ends_with(rule)), "{finding:?}");
 }
 
@@ -93,7 +90,10 @@ fn members_of_a_group_are_known_where_their_interface_is() {
         seen
     };
     let found = judged(of_group(), &config);
-    assert!(found.len() == 1 && found[0].severity == Severity::Note && found[0].what.contains("depends on who is in sg-0000000c"), "{found:#?}");
+    assert!(
+        found.len() == 1 && found[0].severity == Severity::Note && found[0].what.contains("depends on who is in sg-0000000c"),
+        "{found:#?}"
+    );
     let other = |group| Seen { interfaces: seen(&[("eni-00000003", "i-00000002", "10.9.0.2", group)]).interfaces, ..of_group() };
     assert_eq!(judged(other("sg-0000000c"), &config), []);
     let found = judged(other("sg-0000000a"), &config);
@@ -106,7 +106,10 @@ fn whose_the_other_interface_is_a_directory_may_know() {
     let others = [("eni-00000003", "i-00000002", "10.9.0.50", "sg-0000000a")];
     let directory = "directory: { url: \"https://127.0.0.1:9473\", token_file: /etc/portway/token }";
     let found = judged(seen(&others), &gateway("directory", "", directory));
-    assert!(found.len() == 1 && found[0].severity == Severity::Note && found[0].what.contains("see that this is a gateway of the group"), "{found:#?}");
+    assert!(
+        found.len() == 1 && found[0].severity == Severity::Note && found[0].what.contains("see that this is a gateway of the group"),
+        "{found:#?}"
+    );
     let found = judged(seen(&others), &gateway(TWO, "", ""));
     assert!(found.len() == 1 && found[0].severity == Severity::Broken, "{found:#?}");
 }
@@ -123,7 +126,12 @@ fn credentials_of_no_role_are_told_the_statement() {
     let failure = crate::model::Failure { why: crate::model::Why::Refused, text: String::new(), after: None };
     let refusal = Refusal { code: "UnauthorizedOperation".into(), failure };
     let mut seen = seen(&[]);
-    seen.refused.push(Refused { action: "ReplaceRoute", about: vec!["arn:aws:ec2:eu-central-1:*:route-table/rtb-1".into()], dry: true, refusal });
+    seen.refused.push(Refused {
+        action: "ReplaceRoute",
+        about: vec!["arn:aws:ec2:eu-central-1:*:route-table/rtb-1".into()],
+        dry: true,
+        refusal,
+    });
     let found = judged(seen, &gateway(TWO, "", ""));
     let remedy = found[0].remedy.as_deref().unwrap_or_default();
     let statement = r#"{"Effect": "Allow", "Action": "ec2:ReplaceRoute", "Resource": "arn:aws:ec2:eu-central-1:*:route-table/rtb-1"}"#;

@@ -46,8 +46,7 @@ pub enum Verdict {
 
 impl Traffic<'_> {
     pub fn judge<'r>(&self, rules: impl Iterator<Item = &'r Permission>) -> Verdict {
-        let rules: Vec<(RangeInclusive<u16>, &Permission)> =
-            rules.filter_map(|rule| Some((ports(rule, self.protocol)?, rule))).collect();
+        let rules: Vec<(RangeInclusive<u16>, &Permission)> = rules.filter_map(|rule| Some((ports(rule, self.protocol)?, rule))).collect();
         let mut open = BTreeSet::new();
         // Between these nothing changes.
         let within = |port: &u16| self.ports.contains(port);

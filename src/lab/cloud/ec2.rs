@@ -171,7 +171,9 @@ impl Ec2 {
             return Err(refusal);
         }
         match get("Action")? {
-            "DescribeNetworkInterfaces" => self.describe_interfaces(form, &numbered("NetworkInterfaceId")),
+            "DescribeNetworkInterfaces" if described::is_by_id_or_address(form) => {
+                self.describe_interfaces(form, &numbered("NetworkInterfaceId"))
+            }
             "DescribeSecurityGroups" => self.described.security_groups(&numbered("GroupId")),
             "AssignPrivateIpAddresses" => {
                 self.assign(get("NetworkInterfaceId")?, &numbered("PrivateIpAddress"), get("AllowReassignment")? == "true")

@@ -143,7 +143,9 @@ mod tests {
         assert_eq!((egress[0].protocol.as_str(), egress[0].networks.len()), ("-1", 1));
         let none = "<DescribeSecurityGroupsResponse><securityGroupInfo/></DescribeSecurityGroupsResponse>";
         assert_eq!(security_groups(none), Ok(vec![]));
-        for other in ["", "<html/>", &GROUPS.replace("10.0.0.0/8", "10.0.0.0/33"), &GROUPS.replace("<groupId>sg-0a1b2c3d</groupId><groupName>", "")] {
+        for other in
+            ["", "<html/>", &GROUPS.replace("10.0.0.0/8", "10.0.0.0/33"), &GROUPS.replace("<groupId>sg-0a1b2c3d</groupId><groupName>", "")]
+        {
             assert!(security_groups(other).is_err(), "{other}");
         }
     }

@@ -36,7 +36,9 @@ fn calls_are_the_forms_that_ec2_documents() {
          &Filter.2.Name=tag%3Aportway%3Atenant&Filter.2.Value.1=acme"
     );
     let having = Call::DescribeNetworkInterfaces { of: Interfaces::Having(&addresses) };
-    assert!(having.form(false).ends_with("&Filter.1.Name=addresses.private-ip-address&Filter.1.Value.1=10.9.0.50&Filter.1.Value.2=10.9.0.51"));
+    assert!(
+        having.form(false).ends_with("&Filter.1.Name=addresses.private-ip-address&Filter.1.Value.1=10.9.0.50&Filter.1.Value.2=10.9.0.51")
+    );
     let groups = [id("sg-0a1b2c3d")];
     assert!(Call::DescribeSecurityGroups { groups: &groups }.form(false).ends_with("&GroupId.1=sg-0a1b2c3d"));
     let attach = Call::AttachNetworkInterface { eni, instance: &id("i-0a1b2c3d"), device: 1 };

@@ -37,8 +37,7 @@ fn a_rule_lets_through_what_it_covers(#[case] rule: Permission, #[case] passes: 
 fn rules_that_have_a_part_each_have_the_whole_together() {
     let halves = ["10.9.0.0/17", "10.9.128.0/17"];
     let ports = [(1024, 2000), (2001, 65535)];
-    let all: Vec<Permission> =
-        halves.iter().flat_map(|half| ports.map(|(from, to)| rule("tcp", from, to, &[half]))).collect();
+    let all: Vec<Permission> = halves.iter().flat_map(|half| ports.map(|(from, to)| rule("tcp", from, to, &[half]))).collect();
     assert_eq!(judged(TCP, 1024..=65535, "10.9.0.0/16", &all), Verdict::Passes);
     for without in 0..all.len() {
         let rest = [&all[..without], &all[without + 1..]].concat();
@@ -78,12 +77,14 @@ fn any_rule() -> impl Strategy<Value = Permission> {
     let protocol = prop::sample::select(vec!["-1", "tcp", "udp", "112", "icmp"]);
     let networks = prop::collection::vec((0..8u8, 29..=32u8), 0..3);
     let groups = prop::collection::vec(prop::sample::select(vec!["sg-0000000a", "sg-0000000b"]), 0..2);
-    (protocol, 0..20i32, 0..20i32, networks, groups, prop::collection::vec(Just("pl-1"), 0..2)).prop_map(|(protocol, from, more, networks, groups, lists)| {
-        let net = |(address, length)| IpNet::new(Ipv4Addr::new(10, 0, 0, address).into(), length).unwrap().trunc();
-        let texts = |all: Vec<&str>| all.into_iter().map(str::to_owned).collect();
-        let (networks, groups, prefix_lists) = (networks.into_iter().map(net).collect(), texts(groups), texts(lists));
-        Permission { protocol: protocol.into(), from: Some(from), to: Some(from + more), networks, groups, prefix_lists }
-    })
+    (protocol, 0..20i32, 0..20i32, networks, groups, prop::collection::vec(Just("pl-1"), 0..2)).prop_map(
+        |(protocol, from, more, networks, groups, lists)| {
+            let net = |(address, length)| IpNet::new(Ipv4Addr::new(10, 0, 0, address).into(), length).unwrap().trunc();
+            let texts = |all: Vec<&str>| all.into_iter().map(str::to_owned).collect();
+            let (networks, groups, prefix_lists) = (networks.into_iter().map(net).collect(), texts(groups), texts(lists));
+            Permission { protocol: protocol.into(), from: Some(from), to: Some(from + more), networks, groups, prefix_lists }
+        },
+    )
 }
 
 fn any_traffic() -> impl Strategy<Value = (u8, RangeInclusive<u16>, IpNet)> {

@@ -10,6 +10,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 use std::net::IpAddr;
 
+const BY_ADDRESS: &str = "addresses.private-ip-address";
+
+/// Whether interfaces are asked for that an instance has.
+pub(super) fn is_by_id_or_address(form: &BTreeMap<String, String>) -> bool {
+    form.get("Filter.1.Name").is_none_or(|name| name == BY_ADDRESS)
+}
+
 #[derive(Debug, Default)]
 pub(super) struct Described {
     /// Actions that the role may not call,
@@ -86,7 +93,8 @@ impl Described {
     pub(super) fn refusal(&self, form: &BTreeMap<String, String>) -> Option<Refusal> {
         let action = form.get("Action")?;
         if self.denied.contains(action) {
-            let text = format!("You are not authorized to perform this operation. User: of-the-lab is not authorized to perform: ec2:{action}");
+            let text =
+                format!("You are not authorized to perform this operation. User: of-the-lab is not authorized to perform: ec2:{action}");
             return Some((403, "UnauthorizedOperation", text));
         }
         let is_dry = form.get("DryRun").is_some_and(|dry| dry == "true");
@@ -99,7 +107,8 @@ impl Described {
         let Some(Place { vpc, is_associated }) = place else { return Default::default() };
         let association = "<item><routeTableAssociationId>rtbassoc-0123456789abcdef0</routeTableAssociationId><main>true</main></item>";
         let associations = if *is_associated { association } else { "" };
-        let local = format!("<item><destinationCidrBlock>{vpc}</destinationCidrBlock><gatewayId>local</gatewayId><state>active</state></item>");
+        let local =
+            format!("<item><destinationCidrBlock>{vpc}</destinationCidrBlock><gatewayId>local</gatewayId><state>active</state></item>");
         [format!("<vpcId>{}</vpcId><associationSet>{associations}</associationSet>", vpc_id(*vpc)), local]
     }
 
@@ -138,8 +147,7 @@ impl Ec2 {
         let is = |text: &str| values.iter().any(|value| *value == text);
         let eni = &self.enis[id];
         match filter {
-            "addresses.private-ip-address" => Ok(eni.addresses.iter().any(|address| is(&address.to_string()))),
-            "availability-zone" => Ok(is(&self.zone_of(id))),
+            BY_ADDRESS => Ok(eni.addresses.iter().any(|address| is(&address.to_string()))),
             other => Err((400, "InvalidParameterValue", format!("The filter '{other}' is invalid"))),
         }
     }
