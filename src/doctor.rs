@@ -1,6 +1,8 @@
 //! What on a machine would stop Portway from working, and the command that mends it. [`gather`] looks, [`examine`] judges:
 //! the judgement is pure, and nothing is changed by either.
 
+#[cfg(feature = "aws")]
+mod aws;
 mod directory;
 mod firewall;
 pub mod gather;
@@ -80,6 +82,9 @@ pub struct Facts {
     /// Whether a daemon keeps the machine's clock right; none: the kernel does not say.
     pub clock: Option<Keeping>,
     pub clocks: Clocks,
+    /// None: HaVips do not move by a cloud's calls.
+    #[cfg(feature = "aws")]
+    pub cloud: Option<aws::Seen>,
 }
 
 /// What the gateway that runs here has found of the clocks of others.
@@ -106,6 +111,8 @@ pub fn examine(facts: &Facts, config: Option<&Config>) -> Vec<Finding> {
     findings.extend(group::findings(facts, config));
     findings.extend(directory::finding(facts, config));
     findings.extend(wireguard::findings(facts, config));
+    #[cfg(feature = "aws")]
+    findings.extend(aws::findings(facts, config));
     match &facts.ruleset {
         Ok(ruleset) => {
             let blocked = firewall::findings(ruleset, &packets::packets(config));

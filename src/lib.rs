@@ -12,6 +12,7 @@ pub mod config;
 pub mod daemon;
 #[allow(clippy::disallowed_methods, reason = "a shell has a clock")]
 pub mod directory;
+#[allow(clippy::disallowed_methods, reason = "a shell has a clock")]
 pub mod doctor;
 #[allow(clippy::disallowed_methods, reason = "a shell has a clock")]
 pub mod gateway;

@@ -23,7 +23,7 @@ mod wireguard;
 
 pub use addresses::{AddressList, Addresses};
 pub use admin::AdminAt;
-pub use ec2::{AllocationId, EniId, InstanceId, RouteTableId};
+pub use ec2::{AllocationId, EniId, InstanceId, RouteTableId, SecurityGroupId};
 pub use failure::{Failure, Why};
 pub use flow::{Flow, FlowChange, FlowKey, FlowProtocol, FlowStatus, FlowStep, NatSource, TcpState};
 pub use flow_life::{FlowCount, FlowEnd, FlowLife, FlowTimeouts};

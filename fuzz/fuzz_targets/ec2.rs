@@ -5,4 +5,5 @@ use portway::wire::{aws, ec2};
 
 fuzz_target!(|xml: &str| {
     let _ = (ec2::interfaces(xml), ec2::routes(xml), ec2::elastics(xml), aws::fault(xml));
+    let _ = (ec2::tables(xml), ec2::security_groups(xml));
 });

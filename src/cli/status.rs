@@ -1,6 +1,7 @@
 //! `portway status`.
 
 mod autoscaler;
+mod cloud;
 mod fleet;
 mod ha;
 mod rates;

@@ -25,6 +25,11 @@ const LONGEST_SAID: usize = 400;
 /// Credentials that end sooner are got anew.
 const FRESH: Duration = Duration::from_secs(300);
 
+/// To whoever asked only whether he may.
+/// <https://docs.aws.amazon.com/AWSEC2/latest/APIReference/errors-overview.html>
+const ALLOWED: &str = "DryRunOperation";
+const DENIED: [&str; 3] = ["AccessDenied", "AccessDeniedException", "UnauthorizedOperation"];
+
 /// Calls one service of AWS.
 #[derive(Debug)]
 pub struct Caller {
@@ -50,6 +55,11 @@ pub struct Refusal {
 }
 
 impl Refusal {
+    /// Whether the role lacks the permission.
+    pub fn is_denied(&self) -> bool {
+        DENIED.contains(&self.code.as_str())
+    }
+
     fn new(why: Why, text: String) -> Self {
         Self { code: String::new(), failure: Failure { why, text, after: None } }
     }
@@ -99,13 +109,21 @@ impl Caller {
         }
         let (code, message) = fault(&text).map_or((String::new(), "nothing that AWS would say".into()), |said| (said.code, said.message));
         let (why, remedy) = self.meaning(action, status, &code);
-        if why != Why::Throttled {
+        if why != Why::Throttled && code != ALLOWED {
             // They may have been taken back, or be of another clock.
             *self.credentials.lock().await = None;
         }
         let said: String = format!("{code}: {message}").chars().filter(|c| !c.is_control()).take(LONGEST_SAID).collect();
         let text = format!("{action} is answered with {status}{remedy}: {said}");
         Err(Refusal { code, failure: Failure { why, text, after: None } })
+    }
+
+    /// Whether a call would be allowed. `form` asks for no more than that (`DryRun`).
+    pub async fn try_out(&self, now: SystemTime, action: &str, form: String) -> Result<(), Refusal> {
+        match self.call(now, action, form).await {
+            Err(refusal) if refusal.code == ALLOWED => Ok(()),
+            other => other.map(drop),
+        }
     }
 
     /// Has credentials at hand for the calls to come. Fails with why there are none.
@@ -178,13 +196,21 @@ impl Caller {
             "InvalidClientTokenId" | "UnrecognizedClientException" | "AuthFailure" => {
                 (Why::Refused, format!(" (AWS does not know these credentials; {} has the policy that the role needs)", self.document()))
             }
-            "AccessDenied" | "AccessDeniedException" | "UnauthorizedOperation" => {
-                let statement = format!(r#"{{"Effect": "Allow", "Action": "{}:{action}", "Resource": "*"}}"#, self.service);
+            _ if DENIED.contains(&code) => {
+                let statement = statement(self.service, action, &["*"]);
                 (Why::Refused, format!(" (its role lacks {statement}; {} has a narrower one)", self.document()))
             }
             _ => (Why::of_status(status).unwrap_or(Why::Refused), String::new()),
         }
     }
+}
+
+/// Of a policy: what allows a call about these.
+/// <https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_grammar.html>
+pub fn statement<R: AsRef<str>>(service: &str, action: &str, resources: &[R]) -> String {
+    let quoted: Vec<String> = resources.iter().map(|resource| format!("{:?}", resource.as_ref())).collect();
+    let resource = if let [one] = &quoted[..] { one.clone() } else { format!("[{}]", quoted.join(", ")) };
+    format!(r#"{{"Effect": "Allow", "Action": "{service}:{action}", "Resource": {resource}}}"#)
 }
 
 async fn text(mut response: reqwest::Response) -> Result<String, Refusal> {

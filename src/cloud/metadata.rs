@@ -2,11 +2,13 @@
 //! <https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/configuring-instance-metadata-service.html>
 
 use super::aws::told;
+use crate::model::{EniId, Invalid};
 use aws_config::imds::Client;
 use aws_config::imds::client::error::ImdsError;
 use aws_config::provider_config::ProviderConfig;
 use aws_smithy_http_client::Builder;
 use aws_smithy_http_client::tls::{Provider, rustls_provider::CryptoMode};
+use ipnet::IpNet;
 use std::error::Error;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -28,6 +30,28 @@ pub struct Metadata {
     client: Mutex<Option<Client>>,
 }
 
+/// What becomes of the first question, for a token.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Reach {
+    Answers,
+    /// A connection comes about, and the answer never arrives: it lives for fewer hops than there are (`HttpPutResponseHopLimit`).
+    Mute,
+    Refused {
+        status: u16,
+    },
+    Away {
+        why: String,
+    },
+}
+
+/// An ENI as its instance is told of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Interface {
+    pub id: EniId,
+    /// Those of its subnet.
+    pub networks: Vec<IpNet>,
+}
+
 /// There is no answer that could be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Failure {
@@ -37,6 +61,8 @@ pub enum Failure {
     Silent { endpoint: Url, why: String },
     #[error("{endpoint} answers with {status}: are metadata enabled for this instance (HttpEndpoint)?")]
     Refused { endpoint: Url, status: u16 },
+    #[error("{endpoint} says what is none of EC2's: {why}")]
+    Odd { endpoint: Url, why: Invalid },
 }
 
 impl Metadata {
@@ -61,6 +87,34 @@ impl Metadata {
                 Err(self.failure(&error))
             }
         }
+    }
+
+    /// Asks for a token alone, and tells apart why there is none.
+    pub async fn reach(&self) -> Reach {
+        let asked = async {
+            let client = reqwest::Client::builder().no_proxy().connect_timeout(PATIENCE / 2).timeout(PATIENCE).build()?;
+            let url = format!("{}/latest/api/token", self.endpoint.as_str().trim_end_matches('/'));
+            client.put(url).header("x-aws-ec2-metadata-token-ttl-seconds", TOKEN.as_secs()).send().await
+        };
+        match asked.await {
+            Ok(answer) if answer.status().is_success() => Reach::Answers,
+            Ok(answer) => Reach::Refused { status: answer.status().as_u16() },
+            Err(error) if error.is_timeout() && !error.is_connect() => Reach::Mute,
+            Err(error) => Reach::Away { why: told(&error.without_url()) },
+        }
+    }
+
+    /// The ENI with this MAC, written as EC2 does. None: this instance has none.
+    pub async fn interface(&self, mac: &str) -> Result<Option<Interface>, Failure> {
+        let of = format!("network/interfaces/macs/{mac}");
+        let Some(id) = self.get(&format!("{of}/interface-id")).await? else { return Ok(None) };
+        let id = id.parse().map_err(|why| Failure::Odd { endpoint: self.endpoint.clone(), why })?;
+        let mut networks = vec![];
+        for family in ["subnet-ipv4-cidr-block", "subnet-ipv6-cidr-blocks"] {
+            let blocks = self.get(&format!("{of}/{family}")).await?.unwrap_or_default();
+            networks.extend(blocks.split_whitespace().filter_map(|block| block.parse::<IpNet>().ok()));
+        }
+        Ok(Some(Interface { id, networks }))
     }
 
     /// For whoever finds credentials there.

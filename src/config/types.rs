@@ -333,7 +333,7 @@ impl Ha {
         self.eligible.as_ref().is_none_or(|eligible| eligible.get(node).is_some_and(|shards| shards.contains(of)))
     }
 
-    fn serves(&self, node: &NodeName, of: &TenantShard) -> bool {
+    pub fn serves(&self, node: &NodeName, of: &TenantShard) -> bool {
         self.candidates(of).contains(&node) || self.retained.contains(of)
     }
 

@@ -76,6 +76,14 @@ pub async fn gather(config: Option<&Config>) -> anyhow::Result<Facts> {
         clock: clock::keeping(),
         clocks: clocks(runtime_dir, PATIENCE).await,
         missing_for_realtime: rights::missing_for_realtime().map(|capability| capability.to_string()).collect(),
+        #[cfg(feature = "aws")]
+        cloud: match config {
+            Some(Config::Gateway(gateway)) => match &gateway.cloud {
+                Some(aws) => Some(super::aws::ask::look(gateway, aws).await),
+                None => None,
+            },
+            Some(Config::Host(_) | Config::Directory(_) | Config::Autoscaler(_)) | None => None,
+        },
         running: ["gateway", "host"].into_iter().filter(answers).map(str::to_owned).collect(),
     })
 }

@@ -28,7 +28,7 @@ fn link(index: u32, address: &str) -> LinkFacts {
     LinkFacts { index, mtu: 1500, up: true, running: true, addresses, ..LinkFacts::default() }
 }
 
-fn well() -> Facts {
+pub(super) fn well() -> Facts {
     let links = [("plat0", link(2, "10.9.0.1/24")), ("eni0", link(3, "172.16.101.4/24"))];
     let settings = [
         ("ipv4/ip_forward", "1"),
@@ -58,6 +58,8 @@ fn well() -> Facts {
         missing_for_realtime: vec![],
         clock: Some(Keeping::Kept),
         clocks: Clocks { ahead_ms: [("gw-2".to_owned(), -9.9)].into(), signed: true },
+        #[cfg(feature = "aws")]
+        cloud: None,
     }
 }
 

@@ -3,7 +3,9 @@
 use super::netlink::Netlink;
 use super::wireguard::Wireguard;
 use super::{KernelError, address, link, nft};
+use crate::model::IfName;
 use crate::plan::facts::Facts;
+use crate::wire::arp::Mac;
 use serde_json::Value;
 
 /// What netlink and nft say.
@@ -18,6 +20,13 @@ impl Survey {
     pub fn take() -> Result<Self, KernelError> {
         let mut netlink = Netlink::open(libc::NETLINK_ROUTE).map_err(|source| KernelError::Open { what: "for routes", source })?;
         Ok(Self { facts: facts(&mut netlink)?, gre: link::has_gre(&mut netlink) })
+    }
+
+    /// The MAC of an interface, if it is there and Ethernet.
+    pub fn mac(name: &IfName) -> Result<Option<Mac>, KernelError> {
+        let mut netlink = Netlink::open(libc::NETLINK_ROUTE).map_err(|source| KernelError::Open { what: "for routes", source })?;
+        let found = link::ethernet(&mut netlink, name).map_err(|error| KernelError::read("an interface", error))?;
+        Ok(found.and_then(|(_, mac)| mac))
     }
 
     /// Whether this kernel has WireGuard. Everybody may ask.

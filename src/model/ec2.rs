@@ -63,6 +63,7 @@ id!(
     AllocationId, "eipalloc-", "allocation of an elastic address"
 );
 id!(InstanceId, "i-", "instance");
+id!(SecurityGroupId, "sg-", "security group");
 
 #[cfg(test)]
 mod tests {

@@ -1,12 +1,18 @@
 //! Calls of EC2 about addresses and interfaces, in AWS's Query protocol: a form is posted, XML comes back.
 //! <https://docs.aws.amazon.com/AWSEC2/latest/APIReference/>, version 2016-11-15.
 
-use crate::model::{AllocationId, EniId, InstanceId, RouteTableId};
+use crate::model::{AllocationId, EniId, InstanceId, RouteTableId, SecurityGroupId};
 use ipnet::IpNet;
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use url::form_urlencoded::Serializer;
+
+mod groups;
+mod tables;
+
+pub use groups::{Permission, SecurityGroup, security_groups};
+pub use tables::{Table, tables};
 
 /// Of the API, not of ours.
 const VERSION: &str = "2016-11-15";
@@ -45,6 +51,9 @@ pub enum Call<'c> {
     DescribeAddresses {
         allocations: &'c [AllocationId],
     },
+    DescribeSecurityGroups {
+        groups: &'c [SecurityGroupId],
+    },
     AttachNetworkInterface {
         eni: &'c EniId,
         instance: &'c InstanceId,
@@ -59,6 +68,8 @@ pub enum Call<'c> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Interfaces<'c> {
     These(&'c [EniId]),
+    /// Those that have one of these private addresses, 200 at most, in whatever VPC.
+    Having(&'c [IpAddr]),
     /// Those of a zone with all of these tags.
     Tagged {
         zone: &'c str,
@@ -76,6 +87,7 @@ impl Call<'_> {
             Call::DescribeNetworkInterfaces { .. } => "DescribeNetworkInterfaces",
             Call::DescribeRouteTables { .. } => "DescribeRouteTables",
             Call::DescribeAddresses { .. } => "DescribeAddresses",
+            Call::DescribeSecurityGroups { .. } => "DescribeSecurityGroups",
             Call::AttachNetworkInterface { .. } => "AttachNetworkInterface",
             Call::DetachNetworkInterface { .. } => "DetachNetworkInterface",
         }
@@ -110,6 +122,10 @@ impl Call<'_> {
             Call::DescribeNetworkInterfaces { of: Interfaces::These(enis) } => {
                 numbered(&mut put, "NetworkInterfaceId", enis.iter().map(EniId::to_string));
             }
+            Call::DescribeNetworkInterfaces { of: Interfaces::Having(addresses) } => {
+                put("Filter.1.Name", "addresses.private-ip-address");
+                numbered(&mut put, "Filter.1.Value", addresses.iter().map(IpAddr::to_string));
+            }
             Call::DescribeNetworkInterfaces { of: Interfaces::Tagged { zone, tags } } => {
                 let tags = tags.iter().map(|(key, value)| (format!("tag:{key}"), value.clone()));
                 let all = [("availability-zone".to_owned(), (*zone).to_owned())].into_iter().chain(tags);
@@ -123,6 +139,9 @@ impl Call<'_> {
             }
             Call::DescribeAddresses { allocations } => {
                 numbered(&mut put, "AllocationId", allocations.iter().map(AllocationId::to_string));
+            }
+            Call::DescribeSecurityGroups { groups } => {
+                numbered(&mut put, "GroupId", groups.iter().map(SecurityGroupId::to_string));
             }
             Call::AttachNetworkInterface { eni, instance, device } => {
                 put("NetworkInterfaceId", eni.as_str());
@@ -149,6 +168,8 @@ pub struct Interface {
     #[serde(default)]
     pub subnet_id: String,
     #[serde(default)]
+    pub vpc_id: String,
+    #[serde(default)]
     pub availability_zone: String,
     /// `available`, `in-use` and others.
     #[serde(default)]
@@ -159,6 +180,8 @@ pub struct Interface {
     #[serde(default)]
     pub source_dest_check: bool,
     pub attachment: Option<Attachment>,
+    #[serde(default)]
+    group_set: Items<Group>,
     #[serde(default)]
     private_ip_addresses_set: Items<PrivateAddress>,
 }
@@ -181,11 +204,30 @@ pub struct Attachment {
 #[serde(rename_all = "camelCase")]
 struct PrivateAddress {
     private_ip_address: IpAddr,
+    #[serde(default)]
+    primary: bool,
+}
+
+/// One that an interface is in.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Group {
+    group_id: SecurityGroupId,
 }
 
 impl Interface {
     pub fn addresses(&self) -> impl Iterator<Item = IpAddr> {
         self.private_ip_addresses_set.item.iter().map(|one| one.private_ip_address)
+    }
+
+    /// The one that stays with it.
+    pub fn primary(&self) -> Option<IpAddr> {
+        self.private_ip_addresses_set.item.iter().find(|one| one.primary).map(|one| one.private_ip_address)
+    }
+
+    /// The security groups that it is in.
+    pub fn groups(&self) -> impl Iterator<Item = &SecurityGroupId> {
+        self.group_set.item.iter().map(|one| &one.group_id)
     }
 }
 

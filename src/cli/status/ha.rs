@@ -1,6 +1,6 @@
 //! What a gateway says of the shards that it shares, for people.
 
-use super::{rows, text};
+use super::{cloud, rows, text};
 use crate::proto::skew::tolerated_ms;
 use serde_json::Value;
 
@@ -34,7 +34,7 @@ pub fn table(node: &str, ha: &Value, flows: &Value) -> String {
         return String::new();
     }
     let mut cells = Vec::new();
-    let mut warnings = clocks(ha) + &going(&ha["lifecycle"]);
+    let mut warnings = clocks(ha) + &going(&ha["lifecycle"]) + &cloud::lines(&ha["cloud"]);
     for shard in shards {
         let name = name(shard);
         cells.push(vec![

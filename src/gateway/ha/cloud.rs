@@ -86,14 +86,14 @@ impl Watch {
             Err(why) => (Value::Null, json!(why)),
         };
         let shards: BTreeMap<String, Status> =
-            self.shared.claims().status().into_iter().map(|(of, status)| (of.to_string(), status)).collect();
+            self.shared.claims().status(Instant::now()).into_iter().map(|(of, status)| (of.to_string(), status)).collect();
         json!({ "instance": known, "failure": failure, "shards": shards })
     }
 
     pub fn metrics(&self, out: &mut Page) {
         let (counters, status) = {
             let claims = self.shared.claims();
-            (claims.counters().clone(), claims.status())
+            (claims.counters().clone(), claims.status(Instant::now()))
         };
         let known = f64::from(u8::from(self.shared.identity().as_ref().is_ok_and(|identity| identity.unknown().is_none())));
         out.gauge("portway_cloud_known", "1 when instance metadata have said which network interfaces are this node's", &[], known);

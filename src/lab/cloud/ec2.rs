@@ -1,6 +1,8 @@
 //! Of EC2 what a gateway calls: ENIs and their addresses, route tables, elastic addresses. An address is one ENI's of its subnet and no other's, as it is not with moto.
 //! <https://docs.aws.amazon.com/AWSEC2/latest/APIReference/>
 
+pub mod described;
+
 use super::{Account, Cloud, Refusal};
 use crate::model::{AllocationId, EniId, RouteTableId};
 use ipnet::IpNet;
@@ -21,6 +23,7 @@ pub(super) struct Ec2 {
     tables: BTreeMap<RouteTableId, BTreeMap<IpNet, EniId>>,
     elastics: BTreeMap<AllocationId, Option<(EniId, IpAddr)>>,
     limit: Option<Limit>,
+    described: described::Described,
     /// One way.
     latency: Duration,
     /// Who had what, since when: what the account says of itself may be checked against it.
@@ -127,6 +130,11 @@ impl Account {
         self.ec2.answer(form)
     }
 
+    /// Whether calls of this action go unanswered.
+    pub(super) fn is_silent(&self, action: &str) -> bool {
+        self.ec2.described.is_silent(action)
+    }
+
     /// What an instance's metadata say of its interfaces.
     pub(super) fn interface_item(&self, instance: &str, item: &str) -> Option<String> {
         let (mac, item) = item.split_once('/')?;
@@ -165,7 +173,14 @@ impl Ec2 {
     fn answer(&mut self, form: &BTreeMap<String, String>) -> Result<String, Refusal> {
         let get = |name: &str| form.get(name).map(String::as_str).ok_or_else(|| missing(name));
         let numbered = |name: &str| -> Vec<String> { (1..).map_while(|number| form.get(&format!("{name}.{number}")).cloned()).collect() };
+        if let Some(refusal) = self.described.refusal(form) {
+            return Err(refusal);
+        }
         match get("Action")? {
+            "DescribeNetworkInterfaces" if described::is_by_id_or_address(form) => {
+                self.describe_interfaces(form, &numbered("NetworkInterfaceId"))
+            }
+            "DescribeSecurityGroups" => self.described.security_groups(&numbered("GroupId")),
             "AssignPrivateIpAddresses" => {
                 self.assign(get("NetworkInterfaceId")?, &numbered("PrivateIpAddress"), get("AllowReassignment")? == "true")
             }
@@ -206,7 +221,8 @@ impl Ec2 {
                 for id in numbered("RouteTableId") {
                     let routes = id.parse().ok().and_then(|id: RouteTableId| self.tables.get(&id));
                     let routes = routes.ok_or((400, "InvalidRouteTableID.NotFound", format!("The routeTable ID '{id}' does not exist")))?;
-                    let _ = write!(items, "<item><routeTableId>{id}</routeTableId><routeSet>");
+                    let [about, local] = self.described.table(&id);
+                    let _ = write!(items, "<item><routeTableId>{id}</routeTableId>{about}<routeSet>{local}");
                     for (to, eni) in routes {
                         let route =
                             format!("<destinationCidrBlock>{to}</destinationCidrBlock><networkInterfaceId>{eni}</networkInterfaceId>");

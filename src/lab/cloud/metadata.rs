@@ -39,6 +39,9 @@ struct Of {
     asked: u32,
     /// The next requests for an item are answered so.
     faults: Vec<StatusCode>,
+    /// Questions for a token are answered so; none: they are heard, and the answer dies on its way.
+    tokens_refused: Option<Option<StatusCode>>,
+    has_no_role: bool,
 }
 
 impl Cloud {
@@ -66,6 +69,21 @@ impl Metadata {
         self.state().faults.extend(statuses.into_iter().filter_map(|status| StatusCode::from_u16(status).ok()));
     }
 
+    /// The instance is behind one hop more than tokens get over.
+    pub fn mute(&self) {
+        self.state().tokens_refused = Some(None);
+    }
+
+    /// They are switched off for this instance.
+    pub fn switch_off(&self) {
+        self.state().tokens_refused = Some(Some(StatusCode::FORBIDDEN));
+    }
+
+    /// The instance has no role.
+    pub fn without_role(&self) {
+        self.state().has_no_role = true;
+    }
+
     /// How many tokens were given out, and how many items were asked for.
     pub fn counts(&self) -> (u32, u32) {
         let state = self.state();
@@ -85,6 +103,7 @@ impl Metadata {
             }
             "placement/region" => Some(REGION.into()),
             "placement/availability-zone" => Some(format!("{REGION}a")),
+            _ if item.starts_with("iam/") && self.state().has_no_role => None,
             "iam/security-credentials/" => Some(ROLE.into()),
             _ if item.strip_prefix("iam/security-credentials/") == Some(ROLE) => {
                 let key = format!("\"AccessKeyId\": \"{ACCESS_KEY}\", \"SecretAccessKey\": \"of-the-lab\", \"Token\": \"of-the-lab\"");
@@ -105,6 +124,12 @@ async fn token(State(metadata): State<Metadata>, headers: HeaderMap) -> Response
     }
     let seconds = headers.get(TTL).and_then(|value| value.to_str().ok()?.parse::<u64>().ok()).filter(|seconds| TTLS.contains(seconds));
     let Some(seconds) = seconds else { return StatusCode::BAD_REQUEST.into_response() };
+    let refused = metadata.state().tokens_refused;
+    match refused {
+        Some(Some(status)) => return status.into_response(),
+        Some(None) => return std::future::pending().await,
+        None => {}
+    }
     let mut state = metadata.state();
     state.issued += 1;
     let token = format!("AQAEAOfThelab{:08}==", state.issued);

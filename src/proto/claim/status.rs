@@ -4,7 +4,7 @@ use super::{Call, Claims, Kind, Stand};
 use crate::model::{TenantShard, Why};
 use serde::Serialize;
 use std::collections::BTreeMap;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// They only ever grow.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -56,6 +56,8 @@ pub struct Status {
     pub claimed: bool,
     /// Seconds from here, or from a loss, to that; 0 if a process before this one had it. None: not yet.
     pub took: Option<f64>,
+    /// Seconds since then.
+    pub for_s: f64,
     /// Claims that are not held.
     pub missing: usize,
     /// In a row, of the claim that has most.
@@ -69,7 +71,7 @@ impl Claims {
         &self.counters
     }
 
-    pub fn status(&self) -> BTreeMap<TenantShard, Status> {
+    pub fn status(&self, now: Instant) -> BTreeMap<TenantShard, Status> {
         let of_shard = |of: &TenantShard| {
             let items = || self.items.values().filter(move |item| item.of == *of);
             let missing = items().filter(|item| !matches!(item.stand, Stand::Held { .. })).count();
@@ -77,6 +79,7 @@ impl Claims {
             Status {
                 claimed: missing == 0,
                 took: self.shards.get(of).and_then(|shard| shard.took).map(|took| took.as_secs_f64()),
+                for_s: self.shards.get(of).map_or(0.0, |shard| now.saturating_duration_since(shard.since).as_secs_f64()),
                 missing,
                 failures: worst.map_or(0, |item| item.failures),
                 failure: worst.and_then(|item| item.failure.as_ref()).map(|failure| failure.text.clone()),

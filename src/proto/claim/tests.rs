@@ -108,9 +108,10 @@ fn claims_of_one_interface_are_one_call_and_one_that_is_refused_costs_the_others
     assert_eq!(bench.ended(Err(failure(Why::Refused))), "blue/0 refused x1");
     assert_eq!(bench.after(999 * MS), "");
     assert_eq!(bench.after(MS), "assign 10.0.0.51 to eni-00000001");
-    let status = bench.claims.status();
+    let status = bench.claims.status(bench.now);
     assert_eq!((status[&shard("acme/0")].claimed, status[&shard("blue/0")].missing), (true, 1));
-    assert_eq!(status[&shard("blue/0")].failure.as_deref(), Some("refused"));
+    let blue = &status[&shard("blue/0")];
+    assert_eq!((blue.failure.as_deref(), blue.for_s), (Some("refused"), 1.0));
 }
 
 #[test]
@@ -131,7 +132,7 @@ fn what_goes_while_it_is_claimed_is_dropped_and_its_late_answer_is_nobodys() {
     assert_eq!(bench.want(&[("acme/0", &[at(1, 50)])]), "assign 10.0.0.50 to eni-00000001");
     bench.claims.ended(bench.now, late, Ok(Answer::Taken), 0.0);
     assert_eq!(bench.said(), "");
-    assert!(!bench.claims.status()[&shard("acme/0")].claimed, "it waits for its own call");
+    assert!(!bench.claims.status(bench.now)[&shard("acme/0")].claimed, "it waits for its own call");
 }
 
 #[test]
@@ -163,7 +164,7 @@ fn what_a_process_before_had_is_looked_at_and_not_claimed() {
     let mut bench = Bench::new();
     assert_eq!(bench.resume(&[("acme/0", &[at(1, 50)])], &["acme/0"]), "look Address 1");
     assert_eq!(bench.ended(Ok(Answer::Holds([at(1, 50)].into()))), "");
-    assert!(bench.claims.status()[&shard("acme/0")].claimed);
+    assert!(bench.claims.status(bench.now)[&shard("acme/0")].claimed);
 }
 
 #[test]

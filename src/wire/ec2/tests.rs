@@ -35,6 +35,12 @@ fn calls_are_the_forms_that_ec2_documents() {
         "Action=DescribeNetworkInterfaces&Version=2016-11-15&Filter.1.Name=availability-zone&Filter.1.Value.1=eu-central-1a\
          &Filter.2.Name=tag%3Aportway%3Atenant&Filter.2.Value.1=acme"
     );
+    let having = Call::DescribeNetworkInterfaces { of: Interfaces::Having(&addresses) };
+    assert!(
+        having.form(false).ends_with("&Filter.1.Name=addresses.private-ip-address&Filter.1.Value.1=10.9.0.50&Filter.1.Value.2=10.9.0.51")
+    );
+    let groups = [id("sg-0a1b2c3d")];
+    assert!(Call::DescribeSecurityGroups { groups: &groups }.form(false).ends_with("&GroupId.1=sg-0a1b2c3d"));
     let attach = Call::AttachNetworkInterface { eni, instance: &id("i-0a1b2c3d"), device: 1 };
     assert!(attach.form(false).ends_with("&NetworkInterfaceId=eni-0a1b2c3d&InstanceId=i-0a1b2c3d&DeviceIndex=1"));
     assert!(Call::DetachNetworkInterface { attachment: "eni-attach-1" }.form(false).ends_with("&AttachmentId=eni-attach-1"));
@@ -43,7 +49,7 @@ fn calls_are_the_forms_that_ec2_documents() {
 const INTERFACES: &str = r#"<DescribeNetworkInterfacesResponse xmlns="http://ec2.amazonaws.com/doc/2016-11-15/"><requestId>1</requestId>
 <networkInterfaceSet><item><networkInterfaceId>eni-0a1b2c3d</networkInterfaceId><subnetId>subnet-1</subnetId><vpcId>vpc-1</vpcId>
 <availabilityZone>eu-central-1a</availabilityZone><description/><status>in-use</status><macAddress>02:00:00:00:00:01</macAddress>
-<privateIpAddress>10.9.0.1</privateIpAddress><sourceDestCheck>false</sourceDestCheck><groupSet><item><groupId>sg-1</groupId></item></groupSet>
+<privateIpAddress>10.9.0.1</privateIpAddress><sourceDestCheck>false</sourceDestCheck><groupSet><item><groupId>sg-0a1b2c3d</groupId></item></groupSet>
 <attachment><attachmentId>eni-attach-1</attachmentId><instanceId>i-0a1b2c3d</instanceId><deviceIndex>1</deviceIndex><status>attached</status></attachment>
 <privateIpAddressesSet><item><privateIpAddress>10.9.0.1</privateIpAddress><primary>true</primary></item>
 <item><privateIpAddress>10.9.0.50</privateIpAddress><primary>false</primary></item></privateIpAddressesSet></item></networkInterfaceSet>
@@ -61,6 +67,8 @@ fn an_interface_is_read_with_its_addresses() {
     let attachment = interface.attachment.as_ref().map(|attachment| (attachment.device_index, attachment.status.as_str()));
     assert_eq!((attachment, interface.mac_address.as_str()), (Some((1, "attached")), "02:00:00:00:00:01"));
     assert_eq!(interface.addresses().map(|address| address.to_string()).collect::<Vec<_>>(), ["10.9.0.1", "10.9.0.50"]);
+    assert_eq!((interface.vpc_id.as_str(), interface.primary()), ("vpc-1", Some(id("10.9.0.1"))));
+    assert_eq!(interface.groups().map(|group| group.as_str()).collect::<Vec<_>>(), ["sg-0a1b2c3d"]);
     assert_eq!(interfaces("<DescribeNetworkInterfacesResponse><networkInterfaceSet/></DescribeNetworkInterfacesResponse>"), Ok(vec![]));
 }
 

@@ -1,6 +1,6 @@
 //! Who this node is to EC2: which of its network interfaces is which ENI, and where each may have addresses.
 
-use crate::cloud::metadata::Metadata;
+use crate::cloud::metadata::{Interface, Metadata};
 use crate::config::{Aws, Gateway, Side};
 use crate::kernel::Kernel;
 use crate::model::{EniId, IfName, InstanceId, TenantName, TenantShard};
@@ -139,16 +139,9 @@ async fn eni(metadata: &Metadata, kernel: &Kernel, name: &IfName) -> Result<Eni,
     let mac = kernel.mac(name).map_err(|error| error.to_string())?;
     let mac = mac.ok_or_else(|| format!("there is no interface {name} with a MAC here: is its ENI attached, and called so?"))?;
     let mac = mac.map(|byte| format!("{byte:02x}")).join(":");
-    let of = format!("network/interfaces/macs/{mac}");
-    let Some(id) = asked(metadata, &format!("{of}/interface-id")).await? else {
+    let Some(Interface { id, networks: subnets }) = metadata.interface(&mac).await.map_err(|failure| failure.to_string())? else {
         return Err(format!("{name} ({mac}) is no ENI of this instance's: name the interface of one in the configuration"));
     };
-    let id = id.parse().map_err(|error| format!("{error}"))?;
-    let mut subnets = vec![];
-    for family in ["subnet-ipv4-cidr-block", "subnet-ipv6-cidr-blocks"] {
-        let blocks = asked(metadata, &format!("{of}/{family}")).await?.unwrap_or_default();
-        subnets.extend(blocks.split_whitespace().filter_map(|block| block.parse::<IpNet>().ok()));
-    }
     Ok(Eni { id, mac, subnets })
 }
 
