@@ -122,7 +122,7 @@ def key_round(wanted, group, number, active=()):
 def other_keys(results):
     """Of what `slurp` read, by secret, the files that hold something else than that."""
     held = [(result["item"], b64decode(result["content"])) for result in results if result.get("content")]
-    return [secret["path"] for secret, content in held if content.decode(errors="replace").strip() != secret["content"].strip()]
+    return [secret["path"] for secret, content in held if content.decode(errors="replace").strip() != str(secret["content"]).strip()]
 
 
 class FilterModule:
