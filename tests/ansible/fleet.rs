@@ -1,0 +1,232 @@
+//! A lab whose gateways and function hosts are machines of their own, and Ansible beside them.
+
+use crate::machine::Machine;
+use portway::config::Backend;
+use portway::lab::topology::port;
+use portway::lab::{Lab, Topology, Transfer, answers, configs, poll_until};
+use serde_json::{Map, Value, json};
+use std::collections::BTreeMap;
+use std::fs;
+use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::LazyLock;
+use std::time::Duration;
+
+pub const ROOT: &str = env!("CARGO_MANIFEST_DIR");
+
+/// Of the lab's group, on every gateway.
+const KEY: &str = "8f1d5c0a7be24c6f9a3e0d7b15c8426ef1a0935b7d4c2e8869f0b3a1c5d7e942";
+
+/// Fields are dropped in this order: machines before the namespaces that they are in.
+pub struct Fleet {
+    pub machines: BTreeMap<String, Machine>,
+    pub lab: Lab,
+    /// What is laid over all of the inventory's variables.
+    pub vars: Map<String, Value>,
+    dir: tempfile::TempDir,
+}
+
+/// What a playbook came to.
+#[derive(Debug)]
+pub struct Played(Value);
+
+impl Played {
+    /// Tasks that changed something, on all machines.
+    pub fn changed(&self) -> u64 {
+        self.each("changed")
+    }
+
+    fn each(&self, what: &str) -> u64 {
+        self.0["stats"].as_object().expect("machines").values().map(|stats| stats[what].as_u64().expect("a number")).sum()
+    }
+
+    /// What changed, or failed, and how.
+    fn told(&self, what: &str) -> Vec<String> {
+        let tasks = self.0["plays"].as_array().into_iter().flatten().flat_map(|play| play["tasks"].as_array().into_iter().flatten());
+        tasks
+            .flat_map(|task| {
+                task["hosts"].as_object().into_iter().flatten().map(|(host, result)| (task["task"]["name"].clone(), host, result))
+            })
+            .filter(|(_, _, result)| result[what] == true)
+            .map(|(task, host, result)| format!("{host}: {task}: {} {} {}", result["msg"], result["stderr"], result["diff"]))
+            .collect()
+    }
+}
+
+impl Fleet {
+    /// Machines without anything of Portway's.
+    pub fn build(topology: Topology, backend: Backend) -> Self {
+        let mut lab = Lab::build(topology).unwrap();
+        lab.serve().unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        let place = dir.path();
+        let runtime = Path::new("/run/portway");
+        let gateways = lab.topology.gateways.iter().map(|g| (g.node.clone(), configs::gateway(&lab.topology, g, backend, runtime)));
+        let hosts = lab.topology.hosts.iter().map(|h| (h.node.clone(), configs::host(&lab.topology, h, backend, runtime)));
+        let mut machines = BTreeMap::new();
+        for (node, yaml) in gateways.chain(hosts) {
+            fs::write(place.join(format!("{node}.yaml")), yaml.replace("/run/ha.key", "/etc/portway/ha.key")).unwrap();
+            let machine = Machine::start(lab.node(&node).unwrap(), &node, place);
+            script(&place.join(format!("python-{node}")), machine.python());
+            machines.insert(node, machine);
+        }
+        machines.values().for_each(Machine::await_boot);
+        let vars = json!({
+            "ansible_connection": "local", "ansible_become": false, "ansible_pipelining": true,
+            "ansible_python_interpreter": format!("{}/python-{{{{ inventory_hostname }}}}", place.display()),
+            "ansible_remote_tmp": place.join("tmp"),
+            "portway_binary": program(), "portway_units_dir": units(), "portway_dependencies": [],
+            "portway_sysctls": { "net.ipv4.conf.all.arp_ignore": 1 },
+        });
+        let Value::Object(vars) = vars else { unreachable!("written above") };
+        Self { machines, lab, vars, dir }
+    }
+
+    /// The file from which a machine's configuration is taken.
+    pub fn yaml(&self, node: &str) -> PathBuf {
+        self.dir.path().join(format!("{node}.yaml"))
+    }
+
+    /// Changes what the inventory says of a machine.
+    pub fn edit(&self, node: &str, from: &str, to: &str) {
+        let text = fs::read_to_string(self.yaml(node)).unwrap();
+        assert!(text.contains(from), "{from} in\n{text}");
+        fs::write(self.yaml(node), text.replace(from, to)).unwrap();
+    }
+
+    /// From now on it is a package that is installed, of this version; the program in it ends in these bytes.
+    pub fn package(&mut self, version: &str, mark: &[u8]) {
+        let tree = self.dir.path().join(version);
+        let [bin, systemd, debian] = ["usr/bin", "usr/lib/systemd/system", "DEBIAN"].map(|folder| tree.join(folder));
+        for folder in [&bin, &systemd, &debian] {
+            fs::create_dir_all(folder).unwrap();
+        }
+        script(&bin.join("portway"), [&fs::read(program()).unwrap(), mark].concat());
+        for unit in ["portway-gateway.service", "portway-host.service"] {
+            fs::copy(Path::new(&units()).join(unit), systemd.join(unit)).unwrap();
+        }
+        let control = format!(
+            "Package: portway\nVersion: {version}\nArchitecture: all\nMaintainer: nobody <nobody@localhost>\nDescription: a test\n"
+        );
+        fs::write(debian.join("control"), control).unwrap();
+        let deb = self.dir.path().join(format!("portway_{version}_all.deb"));
+        let built =
+            Command::new("dpkg-deb").args(["-Znone", "--root-owner-group", "--build"]).arg(&tree).arg(&deb).output().expect("dpkg-deb");
+        assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
+        self.vars.extend([
+            ("portway_package".into(), json!(deb)),
+            ("portway_binary".into(), json!("")),
+            ("portway_units_dir".into(), json!("")),
+        ]);
+    }
+
+    /// A file as `terraform output -json` writes it, with all configurations.
+    pub fn terraform_outputs(&self) -> PathBuf {
+        let texts = |nodes: Vec<&String>| -> Map<String, Value> {
+            nodes.into_iter().map(|node| (node.clone(), fs::read_to_string(self.yaml(node)).unwrap().into())).collect()
+        };
+        let gateways = texts(self.lab.topology.gateways.iter().map(|g| &g.node).collect());
+        let hosts = texts(self.lab.topology.hosts.iter().map(|h| &h.node).collect());
+        let output = |value| json!({ "sensitive": false, "type": "dynamic", "value": value });
+        let file = self.dir.path().join("outputs.json");
+        fs::write(&file, json!({ "gateway_yaml": output(gateways), "host_yaml": output(hosts) }).to_string()).unwrap();
+        file
+    }
+
+    fn inventory(&self) -> PathBuf {
+        let config = format!("{{{{ lookup('file', '{}/' ~ inventory_hostname ~ '.yaml') | from_yaml }}}}", self.dir.path().display());
+        let of = |nodes: Vec<&String>| nodes.into_iter().map(|node| (node.clone(), json!({}))).collect::<Map<String, Value>>();
+        let mut vars = json!({ "portway_gateway_secrets": [{ "path": "/etc/portway/ha.key", "content": KEY }] });
+        vars.as_object_mut().unwrap().extend(self.vars.clone());
+        let inventory = json!({
+            "all": { "vars": vars },
+            "portway_gateways": {
+                "hosts": of(self.lab.topology.gateways.iter().map(|g| &g.node).collect()), "vars": { "portway_gateway_config": config },
+            },
+            "portway_hosts": {
+                "hosts": of(self.lab.topology.hosts.iter().map(|h| &h.node).collect()), "vars": { "portway_host_config": config },
+            },
+        });
+        let file = self.dir.path().join("inventory.json");
+        fs::write(&file, inventory.to_string()).unwrap();
+        file
+    }
+
+    /// Runs a playbook; what failed, if something did.
+    pub fn play(&self, playbook: &str, arguments: &[&str]) -> Result<Played, Vec<String>> {
+        let mut command = ansible("ansible-playbook");
+        command.arg("--inventory").arg(self.inventory()).arg(format!("playbooks/{playbook}.yml")).args(arguments);
+        command.env("ANSIBLE_STDOUT_CALLBACK", "json").env("ANSIBLE_HOME", self.dir.path().join("home"));
+        let output = command.output().expect("ansible-playbook: run scripts/install-deps test");
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        let begin = text.find('{').unwrap_or_else(|| panic!("{text}\n{}", String::from_utf8_lossy(&output.stderr)));
+        let played = Played(serde_json::from_str(&text[begin..]).unwrap_or_else(|error| panic!("{error}: {text}")));
+        eprintln!("{playbook} {arguments:?}: {}", played.0["stats"]);
+        if output.status.success() {
+            let changes = played.told("changed");
+            if !changes.is_empty() && changes.len() < 8 {
+                eprintln!("{changes:#?}");
+            }
+            Ok(played)
+        } else {
+            Err(played.told("failed"))
+        }
+    }
+
+    /// Binds the lab's containers to their tenants.
+    pub fn attach(&self) {
+        for container in &self.lab.topology.containers {
+            let machine = &self.machines[&container.host];
+            machine.ok(&["portway", "attach", &container.node, "--tenant", &container.tenant, "--interface", &container.port]);
+        }
+    }
+
+    /// A container reaches its tenant's server.
+    pub fn carries(&self) {
+        let (container, tenant) = (&self.lab.topology.containers[0], &self.lab.topology.tenants[0]);
+        let from = self.lab.node(&container.node).unwrap();
+        poll_until("traffic", Duration::from_secs(30), || answers(from, tenant.server, Duration::from_secs(1))).unwrap();
+    }
+
+    /// Bytes back and forth, until it is stopped.
+    pub fn transfer(&self) -> Transfer {
+        let (container, tenant) = (&self.lab.topology.containers[0], &self.lab.topology.tenants[0]);
+        Transfer::start(self.lab.node(&container.node).unwrap(), SocketAddr::from((tenant.server, port::ECHO)), Some(256 << 10)).unwrap()
+    }
+}
+
+/// One of Ansible's programs, where it finds ansible.cfg.
+pub fn ansible(program: &str) -> Command {
+    let mut command = Command::new(program);
+    command.current_dir(format!("{ROOT}/ansible")).env("LC_ALL", "C.UTF-8").env("NO_COLOR", "1").stdin(Stdio::null());
+    command
+}
+
+/// Those of the package, where there are any.
+fn units() -> String {
+    let packaged = format!("{ROOT}/packaging/systemd");
+    if Path::new(&packaged).exists() { packaged } else { format!("{ROOT}/tests/ansible/units") }
+}
+
+/// What is installed: the program without what only a debugger reads, a third of it.
+pub fn program() -> PathBuf {
+    static STRIPPED: LazyLock<PathBuf> = LazyLock::new(|| {
+        let (whole, stripped) = (Path::new(env!("CARGO_BIN_EXE_portway")), Path::new(env!("CARGO_TARGET_TMPDIR")).join("portway-stripped"));
+        let of = |path: &Path| fs::metadata(path).and_then(|meta| meta.modified()).ok();
+        if of(&stripped) < of(whole) {
+            let beside = stripped.with_extension(std::process::id().to_string());
+            let done = Command::new("strip").arg("-o").arg(&beside).arg(whole).status().expect("strip");
+            assert!(done.success());
+            fs::rename(beside, &stripped).unwrap();
+        }
+        stripped
+    });
+    STRIPPED.clone()
+}
+
+fn script(path: &Path, text: impl AsRef<[u8]>) {
+    fs::write(path, text).unwrap();
+    fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
+}
