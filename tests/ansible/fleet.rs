@@ -44,13 +44,9 @@ impl Played {
 
     /// What changed, or failed, and how.
     fn told(&self, what: &str) -> Vec<String> {
-        let tasks = self.0["plays"].as_array().into_iter().flatten().flat_map(|play| play["tasks"].as_array().into_iter().flatten());
-        tasks
-            .flat_map(|task| {
-                task["hosts"].as_object().into_iter().flatten().map(|(host, result)| (task["task"]["name"].clone(), host, result))
-            })
-            .filter(|(_, _, result)| result[what] == true)
-            .map(|(task, host, result)| format!("{host}: {task}: {} {} {}", result["msg"], result["stderr"], result["diff"]))
+        let results = self.0["results"].as_array().into_iter().flatten().filter(|result| result[what] == true);
+        results
+            .map(|result| format!("{}: {}: {} {} {}", result["host"], result["task"], result["msg"], result["stderr"], result["diff"]))
             .collect()
     }
 }
@@ -158,7 +154,8 @@ impl Fleet {
     pub fn play(&self, playbook: &str, arguments: &[&str]) -> Result<Played, Vec<String>> {
         let mut command = ansible("ansible-playbook");
         command.arg("--inventory").arg(self.inventory()).arg(format!("playbooks/{playbook}.yml")).args(arguments);
-        command.env("ANSIBLE_STDOUT_CALLBACK", "json").env("ANSIBLE_HOME", self.dir.path().join("home"));
+        command.env("ANSIBLE_CALLBACK_PLUGINS", format!("{ROOT}/tests/ansible/callback")).env("ANSIBLE_STDOUT_CALLBACK", "told");
+        command.env("ANSIBLE_HOME", self.dir.path().join("home"));
         let output = command.output().expect("ansible-playbook: run scripts/install-deps test");
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
         let begin = text.find('{').unwrap_or_else(|| panic!("{text}\n{}", String::from_utf8_lossy(&output.stderr)));
