@@ -36,9 +36,9 @@ fn serial_roles_install_once_reload_what_can_be_and_refuse_what_is_wrong() {
     // What is allowed is taken up while it runs.
     let before = file();
     fleet.edit(GATEWAY, "udp: [\"5201-5210\"]", "udp: [\"5201-5210\", 53]");
-    assert_eq!(fleet.play("install", &["--check", "--diff"]).expect("check mode").changed(), 1);
+    assert_eq!(fleet.play("install", &["--check", "--diff", "--limit", GATEWAY]).expect("check mode").changed(), 1);
     assert_eq!((file(), gateway.daemon("gateway")), (before, daemon.clone()), "check mode changed something");
-    fleet.play("install", &[]).expect("to be reloaded");
+    fleet.play("install", &["--limit", GATEWAY]).expect("to be reloaded");
     let status = gateway.status();
     assert_eq!((gateway.daemon("gateway"), &status["configuration"]["times"]), (daemon.clone(), &2.into()));
     assert!(status["tenants"][0]["allow"].to_string().contains("53"), "{status}");
@@ -46,7 +46,7 @@ fn serial_roles_install_once_reload_what_can_be_and_refuse_what_is_wrong() {
     // A fault is shown, before anything is in its place; in check mode too.
     let before = file();
     fleet.edit(GATEWAY, "icmp: true", "icmp: sometimes");
-    for arguments in [&["--check"][..], &[]] {
+    for arguments in [&["--limit", GATEWAY, "--check"][..], &["--limit", GATEWAY]] {
         let failed = fleet.play("install", arguments).expect_err("a faulty configuration");
         assert!(failed.iter().any(|why| why.contains("sometimes")), "{failed:#?}");
     }
@@ -55,7 +55,7 @@ fn serial_roles_install_once_reload_what_can_be_and_refuse_what_is_wrong() {
 
     // What is looked at only at a start is taken up by a start.
     fleet.edit(GATEWAY, "admin: 127.0.0.1:9470", "admin: 127.0.0.1:9475");
-    fleet.play("install", &[]).expect("to be started again");
+    fleet.play("install", &["--limit", GATEWAY]).expect("to be started again");
     assert_ne!(gateway.daemon("gateway"), daemon);
     assert!(gateway.ok(&["curl", "--silent", "--fail", "http://127.0.0.1:9475/readyz"]).contains("ready"));
     // The same by way of Terraform's outputs, where it stands as text.
