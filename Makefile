@@ -1,4 +1,4 @@
-.PHONY: help demo test bench check audit dashboard-picture clean
+.PHONY: help demo test bench check package audit dashboard-picture clean
 
 help: ## what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/'
@@ -12,7 +12,7 @@ test: ## everything: formatting, lints, licences, fuzz targets that compile, uni
 	scripts/install-deps test
 	cargo fmt --check
 	cargo clippy --locked --all-targets -- -D warnings
-	CARGO_TARGET_DIR=target cargo check --locked --manifest-path fuzz/Cargo.toml
+	cargo check --locked --package portway-fuzz
 	cargo nextest run --locked
 
 bench: ## measure side by side with the alternatives; JSON lines in target/bench
@@ -20,6 +20,9 @@ bench: ## measure side by side with the alternatives; JSON lines in target/bench
 	cargo bench --locked --bench portway
 
 check: test ## what CI runs
+
+package: ## the Debian package of a release, what is linked into it (SBOM), and its licences, in target/package
+	scripts/package
 
 clean: ## remove everything built
 	cargo clean

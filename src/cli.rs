@@ -11,10 +11,11 @@ mod doctor;
 mod drain;
 mod enroll;
 mod lab;
+mod packaging;
 mod plan;
 mod status;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use tracing_subscriber::EnvFilter;
@@ -62,6 +63,8 @@ enum Command {
     Attachments(attach::List),
     Lab(lab::LabArgs),
     Demo(demo::DemoArgs),
+    #[command(hide = true)]
+    Packaging(packaging::Args),
 }
 
 pub fn main() -> ExitCode {
@@ -83,6 +86,7 @@ pub fn main() -> ExitCode {
         Command::Attachments(args) => args.run(),
         Command::Lab(args) => lab::run(args),
         Command::Demo(args) => demo::run(args),
+        Command::Packaging(args) => args.run(Cli::command()),
     };
     done.unwrap_or_else(|error| {
         eprintln!("portway: {error:#}");

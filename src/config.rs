@@ -7,6 +7,7 @@
 //! ```
 
 mod autoscaler;
+mod cloud;
 mod common;
 mod decode;
 mod directory;
@@ -31,6 +32,7 @@ pub use autoscaler::{
     Actuator, AutoScalingGroup, Autoscaler, Change, Discovery, Figure, Gateways, Hours, Nodes, OutgoingWebhook, Prometheus, Query, Scraped,
     Webhooks,
 };
+pub use cloud::{Aws, Side, TenantSide};
 pub use directory::{Database, Directory, Oidc, PostgresUrl, Tls};
 pub use fault::{Fault, Faults};
 pub use flow_log::FlowLog;

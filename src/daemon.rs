@@ -22,6 +22,7 @@ pub mod meter;
 pub mod names;
 pub mod over;
 pub mod page;
+pub mod pulse;
 pub mod realtime;
 pub mod reconcile;
 pub mod rights;
@@ -37,6 +38,7 @@ use anyhow::Context;
 use axum::Router;
 use fdstore::FdStore;
 use names::Names;
+use pulse::Pulse;
 use reconcile::{Report, Role};
 use serve::Shared;
 use sockets::Sockets;
@@ -98,7 +100,8 @@ pub async fn run<R: Role>(mut role: R, place: Place, routes: impl Fn(Arc<Shared<
     let sockets = Sockets::open(&place.runtime_dir, R::NAME, place.admin, &mut inherited)?;
     drop(inherited);
     let shared = Arc::new(Shared::new(role, kernel, place.names));
-    let mut server = Server { shared: shared.clone(), watch, sockets, store, look: Instant::now(), due: None };
+    let now = Instant::now();
+    let mut server = Server { shared: shared.clone(), watch, sockets, store, pulse: Pulse::new(now), look: now, due: None };
     let mut heirs = server.sockets.heirs()?;
     let mut ready = false;
     loop {
@@ -175,6 +178,7 @@ struct Server<R> {
     watch: Watch,
     sockets: Sockets,
     store: FdStore,
+    pulse: Pulse,
     /// When to look at the kernel even if nothing happens.
     look: Instant,
     /// When the role wants to go on.
@@ -209,11 +213,13 @@ impl<R: Role> Server<R> {
         let report = self.shared.reconcile().await;
         let role = self.shared.role.lock().await;
         let now = Instant::now();
-        self.look = now + if report.settled() { RESYNC } else { RETRY };
+        self.look = now + if report.settled() { self.pulse.at_least_every(RESYNC) } else { RETRY };
         self.due = role.due().map(|due| next(now, report.settled(), due));
         let descriptors = self.descriptors(&*role)?;
         drop(role);
         self.store.keep(&descriptors);
+        // Whether all of it could be done or not: what fails is tried again, and starting anew mends none of it.
+        self.pulse.beat(now);
         Ok(())
     }
 

@@ -24,6 +24,7 @@ pub mod types;
 use crate::config::{self, Config};
 use crate::daemon::http::{self, Certificate, Listener, Places};
 use crate::daemon::names::Names;
+use crate::daemon::pulse::Pulse;
 use crate::daemon::sockets;
 use crate::daemon::succession::Sole;
 use crate::metrics::Page;
@@ -41,7 +42,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use store::{Store, StoreError};
 use token::TokenText;
 use tokio::signal::unix::{SignalKind, signal};
@@ -292,9 +293,11 @@ async fn tidily(directory: Arc<Directory>) {
 async fn looking(directory: Arc<Directory>) {
     let mut ticks = tokio::time::interval(LOOK);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut pulse = Pulse::new(Instant::now());
     loop {
         ticks.tick().await;
         directory.catch_up().await;
+        pulse.beat(Instant::now());
     }
 }
 

@@ -175,7 +175,10 @@ impl Node {
                 .context("the group of gateways cannot be changed")?;
         }
         #[cfg(feature = "aws")]
-        self.watch_lifecycle();
+        {
+            self.group.follow_cloud(&self.config, kernel);
+            self.watch_lifecycle();
+        }
         self.regroup = false;
         Ok(())
     }

@@ -46,6 +46,7 @@ pub use watch::{Change, Own, Watch};
 use crate::model::{IfName, PublicKey};
 use crate::plan::facts::{Facts, LinkFacts, on_link};
 use crate::plan::{LinkKind, NftTable, Route, RouteKey, Ruleset, State, Step, Sysctl, SysctlKey, WireguardPeer};
+use crate::wire::arp::Mac;
 use apply::{Indices, same_kind};
 use conntrack::Conntrack;
 use ipnet::IpNet;
@@ -228,6 +229,12 @@ impl Kernel {
     pub fn link(&self, name: &IfName) -> Result<Option<LinkFacts>, KernelError> {
         let found = link::find(&mut lock(&self.route), link::Which::Name(name)).map_err(|e| KernelError::read("an interface", e))?;
         Ok(found.map(|(_, link)| link))
+    }
+
+    /// The MAC of an interface, if it is there and Ethernet.
+    pub fn mac(&self, name: &IfName) -> Result<Option<Mac>, KernelError> {
+        let found = link::ethernet(&mut lock(&self.route), name).map_err(|e| KernelError::read("an interface", e))?;
+        Ok(found.and_then(|(_, mac)| mac))
     }
 
     /// One interface by its index, without its addresses.

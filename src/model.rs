@@ -4,6 +4,8 @@
 
 mod addresses;
 mod admin;
+mod ec2;
+mod failure;
 mod flow;
 mod flow_life;
 mod host_name;
@@ -20,6 +22,8 @@ mod wireguard;
 
 pub use addresses::{AddressList, Addresses};
 pub use admin::AdminAt;
+pub use ec2::{AllocationId, EniId, InstanceId, RouteTableId};
+pub use failure::{Failure, Why};
 pub use flow::{Flow, FlowChange, FlowKey, FlowProtocol, FlowStatus, FlowStep, NatSource, TcpState};
 pub use flow_life::{FlowCount, FlowEnd, FlowLife, FlowTimeouts};
 pub use host_name::HostName;
@@ -36,6 +40,7 @@ pub use wireguard::{PrivateKey, PublicKey};
 
 use serde::{Deserialize, Serialize};
 use std::fmt;
+use std::str::FromStr;
 
 /// Why a value was refused, and what would be right: shown to the operator as it is.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -58,6 +63,13 @@ impl fmt::Display for GreKey {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct ShardId(pub u16);
+
+impl FromStr for ShardId {
+    type Err = Invalid;
+    fn from_str(text: &str) -> Result<Self, Invalid> {
+        text.parse().map(ShardId).map_err(|_| Invalid(format!("{text:?} is no number of a shard: write 0 to 65535")))
+    }
+}
 
 impl fmt::Display for ShardId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

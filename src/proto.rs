@@ -2,6 +2,7 @@
 //! the effects out.
 
 pub mod actuator;
+pub mod claim;
 pub mod flow_log;
 pub mod jit;
 pub mod lifecycle;

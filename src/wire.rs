@@ -3,7 +3,11 @@
 pub mod arp;
 #[cfg(feature = "aws")]
 pub mod autoscaling;
+#[cfg(feature = "aws")]
+pub mod aws;
 pub mod checksum;
+#[cfg(feature = "aws")]
+pub mod ec2;
 pub mod ecn;
 pub mod exposition;
 pub mod gre;

@@ -139,6 +139,7 @@ async fn gateway(world: &World, way: Way) -> gateway::Node {
             admin_names: Default::default(),
             ha: None,
             flow_log: None,
+            cloud: None,
             tenants: vec![tenant(0, Snat::To { address: [172, 16, 101, 10].into(), ports }), tenant(1, Snat::Masquerade { ports })],
             directory: None,
             idle: std::time::Duration::from_secs(300),

@@ -3,6 +3,7 @@
 use super::actuator::Orders;
 use super::fleet::Fleet;
 use crate::config::{self, Gateways};
+use crate::daemon::pulse::Pulse;
 use crate::model::NodeName;
 use crate::proto::retire;
 use crate::proto::roster::{self, Listed, Place, Roster};
@@ -293,6 +294,7 @@ impl Brain {
 pub async fn tick(brain: Arc<Brain>, end: CancellationToken) {
     let mut ticks = tokio::time::interval(Scaler::TICK);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut pulse = Pulse::new(Instant::now());
     loop {
         tokio::select! {
             () = end.cancelled() => return,
@@ -300,6 +302,7 @@ pub async fn tick(brain: Arc<Brain>, end: CancellationToken) {
             () = brain.news.notified() => {}
         }
         brain.look();
+        pulse.beat(Instant::now());
         tokio::time::sleep(SETTLE).await;
     }
 }

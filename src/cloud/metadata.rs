@@ -1,6 +1,7 @@
 //! What an EC2 instance is told of itself: the Instance Metadata Service, version 2 alone.
 //! <https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/configuring-instance-metadata-service.html>
 
+use super::aws::told;
 use aws_config::imds::Client;
 use aws_config::imds::client::error::ImdsError;
 use aws_config::provider_config::ProviderConfig;
@@ -62,7 +63,8 @@ impl Metadata {
         }
     }
 
-    fn client(&self) -> Result<Client, Failure> {
+    /// For whoever finds credentials there.
+    pub(super) fn client(&self) -> Result<Client, Failure> {
         // Without a proxy, whatever the environment names: a token is for this machine alone.
         let http = Builder::new().tls_provider(Provider::Rustls(CryptoMode::AwsLc)).build_https();
         let builder = Client::builder().configure(&ProviderConfig::default().with_http_client(http)).max_attempts(1).token_ttl(TOKEN);
@@ -82,12 +84,7 @@ impl Metadata {
     }
 
     fn silent(&self, error: &(dyn Error + 'static)) -> Failure {
-        let (mut why, mut cause) = (error.to_string(), error.source());
-        while let Some(error) = cause {
-            why += &format!(": {error}");
-            cause = error.source();
-        }
-        Failure::Silent { endpoint: self.endpoint.clone(), why }
+        Failure::Silent { endpoint: self.endpoint.clone(), why: told(error) }
     }
 
     fn known(&self) -> MutexGuard<'_, Option<Client>> {

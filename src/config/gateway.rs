@@ -1,5 +1,6 @@
 //! `gateway:`.
 
+use super::cloud::CLOUD;
 use super::common::{ADMIN_NAMES, PlatformParts, Seen};
 use super::decode::{At, Decoder, Field, Shape, Table};
 use super::flow_log;
@@ -29,6 +30,7 @@ pub(super) const GATEWAY: Shape = Shape {
         Field::optional("directory", registry::OF_GATEWAY),
         Field::optional("idle", "idle: 5m"),
         Field::optional("flow_log", flow_log::EXAMPLE),
+        Field::optional("cloud", CLOUD),
         Field::required("tenants", "tenants: [{ name: acme, ... }]"),
     ],
 };
@@ -101,6 +103,7 @@ impl Decoder {
             None => Some(Vec::new()),
         };
         let flow_log = self.flow_log(&table);
+        let cloud = self.field_or(&table, "cloud", None, Self::cloud);
         let directory = directory?;
         let gateway = Gateway {
             node: name?.value,
@@ -115,7 +118,9 @@ impl Decoder {
             directory: directory.0,
             idle: directory.1,
             flow_log: flow_log?,
+            cloud: cloud?,
         };
+        self.fitting(&gateway, table.place("cloud"));
         let shards = gateway.served().count();
         if shards > usize::from(Slot::MAX.get()) {
             let what = format!("{shards} shards, of all tenants, that fall to this node are more than it can serve");

@@ -15,6 +15,13 @@ pub struct InstanceMetadata {
     pub look: Duration,
 }
 
+impl InstanceMetadata {
+    /// Where EC2 has them.
+    pub(super) fn of_ec2() -> Option<Url> {
+        Url::parse("http://169.254.169.254").ok()
+    }
+}
+
 pub(super) const LIFECYCLE: &str = "lifecycle: { aws: { look: 2s } }";
 const ENDPOINT: &str = "endpoint: http://169.254.169.254";
 
@@ -36,14 +43,13 @@ impl Decoder {
         self.has_aws(node)?;
         let table = self.table(node, &AWS, node.span)?;
         let look = self.field_or(&table, "look", Duration::from_secs(2), |d, node| d.time_in(node, "look", "2s", LOOK));
-        let of_ec2 = Url::parse("http://169.254.169.254").ok();
-        let endpoint = self.field_or(&table, "endpoint", of_ec2, |d, node| d.metadata_url(node).map(Some));
+        let endpoint = self.field_or(&table, "endpoint", InstanceMetadata::of_ec2(), |d, node| d.metadata_url(node, "endpoint").map(Some));
         Some(InstanceMetadata { endpoint: endpoint??, look: look? })
     }
 
     /// A token is sent there in clear: it stays on this machine.
-    fn metadata_url(&mut self, node: &Node) -> Option<Url> {
-        let text = self.text(node, "`endpoint`", ENDPOINT)?;
+    pub(super) fn metadata_url(&mut self, node: &Node, name: &str) -> Option<Url> {
+        let text = self.text(node, &format!("`{name}`"), &format!("{name}: http://169.254.169.254"))?;
         let is_here = |url: &Url| match url.host() {
             Some(Host::Ipv4(address)) => address == OF_EC2.0 || address.is_loopback(),
             Some(Host::Ipv6(address)) => address == OF_EC2.1 || address.is_loopback(),
@@ -53,7 +59,7 @@ impl Decoder {
         let url = Url::parse(text).ok().filter(|url| url.scheme() == "http" && url.password().is_none() && is_here(url) && is_bare(url));
         if url.is_none() {
             let remedy = "write http://169.254.169.254, http://[fd00:ec2::254] or one on loopback, or remove the line";
-            self.fault(node.span, "`endpoint` is no place of instance metadata", remedy);
+            self.fault(node.span, format!("`{name}` is no place of instance metadata"), remedy);
         }
         url
     }

@@ -2,6 +2,7 @@
 
 mod actuator;
 mod autoscaler;
+mod cloud;
 mod directory;
 mod flow_log;
 mod gateway;

@@ -1,5 +1,6 @@
 //! The configuration as validated values. `load` makes them from YAML; nothing else does.
 
+use super::cloud::Aws;
 use super::flow_log::FlowLog;
 use super::lifecycle::InstanceMetadata;
 use super::registry::{DirectoryAt, HostDirectory};
@@ -63,6 +64,8 @@ pub struct Gateway {
     pub idle: Duration,
     /// Unset: none is written.
     pub flow_log: Option<FlowLog>,
+    /// Unset: HaVips follow ARP, or neighbour discovery.
+    pub cloud: Option<Box<Aws>>,
 }
 
 /// The side toward the other end of the tunnels.
@@ -357,6 +360,15 @@ pub enum Snat {
     To { address: IpAddr, ports: PortRange },
     /// The interface's own address. Default when no address is given.
     Masquerade { ports: PortRange },
+}
+
+impl Snat {
+    pub fn address(&self) -> Option<IpAddr> {
+        match self {
+            Snat::To { address, .. } => Some(*address),
+            Snat::Masquerade { .. } => None,
+        }
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

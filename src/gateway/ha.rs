@@ -12,6 +12,8 @@
 //! 250,000 connections. The machines that decide are `proto::vrrp` and `proto::sync`; here is what feeds them and obeys.
 
 pub mod board;
+#[cfg(feature = "aws")]
+mod cloud;
 pub mod drain;
 mod hands;
 pub mod instances;
@@ -92,6 +94,8 @@ struct Running {
     index: Option<u32>,
     #[cfg(feature = "aws")]
     lifecycle: Option<lifecycle::Watch>,
+    #[cfg(feature = "aws")]
+    cloud: Option<cloud::Watch>,
 }
 
 impl Group {
@@ -207,6 +211,8 @@ impl Group {
             index: None,
             #[cfg(feature = "aws")]
             lifecycle: None,
+            #[cfg(feature = "aws")]
+            cloud: None,
         });
         Ok(())
     }
@@ -218,6 +224,20 @@ impl Group {
         let Some(running) = &mut self.running else { return };
         if running.lifecycle.as_ref().map(lifecycle::Watch::of) != of {
             running.lifecycle = of.zip(drain).map(|(of, drain)| lifecycle::Watch::start(of.clone(), leave, drain));
+        }
+    }
+
+    /// From now on the cloud sends the addresses of whatever is here to this node, as this configuration says.
+    #[cfg(feature = "aws")]
+    pub fn follow_cloud(&mut self, config: &Gateway, kernel: &Arc<Kernel>) {
+        let Some(running) = &mut self.running else { return };
+        let stands = match (&running.cloud, &config.cloud) {
+            (Some(watch), Some(aws)) => watch.is_of(aws, config),
+            (None, None) => true,
+            (Some(_), None) | (None, Some(_)) => false,
+        };
+        if !stands {
+            running.cloud = config.cloud.as_ref().map(|aws| cloud::Watch::start(aws, config, self.board.clone(), kernel.clone()));
         }
     }
 

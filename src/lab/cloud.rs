@@ -3,6 +3,7 @@
 //!
 //! It answers as <https://docs.aws.amazon.com/autoscaling/ec2/APIReference/> says, and forgets nothing that it was asked.
 
+pub mod ec2;
 pub mod metadata;
 
 use axum::Router;
@@ -33,6 +34,7 @@ struct Account {
     launched: u32,
     calls: Vec<String>,
     faults: Vec<(&'static str, u16, &'static str)>,
+    ec2: ec2::Ec2,
 }
 
 #[derive(Debug)]
@@ -85,10 +87,21 @@ impl Cloud {
     pub async fn start() -> io::Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let endpoint = format!("http://{}", listener.local_addr()?);
-        let account = Arc::<Mutex<Account>>::default();
-        let routes = Router::new().route("/", post(answer)).with_state(account.clone());
+        let cloud = Self { endpoint, account: Arc::default() };
+        cloud.serve(listener);
+        Ok(cloud)
+    }
+
+    /// The same account once more, for whoever reaches this listener: in a namespace.
+    pub fn also_at(&self, listener: std::net::TcpListener) -> io::Result<()> {
+        listener.set_nonblocking(true)?;
+        self.serve(TcpListener::from_std(listener)?);
+        Ok(())
+    }
+
+    fn serve(&self, listener: TcpListener) {
+        let routes = Router::new().route("/", post(answer)).with_state(self.account.clone());
         tokio::spawn(async move { axum::serve(listener, routes).await });
-        Ok(Self { endpoint, account })
     }
 
     /// A group whose `desired` instances are in service.
@@ -243,38 +256,67 @@ impl Account {
 }
 
 async fn answer(State(account): State<Arc<Mutex<Account>>>, headers: HeaderMap, body: String) -> Response {
-    let mut account = account.lock().unwrap_or_else(PoisonError::into_inner);
     let form: BTreeMap<String, String> = url::form_urlencoded::parse(body.as_bytes()).into_owned().collect();
     let action = form.get("Action").cloned().unwrap_or_default();
-    account.calls.push(action.clone());
-    let fault = account.faults.iter().position(|(of, ..)| *of == action).map(|at| account.faults.remove(at));
-    let answer = match (signed(&headers), fault) {
-        (Err(refusal), _) => Err(refusal),
-        (Ok(()), Some((_, status, code))) => Err((status, code, "as the lab was told".to_owned())),
-        (Ok(()), None) => account.answer(&form),
+    let lock = || account.lock().unwrap_or_else(PoisonError::into_inner);
+    let service = signed(&headers);
+    let latency = if service == Ok(Service::Ec2) { lock().ec2_latency() } else { Duration::ZERO };
+    tokio::time::sleep(latency).await;
+    let answer = {
+        let mut account = lock();
+        account.calls.push(action.clone());
+        let fault = account.faults.iter().position(|(of, ..)| *of == action).map(|at| account.faults.remove(at));
+        match (&service, fault) {
+            (Err(refusal), _) => Err(refusal.clone()),
+            (Ok(_), Some((_, status, code))) => Err((status, code, "as the lab was told".to_owned())),
+            (Ok(Service::Autoscaling), None) => account.answer(&form),
+            (Ok(Service::Ec2), None) => account.answer_ec2(&form),
+        }
     };
-    const XMLNS: &str = "xmlns=\"http://autoscaling.amazonaws.com/doc/2011-01-01/\"";
-    const REQUEST: &str = "<RequestId>7c6e177f-f082-11e1-ac58-3714b0000000</RequestId>";
-    let (status, text) = match answer {
-        Ok(result) => (
-            200,
-            format!(
-                "<{action}Response {XMLNS}><{action}Result>{result}</{action}Result><ResponseMetadata>{REQUEST}</ResponseMetadata></{action}Response>"
-            ),
-        ),
-        Err((status, code, message)) => (
-            status,
-            format!(
-                "<ErrorResponse {XMLNS}><Error><Type>Sender</Type><Code>{code}</Code><Message>{message}</Message></Error>{REQUEST}</ErrorResponse>"
-            ),
-        ),
-    };
+    tokio::time::sleep(latency).await;
+    let (status, text) = if service == Ok(Service::Ec2) { as_ec2(&action, answer) } else { as_autoscaling(&action, answer) };
     let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     (status, [(header::CONTENT_TYPE, "text/xml")], text).into_response()
 }
 
-/// Whether there is a signature of version 4 for this service, by our key; what it is worth, only the holder of the secret knows.
-fn signed(headers: &HeaderMap) -> Result<(), Refusal> {
+const REQUEST: &str = "7c6e177f-f082-11e1-ac58-3714b0000000";
+
+fn as_autoscaling(action: &str, answer: Result<String, Refusal>) -> (u16, String) {
+    const XMLNS: &str = "xmlns=\"http://autoscaling.amazonaws.com/doc/2011-01-01/\"";
+    match answer {
+        Ok(result) => {
+            let metadata = format!("<ResponseMetadata><RequestId>{REQUEST}</RequestId></ResponseMetadata>");
+            (200, format!("<{action}Response {XMLNS}><{action}Result>{result}</{action}Result>{metadata}</{action}Response>"))
+        }
+        Err((status, code, message)) => {
+            let error = format!("<Error><Type>Sender</Type><Code>{code}</Code><Message>{message}</Message></Error>");
+            (status, format!("<ErrorResponse {XMLNS}>{error}<RequestId>{REQUEST}</RequestId></ErrorResponse>"))
+        }
+    }
+}
+
+fn as_ec2(action: &str, answer: Result<String, Refusal>) -> (u16, String) {
+    const XML: &str = "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n";
+    match answer {
+        Ok(result) => {
+            let xmlns = "xmlns=\"http://ec2.amazonaws.com/doc/2016-11-15/\"";
+            (200, format!("{XML}<{action}Response {xmlns}><requestId>{REQUEST}</requestId>{result}</{action}Response>"))
+        }
+        Err((status, code, message)) => {
+            let error = format!("<Errors><Error><Code>{code}</Code><Message>{message}</Message></Error></Errors>");
+            (status, format!("{XML}<Response>{error}<RequestID>{REQUEST}</RequestID></Response>"))
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Service {
+    Autoscaling,
+    Ec2,
+}
+
+/// Whether there is a signature of version 4 for one of the services, by our key; what it is worth, only the holder of the secret knows.
+fn signed(headers: &HeaderMap) -> Result<Service, Refusal> {
     let refused = |code, message: &str| (403, code, message.to_owned());
     let value = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
     let value = value.ok_or(refused("MissingAuthenticationToken", "Request is missing Authentication Token"))?;
@@ -283,7 +325,12 @@ fn signed(headers: &HeaderMap) -> Result<(), Refusal> {
     let part = |name: &str| parts.split(", ").find_map(|part| part.strip_prefix(name)).ok_or_else(incomplete);
     let (scope, names, signature) = (part("Credential=")?, part("SignedHeaders=")?, part("Signature=")?);
     let scope: Vec<&str> = scope.split('/').collect();
-    let [key, date, _region, "autoscaling", "aws4_request"] = scope[..] else { return Err(incomplete()) };
+    let [key, date, _region, service, "aws4_request"] = scope[..] else { return Err(incomplete()) };
+    let service = match service {
+        "autoscaling" => Service::Autoscaling,
+        "ec2" => Service::Ec2,
+        _ => return Err(incomplete()),
+    };
     let time = headers.get("x-amz-date").and_then(|value| value.to_str().ok()).unwrap_or_default();
     let covers = |name: &str| names.split(';').any(|covered| covered == name);
     let is_whole = time.starts_with(date) && covers("host") && covers("x-amz-date");
@@ -293,7 +340,7 @@ fn signed(headers: &HeaderMap) -> Result<(), Refusal> {
     if key != ACCESS_KEY {
         return Err(refused("InvalidClientTokenId", "The security token included in the request is invalid."));
     }
-    Ok(())
+    Ok(service)
 }
 
 fn id(number: u32) -> String {

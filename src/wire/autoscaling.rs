@@ -114,16 +114,6 @@ impl<T> Default for Members<T> {
     }
 }
 
-/// Why a call did not do what was asked.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "PascalCase")]
-pub struct Fault {
-    #[serde(default)]
-    pub code: String,
-    #[serde(default)]
-    pub message: String,
-}
-
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Unreadable {
     #[error("the answer is none of Auto Scaling's: {0}")]
@@ -147,16 +137,6 @@ pub fn group(xml: &str, name: &str) -> Result<Group, Unreadable> {
     let answer: Answer = quick_xml::de::from_str(xml).map_err(|error| Unreadable::Xml(error.to_string()))?;
     let mut groups = answer.result.groups.member.into_iter();
     groups.find(|group| group.name == name).ok_or_else(|| Unreadable::NoGroup(name.to_owned()))
-}
-
-/// What an answer of 4xx or 5xx says, if it is of AWS.
-pub fn fault(xml: &str) -> Option<Fault> {
-    #[derive(Deserialize)]
-    struct Answer {
-        #[serde(rename = "Error")]
-        error: Fault,
-    }
-    quick_xml::de::from_str::<Answer>(xml).ok().map(|answer| answer.error)
 }
 
 #[cfg(test)]

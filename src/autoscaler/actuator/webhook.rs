@@ -3,7 +3,7 @@
 use super::{Called, retry_after};
 use crate::config;
 use crate::daemon::key_file;
-use crate::proto::actuator::{Failure, Why};
+use crate::model::{Failure, Why};
 use crate::wire::webhook::order::{Order, Signer, ordered, said};
 use anyhow::Context;
 use reqwest::header::RETRY_AFTER;

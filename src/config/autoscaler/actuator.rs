@@ -157,7 +157,7 @@ impl Decoder {
         good.then(|| text.to_owned())
     }
 
-    fn region(&mut self, node: &Node) -> Option<String> {
+    pub(in crate::config) fn region(&mut self, node: &Node) -> Option<String> {
         let text = self.text(node, "`region`", "region: eu-central-1")?;
         let good = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
         let is_region = (1..=32).contains(&text.len()) && text.chars().all(good) && !text.starts_with('-') && !text.ends_with('-');
@@ -187,7 +187,7 @@ impl Decoder {
     }
 
     /// Where orders go; nobody on the way may read or change them.
-    fn called_url(&mut self, node: &Node, what: &str, example: &str) -> Option<Url> {
+    pub(in crate::config) fn called_url(&mut self, node: &Node, what: &str, example: &str) -> Option<Url> {
         let text = self.text(node, &format!("`{what}`"), example)?;
         let url = Url::parse(text).ok().filter(|url| url.has_host() && url.username().is_empty() && url.password().is_none());
         let remedy = format!("write where orders are taken, such as `{example}`; http is for 127.0.0.1 and localhost");

@@ -26,6 +26,8 @@ pub struct Board {
     since: Mutex<BTreeMap<TenantShard, SystemTime>>,
     /// Of which this node need not keep the connections any more.
     relieved: Mutex<BTreeSet<TenantShard>>,
+    /// Somebody else advertised them, and lost.
+    contested: Mutex<BTreeSet<TenantShard>>,
     /// The last change of state of each, once everything before it has been done.
     turns: Mutex<BTreeMap<TenantShard, Turn>>,
     /// The latest first.
@@ -286,6 +288,17 @@ impl Board {
         } else {
             all.remove(of);
         }
+    }
+
+    /// Somebody else advertised this shard, which is here and stays.
+    pub fn contest(&self, of: &TenantShard) {
+        lock(&self.contested).insert(of.clone());
+        self.changes.send_modify(|count| *count += 1);
+    }
+
+    /// Those since the last time.
+    pub fn take_contested(&self) -> BTreeSet<TenantShard> {
+        std::mem::take(&mut lock(&self.contested))
     }
 
     pub fn relieved(&self) -> BTreeSet<TenantShard> {

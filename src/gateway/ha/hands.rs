@@ -366,6 +366,9 @@ impl Hands {
                 if self.shards.get_mut(&of).is_some_and(|shard| std::mem::take(&mut shard.unannounced)) {
                     self.sessions.send(sessions::Order::Taken(of.clone()));
                 }
+                if matches!(why, Announced::Contested | Announced::Healed) {
+                    self.board.contest(&of);
+                }
                 if why == Announced::Healed {
                     self.sessions.send(sessions::Order::Healed(of));
                 }

@@ -50,6 +50,7 @@ impl Group {
             "clocks": clocks.collect::<serde_json::Map<_, _>>(),
             "signs_with_the_time": carrier.is_kernel_wireguard(config.platform.tunnel), "late_p99_us": late,
             "lifecycle": self.lifecycle(now),
+            "cloud": self.cloud(),
         })
     }
 
@@ -62,6 +63,18 @@ impl Group {
 
     #[cfg(not(feature = "aws"))]
     fn lifecycle(&self, _: Instant) -> Value {
+        Value::Null
+    }
+
+    /// What the cloud is told; null if the network follows ARP.
+    #[cfg(feature = "aws")]
+    fn cloud(&self) -> Value {
+        let watch = self.running.as_ref().and_then(|running| running.cloud.as_ref());
+        watch.map_or(Value::Null, super::cloud::Watch::status)
+    }
+
+    #[cfg(not(feature = "aws"))]
+    fn cloud(&self) -> Value {
         Value::Null
     }
 
@@ -141,6 +154,10 @@ impl Group {
             out.gauge("portway_clock_skew_seconds", help, &[("node", node.as_str())], seconds(&skew));
         }
         self.tracking.metrics(out);
+        #[cfg(feature = "aws")]
+        if let Some(watch) = self.running.as_ref().and_then(|running| running.cloud.as_ref()) {
+            watch.metrics(out);
+        }
         #[cfg(feature = "aws")]
         if let Some(watch) = self.running.as_ref().and_then(|running| running.lifecycle.as_ref()) {
             watch.metrics(now, out);

@@ -32,6 +32,7 @@ fn config() -> Gateway {
         directory: None,
         idle: std::time::Duration::from_secs(300),
         flow_log: None,
+        cloud: None,
     }
 }
 

@@ -1,7 +1,7 @@
 //! Instance metadata, version 2 alone: a token first, then what it is asked for.
 //! <https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/configuring-instance-metadata-service.html>
 
-use super::{Account, Cloud};
+use super::{ACCESS_KEY, Account, Cloud};
 use axum::Router;
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, StatusCode};
@@ -11,6 +11,10 @@ use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+/// Where everything is.
+pub const REGION: &str = "eu-central-1";
+/// Of every instance.
+const ROLE: &str = "portway-gateway";
 const TTL: &str = "x-aws-ec2-metadata-token-ttl-seconds";
 const TOKEN: &str = "x-aws-ec2-metadata-token";
 /// Seconds that a token may be good for.
@@ -79,7 +83,18 @@ impl Metadata {
                 let mut account = self.0.account.lock().unwrap_or_else(PoisonError::into_inner);
                 account.target(&self.0.instance).map(str::to_owned)
             }
-            _ => None,
+            "placement/region" => Some(REGION.into()),
+            "placement/availability-zone" => Some(format!("{REGION}a")),
+            "iam/security-credentials/" => Some(ROLE.into()),
+            _ if item.strip_prefix("iam/security-credentials/") == Some(ROLE) => {
+                let key = format!("\"AccessKeyId\": \"{ACCESS_KEY}\", \"SecretAccessKey\": \"of-the-lab\", \"Token\": \"of-the-lab\"");
+                Some(format!("{{\"Code\": \"Success\", \"Type\": \"AWS-HMAC\", {key}, \"Expiration\": \"2099-01-01T00:00:00Z\"}}"))
+            }
+            _ => {
+                let of = item.strip_prefix("network/interfaces/macs/")?;
+                let account = self.0.account.lock().unwrap_or_else(PoisonError::into_inner);
+                account.interface_item(&self.0.instance, of)
+            }
         }
     }
 }

@@ -192,7 +192,7 @@ pub fn within(claim: impl Into<String>, subject: impl Into<String>, bound: f64, 
         claim,
         subject,
         *gap_ms <= bound + quiet_ms,
-        format!("{gap_ms:.1} ms; at most {bound:.0} ms, and {quiet_ms:.1} ms when all is quiet"),
+        format!("{gap_ms:.1} ms; at most {bound:.0} ms, and {quiet_ms:.1} ms by the machine's own doing"),
     )
 }
 

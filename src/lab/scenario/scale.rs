@@ -1,7 +1,7 @@
 //! A group grows by a node, or loses one, under load: shards move once their connections are known elsewhere, and nobody notices.
 
 use super::group::{
-    PLANNED_MS, QUIET, came_about, ended, goes_on, lost_nothing, mark_after, merged, of_flows, open_flows, pings, probe_all, proof,
+    PLANNED_MS, QUIET, came_about, ended, goes_on, lost_nothing, mark_after, merged, of_flows, open_flows, pings, probe, probe_all, proof,
     stand_group, within,
 };
 use super::{Options, Outcome, Scenario, Way, backend_seen, slowed};
@@ -59,6 +59,8 @@ struct Stage<'o> {
 struct Cost {
     went_on: bool,
     probed: Probed,
+    /// The longest gap, in milliseconds, of a shard that stayed where it is, while others moved.
+    beside_ms: f64,
 }
 
 pub(super) fn out(portway: &Path, way: Way, options: &Options) -> Result<Outcome> {
@@ -84,10 +86,10 @@ pub(super) fn out(portway: &Path, way: Way, options: &Options) -> Result<Outcome
     });
     let start = Cost::of(probes);
 
-    let probes = stage.probes(&moving, QUIET)?;
+    let (probes, beside) = (stage.probes(&moving, QUIET)?, stage.beside(&moving)?);
     let early = stage.early(&newcomer, &start)?;
     let home = stage.await_homes(&homes);
-    let cost = Cost::of_move(probes, stage.moved(&homes, &moving)?).beside(&start);
+    let cost = Cost::of_move(probes, beside, stage.moved(&homes, &moving)?).after(&start);
     let spare = stage.await_no_spare();
 
     let (figures, mut checks) = early;
@@ -127,10 +129,10 @@ pub(super) fn back(portway: &Path, way: Way, options: &Options) -> Result<Outcom
     });
     let start = Cost::of(probes);
 
-    let probes = stage.probes(&moving, QUIET)?;
+    let (probes, beside) = (stage.probes(&moving, QUIET)?, stage.beside(&moving)?);
     let early = stage.early(&leaver, &start)?;
     let home = stage.await_homes(&homes);
-    let cost = Cost::of_move(probes, stage.moved(&homes, &moving)?).beside(&start);
+    let cost = Cost::of_move(probes, beside, stage.moved(&homes, &moving)?).after(&start);
     let lab = &stage.lab;
     let empty = poll_until("a node without shards and connections", DEADLINE.saturating_sub(begun.elapsed()), || {
         Ok(lab.shards_at(&leaver)?.is_some_and(|shards| shards.is_empty()) && connections(lab, &leaver)? == 0)
@@ -230,6 +232,13 @@ impl<'o> Stage<'o> {
         Ok(probes)
     }
 
+    /// Through one that stays where it is, as often.
+    fn beside(&self, moving: &BTreeSet<(String, u8)>) -> Result<Option<Probe>> {
+        let stays = |shard: &u8| !moving.iter().any(|(_, moves)| moves == shard);
+        let container = self.lab.topology.containers.iter().find(|container| container.shard.as_ref().is_some_and(stays));
+        container.map(|container| probe(&self.lab, container, self.options.ping)).transpose()
+    }
+
     /// What it cost until everybody knows what is to move, and that nothing has moved by then.
     fn early(&self, node: &str, start: &Cost) -> Result<(Value, Vec<Check>)> {
         let owners = self.lab.owners()?;
@@ -297,6 +306,7 @@ impl<'o> Stage<'o> {
             "shards": self.before.len(),
             "moved": moved.len(),
             "bound_ms": PLANNED_MS,
+            "beside_ms": cost.beside_ms,
             "both_active_ms": ms(seen.both),
             "contested": contested,
             "unguarded_ms": ms(seen.unguarded),
@@ -337,11 +347,12 @@ impl<'o> Stage<'o> {
 impl Cost {
     fn of(probes: Vec<Probe>) -> Self {
         let (went_on, probed) = ended(probes);
-        Self { went_on, probed }
+        Self { went_on, probed, beside_ms: 0.0 }
     }
 
-    /// The gap is that around the move: what a busy machine does to a 1 ms ping in the seconds before says nothing of it.
-    fn of_move(probes: Vec<Probe>, moved: Duration) -> Self {
+    /// The gap is that around the move: what a busy machine does to a 1 ms ping in the seconds before says nothing of it. What a shard that
+    /// stays where it is feels at the same time is no move's doing.
+    fn of_move(probes: Vec<Probe>, beside: Option<Probe>, moved: Duration) -> Self {
         let (from, to) = (moved.saturating_sub(AROUND.0), moved + AROUND.1);
         std::thread::sleep(to.saturating_sub(clock()));
         let went_on = probes.iter().all(goes_on);
@@ -349,12 +360,17 @@ impl Cost {
         let mut cost = Self::of(probes);
         cost.went_on &= went_on;
         gap.iter().for_each(|gap| cost.probed.gap_ms = gap.as_secs_f64() * 1e3);
+        if let Some(beside) = beside {
+            cost.beside_ms = beside.gap_within(from, to).as_secs_f64() * 1e3;
+            beside.stop();
+        }
+        cost.probed.quiet_ms = cost.probed.quiet_ms.max(cost.beside_ms);
         cost
     }
 
     /// With what the machine did by itself before anything was changed: for as long as shards wait before they move, as the longest gap of
     /// a second is not that of many.
-    fn beside(mut self, start: &Self) -> Self {
+    fn after(mut self, start: &Self) -> Self {
         self.probed.quiet_ms = self.probed.quiet_ms.max(start.probed.quiet_ms);
         self
     }

@@ -49,6 +49,7 @@ pub fn gateway(tenants: &[&str], peers: u8) -> Gateway {
         directory: None,
         idle: std::time::Duration::from_secs(300),
         flow_log: None,
+        cloud: None,
     }
 }
 

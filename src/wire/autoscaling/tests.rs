@@ -67,23 +67,12 @@ fn what_is_no_answer_is_said() {
     }
 }
 
-#[test]
-fn a_fault_has_a_code_and_words() {
-    let xml = r#"<ErrorResponse xmlns="http://autoscaling.amazonaws.com/doc/2011-01-01/">
-        <Error><Type>Sender</Type><Code>ValidationError</Code><Message>New SetDesiredCapacity value 11 is above max value 10 for the AutoScalingGroup.</Message></Error>
-        <RequestId>1</RequestId></ErrorResponse>"#;
-    let fault = fault(xml).unwrap();
-    assert_eq!(fault.code, "ValidationError");
-    assert!(fault.message.starts_with("New SetDesiredCapacity value 11 is above max value 10"));
-    assert_eq!(super::fault("<html/>"), None);
-}
-
 proptest! {
     #[test]
     fn no_text_is_too_odd(text in ".*", cut in 0..GROUPS.len()) {
         let cut = (0..=cut).rev().find(|at| GROUPS.is_char_boundary(*at)).unwrap();
         for text in [&text, &GROUPS[..cut]] {
-            let _ = (group(text, "gateways").is_ok(), fault(text));
+            let _ = (group(text, "gateways").is_ok(), crate::wire::aws::fault(text));
         }
     }
 }

@@ -1,0 +1,82 @@
+//! What EC2 calls its things: a prefix and 8 or 17 hexadecimal digits.
+//! <https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/resource-ids.html>
+
+use super::Invalid;
+use serde::{Deserialize, Serialize};
+use std::fmt;
+use std::str::FromStr;
+
+macro_rules! id {
+    ($(#[$doc:meta])* $type:ident, $prefix:literal, $what:literal) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+        #[serde(try_from = "String", into = "String")]
+        pub struct $type(String);
+
+        impl $type {
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl FromStr for $type {
+            type Err = Invalid;
+            fn from_str(text: &str) -> Result<Self, Invalid> {
+                let digits = text.strip_prefix($prefix).unwrap_or_default();
+                let good = |byte: u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte);
+                if !matches!(digits.len(), 8 | 17) || !digits.bytes().all(good) {
+                    let prefix = $prefix;
+                    return Err(Invalid(format!("{text:?} is no {}: write it as `{prefix}0123456789abcdef0`", $what)));
+                }
+                Ok(Self(text.to_owned()))
+            }
+        }
+
+        impl TryFrom<String> for $type {
+            type Error = Invalid;
+            fn try_from(text: String) -> Result<Self, Invalid> {
+                text.parse()
+            }
+        }
+
+        impl From<$type> for String {
+            fn from(id: $type) -> String {
+                id.0
+            }
+        }
+
+        impl fmt::Display for $type {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.pad(&self.0)
+            }
+        }
+    };
+}
+
+id!(
+    /// A network interface of EC2's.
+    EniId, "eni-", "network interface (ENI)"
+);
+id!(RouteTableId, "rtb-", "route table");
+id!(
+    /// An elastic address of this account's.
+    AllocationId, "eipalloc-", "allocation of an elastic address"
+);
+id!(InstanceId, "i-", "instance");
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_has_its_prefix_and_8_or_17_digits() {
+        for good in ["eni-0a1b2c3d", "eni-0123456789abcdef0"] {
+            assert_eq!(good.parse::<EniId>().map(|id| id.to_string()), Ok(good.to_owned()));
+        }
+        for bad in ["", "eni-", "eni-0A1b2c3d", "eni-0123456789abcde", "rtb-0a1b2c3d", " eni-0a1b2c3d", "eni-0a1b2c3d0123456789abcdef0"] {
+            let said = bad.parse::<EniId>().map_err(|error| error.to_string());
+            assert_eq!(said, Err(format!("{bad:?} is no network interface (ENI): write it as `eni-0123456789abcdef0`")));
+        }
+        assert!("i-0123456789abcdef0".parse::<InstanceId>().is_ok() && "eipalloc-0a1b2c3d".parse::<AllocationId>().is_ok());
+    }
+}

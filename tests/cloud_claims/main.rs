@@ -1,0 +1,179 @@
+//! Two gateways whose addresses a cloud has to send to them: real daemons in namespaces, each with its instance's metadata and EC2 on its loopback. Both stand for one
+//! account, where an address is one network interface's and no other's.
+
+use portway::config::Backend;
+use portway::lab::cloud::Cloud;
+use portway::lab::cloud::ec2::Moved;
+use portway::lab::topology::{PLATFORM_IF, Wiring};
+use portway::lab::{Kill, Lab, Topology, poll_until, unix};
+use portway::model::{AllocationId, EniId, RouteTableId};
+use serde_json::Value;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
+use std::path::Path;
+use std::time::Duration;
+use tokio::runtime::Runtime;
+
+const METADATA: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8169);
+const EC2: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8170);
+const SOON: Duration = Duration::from_secs(10);
+const LATENCY: Duration = Duration::from_millis(50);
+
+const PLATFORM_HAVIP: &str = "10.9.0.50";
+const TENANT_HAVIP: &str = "172.16.101.10";
+
+/// The platform's interface of a node, and its tenant's.
+fn enis(node: usize) -> [EniId; 2] {
+    [0, 1].map(|side| format!("eni-0000{node:02x}{side:02x}").parse().unwrap())
+}
+
+fn address(text: &str) -> IpAddr {
+    text.parse().unwrap()
+}
+
+struct Bed {
+    lab: Lab,
+    cloud: Cloud,
+    runtime: Runtime,
+}
+
+impl Bed {
+    fn new() -> Self {
+        Self::new_with("", "10.9.0.0/24", |_| ())
+    }
+
+    /// `written`: what else stands below `aws`; `platform`: the subnet of that side.
+    fn new_with(written: &str, platform: &str, prepare: impl FnOnce(&Cloud)) -> Self {
+        let runtime = Runtime::new().unwrap();
+        let cloud = runtime.block_on(Cloud::start()).unwrap();
+        cloud.latency(LATENCY);
+        prepare(&cloud);
+        let mut lab = Lab::build(Topology::group(&["acme"], 2, 1, &[Wiring::Veth])).unwrap();
+        lab.serve().unwrap();
+        let entered = runtime.enter();
+        for (number, gateway) in (1..).zip(&lab.topology.gateways) {
+            let instance = format!("i-{number:08x}");
+            let sides =
+                [(PLATFORM_IF, gateway.outer, platform), (gateway.enis[0].interface.as_str(), gateway.enis[0].address, "172.16.0.0/16")];
+            for (id, (interface, address, subnet)) in enis(number).iter().zip(sides) {
+                let links: Value =
+                    serde_json::from_str(&lab.ip(&gateway.node, &["-j", "link", "show", "dev", interface]).unwrap()).unwrap();
+                let mac = links[0]["address"].as_str().unwrap();
+                cloud.eni(id, &instance, mac, subnet.parse().unwrap(), address.into());
+            }
+            let at = |place| lab.node(&gateway.node).unwrap().run(move || TcpListener::bind(place)).unwrap();
+            cloud.metadata(&instance, at(METADATA)).unwrap();
+            cloud.also_at(at(EC2)).unwrap();
+        }
+        drop(entered);
+        let aws = format!("gateway:\n  cloud: {{ aws: {{ metadata: \"http://{METADATA}\", endpoint: \"http://{EC2}\"{written} }} }}\n");
+        let portway = Path::new(env!("CARGO_BIN_EXE_portway"));
+        lab.start_daemons_edited(portway, Backend::Auto, |_, yaml| yaml.replace("gateway:\n", &aws)).unwrap();
+        lab.await_active("gw-1", "acme", 0).unwrap();
+        Self { lab, cloud, runtime }
+    }
+
+    fn status(&self, node: &str) -> Value {
+        let body = unix(&self.lab.socket(node).unwrap(), "GET", "/v1/status", None).unwrap().body;
+        serde_json::from_str::<Value>(&body).unwrap()["ha"]["cloud"].clone()
+    }
+
+    /// Of the shard at this node.
+    fn shard(&self, node: &str) -> Value {
+        self.status(node)["shards"]["acme/0"].clone()
+    }
+
+    fn await_owner(&self, node: usize) {
+        let [platform, tenant] = enis(node);
+        let both = || {
+            self.cloud.owner(address(PLATFORM_HAVIP)) == Some(platform.clone())
+                && self.cloud.owner(address(TENANT_HAVIP)) == Some(tenant.clone())
+        };
+        poll_until("the cloud sends both addresses there", SOON, || Ok(both())).unwrap();
+        poll_until("the node knows it", SOON, || Ok(self.shard(&format!("gw-{node}"))["claimed"] == true)).unwrap();
+    }
+
+    fn moves_of(&self, what: &str) -> Vec<Moved> {
+        self.cloud.moved().into_iter().filter(|moved| moved.what == what).collect()
+    }
+}
+
+impl Drop for Bed {
+    fn drop(&mut self) {
+        let _entered = self.runtime.enter();
+    }
+}
+
+/// From the addresses in the kernel to the answer of the cloud: one round trip for both, and 20 ms.
+#[test]
+fn serial_the_cloud_follows_whoever_is_active() {
+    let mut bed = Bed::new();
+    bed.lab.await_in_sync().unwrap();
+    bed.await_owner(1);
+    assert_eq!(bed.shard("gw-2"), Value::Null, "who has no shard claims nothing");
+    bed.lab.fail("gw-1", Kill::Node).unwrap();
+    bed.lab.await_active("gw-2", "acme", 0).unwrap();
+    bed.await_owner(2);
+    let took = bed.shard("gw-2")["took"].as_f64().unwrap();
+    assert!(took <= 0.070, "both addresses took {took} s of 0.05 and 0.02");
+    assert_eq!(bed.moves_of(PLATFORM_HAVIP).len(), 2, "{:?}", bed.cloud.moved());
+    bed.lab.heal("gw-1").unwrap();
+}
+
+/// Nobody told the gateway: it looks again and again.
+#[test]
+fn what_somebody_else_takes_away_is_claimed_again() {
+    let bed = Bed::new();
+    bed.await_owner(1);
+    bed.cloud.assign(address(TENANT_HAVIP), &enis(2)[1]);
+    bed.await_owner(1);
+    let page = unix(&bed.lab.socket("gw-1").unwrap(), "GET", "/metrics", None).unwrap().body;
+    assert!(page.contains("portway_cloud_lost_total{} 1"), "{page}");
+}
+
+#[test]
+fn a_permission_that_is_missing_is_named_with_the_statement_that_mends_it() {
+    let bed = Bed::new();
+    bed.await_owner(1);
+    bed.cloud.refuse("AssignPrivateIpAddresses", [(403, "UnauthorizedOperation"), (403, "UnauthorizedOperation")]);
+    bed.cloud.assign(address(TENANT_HAVIP), &enis(2)[1]);
+    let said = r#""Action": "ec2:AssignPrivateIpAddresses""#;
+    poll_until("it says so", SOON, || Ok(bed.shard("gw-1")["failure"].as_str().is_some_and(|text| text.contains(said)))).unwrap();
+    bed.await_owner(1);
+}
+
+/// The overlay: no subnet has the platform HaVip, so both route tables lead to whoever is Active; and the elastic address goes with the tenant's.
+#[test]
+fn routes_and_public_addresses_follow_as_well() {
+    let tables: [RouteTableId; 2] = ["rtb-0000000a", "rtb-0000000b"].map(|id| id.parse().unwrap());
+    let elastic: AllocationId = "eipalloc-0000000a".parse().unwrap();
+    let mut bed = Bed::new_with(
+        &format!(", platform: {{ route_tables: [{}, {}] }}, tenants: {{ acme: {{ public: {{ 0: {elastic} }} }} }}", tables[0], tables[1]),
+        "10.9.0.0/27",
+        |cloud| {
+            tables.iter().for_each(|table| cloud.route_table(table));
+            cloud.elastic(&elastic);
+        },
+    );
+    let to = format!("{PLATFORM_HAVIP}/32").parse().unwrap();
+    for node in [1, 2] {
+        let [platform, tenant] = enis(node);
+        poll_until("all lead there", SOON, || {
+            let routes = tables.iter().all(|table| bed.cloud.route(table, to) == Some(platform.clone()));
+            Ok(routes && bed.cloud.association(&elastic) == Some((tenant.clone(), address(TENANT_HAVIP))))
+        })
+        .unwrap();
+        if node == 1 {
+            bed.lab.await_in_sync().unwrap();
+            bed.lab.fail("gw-1", Kill::Daemon).unwrap();
+        }
+    }
+    bed.lab.heal("gw-1").unwrap();
+}
+
+#[test]
+fn an_address_of_no_subnet_without_route_tables_is_told_and_how_to_mend_it() {
+    let bed = Bed::new_with("", "10.9.0.0/27", |_| ());
+    let said = "write the route tables that are to lead here in `cloud.aws.platform.route_tables`";
+    poll_until("it says so", SOON, || Ok(bed.status("gw-1")["failure"].as_str().is_some_and(|text| text.contains(said)))).unwrap();
+    assert!(bed.cloud.moved().is_empty());
+}
