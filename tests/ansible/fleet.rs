@@ -7,12 +7,13 @@ use portway::lab::{Lab, Topology, Transfer, answers, configs, poll_until};
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
 use std::fs;
+use std::io::Write;
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::LazyLock;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 pub const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 
@@ -73,7 +74,7 @@ impl Fleet {
             "ansible_connection": "local", "ansible_become": false, "ansible_pipelining": true,
             "ansible_python_interpreter": format!("{}/python-{{{{ inventory_hostname }}}}", place.display()),
             "ansible_remote_tmp": place.join("tmp"),
-            "portway_binary": program(), "portway_units_dir": units(), "portway_dependencies": [],
+            "portway_binary": program(), "portway_units_dir": format!("{ROOT}/packaging/systemd"), "portway_dependencies": [],
             "portway_sysctls": { "net.ipv4.conf.all.arp_ignore": 1 },
         });
         let Value::Object(vars) = vars else { unreachable!("written above") };
@@ -92,25 +93,30 @@ impl Fleet {
         fs::write(self.yaml(node), text.replace(from, to)).unwrap();
     }
 
-    /// From now on it is a package that is installed, of this version; the program in it ends in these bytes.
-    pub fn package(&mut self, version: &str, mark: &[u8]) {
-        let tree = self.dir.path().join(version);
-        let [bin, systemd, debian] = ["usr/bin", "usr/lib/systemd/system", "DEBIAN"].map(|folder| tree.join(folder));
-        for folder in [&bin, &systemd, &debian] {
-            fs::create_dir_all(folder).unwrap();
-        }
-        script(&bin.join("portway"), [&fs::read(program()).unwrap(), mark].concat());
-        for unit in ["portway-gateway.service", "portway-host.service"] {
-            fs::copy(Path::new(&units()).join(unit), systemd.join(unit)).unwrap();
-        }
-        let control = format!(
-            "Package: portway\nVersion: {version}\nArchitecture: all\nMaintainer: nobody <nobody@localhost>\nDescription: a test\n"
-        );
-        fs::write(debian.join("control"), control).unwrap();
-        let deb = self.dir.path().join(format!("portway_{version}_all.deb"));
-        let built =
-            Command::new("dpkg-deb").args(["-Znone", "--root-owner-group", "--build"]).arg(&tree).arg(&deb).output().expect("dpkg-deb");
-        assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
+    /// The package, as a release has it, and from now on it is what is installed.
+    pub fn package(&mut self) {
+        let made = self.dir.path().join("package");
+        done(Command::new(format!("{ROOT}/scripts/package")).args(["--quick", "--binary", env!("CARGO_BIN_EXE_portway")]).arg(&made));
+        let debs = fs::read_dir(&made).unwrap().map(|entry| entry.unwrap().path());
+        let deb = debs.filter(|path| path.extension().is_some_and(|end| end == "deb")).next().expect("a package");
+        done(Command::new("dpkg-deb").arg("--raw-extract").arg(&deb).arg(self.dir.path().join("tree")));
+        self.installs(&deb);
+    }
+
+    /// From now on it is another version of the package; the program in it ends in these bytes.
+    pub fn release(&mut self, version: &str, mark: &[u8]) {
+        let tree = self.dir.path().join("tree");
+        let (control, binary) = (tree.join("DEBIAN/control"), tree.join("usr/bin/portway"));
+        let lines = fs::read_to_string(&control).unwrap();
+        let lines = lines.lines().map(|line| if line.starts_with("Version: ") { format!("Version: {version}") } else { line.to_owned() });
+        fs::write(&control, lines.map(|line| line + "\n").collect::<String>()).unwrap();
+        fs::OpenOptions::new().append(true).open(&binary).unwrap().write_all(mark).unwrap();
+        let deb = self.dir.path().join(format!("portway_{version}.deb"));
+        done(Command::new("dpkg-deb").args(["-Znone", "--root-owner-group", "--build"]).arg(&tree).arg(&deb));
+        self.installs(&deb);
+    }
+
+    fn installs(&mut self, deb: &Path) {
         self.vars.extend([
             ("portway_package".into(), json!(deb)),
             ("portway_binary".into(), json!("")),
@@ -156,11 +162,12 @@ impl Fleet {
         command.arg("--inventory").arg(self.inventory()).arg(format!("playbooks/{playbook}.yml")).args(arguments);
         command.env("ANSIBLE_CALLBACK_PLUGINS", format!("{ROOT}/tests/ansible/callback")).env("ANSIBLE_STDOUT_CALLBACK", "told");
         command.env("ANSIBLE_HOME", self.dir.path().join("home"));
+        let begun = Instant::now();
         let output = command.output().expect("ansible-playbook: run scripts/install-deps test");
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
         let begin = text.find('{').unwrap_or_else(|| panic!("{text}\n{}", String::from_utf8_lossy(&output.stderr)));
         let played = Played(serde_json::from_str(&text[begin..]).unwrap_or_else(|error| panic!("{error}: {text}")));
-        eprintln!("{playbook} {arguments:?}: {}", played.0["stats"]);
+        eprintln!("{playbook} {arguments:?}: {:.1} s, {}", begun.elapsed().as_secs_f64(), played.0["stats"]);
         if output.status.success() {
             let changes = played.told("changed");
             if !changes.is_empty() && changes.len() < 8 {
@@ -201,10 +208,9 @@ pub fn ansible(program: &str) -> Command {
     command
 }
 
-/// Those of the package, where there are any.
-fn units() -> String {
-    let packaged = format!("{ROOT}/packaging/systemd");
-    if Path::new(&packaged).exists() { packaged } else { format!("{ROOT}/tests/ansible/units") }
+fn done(command: &mut Command) {
+    let output = command.output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
+    assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
 }
 
 /// What is installed: the program without what only a debugger reads, a third of it.
@@ -214,8 +220,7 @@ pub fn program() -> PathBuf {
         let of = |path: &Path| fs::metadata(path).and_then(|meta| meta.modified()).ok();
         if of(&stripped) < of(whole) {
             let beside = stripped.with_extension(std::process::id().to_string());
-            let done = Command::new("strip").arg("-o").arg(&beside).arg(whole).status().expect("strip");
-            assert!(done.success());
+            done(Command::new("strip").arg("-o").arg(&beside).arg(whole));
             fs::rename(beside, &stripped).unwrap();
         }
         stripped

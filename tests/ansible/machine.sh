@@ -29,6 +29,8 @@ enable_nothing() {
     done
     ln -s ../systemd-journald.service "$root/usr/lib/systemd/system/sysinit.target.wants/"
     rm -rf "$root"/etc/portway "$root"/var/lib/portway
+    # A package's services are started as anywhere; manual pages of all packages are not indexed anew.
+    rm -f "$root"/usr/sbin/policy-rc.d "$root"/var/lib/man-db/auto-update
 }
 
 devices() {

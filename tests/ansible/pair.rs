@@ -13,7 +13,7 @@ const NEW_KEY: &str = "2b7c90d1e6f34a58b1c9d0e7f6a5243819c8b7d6e5f40312a9b8c7d6e
 #[test]
 fn serial_a_pair_changes_its_key_and_its_program_and_nothing_is_lost() {
     let mut fleet = Fleet::build(Topology::group(&["acme"], 2, 1, &[Wiring::Veth]), Backend::Userspace);
-    fleet.package("1", b"");
+    fleet.package();
     fleet.play("install", &[]).expect("to be installed");
     fleet.attach();
     fleet.carries();
@@ -40,7 +40,7 @@ fn serial_a_pair_changes_its_key_and_its_program_and_nothing_is_lost() {
     fleet.play("rotate-keys", &[]).expect("another key, in rounds");
     for node in GATEWAYS {
         let machine = &fleet.machines[node];
-        assert_eq!(machine.ok(&["ls", "/etc/portway"]), "gateway.yaml\nha-2.key\n");
+        assert_eq!(machine.ok(&["ls", "/etc/portway"]), "README\ngateway.yaml\nha-2.key\n");
         assert_eq!(machine.ok(&["cat", "/etc/portway/ha-2.key"]), format!("{NEW_KEY}\n"));
         assert_eq!(machine.ok(&["stat", "--format=%a %U", "/etc/portway/ha-2.key"]), "600 root\n");
         // At the start, and in each round: the new key's file comes, it is known, it signs, the former one goes.
@@ -49,7 +49,7 @@ fn serial_a_pair_changes_its_key_and_its_program_and_nothing_is_lost() {
     assert_eq!(GATEWAYS.map(|node| fleet.machines[node].daemon("gateway")).to_vec(), daemons);
     assert_eq!(fleet.play("install", &[]).expect("to be looked at").changed(), 0, "after the keys");
 
-    fleet.package("2", b"another");
+    fleet.release("2", b"another");
     fleet.play("upgrade", &[]).expect("to be upgraded");
     for (node, machine) in &fleet.machines {
         let role = if node == "host-1" { "host" } else { "gateway" };
@@ -65,7 +65,7 @@ fn serial_a_pair_changes_its_key_and_its_program_and_nothing_is_lost() {
     // One that cannot hand over is not touched, nor is the other.
     let standing = GATEWAYS.map(|node| fleet.machines[node].daemon("gateway"));
     fleet.machines["gw-2"].ok(&["systemctl", "stop", "portway-gateway.service"]);
-    fleet.package("3", b"a third");
+    fleet.release("3", b"a third");
     fleet.vars.insert("portway_patience_s".into(), json!(2));
     let refused = fleet.play("upgrade", &[]).expect_err("nobody could take over");
     assert!(refused.iter().any(|why| why.contains("nobody else has its connections")), "{refused:#?}");

@@ -10,7 +10,7 @@ sys.path.insert(0, str(PLUGINS))
 sys.dont_write_bytecode = True
 
 from ansible.errors import AnsibleFilterError  # noqa: E402
-from portway_keys import key_changes, key_files, key_round, other_keys  # noqa: E402
+from portway_keys import key_changes, key_files, key_round  # noqa: E402
 from portway_status import gateway_faults, gateway_has, gateway_unmoved  # noqa: E402
 
 
@@ -118,11 +118,6 @@ class Guards(unittest.TestCase):
             key_files(config([1], [(0, {**OLD, "next": NEW})])),
             ["/etc/portway/acme-2.key", "/etc/portway/acme.key", "/etc/portway/ha-1.key"],
         )
-
-    def test_a_file_with_another_content_is_found(self):
-        secret = {"path": "/etc/portway/ha.key", "content": "abc"}
-        read = [{"item": secret, "content": "YWJjCg=="}, {"item": {**secret, "path": "/b"}, "content": "eHl6Cg=="}, {"item": secret}]
-        self.assertEqual(other_keys(read), ["/b"])
 
 
 def told(**of):

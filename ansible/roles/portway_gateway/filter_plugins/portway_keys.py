@@ -4,7 +4,6 @@ A key that is replaced at once on one node cuts it off from the others, or hosts
 docs/directory.md, "A shard's", say in which order it is done; here is what each round writes.
 """
 
-from base64 import b64decode
 from copy import deepcopy
 
 from ansible.errors import AnsibleFilterError
@@ -119,17 +118,10 @@ def key_round(wanted, group, number, active=()):
     return bridged
 
 
-def other_keys(results):
-    """Of what `slurp` read, by secret, the files that hold something else than that."""
-    held = [(result["item"], b64decode(result["content"])) for result in results if result.get("content")]
-    return [secret["path"] for secret, content in held if content.decode(errors="replace").strip() != str(secret["content"]).strip()]
-
-
 class FilterModule:
     def filters(self):
         return {
             "portway_key_changes": key_changes,
             "portway_key_files": key_files,
             "portway_key_round": key_round,
-            "portway_other_keys": other_keys,
         }
