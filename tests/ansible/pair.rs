@@ -14,7 +14,7 @@ const NEW_KEY: &str = "2b7c90d1e6f34a58b1c9d0e7f6a5243819c8b7d6e5f40312a9b8c7d6e
 fn serial_a_pair_changes_its_key_and_its_program_and_nothing_is_lost() {
     let mut fleet = Fleet::build(Topology::group(&["acme"], 2, 1, &[Wiring::Veth]), Backend::Userspace);
     fleet.package();
-    fleet.play("install", &[]).expect("to be installed");
+    fleet.play("install", &["--extra-vars", "portway_gateways_at_once=2"]).expect("to be installed");
     fleet.attach();
     fleet.carries();
     let transfer = fleet.transfer();
