@@ -14,7 +14,10 @@ fuzz_target!(|bytes: &[u8]| {
     while let Some((header, payload)) = segments.next(&mut buffer) {
         assert!(end.is_none_or(|end| end == payload.start), "no gap and no overlap");
         if header > 0 {
-            assert_eq!(ipv4::Header::parse(&[&buffer[..header], &bytes[10 + payload.start..10 + payload.end]].concat()).unwrap().source, ip.source);
+            assert_eq!(
+                ipv4::Header::parse(&[&buffer[..header], &bytes[10 + payload.start..10 + payload.end]].concat()).unwrap().source,
+                ip.source
+            );
         }
         end = Some(payload.end);
     }

@@ -20,7 +20,8 @@ fuzz_target!(|bytes: &[u8]| {
     }
 
     let (seal, now, tuning) = (Seal::new(b"fuzz"), Instant::now(), Tuning::default());
-    let mut receiver = Receiver::new(ReceiverConfig { stream: 1, seal: seal.clone(), nonce: 2, zone: 3, mark: Default::default(), tuning }, now);
+    let mut receiver =
+        Receiver::new(ReceiverConfig { stream: 1, seal: seal.clone(), nonce: 2, zone: 3, mark: Default::default(), tuning }, now);
     let mut sender = Sender::new(SenderConfig { stream: 1, seal: seal.clone(), session: 4, tuning }, now);
     let sealed = |header: Header, body: &[u8]| {
         let mut datagram = vec![];

@@ -29,8 +29,9 @@ enable_nothing() {
     done
     ln -s ../systemd-journald.service "$root/usr/lib/systemd/system/sysinit.target.wants/"
     rm -rf "$root"/etc/portway "$root"/var/lib/portway
-    # A package's services are started as anywhere; manual pages of all packages are not indexed anew.
+    # A package's services are started as anywhere. Manual pages of all packages are not indexed anew, and apt, which reads its lists each time, has none.
     rm -f "$root"/usr/sbin/policy-rc.d "$root"/var/lib/man-db/auto-update
+    rm -rf "$root"/var/lib/apt/lists/* "$root"/var/cache/apt/*.bin
 }
 
 devices() {

@@ -9,7 +9,7 @@ use serde_json::json;
 const GATEWAY: &str = "gw-acme";
 
 #[test]
-fn serial_roles_install_once_reload_what_can_be_and_refuse_what_is_wrong() {
+fn roles_install_once_reload_what_can_be_and_refuse_what_is_wrong() {
     let fleet = Fleet::build(Topology::of(&["acme"], &[Wiring::Veth]), Backend::Userspace);
     let gateway = &fleet.machines[GATEWAY];
     let file = || gateway.ok(&["cat", "/etc/portway/gateway.yaml"]);
