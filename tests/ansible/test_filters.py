@@ -1,16 +1,21 @@
-"""The filters of the role portway_gateway."""
+"""The filters of the roles."""
 
+import io
 import json
 import pathlib
 import sys
+import tarfile
+import tempfile
 import unittest
 
-PLUGINS = pathlib.Path(__file__).parents[2] / "ansible/roles/portway_gateway/filter_plugins"
-sys.path.insert(0, str(PLUGINS))
+ROLES = pathlib.Path(__file__).parents[2] / "ansible/roles"
+for role in ("portway", "portway_gateway"):
+    sys.path.insert(0, str(ROLES / role / "filter_plugins"))
 sys.dont_write_bytecode = True
 
 from ansible.errors import AnsibleFilterError  # noqa: E402
 from portway_keys import key_changes, key_files, key_round  # noqa: E402
+from portway_package import package_version  # noqa: E402
 from portway_status import gateway_faults, gateway_has, gateway_unmoved  # noqa: E402
 
 
@@ -162,6 +167,41 @@ class Faults(unittest.TestCase):
         self.assertEqual(gateway_unmoved(told(**tenants, **shard(state="backup"))), [])
         tenants["tenants"][0]["beside"]["heard"] = 3
         self.assertEqual(gateway_unmoved(told(**tenants)), [])
+
+
+def control(mode):
+    text = b"Package: portway\nVersion: 1:0.2.0~rc1\n"
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode=mode) as archive:
+        info = tarfile.TarInfo("./control")
+        info.size = len(text)
+        archive.addfile(info, io.BytesIO(text))
+    return packed.getvalue()
+
+
+def version(*members, magic=b"!<arch>\n"):
+    """Of an archive with these members after `debian-binary`."""
+    with tempfile.NamedTemporaryFile(suffix=".deb") as file:
+        file.write(magic)
+        for name, content in (("debian-binary", b"2.0\n"), *members):
+            file.write(f"{name:<16}{'0':<12}{'0':<6}{'0':<6}{'100644':<8}{len(content):<10}`\n".encode() + content + b"\n" * (len(content) % 2))
+        file.flush()
+        return package_version(file.name)
+
+
+class Packages(unittest.TestCase):
+    def test_the_version_is_read_however_it_is_packed(self):
+        for end in ("", "gz", "xz"):
+            self.assertEqual(version((f"control.tar.{end}".rstrip("."), control(f"w:{end}"))), "1:0.2.0~rc1", end)
+
+    def test_what_python_cannot_unpack_has_none(self):
+        self.assertEqual(version(("control.tar.zst", b"\x28\xb5\x2f\xfd odd")), "")
+
+    def test_what_is_no_package_is_refused(self):
+        with self.assertRaisesRegex(AnsibleFilterError, "is no Debian package"):
+            version(magic=b"\x7fELF....")
+        with self.assertRaisesRegex(AnsibleFilterError, "no control file"):
+            version(("data.tar.xz", b""))
 
 
 if __name__ == "__main__":
