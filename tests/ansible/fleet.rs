@@ -97,8 +97,8 @@ impl Fleet {
     pub fn package(&mut self) {
         let made = self.dir.path().join("package");
         done(Command::new(format!("{ROOT}/scripts/package")).args(["--quick", "--binary", env!("CARGO_BIN_EXE_portway")]).arg(&made));
-        let debs = fs::read_dir(&made).unwrap().map(|entry| entry.unwrap().path());
-        let deb = debs.filter(|path| path.extension().is_some_and(|end| end == "deb")).next().expect("a package");
+        let mut debs = fs::read_dir(&made).unwrap().map(|entry| entry.unwrap().path());
+        let deb = debs.find(|path| path.extension().is_some_and(|end| end == "deb")).expect("a package");
         done(Command::new("dpkg-deb").arg("--raw-extract").arg(&deb).arg(self.dir.path().join("tree")));
         self.installs(&deb);
     }
