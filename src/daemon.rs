@@ -239,10 +239,12 @@ impl<R: Role> Server<R> {
     }
 
     async fn reload(&self) {
-        match self.shared.role.lock().await.reload() {
+        let outcome = self.shared.role.lock().await.reload();
+        match &outcome {
             Ok(()) => tracing::info!("configuration read anew"),
-            Err(faults) => tracing::error!("the configuration has faults, the old one stays in force:\n{faults}"),
+            Err(refused) => tracing::error!("the configuration on disk is not taken up, the old one stays in force:\n{}", refused.why),
         }
+        self.shared.has_read(outcome.err());
     }
 }
 

@@ -7,7 +7,7 @@ use crate::daemon::keyring::{self, Keyring};
 use crate::daemon::meter::Watched;
 use crate::daemon::names::Names;
 use crate::daemon::over::Over;
-use crate::daemon::reconcile::Role;
+use crate::daemon::reconcile::{Refused, Role};
 use crate::daemon::store::Store;
 use crate::daemon::{self, Place};
 use crate::kernel::Kernel;
@@ -346,13 +346,13 @@ impl Role for Node {
         followed.and(regrouped).and(ended).and(complied)
     }
 
-    fn reload(&mut self) -> Result<(), String> {
+    fn reload(&mut self) -> Result<(), Refused> {
         self.flow_log.reopen();
         match config::load(&self.file) {
             Ok(Config::Gateway(mut new)) => {
                 let kept = differs(&self.config, &new);
                 if !kept.is_empty() {
-                    return Err(format!("{} is taken up at a start: start the daemon again, which loses nothing", kept.join(", ")));
+                    return Err(Refused::until_start(&format!("{} is", kept.join(", "))));
                 }
                 if let Some(joining) = &self.joining {
                     joining.apply(&mut new);
@@ -374,9 +374,9 @@ impl Role for Node {
                 Ok(())
             }
             Ok(Config::Host(_) | Config::Directory(_) | Config::Autoscaler(_)) => {
-                Err(format!("{} has become another role's configuration", self.file.display()))
+                Err(format!("{} has become another role's configuration", self.file.display()).into())
             }
-            Err(faults) => Err(faults.to_string()),
+            Err(faults) => Err(faults.to_string().into()),
         }
     }
 

@@ -17,7 +17,7 @@ use crate::daemon::keyring::{self, Keyring};
 use crate::daemon::meter::Watched;
 use crate::daemon::names::Names;
 use crate::daemon::over::Over;
-use crate::daemon::reconcile::Role;
+use crate::daemon::reconcile::{Refused, Role};
 use crate::daemon::store::Store;
 use crate::daemon::{self, Place};
 use crate::directory::enrolled;
@@ -296,7 +296,7 @@ impl Role for Node {
         ended.and(carried).and(kept)
     }
 
-    fn reload(&mut self) -> Result<(), String> {
+    fn reload(&mut self) -> Result<(), Refused> {
         self.flow_log.reopen();
         match config::load(&self.file) {
             Ok(Config::Host(new)) => {
@@ -304,11 +304,11 @@ impl Role for Node {
                     (config.platform.clone(), config.backend, config.runtime_dir.clone(), config.admin, config.admin_names.clone())
                 };
                 if keep(&new) != keep(&self.config) {
-                    return Err("`platform`, `tunnel`, `backend`, `runtime_dir`, `admin` and `admin_names` are taken up at a start: start the daemon again, which loses nothing".into());
+                    return Err(Refused::until_start("`platform`, `tunnel`, `backend`, `runtime_dir`, `admin` and `admin_names` are"));
                 }
                 let at = |config: &config::Host| config.directory.as_ref().map(|directory| directory.at.clone());
                 if (at(&new), &new.node) != (at(&self.written), &self.written.node) && (at(&new).is_some() || at(&self.written).is_some()) {
-                    return Err("`directory` and who asks it are taken up at a start: start the daemon again, which loses nothing".into());
+                    return Err(Refused::until_start("`directory` and who asks it are"));
                 }
                 self.key = tunnels::read_key(&new).map_err(|error| format!("{error:#}"))?;
                 self.config = new.clone();
@@ -323,9 +323,9 @@ impl Role for Node {
                 Ok(())
             }
             Ok(Config::Gateway(_) | Config::Directory(_) | Config::Autoscaler(_)) => {
-                Err(format!("{} has become another role's configuration", self.file.display()))
+                Err(format!("{} has become another role's configuration", self.file.display()).into())
             }
-            Err(faults) => Err(faults.to_string()),
+            Err(faults) => Err(faults.to_string().into()),
         }
     }
 

@@ -374,7 +374,7 @@ fn what_is_taken_up_at_a_start_only_is_refused_by_its_name() {
     ] {
         std::fs::write(&file, shared.replace(old, new)).unwrap();
         let refusal = node.reload().unwrap_err();
-        assert!(refusal.starts_with(named) && refusal.contains("start the daemon again"), "{refusal}");
+        assert!(refusal.at_start && refusal.why.starts_with(named) && refusal.why.contains("start the daemon again"), "{refusal:?}");
     }
     std::fs::write(&file, shared.replace("tcp: all", "udp: all")).unwrap();
     node.reload().unwrap();

@@ -131,6 +131,9 @@ fn table(status: &Value) -> String {
     for failure in status["failures"].as_array().into_iter().flatten() {
         out += &format!("  ! {}\n", text(failure));
     }
+    if let Some(why) = status["configuration"]["refused"]["why"].as_str() {
+        out += &format!("  ! the configuration on disk is not in force: {}\n", why.trim_end().replace('\n', "\n    "));
+    }
     out += &lacks(status);
     for warning in status["flow_log"]["warnings"].as_array().into_iter().flatten() {
         out += &format!("  ! flow log: {}\n", text(warning));
@@ -313,12 +316,15 @@ gateway gw-1: ready, userspace tunnels, platform address 10.9.0.1, tunnel MTU 14
         let status = json!({
             "role": "host", "node": "host-1", "ready": false, "backend": "kernel", "platform_address": "10.9.0.11", "tunnel_mtu": 1440,
             "failures": ["cannot make pw-1: busy"], "left_out": ["acme/1: no gateway has told of it yet"],
+            "configuration": { "times": 2, "refused": { "why": "host.yaml:3:1: no\nhost.yaml:4:1: yes\n", "at_start": false } },
             "directory": { "url": "https://d.example:9473/", "reachable": null, "error": null, "failed": null, "revision": null },
             "tenants": [{ "name": "acme", "shard": 0, "tunnel": "pw-1", "key": "hSDw", "gateway": "10.9.0.50", "inner": "10.64.0.9", "attachments": 3 }],
         });
         let expected = "\
 host host-1: NOT READY, kernel tunnels, platform address 10.9.0.11, tunnel MTU 1440
   ! cannot make pw-1: busy
+  ! the configuration on disk is not in force: host.yaml:3:1: no
+    host.yaml:4:1: yes
   - directory https://d.example:9473/: was not asked yet
   ! acme/1: no gateway has told of it yet
   NAME  SHARD  TUNNEL  KEY   GATEWAY    INNER      ATTACHMENTS

@@ -61,8 +61,8 @@ pub trait Role: Send + 'static {
     /// The kernel holds what it should, or as much of it as could be had: let the rest of the role follow.
     fn follow(&mut self, kernel: &Kernel) -> impl Future<Output = anyhow::Result<()>> + Send;
 
-    /// Read the configuration anew; on faults keep the old one and tell them.
-    fn reload(&mut self) -> Result<(), String>;
+    /// Read the configuration anew; if it cannot be taken up, keep the old one and tell why.
+    fn reload(&mut self) -> Result<(), Refused>;
 
     /// What is to be shown: `status`, `/v1/status`.
     fn status(&self) -> serde_json::Value;
@@ -86,6 +86,27 @@ pub trait Role: Send + 'static {
 
     /// Finish what is in hand. Nothing in the kernel is removed.
     fn stop(&mut self) -> impl Future<Output = ()> + Send;
+}
+
+/// Why the configuration on disk is not in force.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Refused {
+    pub why: String,
+    /// There is no fault in it: the daemon takes it up when it is started again.
+    pub at_start: bool,
+}
+
+impl Refused {
+    /// `what`, with its verb, is looked at once.
+    pub fn until_start(what: &str) -> Self {
+        Self { why: format!("{what} taken up at a start: start the daemon again, which loses nothing"), at_start: true }
+    }
+}
+
+impl From<String> for Refused {
+    fn from(why: String) -> Self {
+        Self { why, at_start: false }
+    }
 }
 
 /// What one pass came to.

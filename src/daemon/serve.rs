@@ -3,7 +3,7 @@
 use super::meter::{Figures, Meter};
 use super::names::Names;
 use super::page;
-use super::reconcile::{Report, Role, pass_beside};
+use super::reconcile::{Refused, Report, Role, pass_beside};
 use crate::kernel::Kernel;
 use crate::metrics::Page;
 use axum::extract::State as Extract;
@@ -11,6 +11,7 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
+use serde::Serialize;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -22,6 +23,7 @@ pub struct Shared<R> {
     pub role: Mutex<R>,
     pub kernel: Arc<Kernel>,
     last: std::sync::Mutex<Option<Report>>,
+    read: std::sync::Mutex<Read>,
     /// Something was left half done, or the role asks for it: look again soon.
     pub again: Arc<Notify>,
     passes: AtomicU64,
@@ -31,6 +33,15 @@ pub struct Shared<R> {
     pub names: Names,
 }
 
+/// What came of reading the configuration.
+#[derive(Debug, Clone, Serialize)]
+struct Read {
+    /// How often, the start included.
+    times: u64,
+    /// What is on disk is not in force.
+    refused: Option<Refused>,
+}
+
 impl<R: Role> Shared<R> {
     pub fn new(role: R, kernel: Arc<Kernel>, names: Names) -> Self {
         Self {
@@ -38,6 +49,7 @@ impl<R: Role> Shared<R> {
             role: Mutex::new(role),
             kernel,
             last: std::sync::Mutex::new(None),
+            read: std::sync::Mutex::new(Read { times: 1, refused: None }),
             passes: AtomicU64::new(0),
             repairs: AtomicU64::new(0),
             meter: Arc::default(),
@@ -63,6 +75,16 @@ impl<R: Role> Shared<R> {
 
     fn last(&self) -> std::sync::MutexGuard<'_, Option<Report>> {
         self.last.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    fn read(&self) -> std::sync::MutexGuard<'_, Read> {
+        self.read.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    /// The configuration was read once more.
+    pub fn has_read(&self, refused: Option<Refused>) {
+        let mut read = self.read();
+        *read = Read { times: read.times + 1, refused };
     }
 
     fn ready(&self) -> bool {
@@ -108,6 +130,7 @@ async fn status<R: Role>(Extract(shared): Extract<Arc<Shared<R>>>) -> Response {
         map.insert("version".into(), env!("CARGO_PKG_VERSION").into());
         map.insert("drops".into(), serde_json::json!(drops));
         map.insert("ready".into(), shared.ready().into());
+        map.insert("configuration".into(), serde_json::json!(*shared.read()));
         map.insert("failures".into(), shared.last().as_ref().map(|report| report.failures.clone()).unwrap_or_default().into());
     }
     Json(status).into_response()
@@ -128,6 +151,8 @@ async fn metrics<R: Role>(Extract(shared): Extract<Arc<Shared<R>>>, asked: Heade
         #[expect(clippy::cast_precision_loss, reason = "a count of failures is small")]
         page.gauge("portway_reconcile_failures", "Steps of the last pass that failed", &[], report.failures.len() as f64);
     }
+    let help = "1 while the configuration on disk, having been read anew, is not in force";
+    page.gauge("portway_configuration_refused", help, &[], f64::from(u8::from(shared.read().refused.is_some())));
     for (table, counter, packets) in shared.kernel.counters().unwrap_or_default() {
         page.counter(
             "portway_dropped_packets",

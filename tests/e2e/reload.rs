@@ -92,6 +92,11 @@ fn a_tenant_and_a_host_are_added_under_a_running_transfer_and_taken_away_again(#
     assert!(!sh(&lab, "gw", "ip link").contains("pw-2"));
 }
 
+/// What came of reading the file.
+fn configuration(lab: &mut Lab, node: &str) -> serde_json::Value {
+    call(lab, node, "GET", "/v1/status", None).1["configuration"].clone()
+}
+
 #[rstest]
 #[case::gre(TunnelKind::Gre)]
 #[case::wireguard(TunnelKind::Wireguard)]
@@ -104,24 +109,30 @@ fn a_faulty_file_leaves_the_old_one_in_force_and_says_so(#[case] tunnel: TunnelK
     for node in ["gw-acme", "host-1"] {
         let good = std::fs::read_to_string(lab.daemon(node).unwrap().config()).unwrap();
         let before = call(&mut lab, node, "GET", "/v1/status", None).1["tenants"].clone();
-        for (faulty, says) in [
-            (replaced(&good, number, &format!("{} seven", number.split(' ').next().unwrap())), "seven"),
-            (good.replace("tenants:", "tenant:"), "tenant"),
-            ("}".into(), "not YAML"),
-            (String::new(), "empty"),
+        for (faulty, says, at_start) in [
+            (replaced(&good, number, &format!("{} seven", number.split(' ').next().unwrap())), "seven", false),
+            (good.replace("tenants:", "tenant:"), "tenant", false),
+            ("}".into(), "not YAML", false),
+            (replaced(&good, "admin: 127.0.0.1:94", "admin: 127.0.0.1:95"), "`admin`", true),
+            (String::new(), "empty", false),
         ] {
             let told = log(&lab, node).matches("the old one stays in force").count();
             reload(&mut lab, node, &faulty);
             wait("a word about it", SOON, || log(&lab, node).matches("the old one stays in force").count() > told);
             let log = log(&lab, node);
             let word = log.rsplit("the old one stays in force").next().unwrap();
-            assert!(word.contains(says) && word.contains(".yaml:"), "{node}: {says}: {word}");
+            assert!(word.contains(says) && word.contains(".yaml:") != at_start, "{node}: {says}: {word}");
+            wait("what came of it", SOON, || configuration(&mut lab, node)["times"] == told + 2);
+            let refused = configuration(&mut lab, node)["refused"].clone();
+            assert!(refused["why"].as_str().unwrap().contains(says), "{refused}");
+            assert_eq!(refused["at_start"], at_start);
             assert_eq!(call(&mut lab, node, "GET", "/v1/status", None).1["tenants"], before);
             fetches(&lab, "fn-1a").unwrap();
         }
         let told = log(&lab, node).matches("configuration read anew").count();
         reload(&mut lab, node, &good);
         wait("a word about it", SOON, || log(&lab, node).matches("configuration read anew").count() > told);
+        wait("that in force", SOON, || configuration(&mut lab, node)["refused"].is_null());
         fetches(&lab, "fn-1a").unwrap();
     }
 }
