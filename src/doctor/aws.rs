@@ -10,7 +10,7 @@ use super::{Facts, Finding};
 use crate::cloud::aws::Refusal;
 use crate::cloud::metadata::{Interface, Reach};
 use crate::config::{Aws, Cast, Config, Gateway, GatewayShard, GatewayTenant, Side};
-use crate::model::{AllocationId, IfName, RouteTableId, TenantShard};
+use crate::model::{AllocationId, IfName, RouteTableId, SecurityGroup, TenantShard};
 use crate::plan::gateway::havips;
 use crate::wire::ec2;
 use serde::Serialize;
@@ -32,7 +32,7 @@ pub struct Seen {
     pub interfaces: Vec<ec2::Interface>,
     pub tables: Vec<ec2::Table>,
     pub elastics: Vec<ec2::Elastic>,
-    pub groups: Vec<ec2::SecurityGroup>,
+    pub groups: Vec<SecurityGroup>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]

@@ -11,7 +11,7 @@ use url::form_urlencoded::Serializer;
 mod groups;
 mod tables;
 
-pub use groups::{Permission, SecurityGroup, security_groups};
+pub use groups::security_groups;
 pub use tables::{Table, tables};
 
 /// Of the API, not of ours.

@@ -4,8 +4,8 @@ use super::traffic::{ALL, Far, GRE, ICMP, ICMPV6, TCP, Traffic, UDP, VRRP, Verdi
 use super::{Instance, Seen, shards};
 use crate::config::{Gateway, GatewayTenant, GatewayTunnel, Snat, TunnelKind};
 use crate::doctor::{Finding, Severity};
-use crate::model::{IfName, PortRange, SecurityGroupId};
-use crate::wire::ec2::{self, Permission};
+use crate::model::{IfName, Permission, PortRange, SecurityGroup, SecurityGroupId};
+use crate::wire::ec2;
 use ipnet::IpNet;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
@@ -44,7 +44,7 @@ pub fn findings(seen: &Seen, instance: &Instance, gateway: &Gateway) -> Vec<Find
     let mut findings = vec![];
     for (name, needs) in needs {
         let Some(here) = seen.described(name) else { continue };
-        let groups: Vec<&ec2::SecurityGroup> = here.groups().filter_map(|id| seen.groups.iter().find(|group| group.id == *id)).collect();
+        let groups: Vec<&SecurityGroup> = here.groups().filter_map(|id| seen.groups.iter().find(|group| group.id == *id)).collect();
         // Of some it is not known what they let through: that is said where they were asked for.
         if groups.is_empty() || groups.len() < here.groups().count() {
             continue;
@@ -137,7 +137,7 @@ struct Look<'l> {
     seen: &'l Seen,
     instance: &'l Instance,
     here: &'l ec2::Interface,
-    groups: Vec<&'l ec2::SecurityGroup>,
+    groups: Vec<&'l SecurityGroup>,
 }
 
 impl Look<'_> {

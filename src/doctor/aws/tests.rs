@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::doctor::Severity;
+use crate::model::Permission;
 
 const GATEWAY: &str = "
 gateway:
@@ -23,10 +24,10 @@ fn gateway(nodes: &str, cast: &str, directory: &str) -> Config {
     crate::config::parse(&text, "gateway.yaml").expect("a configuration")
 }
 
-fn of_members(protocol: &str, ports: (i32, i32), networks: &[&str], groups: &[&str]) -> ec2::Permission {
+fn of_members(protocol: &str, ports: (i32, i32), networks: &[&str], groups: &[&str]) -> Permission {
     let networks = networks.iter().map(|net| net.parse().expect("a network")).collect();
     let groups = groups.iter().map(|group| (*group).to_owned()).collect();
-    ec2::Permission { protocol: protocol.into(), from: Some(ports.0), to: Some(ports.1), networks, groups, prefix_lists: vec![] }
+    Permission { protocol: protocol.into(), from: Some(ports.0), to: Some(ports.1), networks, groups, prefix_lists: vec![] }
 }
 
 /// One interface of each side, and who else is in that subnet: (id, instance, address, group).
@@ -42,7 +43,7 @@ fn seen(others: &[(&str, &str, &str, &str)]) -> Seen {
     };
     let items: String = own.iter().chain(others).map(item).collect();
     let ports = [of_members("112", (-1, -1), &["10.9.0.0/24"], &[]), of_members("udp", (3790, 51822), &["10.9.0.0/24"], &[])];
-    let group = |id: &str, ingress: &[ec2::Permission]| ec2::SecurityGroup {
+    let group = |id: &str, ingress: &[Permission]| SecurityGroup {
         id: id.parse().expect("a group"),
         ingress: ingress.to_vec(),
         egress: vec![of_members("-1", (-1, -1), &["0.0.0.0/0"], &[])],

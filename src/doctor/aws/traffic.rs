@@ -1,8 +1,7 @@
 //! Whether rules of security groups let something through: pure, and as EC2 does it, where rules only ever allow.
 //! <https://docs.aws.amazon.com/vpc/latest/userguide/security-group-rules.html>
 
-use crate::model::SecurityGroupId;
-use crate::wire::ec2::Permission;
+use crate::model::{Permission, SecurityGroupId};
 use ipnet::IpNet;
 use std::collections::BTreeSet;
 use std::ops::RangeInclusive;

@@ -3,8 +3,7 @@
 use super::Ec2;
 use crate::lab::cloud::metadata::REGION;
 use crate::lab::cloud::{Cloud, Refusal};
-use crate::model::{EniId, RouteTableId, SecurityGroupId};
-use crate::wire::ec2::{Permission, SecurityGroup};
+use crate::model::{EniId, Permission, RouteTableId, SecurityGroup, SecurityGroupId};
 use ipnet::IpNet;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
