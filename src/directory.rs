@@ -43,11 +43,13 @@ use std::process::ExitCode;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use store::changes::News;
 use store::{Store, StoreError};
 use token::TokenText;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
+use types::ChangeKind;
 
 /// What another process has written to a shared database is noticed after this long at most.
 const LOOK: Duration = Duration::from_millis(250);
@@ -113,9 +115,17 @@ impl Directory {
         i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
     }
 
+    fn heed(&self, news: Option<&News>) {
+        self.door.heed(news);
+        let gone = news.map(|news| &news.change).filter(|change| change.kind == ChangeKind::Host && change.gone);
+        if let Some(host) = gone.and_then(|change| change.name.parse().ok()) {
+            self.reports.forget_host(&host);
+        }
+    }
+
     /// Whoever asks after this sees what was written before.
     async fn catch_up(&self) {
-        if let Err(error) = self.feed.catch_up(&self.store, |news| self.door.heed(news)).await {
+        if let Err(error) = self.feed.catch_up(&self.store, |news| self.heed(news)).await {
             tracing::error!("cannot read what has changed: {:#}", anyhow::Error::from(error));
         }
     }

@@ -170,11 +170,13 @@ impl Node {
         }
     }
 
-    /// How many attachments lead to each shard that is served.
-    fn attachments_told(&self) -> BTreeMap<TenantShard, u32> {
+    /// The directory hears how many attachments lead to each shard that is served.
+    fn tell(&self) {
+        let Some(members) = &self.members else { return };
         let attachments = self.attachments.by_shard();
-        let count = |of: &TenantShard| attachments.get(of).and_then(|count| u32::try_from(*count).ok()).unwrap_or_default();
-        self.config.served().map(|(tenant, shard)| tenant.of(shard.shard)).map(|of| (of.clone(), count(&of))).collect()
+        // There are 65,535 at most.
+        let count = |of: &TenantShard| attachments.get(of).and_then(|count| u16::try_from(*count).ok()).unwrap_or_default();
+        members.tell(self.config.served().map(|(tenant, shard)| tenant.of(shard.shard)).map(|of| (of.clone(), count(&of))).collect());
     }
 
     /// Tunnels that wait for something may have it by now.
@@ -290,9 +292,7 @@ impl Role for Node {
         if self.next == Next::Now {
             self.again.notify_one();
         }
-        if let Some(members) = &self.members {
-            members.tell(self.attachments_told());
-        }
+        self.tell();
         ended.and(carried).and(kept)
     }
 
@@ -347,6 +347,7 @@ impl Role for Node {
                     "coming": tunnel(Part::Coming), "former": tunnel(Part::Former),
                     "key": key(shard), "gateway": shard.gateway, "inner": shard.inner, "cidrs": tenant.cidrs,
                     "attachments": attachments.get(&of).copied().unwrap_or_default(),
+                    "egress": tenant.pools_of(shard.shard),
                 })
             })
             .collect();

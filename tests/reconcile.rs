@@ -165,7 +165,8 @@ async fn host(world: &World, way: Way) -> host::Node {
             },
             inner: [10, 64, n, 9].into(),
         }],
-        egress: Default::default(),
+        egress: None,
+        left_out: Default::default(),
     };
     let mut node = host::Node::new(
         dir.join("host.yaml"),

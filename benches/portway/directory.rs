@@ -131,8 +131,7 @@ impl Bed {
             oidc: vec![],
         };
         let bed = Self::open(config, dir).await?;
-        let spec =
-            TenantSpec { inner: "10.64.0.0/12".parse()?, host_prefix: 32, shards: [ShardId::default()].into(), egress: Default::default() };
+        let spec = TenantSpec { inner: "10.64.0.0/12".parse()?, host_prefix: 32, shards: [ShardId::default()].into(), egress: None };
         bed.operator.put_tenant(&tenant()?, &spec).await?;
         Ok(bed)
     }

@@ -99,8 +99,12 @@ struct TenantAdd {
     #[arg(long, value_delimiter = ',', default_value = "0")]
     shards: Vec<u16>,
     /// A pool of outbound addresses, and its shards: `partners=1,2`; again for each.
+    /// Without, those that it has stay.
     #[arg(long = "egress", value_name = "POOL=SHARDS", value_parser = pool)]
     egress: Vec<(PoolName, Shards)>,
+    /// It has no pools any more.
+    #[arg(long, conflicts_with = "egress")]
+    no_egress: bool,
 }
 
 /// Of a pool.
@@ -113,10 +117,11 @@ fn pool(text: &str) -> Result<(PoolName, Shards), Invalid> {
     Ok((name.parse()?, shards.split(',').map(shard).collect::<Result<_, _>>()?))
 }
 
-fn pools(all: Vec<(PoolName, Shards)>) -> anyhow::Result<Pools> {
+/// None: as before.
+fn pools(all: Vec<(PoolName, Shards)>) -> anyhow::Result<Option<Pools>> {
     let (count, pools) = (all.len(), BTreeMap::from_iter(all));
     anyhow::ensure!(pools.len() == count, "a pool is written twice: write all of its shards at once, such as --egress partners=1,2");
-    Ok(Pools::new(pools))
+    Ok((count > 0).then(|| Pools::new(pools)))
 }
 
 #[derive(Debug, clap::Args)]
@@ -212,7 +217,12 @@ impl What {
             What::Tenant(of) => match of.action {
                 Action::Add { add, at } => {
                     let shards = add.shards.into_iter().map(ShardId).collect();
-                    let spec = TenantSpec { inner: add.inner, host_prefix: add.host_prefix, shards, egress: pools(add.egress)? };
+                    let spec = TenantSpec {
+                        inner: add.inner,
+                        host_prefix: add.host_prefix,
+                        shards,
+                        egress: add.no_egress.then(Pools::default).or(pools(add.egress)?),
+                    };
                     show::tenants(&[at.client()?.put_tenant(&add.name, &spec).await?], false)
                 }
                 Action::List { json, at } => show::tenants(&at.client()?.tenants().await?, json),

@@ -9,6 +9,7 @@ use super::space::never_allowed;
 use super::{Host, HostShard, HostTenant};
 use crate::model::{GreKey, Pools, ShardId, Slot, TenantName};
 use ipnet::IpNet;
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::path::Path;
 
@@ -146,15 +147,17 @@ impl Decoder {
                 d.host_shard(item, &own, &mut shards_seen)
             })
         });
-        let egress = self.field_or(&table, "egress", Pools::default(), |d, node| d.pools(node, shards.as_deref().unwrap_or_default()));
-        Some(HostTenant { name: name?.value, cidrs: cidrs?, shards: shards?, egress: egress? })
+        let egress = self.field_or(&table, "egress", None, |d, node| d.pools(node, shards.as_deref().unwrap_or_default()).map(Some));
+        Some(HostTenant { name: name?.value, cidrs: cidrs?, shards: shards?, egress: egress?, left_out: BTreeSet::new() })
     }
 
     /// `shards`: those of the file; none where a directory says which there are.
     fn pools(&mut self, node: &Node, shards: &[HostShard]) -> Option<Pools> {
         let pools = self.keyed(node, "egress", EGRESS, |d, node| {
+            let mut seen = Seen::new("shard");
             let pool = d.items(node, "a pool", "partners: [1]", |d, item| {
                 let shard = d.shard(item)?;
+                d.unique(&mut seen, Some(&shard), "write each shard of a pool once");
                 if !shards.is_empty() && !shards.iter().any(|known| known.shard == shard.value) {
                     d.fault(shard.span, format!("the tenant has no shard {}", shard.value), "write shards of `shards`");
                     return None;
@@ -163,7 +166,13 @@ impl Decoder {
             })?;
             Some(pool.into_iter().collect())
         })?;
-        Some(Pools::new(pools))
+        let pools = Pools::new(pools);
+        if let Some((pool, shard)) = pools.given_away() {
+            let what = format!("shard {shard} is in the pools {pool} and default");
+            self.fault(node.span, what, format!("take it out of one: whoever names no pool would be seen from the address of {pool}"));
+            return None;
+        }
+        Some(pools)
     }
 
     /// A destination that goes into the tunnel.

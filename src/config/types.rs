@@ -6,8 +6,8 @@ use super::lifecycle::InstanceMetadata;
 use super::registry::{DirectoryAt, HostDirectory};
 use super::tunnel::{GatewayTunnel, HostKey, HostTunnel, PeerEnd, TunnelKind};
 use crate::model::{
-    AdvertInterval, ChecksumForm, Cost, HostName, IfName, KeyId, NodeName, Pools, PortRange, Priority, ShardId, TenantName, TenantShard,
-    Vrid, VrrpVersion, rendezvous,
+    AdvertInterval, ChecksumForm, Cost, HostName, IfName, KeyId, NodeName, PoolName, Pools, PortRange, Priority, ShardId, TenantName,
+    TenantShard, Vrid, VrrpVersion, rendezvous,
 };
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
@@ -420,8 +420,10 @@ pub struct HostTenant {
     /// The destinations that go into the tunnel.
     pub cidrs: Vec<IpNet>,
     pub shards: Vec<HostShard>,
-    /// Empty: a function goes through any shard.
-    pub egress: Pools,
+    /// None: a function goes through any shard, if the directory says nothing else.
+    pub egress: Option<Pools>,
+    /// Shards of the directory that are not served for now.
+    pub left_out: BTreeSet<ShardId>,
 }
 
 impl Host {
@@ -432,6 +434,11 @@ impl Host {
 }
 
 impl HostTenant {
+    /// The pools that a shard is in.
+    pub fn pools_of(&self, shard: ShardId) -> Vec<&PoolName> {
+        self.egress.iter().flat_map(Pools::iter).filter(|(_, shards)| shards.contains(&shard)).map(|(pool, _)| pool).collect()
+    }
+
     pub fn of(&self, shard: ShardId) -> TenantShard {
         TenantShard { tenant: self.name.clone(), shard }
     }

@@ -133,11 +133,7 @@ mod tests {
 
     fn membership(keys: &[(&PrivateKey, Option<i64>)]) -> Membership {
         let keys = keys.iter().map(|(key, expires)| HostKey { public_key: key.public(), expires: *expires }).collect();
-        Membership {
-            host: Host { name: "host-1".parse().unwrap(), keys, inner: [].into(), revision: 7 },
-            shards: vec![],
-            egress: [].into(),
-        }
+        Membership { host: Host { name: "host-1".parse().unwrap(), keys, inner: [].into(), revision: 7 }, shards: vec![], egress: None }
     }
 
     #[test]

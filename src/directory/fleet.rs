@@ -2,8 +2,8 @@
 
 use super::store::Scope;
 use super::types::{Attachments, FleetGateway, Gateway, GatewayReport, HostReport, Reach};
-use crate::model::{NodeName, TenantShard};
-use std::collections::BTreeMap;
+use crate::model::{NodeName, TenantName, TenantShard};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -11,35 +11,78 @@ use std::time::{Duration, Instant};
 const FORGOTTEN: Duration = Duration::from_secs(3600);
 
 /// A host that has been silent for this long has no attachments any more: two and a half times what it lets pass at most.
-const SILENT: Duration = Duration::from_secs(75);
+const SILENT: Duration = Duration::from_secs(300);
+
+#[derive(Debug)]
+pub struct Reports {
+    gateways: Mutex<Said<GatewayReport>>,
+    hosts: Mutex<Said<BTreeMap<TenantShard, u16>>>,
+}
+
+impl Default for Reports {
+    fn default() -> Self {
+        Self { gateways: Mutex::new(Said::new(FORGOTTEN)), hosts: Mutex::new(Said::new(SILENT)) }
+    }
+}
 
 /// Of each its last word, and when that was.
-type Said<T> = Mutex<BTreeMap<NodeName, (Instant, T)>>;
+#[derive(Debug)]
+struct Said<T> {
+    all: HashMap<NodeName, (Instant, T)>,
+    /// After so long a word counts no more.
+    silent: Duration,
+    /// When those that count no more were last looked for.
+    swept: Option<Instant>,
+}
 
-#[derive(Debug, Default)]
-pub struct Reports {
-    gateways: Said<GatewayReport>,
-    hosts: Said<BTreeMap<TenantShard, u32>>,
+impl<T> Said<T> {
+    fn new(silent: Duration) -> Self {
+        Self { all: HashMap::new(), silent, swept: None }
+    }
+
+    fn take(&mut self, from: NodeName, what: T, now: Instant) {
+        if self.swept.is_none_or(|swept| now.saturating_duration_since(swept) >= self.silent) {
+            self.swept = Some(now);
+            self.all.retain(|_, (at, _)| now.saturating_duration_since(*at) < self.silent);
+        }
+        self.all.insert(from, (now, what));
+    }
+
+    /// How long ago it was, and what.
+    fn of(&self, name: &NodeName, now: Instant) -> Option<(Duration, &T)> {
+        let (at, what) = self.all.get(name)?;
+        Some((now.saturating_duration_since(*at), what)).filter(|(ago, _)| *ago < self.silent)
+    }
+
+    fn fresh(&self, now: Instant) -> impl Iterator<Item = &T> {
+        self.all.values().filter(move |(at, _)| now.saturating_duration_since(*at) < self.silent).map(|(_, what)| what)
+    }
 }
 
 impl Reports {
     pub fn take(&self, from: NodeName, report: GatewayReport, now: Instant) {
-        take(&self.gateways, from, report, now, FORGOTTEN);
+        lock(&self.gateways).take(from, report, now);
     }
 
     /// Of tenants that the host may not serve nothing is kept.
     pub fn take_host(&self, from: NodeName, report: HostReport, scope: &Scope, now: Instant) {
         let mut attachments = report.attachments;
-        attachments.retain(|of, _| scope.names(&of.tenant));
-        take(&self.hosts, from, attachments, now, SILENT);
+        if let Scope::Only(tenants) = scope {
+            let tenants: HashSet<&TenantName> = tenants.values().collect();
+            attachments.retain(|of, _| tenants.contains(&of.tenant));
+        }
+        lock(&self.hosts).take(from, attachments, now);
+    }
+
+    /// It is a host no more, or its tenants are others: what it said was of before.
+    pub fn forget_host(&self, name: &NodeName) {
+        lock(&self.hosts).all.remove(name);
     }
 
     /// How many lead to each of these shards.
     pub fn attachments<'s>(&self, shards: impl Iterator<Item = &'s TenantShard>, now: Instant) -> BTreeMap<TenantShard, Attachments> {
         let mut seen: BTreeMap<&TenantShard, Attachments> = shards.map(|of| (of, Attachments::default())).collect();
-        let hosts = all(&self.hosts);
-        let heard = hosts.values().filter(|(at, _)| now.saturating_duration_since(*at) < SILENT);
-        for (of, attachments) in heard.flat_map(|(_, said)| said) {
+        for (of, attachments) in lock(&self.hosts).fresh(now).flatten() {
             if let Some(all) = seen.get_mut(of) {
                 all.hosts += 1;
                 all.attachments += u64::from(*attachments);
@@ -50,21 +93,20 @@ impl Reports {
 
     /// How long ago a gateway said something; none: not since the start, or very long ago.
     pub fn heard(&self, name: &NodeName, now: Instant) -> Option<Duration> {
-        all(&self.gateways).get(name).map(|(at, _)| now.saturating_duration_since(*at))
+        lock(&self.gateways).of(name, now).map(|(ago, _)| ago)
     }
 
     /// A gateway with what it has said of the shards that are seen of it. Its traffic is that of all its tenants, and where it is asked tells that of all: `everything`
     /// is seen of it.
     pub fn of(&self, gateway: Gateway, everything: bool, now: Instant) -> FleetGateway {
         let Gateway { name, shards, .. } = gateway;
-        let Some((at, mut report)) = all(&self.gateways).get(&name).cloned() else {
+        let Some((ago, mut report)) = lock(&self.gateways).of(&name, now).map(|(ago, report)| (ago, report.clone())) else {
             return FleetGateway { name, shards, heard_s: None, report: None };
         };
         report.shards.retain(|of, _| shards.contains(of));
         report.takeovers.retain(|takeover| shards.contains(&takeover.of));
         report.traffic = report.traffic.filter(|_| everything);
         report.admin = report.admin.filter(|_| everything);
-        let ago = now.saturating_duration_since(at);
         for takeover in &mut report.takeovers {
             takeover.ago_s += ago.as_secs_f64();
         }
@@ -72,8 +114,8 @@ impl Reports {
     }
 
     pub fn reach(&self, name: NodeName, now: Instant) -> Reach {
-        let all = all(&self.gateways);
-        let told = all.get(&name).map(|(at, report)| (now.saturating_duration_since(*at), report)).filter(|(ago, _)| *ago < FORGOTTEN);
+        let gateways = lock(&self.gateways);
+        let told = gateways.of(&name, now);
         Reach {
             heard_s: told.map(|(ago, _)| ago.as_secs_f64()),
             version: told.map(|(_, report)| report.version.clone()),
@@ -83,14 +125,7 @@ impl Reports {
     }
 }
 
-/// Those that have been silent for so long are forgotten.
-fn take<T>(said: &Said<T>, from: NodeName, what: T, now: Instant, silent: Duration) {
-    let mut all = all(said);
-    all.retain(|_, (at, _)| now.saturating_duration_since(*at) < silent);
-    all.insert(from, (now, what));
-}
-
-fn all<T>(said: &Said<T>) -> MutexGuard<'_, BTreeMap<NodeName, (Instant, T)>> {
+fn lock<T>(said: &Mutex<Said<T>>) -> MutexGuard<'_, Said<T>> {
     said.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -157,25 +192,22 @@ mod tests {
         let (reports, now) = (Reports::default(), Instant::now());
         let of = |text: &str| text.parse::<TenantShard>().unwrap();
         let scope = |tenants: &[&str]| Scope::Only(Arc::new((0..).zip(tenants.iter().map(|name| name.parse().unwrap())).collect()));
-        let take = |name: &str, attachments: &[(&str, u32)], tenants: &[&str], after| {
+        let take = |name: &str, attachments: &[(&str, u16)], tenants: &[&str], after| {
             let attachments = attachments.iter().map(|(shard, count)| (of(shard), *count)).collect();
             reports.take_host(name.parse().unwrap(), HostReport { version: "1".into(), attachments }, &scope(tenants), now + after);
         };
         take("host-1", &[("acme/0", 3), ("acme/1", 0), ("blue/0", 5)], &["acme", "blue"], Duration::ZERO);
         // It serves acme alone, and says whatever it likes.
-        take("host-2", &[("acme/0", u32::MAX), ("blue/0", 7), ("acme/9", 1)], &["acme"], SILENT / 2);
+        take("host-2", &[("acme/0", u16::MAX), ("blue/0", 7), ("acme/9", 1)], &["acme"], SILENT / 2);
         let known = ["acme/0", "acme/1", "blue/0", "green/0"].map(of);
         let seen = |after| reports.attachments(known.iter(), now + after);
         let counted = |hosts, attachments| Attachments { hosts, attachments };
-        let both = [("acme/0", counted(2, u64::from(u32::MAX) + 3)), ("acme/1", counted(1, 0)), ("blue/0", counted(1, 5))];
+        let both = [("acme/0", counted(2, u64::from(u16::MAX) + 3)), ("acme/1", counted(1, 0)), ("blue/0", counted(1, 5))];
         assert_eq!(seen(SILENT / 2), both.map(|(shard, counted)| (of(shard), counted)).into());
-        assert_eq!(seen(SILENT), [(of("acme/0"), counted(1, u64::from(u32::MAX)))].into());
+        assert_eq!(seen(SILENT), [(of("acme/0"), counted(1, u64::from(u16::MAX)))].into());
         take("host-3", &[], &[], SILENT);
-        assert_eq!(
-            all(&reports.hosts).keys().map(NodeName::as_str).collect::<Vec<_>>(),
-            ["host-2", "host-3"],
-            "who is silent is forgotten"
-        );
-        assert_eq!(seen(SILENT * 2), [].into());
+        assert_eq!(lock(&reports.hosts).all.len(), 2, "who is silent is forgotten");
+        reports.forget_host(&"host-2".parse().unwrap());
+        assert_eq!((seen(SILENT), lock(&reports.hosts).all.len()), ([].into(), 1));
     }
 }

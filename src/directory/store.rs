@@ -77,13 +77,6 @@ impl Scope {
         }
     }
 
-    pub fn names(&self, tenant: &TenantName) -> bool {
-        match self {
-            Scope::All => true,
-            Scope::Only(tenants) => tenants.values().any(|known| known == tenant),
-        }
-    }
-
     pub fn is_all(&self) -> bool {
         *self == Scope::All
     }

@@ -18,9 +18,9 @@ pub struct TenantSpec {
     /// The shards that there are. Default: shard 0.
     #[serde(default = "one_shard")]
     pub shards: BTreeSet<ShardId>,
-    /// Names for some of them. Default: none.
-    #[serde(default, skip_serializing_if = "Pools::is_empty")]
-    pub egress: Pools,
+    /// Names for some of them. Default: as before; a new tenant has none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub egress: Option<Pools>,
 }
 
 fn one_address() -> u8 {
@@ -159,9 +159,9 @@ pub struct HostKey {
 pub struct Membership {
     pub host: Host,
     pub shards: Vec<Shard>,
-    /// Of tenants that have some.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub egress: BTreeMap<TenantName, Pools>,
+    /// Of tenants that have some. None: whoever said so knows nothing of pools, as before version 0.1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub egress: Option<BTreeMap<TenantName, Pools>>,
 }
 
 /// All that a gateway needs to begin.
@@ -175,9 +175,8 @@ pub struct Assignment {
     pub revision: u64,
 }
 
-/// What a gateway says of itself every few seconds. It is kept in memory, and stands in the status of the directory.
+/// What a gateway says of itself every few seconds. It is kept in memory, and stands in the status of the directory. What a newer one says more is let be.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct GatewayReport {
     pub version: String,
     /// On the platform's side: function hosts and their tunnels.
@@ -192,7 +191,6 @@ pub struct GatewayReport {
 
 /// What an interface has counted so far.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct TrafficReport {
     /// The gateway's monotonic clock at that time, in seconds.
     pub clock_s: f64,
@@ -204,7 +202,6 @@ pub struct TrafficReport {
 
 /// A shard as it is at one gateway.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct ShardReport {
     pub state: ShardState,
     /// How long it has been so, in seconds; none: it is not known.
@@ -220,11 +217,10 @@ pub struct ShardReport {
 
 /// What a host says of itself. It is kept in memory, and stands in the status of the directory.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct HostReport {
     pub version: String,
     /// How many attachments lead to each shard that it serves.
-    pub attachments: BTreeMap<TenantShard, u32>,
+    pub attachments: BTreeMap<TenantShard, u16>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -241,7 +237,6 @@ pub enum ShardState {
 
 /// A shard came from another node.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct TakeoverReport {
     pub of: TenantShard,
     pub from: IpAddr,

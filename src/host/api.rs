@@ -30,7 +30,7 @@ pub fn routes(shared: Arc<Shared<Node>>) -> Router {
 
 /// What an attachment looks like to a caller.
 pub fn view(attachment: &Attachment) -> serde_json::Value {
-    let Attachment { name, spec, attached } = attachment;
+    let Attachment { name, spec, attached, egress } = attachment;
     json!({
         "name": name,
         "tenant": attached.to.tenant,
@@ -39,7 +39,7 @@ pub fn view(attachment: &Attachment) -> serde_json::Value {
         "bridge_port": attached.port,
         "source": attached.source,
         "netns": spec.netns,
-        "egress": spec.egress,
+        "egress": egress,
     })
 }
 
@@ -85,7 +85,7 @@ impl Refused for Refusal {
             | Refusal::NoInterface(_)
             | Refusal::Unknown(_) => StatusCode::NOT_FOUND,
             Refusal::Different { .. } | Refusal::Taken(_) => StatusCode::CONFLICT,
-            Refusal::PoolAway { .. } => StatusCode::SERVICE_UNAVAILABLE,
+            Refusal::PoolAway { .. } | Refusal::Away(_) => StatusCode::SERVICE_UNAVAILABLE,
             Refusal::Full => StatusCode::INSUFFICIENT_STORAGE,
         }
     }

@@ -49,12 +49,14 @@ impl Node {
             }
             return Err(error.context("the kernel refused the attachment").into());
         }
+        self.tell();
         Ok((true, attachment))
     }
 
     /// Ends an attachment: from now on its packets are nobody's, and its connections are gone.
     pub async fn detach(&mut self, kernel: &Kernel, name: &AttachmentName) -> Result<(), api::Failed> {
         let Some(gone) = self.forget(name) else { return Err(Refusal::Unknown(name.clone()).into()) };
+        self.tell();
         Ok(self.undo(kernel, &gone.attached).await.context("the attachment is not altogether undone, the next pass goes on with it")?)
     }
 

@@ -1,10 +1,13 @@
 //! Which containers are bound to which tenant. Pure: the shell resolves interfaces and carries out the effects.
 
-use crate::config::{Host, HostTenant};
-use crate::model::{AttachmentName, IfName, Invalid, PoolName, ShardId, TenantName, TenantShard, Who, rendezvous};
+mod placing;
+
+use crate::config::Host;
+use crate::model::{AttachmentName, IfName, Invalid, PoolName, ShardId, TenantName, TenantShard, Who};
 use crate::plan::host::Attached;
 use crate::plan::{Element, SetName};
 use ipnet::IpNet;
+use placing::shard_for;
 use serde::{Deserialize, Deserializer, Serialize};
 use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
@@ -26,8 +29,8 @@ pub struct Spec {
     /// Pins the attachment to a shard. Otherwise the name decides, and always the same way.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub shard: Option<ShardId>,
-    /// A pool of outbound addresses: the name decides among its shards.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    /// A pool of outbound addresses: the name decides among its shards. It is kept in the [`Attachment`], as programs of before there were pools read this as it was.
+    #[serde(default, skip_serializing)]
     pub egress: Option<PoolName>,
 }
 
@@ -53,8 +56,11 @@ pub fn parse_source(text: &str) -> Result<IpNet, Invalid> {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Attachment {
     pub name: AttachmentName,
+    /// Without `egress`.
     pub spec: Spec,
     pub attached: Attached,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub egress: Option<PoolName>,
 }
 
 /// Why an attachment was refused; each has its status code.
@@ -74,6 +80,8 @@ pub enum Refusal {
     OutsidePool { of: TenantShard, pool: PoolName },
     #[error("none of the shards of {tenant}'s pool {pool} is served here: see `left_out` in `portway status --json`")]
     PoolAway { tenant: TenantName, pool: PoolName },
+    #[error("none of the shards of tenant {0} that are in no pool is served here for now: see `left_out` in `portway status --json`")]
+    Away(TenantName),
     #[error("{0}")]
     NoInterface(String),
     #[error("there is no attachment {0}")]
@@ -109,12 +117,24 @@ pub struct Attachments {
     by_name: BTreeMap<AttachmentName, Attachment>,
     by_element: HashMap<(SetName, Element), AttachmentName>,
     by_who: HashMap<Who, AttachmentName>,
+    by_shard: BTreeMap<TenantShard, usize>,
     last: u16,
 }
 
 impl Attachments {
     /// Decides on a call, without changing anything.
     pub fn decide(&self, config: &Host, name: &AttachmentName, spec: &Spec, found: &Found) -> Result<Attach, Refusal> {
+        let asked = Spec { egress: None, ..spec.clone() };
+        if let Some(stands) = self.by_name.get(name) {
+            let there = &stands.attached;
+            // Asked for as before it stays where it was put, whatever the pools are by now.
+            if stands.spec == asked
+                && stands.egress == spec.egress
+                && (&there.interface, there.index, there.port) == (&found.interface, found.index, found.port)
+            {
+                return Ok(Attach::Stands(stands.clone()));
+            }
+        }
         let to = shard_for(config, name, spec)?;
         let like = |who| Attached {
             who,
@@ -125,7 +145,7 @@ impl Attachments {
             port: found.port,
         };
         if let Some(stands) = self.by_name.get(name) {
-            if stands.attached == like(stands.attached.who) {
+            if stands.attached == like(stands.attached.who) && stands.egress == spec.egress {
                 return Ok(Attach::Stands(stands.clone()));
             }
             return Err(Refusal::Different { name: name.clone(), stands: stands.describe() });
@@ -134,7 +154,7 @@ impl Attachments {
         if let Some(owner) = self.by_element.get(&attached.element()).or_else(|| self.overlapping(&attached)) {
             return Err(Refusal::Taken(owner.clone()));
         }
-        Ok(Attach::New(Attachment { name: name.clone(), spec: spec.clone(), attached }))
+        Ok(Attach::New(Attachment { name: name.clone(), spec: asked, attached, egress: spec.egress.clone() }))
     }
 
     /// An attachment whose network on the same interface has addresses in common with this one's: an interval set
@@ -162,6 +182,7 @@ impl Attachments {
         self.last = attached.who.get();
         self.by_element.insert(attached.element(), name.clone());
         self.by_who.insert(attached.who, name.clone());
+        *self.by_shard.entry(attached.to.clone()).or_default() += 1;
         self.by_name.insert(name.clone(), attachment);
     }
 
@@ -169,6 +190,12 @@ impl Attachments {
         let gone = self.by_name.remove(name)?;
         self.by_element.remove(&gone.attached.element());
         self.by_who.remove(&gone.attached.who);
+        if let Some(count) = self.by_shard.get_mut(&gone.attached.to) {
+            *count -= 1;
+            if *count == 0 {
+                self.by_shard.remove(&gone.attached.to);
+            }
+        }
         Some(gone)
     }
 
@@ -189,10 +216,8 @@ impl Attachments {
     }
 
     /// How many lead to each shard.
-    pub fn by_shard(&self) -> BTreeMap<&TenantShard, usize> {
-        let mut count = BTreeMap::new();
-        self.iter().for_each(|attachment| *count.entry(&attachment.attached.to).or_default() += 1);
-        count
+    pub fn by_shard(&self) -> &BTreeMap<TenantShard, usize> {
+        &self.by_shard
     }
 
     /// Whether some attachment needs this interface.
@@ -205,44 +230,9 @@ impl Attachment {
     fn describe(&self) -> String {
         let Attached { to, interface, source, .. } = &self.attached;
         let source = source.map(|net| format!(" source {net}")).unwrap_or_default();
-        format!("tenant {} shard {} interface {interface}{source}", to.tenant, to.shard)
+        let egress = self.egress.as_ref().map(|pool| format!(" egress {pool}")).unwrap_or_default();
+        format!("tenant {} shard {} interface {interface}{source}{egress}", to.tenant, to.shard)
     }
-}
-
-fn shard_for(config: &Host, name: &AttachmentName, spec: &Spec) -> Result<TenantShard, Refusal> {
-    let tenant =
-        config.tenants.iter().find(|tenant| tenant.name == spec.tenant).ok_or_else(|| Refusal::UnknownTenant(spec.tenant.clone()))?;
-    let served = || tenant.shards.iter().map(|shard| shard.shard);
-    let of = |shard| TenantShard { tenant: spec.tenant.clone(), shard };
-    if let Some(shard) = spec.shard.filter(|shard| !served().any(|one| one == *shard)) {
-        return Err(Refusal::UnknownShard(of(shard)));
-    }
-    let among: Vec<ShardId> = match (&spec.egress, spec.shard) {
-        (Some(pool), shard) => {
-            let shards = tenant.egress.get(pool).ok_or_else(|| unknown(tenant, pool))?;
-            match shard {
-                Some(shard) if !shards.contains(&shard) => return Err(Refusal::OutsidePool { of: of(shard), pool: pool.clone() }),
-                Some(shard) => vec![shard],
-                None => served().filter(|one| shards.contains(one)).collect(),
-            }
-        }
-        (None, Some(shard)) => vec![shard],
-        (None, None) => tenant.egress.unnamed(served()),
-    };
-    let shard = among.into_iter().max_by_key(|shard| rendezvous(name.as_str(), shard.0.to_be_bytes()));
-    shard.map(of).ok_or_else(|| match &spec.egress {
-        Some(pool) => Refusal::PoolAway { tenant: spec.tenant.clone(), pool: pool.clone() },
-        None if tenant.egress.is_empty() => Refusal::UnknownShard(of(ShardId::default())),
-        None => Refusal::NoPool { tenant: spec.tenant.clone(), pools: tenant.egress.to_string() },
-    })
-}
-
-fn unknown(tenant: &HostTenant, pool: &PoolName) -> Refusal {
-    let remedy = match &tenant.egress {
-        none if none.is_empty() => "give it pools with `egress` in this host's configuration, or in the directory".to_owned(),
-        pools => format!("it has {pools}"),
-    };
-    Refusal::UnknownPool { tenant: tenant.name.clone(), pool: pool.clone(), remedy }
 }
 
 #[cfg(test)]

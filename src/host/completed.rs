@@ -2,7 +2,7 @@
 
 use crate::config::{Host, HostShard, HostTenant, HostTunnel};
 use crate::directory::types::{Membership, Shard};
-use crate::model::{Slot, TenantName, TenantShard};
+use crate::model::{Pools, Slot, TenantName, TenantShard};
 use ipnet::IpNet;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -46,13 +46,21 @@ pub fn completed(file: &Host, membership: &Membership) -> (Host, Vec<LeftOut>) {
             left_out.push(LeftOut { of: name.to_string(), why });
             continue;
         }
-        let egress = own.map(|tenant| &tenant.egress).filter(|own| !own.is_empty()).or(membership.egress.get(name)).cloned();
-        let mut tenant = HostTenant { name: name.clone(), cidrs, shards: Vec::new(), egress: egress.unwrap_or_default() };
+        let told = membership.egress.as_ref().and_then(|egress| egress.get(name));
+        let egress = own.and_then(|tenant| tenant.egress.as_ref()).or(told).cloned();
+        for (pool, shard) in egress.iter().flat_map(Pools::iter).flat_map(|(pool, all)| all.iter().map(move |shard| (pool, *shard))) {
+            if !shards.iter().any(|known| known.of.shard == shard) {
+                let why = format!("the tenant's pool {pool} has it, and the directory does not have this host serve it");
+                left_out.push(LeftOut { of: TenantShard { tenant: name.clone(), shard }.to_string(), why });
+            }
+        }
+        let mut tenant = HostTenant { name: name.clone(), cidrs, shards: Vec::new(), egress, left_out: BTreeSet::new() };
         let mut seen = Seen::default();
         for shard in shards {
             let inner = membership.host.inner.get(&shard.of).map_or(&[][..], Vec::as_slice);
             match seen.checked(file, &tenant, shard, inner) {
                 Ok(_) if room == 0 => {
+                    tenant.left_out.insert(shard.of.shard);
                     left_out.push(LeftOut {
                         of: shard.of.to_string(),
                         why: format!("{} shards are the most that a host can serve", Slot::MAX),
@@ -62,7 +70,10 @@ pub fn completed(file: &Host, membership: &Membership) -> (Host, Vec<LeftOut>) {
                     room -= 1;
                     tenant.shards.push(shard);
                 }
-                Err(why) => left_out.push(LeftOut { of: shard.of.to_string(), why }),
+                Err(why) => {
+                    tenant.left_out.insert(shard.of.shard);
+                    left_out.push(LeftOut { of: shard.of.to_string(), why });
+                }
             }
         }
         if !tenant.shards.is_empty() {
@@ -260,12 +271,19 @@ mod tests {
     fn pools_are_the_directorys_unless_the_file_has_its_own() {
         let mut all =
             membership(&[("acme/0", Some("10.9.0.50:51820"), &["10.64.0.9/32"]), ("blue/0", Some("10.9.0.51:51820"), &["10.64.0.9/32"])]);
-        for (tenant, pools) in [("acme", json!({"partners": [0]})), ("blue", json!({"crawlers": [0]})), ("green", json!({"gone": [0]}))] {
-            all.egress.insert(tenant.parse().unwrap(), serde_json::from_value(pools).unwrap());
-        }
-        let file = host(&format!("{ANY}\n  tenants: [{{ name: blue, cidrs: [172.16.0.0/16], egress: {{ own: [0] }} }}]"));
-        let (host, _) = completed(&file, &all);
-        let pools = |name: &str| host.tenants.iter().find(|tenant| tenant.name.as_str() == name).unwrap().egress.to_string();
-        assert_eq!([pools("acme"), pools("blue")], ["partners", "own"]);
+        let pools = |value| serde_json::from_value::<Pools>(value).unwrap();
+        let told = [("acme", json!({"partners": [0]})), ("blue", json!({"crawlers": [0]})), ("green", json!({"gone": [0]}))];
+        all.egress = Some(told.map(|(tenant, value)| (tenant.parse().unwrap(), pools(value))).into());
+        let served = |own: &str| {
+            let (host, left_out) = completed(&host(&format!("{ANY}\n  tenants: [{{ name: blue, cidrs: [172.16.0.0/16]{own} }}]")), &all);
+            let of =
+                |name: &str| host.tenants.iter().find(|tenant| tenant.name.as_str() == name).unwrap().egress.as_ref().unwrap().to_string();
+            ([of("acme"), of("blue")], left_out.iter().map(ToString::to_string).collect::<Vec<_>>())
+        };
+        assert_eq!(served(""), (["partners".into(), "crawlers".into()], vec![]));
+        assert_eq!(served(", egress: {}"), (["partners".into(), String::new()], vec![]), "none, whatever the directory says");
+        let (pools, left_out) = served(", egress: { own: [0, 7] }");
+        assert_eq!(pools, ["partners", "own"]);
+        assert!(left_out[0].starts_with("blue/7 is not served: the tenant's pool own has it"), "{left_out:?}");
     }
 }

@@ -38,7 +38,9 @@ struct Shared {
     changes: AtomicU64,
     /// A pass is wanted.
     again: Arc<Notify>,
-    attachments: watch::Sender<Option<BTreeMap<TenantShard, u32>>>,
+    attachments: watch::Sender<Option<BTreeMap<TenantShard, u16>>>,
+    /// It answers again.
+    back: Notify,
 }
 
 impl Members {
@@ -56,17 +58,21 @@ impl Members {
             changes: AtomicU64::new(0),
             again,
             attachments,
+            back: Notify::new(),
         };
         Self { shared: Arc::new(shared), tasks: JoinSet::new() }
     }
 
     /// Watches the directory from now on. Returns when something is known, or nothing can be for now.
     pub async fn start(&mut self) {
-        if self.latest().is_none() {
+        // What was written down before there were pools says nothing of them.
+        let known = self.latest();
+        if known.as_ref().is_none_or(|known| known.egress.is_none()) {
+            let meanwhile = if known.is_some() { "what it said before counts" } else { "no tenant of it is served" };
             match timeout(FIRST, self.shared.fetch()).await {
                 Ok(Ok(_)) => {}
-                Ok(Err(error)) => tracing::error!("the directory says nothing, no tenant of it is served until it does: {}", told(&error)),
-                Err(_) => tracing::error!("the directory has said nothing for {FIRST:?}, no tenant of it is served until it does"),
+                Ok(Err(error)) => tracing::error!("the directory says nothing, {meanwhile} until it does: {}", told(&error)),
+                Err(_) => tracing::error!("the directory has said nothing for {FIRST:?}, {meanwhile} until it does"),
             }
         }
         self.tasks.spawn(self.shared.clone().follow());
@@ -78,7 +84,7 @@ impl Members {
     }
 
     /// How many attachments lead to each shard now: the directory is told.
-    pub fn tell(&self, attachments: BTreeMap<TenantShard, u32>) {
+    pub fn tell(&self, attachments: BTreeMap<TenantShard, u16>) {
         self.shared.attachments.send_if_modified(|told| {
             let other = told.as_ref() != Some(&attachments);
             *told = Some(attachments);
@@ -125,19 +131,23 @@ impl Members {
 impl Shared {
     /// To the end: whoever is cut off begins again.
     async fn follow(self: Arc<Self>) {
-        let mut backoff = Backoff::default();
+        let (mut backoff, mut away) = (Backoff::default(), false);
         loop {
-            let Err(error) = self.watch(&mut backoff).await else { continue };
+            let Err(error) = self.watch(&mut backoff, &mut away).await else { continue };
+            away = true;
             self.session.cut_off(&error, "what stands");
             sleep(backoff.failed()).await;
         }
     }
 
     /// Asks, and waits until it is worth asking again. Only changes that concern this host are told.
-    async fn watch(&self, backoff: &mut Backoff) -> Result<(), ClientError> {
+    async fn watch(&self, backoff: &mut Backoff, away: &mut bool) -> Result<(), ClientError> {
         let mut since = self.fetch().await?;
         backoff.succeeded();
         self.session.follows();
+        if std::mem::take(away) {
+            self.back.notify_one();
+        }
         loop {
             match self.session.ask(|client| async move { client.watch(Some(since), WAIT).await }).await? {
                 Watched::Changes(changes) if changes.changes.is_empty() => since = changes.revision,

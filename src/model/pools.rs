@@ -30,9 +30,21 @@ impl Pools {
         self.0.get(pool)
     }
 
+    /// That of functions which name none.
+    pub fn default_pool(&self) -> Option<(&PoolName, &BTreeSet<ShardId>)> {
+        self.0.iter().find(|(name, _)| name.as_str() == Self::DEFAULT)
+    }
+
+    /// A shard of another pool that is in the pool `default`, too.
+    pub fn given_away(&self) -> Option<(&PoolName, ShardId)> {
+        let (_, default) = self.default_pool()?;
+        let others = self.0.iter().filter(|(name, _)| name.as_str() != Self::DEFAULT);
+        others.filter_map(|(name, shards)| Some((name, *shards.intersection(default).next()?))).next()
+    }
+
     /// Those of them that a function may go through which names no pool.
     pub fn unnamed(&self, shards: impl Iterator<Item = ShardId>) -> Vec<ShardId> {
-        let default = self.0.iter().find(|(name, _)| name.as_str() == Self::DEFAULT).map(|(_, default)| default);
+        let default = self.default_pool().map(|(_, default)| default);
         let pooled = |shard: &ShardId| self.0.values().any(|pool| pool.contains(shard));
         shards.filter(|shard| default.map_or(!pooled(shard), |default| default.contains(shard))).collect()
     }
@@ -60,7 +72,18 @@ mod tests {
     fn who_names_no_pool_gets_the_default_or_what_is_in_none() {
         assert_eq!(unnamed(&[]), [0, 1, 2, 3]);
         assert_eq!(unnamed(&[("partners", &[1]), ("crawlers", &[1, 3])]), [0, 2]);
-        assert_eq!(unnamed(&[("partners", &[1]), ("default", &[1, 2])]), [1, 2]);
+        assert_eq!(unnamed(&[("partners", &[1]), ("default", &[0, 2])]), [0, 2]);
         assert!(unnamed(&[("all", &[0, 1, 2, 3])]).is_empty());
+    }
+
+    #[test]
+    fn the_default_gives_nothing_of_another_pool_away() {
+        let given = |default: &[u16]| {
+            let pool = |name: &str, all: &[u16]| (name.parse().unwrap(), all.iter().copied().map(ShardId).collect());
+            let pools = Pools::new([pool("crawlers", &[3]), pool("partners", &[1, 2, 3]), pool("default", default)].into());
+            pools.given_away().map(|(name, shard)| (name.to_string(), shard.0))
+        };
+        assert_eq!([given(&[0]), given(&[0, 2])], [None, Some(("partners".into(), 2))]);
+        assert_eq!(Pools::default().given_away(), None);
     }
 }

@@ -78,7 +78,7 @@ async fn bodies_are_as_described() {
     let mut seen = Seen::default();
 
     let egress = pools(&[("partners", &[0])]);
-    let spec = seen.see("TenantSpec", json!(&TenantSpec { egress, ..tenant_spec("10.64.0.0/16", &[0]) }));
+    let spec = seen.see("TenantSpec", json!(&TenantSpec { egress: Some(egress), ..tenant_spec("10.64.0.0/16", &[0]) }));
     seen.see("Tenant", ask(Method::PUT, "/v1/tenants/acme", None, Some(spec)).await);
     let spec = seen.see("GatewaySpec", json!(&GatewaySpec { shards: [shard("acme/0")].into() }));
     seen.see("Gateway", ask(Method::PUT, "/v1/gateways/gw-1", None, Some(spec)).await);

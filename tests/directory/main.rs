@@ -47,6 +47,7 @@ on_both! {
         tenants_come_change_and_go
         inner_prefixes_are_stable_and_come_back_last
         a_new_shard_has_a_prefix_for_every_host
+        pools_are_names_for_shards_of_the_tenant
         a_range_that_is_full_says_so
         a_shard_has_a_present_and_a_next_key
         a_key_is_one_hosts_or_one_shards

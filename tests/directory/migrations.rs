@@ -88,7 +88,7 @@ async fn is_served(database: Database) {
     let bed = Bed::new(Some(database), |_| {}).await;
     let [operator, host, gateway] = tokens().map(|token| bed.with(token.expose().as_str()));
     let tenants = operator.tenants().await.unwrap();
-    assert_eq!(tenants.iter().map(|tenant| tenant.name.as_str()).collect::<Vec<_>>(), ["acme"]);
+    assert_eq!(tenants.iter().map(|tenant| (tenant.name.as_str(), tenant.egress.is_empty())).collect::<Vec<_>>(), [("acme", true)]);
     let shards = operator.shards().await.unwrap();
     let told: Vec<_> = shards.iter().map(|shard| (shard.endpoint, shard.public_key, shard.next_key, shard.next_port)).collect();
     assert_eq!(told, [(Some("10.9.0.50:51820".parse().unwrap()), Some(key(100).public()), None, None)]);
@@ -105,10 +105,14 @@ async fn is_served(database: Database) {
     host.rotate(&key(3), &node("host-1")).await.unwrap();
     let changed = shard_with_next(&shards[0]);
     gateway.put_shard(&shard("acme/0"), &changed).await.unwrap();
+    let egress = pools(&[("partners", &[0])]);
+    let spec = TenantSpec { egress: Some(egress.clone()), ..tenant_spec(&tenants[0].inner.to_string(), &[0]) };
+    operator.put_tenant(&tenant("acme"), &spec).await.unwrap();
     // And by the next process, which finds all steps done.
     let bed = bed.restarted(|_| {}).await;
     let [operator, _, gateway] = tokens().map(|token| bed.with(token.expose().as_str()));
     assert_eq!(inner(&gateway.peer(&key(3).public()).await.unwrap().expect("its new key")), "acme/0=10.64.0.1/32");
+    assert_eq!(operator.tenants().await.unwrap()[0].egress, egress);
     let shard = operator.shards().await.unwrap().remove(0);
     assert_eq!((shard.next_key, shard.next_port), (changed.next_key, changed.next_port));
 }

@@ -1,8 +1,10 @@
 //! Tenants, shards, gateways, hosts, inner prefixes.
 
 use super::support::*;
+use portway::directory::client::Watched;
 use portway::directory::types::*;
-use portway::model::NodeName;
+use portway::model::{NodeName, Pools};
+use std::time::Duration;
 
 fn names(tenants: &[Tenant]) -> Vec<String> {
     tenants.iter().map(|tenant| format!("{} {} {:?} {}", tenant.name, tenant.inner, tenant.shards, tenant.hosts)).collect()
@@ -59,6 +61,37 @@ pub async fn inner_prefixes_are_stable_and_come_back_last(bed: Bed) {
     assert_eq!(add("host-9").await, "acme/0=10.64.0.48/28 acme/1=10.64.0.64/28");
     let bed = bed.restarted(|_| {}).await;
     assert_eq!(inner(&bed.operator().host(&node("host-8")).await.unwrap()), "acme/0=10.64.0.16/28 acme/1=10.64.0.32/28");
+}
+
+pub async fn pools_are_names_for_shards_of_the_tenant(bed: Bed) {
+    let operator = bed.operator();
+    let with = |shards: &[u16], egress: Option<Pools>| TenantSpec { egress, ..tenant_spec("10.64.0.0/16", shards) };
+    let put = async |shards: &[u16], egress: Option<&[(&str, &[u16])]>| {
+        operator.put_tenant(&tenant("acme"), &with(shards, egress.map(pools))).await
+    };
+    for wrong in [&[("partners", &[2][..])][..], &[("partners", &[])], &[("partners", &[0, 1]), ("default", &[1])]] {
+        assert_eq!(code(put(&[0, 1], Some(wrong)).await), "invalid", "{wrong:?}");
+    }
+    let wanted = pools(&[("crawlers", &[1]), ("partners", &[0, 1])]);
+    assert_eq!(operator.put_tenant(&tenant("acme"), &with(&[0, 1], Some(wanted.clone()))).await.unwrap().egress, wanted);
+    bed.tenant("globex", "10.64.0.0/16", &[0]).await;
+    let (host, enrolled) = bed.host("host-1", &key(1), &["acme", "globex"]).await;
+    let (other, _) = bed.host("host-2", &key(2), &["globex"]).await;
+    let all = Some([(tenant("acme"), wanted.clone())].into());
+    assert_eq!((&enrolled.membership.egress, &other.membership().await.unwrap().egress), (&all, &Some([].into())));
+    // Who says nothing of them leaves them; but not without their shards.
+    assert_eq!(put(&[0, 1, 2], None).await.unwrap().egress, wanted);
+    assert_eq!(code(put(&[0], None).await), "invalid");
+    let revision = host.membership().await.unwrap().host.revision;
+    let bed = bed.restarted(|_| {}).await;
+    let (operator, host) = (bed.operator(), bed.with(enrolled.credential.token.clone()));
+    assert_eq!(operator.tenants().await.unwrap()[0].egress, wanted);
+    assert_eq!(host.membership().await.unwrap().egress, all);
+    // A host hears of it.
+    operator.put_tenant(&tenant("acme"), &with(&[0, 1, 2], Some(Pools::default()))).await.unwrap();
+    let Watched::Changes(changes) = host.watch(Some(revision), Duration::from_secs(10)).await.unwrap() else { panic!("start again") };
+    assert!(changes.changes.iter().any(|change| (change.kind, change.name.as_str()) == (ChangeKind::Tenant, "acme")), "{changes:?}");
+    assert_eq!(host.membership().await.unwrap().egress, Some([].into()));
 }
 
 pub async fn a_new_shard_has_a_prefix_for_every_host(bed: Bed) {

@@ -125,7 +125,7 @@ pub async fn the_fleet_is_shown_to_each_as_far_as_it_is_its_own(bed: Bed) {
     let (host, _) = bed.host("host-1", &key(1), &["acme", "globex"]).await;
     let (other, _) = bed.host("host-2", &key(2), &["acme"]).await;
     let attachments =
-        |all: &[(&str, u32)]| HostReport { version: "1".into(), attachments: all.iter().map(|(of, count)| (shard(of), *count)).collect() };
+        |all: &[(&str, u16)]| HostReport { version: "1".into(), attachments: all.iter().map(|(of, count)| (shard(of), *count)).collect() };
     host.report_host(&attachments(&[("acme/0", 3), ("globex/0", 4)])).await.unwrap();
     // Of a tenant that it may not serve, and of a shard that is not there.
     other.report_host(&attachments(&[("acme/0", 2), ("globex/0", 9), ("acme/7", 9)])).await.unwrap();
@@ -134,6 +134,16 @@ pub async fn the_fleet_is_shown_to_each_as_far_as_it_is_its_own(bed: Bed) {
     assert_eq!(fleet, [(shard("acme/0"), counted(2, 5)), (shard("globex/0"), counted(1, 4))].into());
     let some = bed.operator_of(&["acme"]).await.fleet().await.unwrap().attachments;
     assert_eq!(some, [(shard("acme/0"), counted(2, 5))].into());
+    for wrong in [json!({ "acme/0": 65_536 }), (0..7_392).map(|n| (format!("acme/{n}"), json!(1))).collect::<serde_json::Map<_, _>>().into()] {
+        assert_eq!(call(&other, "PUT", "/v1/host/status", json!({ "version": "1", "attachments": wrong })).await.0, 400);
+    }
+    bed.operator().remove_host(&node("host-2")).await.unwrap();
+    let fleet = bed.operator().fleet().await.unwrap().attachments;
+    assert_eq!(fleet[&shard("acme/0")], counted(1, 3), "what it said has gone with it");
+    // What a newer one says more is let be.
+    let newer = json!({ "version": "9", "traffic": null, "takeovers": [], "more": 1, "shards": { "acme/0": { "state": "active", "for_s": 1.0, "in_sync": null, "connections": null, "warnings": [], "more": 1 } } });
+    assert_eq!(call(&gateway, "PUT", "/v1/gateway/status", newer).await.0, 204);
+    gateway.report(&report).await.unwrap();
 
     // Whoever looks at all of it changes nothing, and knows where to ask for more.
     let observer = bed.role(token(Role::Observer)).await;

@@ -231,12 +231,7 @@ pub fn pools(all: &[(&str, &[u16])]) -> Pools {
 }
 
 pub fn tenant_spec(inner: &str, shards: &[u16]) -> TenantSpec {
-    TenantSpec {
-        inner: inner.parse().unwrap(),
-        host_prefix: 32,
-        shards: shards.iter().copied().map(ShardId).collect(),
-        egress: Pools::default(),
-    }
+    TenantSpec { inner: inner.parse().unwrap(), host_prefix: 32, shards: shards.iter().copied().map(ShardId).collect(), egress: None }
 }
 
 pub fn host_spec(tenants: &[&str], number: Option<u8>) -> HostSpec {

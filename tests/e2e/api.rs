@@ -56,7 +56,7 @@ fn attaching_again_is_fine_only_with_the_same_values_and_packets_have_one_owner(
     let spec = |tenant: &str, source: &str| format!(r#"{{"tenant":"{tenant}","interface":"fnx","source":"{source}"}}"#);
     let (status, made) = put(&mut lab, "a", &spec("acme", "10.88.1.7"));
     assert_eq!(status, 201);
-    let expected = json!({"name": "a", "tenant": "acme", "shard": 0, "interface": "fnx", "bridge_port": false, "source": "10.88.1.7/32", "netns": null});
+    let expected = json!({"name": "a", "tenant": "acme", "shard": 0, "interface": "fnx", "bridge_port": false, "source": "10.88.1.7/32", "netns": null, "egress": null});
     assert_eq!(made, expected);
     assert_eq!(put(&mut lab, "a", &spec("acme", "10.88.1.7/32")), (200, expected.clone()));
     assert_eq!(call(&mut lab, "host-1", "GET", "/v1/attachments/a", None), (200, expected.clone()));

@@ -685,6 +685,8 @@ fn pools_of_outbound_addresses_come_from_the_directory() {
     let refused = refusal(attach(&[]));
     let says = "all shards of tenant acme are in pools of outbound addresses: name one with `egress` (partners)";
     assert!(refused.contains(says), "{refused}");
-    assert!(add(&[]).status.success(), "and there is none again");
+    assert!(add(&[]).status.success(), "which leaves the pools as they are");
+    assert!(refusal(attach(&[])).contains(says));
+    assert!(add(&["--no-egress"]).status.success());
     poll_until("an attachment without a pool", SOON, || Ok(attach(&[]).status.success())).unwrap();
 }

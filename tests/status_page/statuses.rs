@@ -88,7 +88,7 @@ fn gateway(at: f64, name: &str) -> Value {
 fn host(at: f64, name: &str) -> Value {
     let tenant = json!({
         "name": "acme", "shard": 0, "slot": 1, "tunnel": "pw-1", "coming": "pw-1-b", "former": null, "key": "hSDw", "gateway": "10.9.0.50",
-        "inner": "10.64.0.9", "cidrs": ["172.16.0.0/16"], "attachments": 312,
+        "inner": "10.64.0.9", "cidrs": ["172.16.0.0/16"], "attachments": 312, "egress": ["partners"],
     });
     let directory = json!({ "url": name, "reachable": true, "error": null, "failed": null, "heard_s": 1.5, "revision": 1243 });
     with(common("host", at, name), json!({ "attachments": 312, "tenants": [tenant], "directory": directory, "left_out": [name] }))
@@ -118,7 +118,7 @@ fn fleet(at: f64, name: &str) -> Value {
     };
     json!({
         "role": "directory", "version": "0.1.0", "ready": true, "revision": 1243, "watchers": 12,
-        "tenants": [{ "name": "acme", "inner": "10.64.0.0/16", "host_prefix": 32, "shards": [0, 1], "hosts": 312 }],
+        "tenants": [{ "name": "acme", "inner": "10.64.0.0/16", "host_prefix": 32, "shards": [0, 1], "hosts": 312, "egress": { "crawlers": [1], "partners": [0] } }],
         "attachments": { of: { "hosts": 312, "attachments": 4096 } },
         "shards": [
             { "of": of, "endpoint": "10.9.0.50:51820", "public_key": null, "next_key": null, "next_port": null, "gateways": [name, "gw-2", "gw-3", "gw-4"] },

@@ -52,10 +52,11 @@ fn two_tenants_may_have_the_same_networks_gateway_and_inner_address() {
 #[test]
 fn pools_are_of_shards_that_there_are() {
     let with_pools = |pools: &str| with(HOST, &[("cidrs: [172.16.0.0/16]", &format!("cidrs: [172.16.0.0/16]\n      egress: {pools}"))]);
-    let Ok(Config::Host(host)) = parse(&with_pools("{ partners: [1], default: [0, 1] }"), "f") else { panic!("not a host") };
-    assert_eq!((host.tenants[0].egress.to_string().as_str(), host.tenants[1].egress.is_empty()), ("default, partners", true));
+    let Ok(Config::Host(host)) = parse(&with_pools("{ partners: [1], default: [0] }"), "f") else { panic!("not a host") };
+    let egress: Vec<_> = host.tenants.iter().map(|tenant| tenant.egress.as_ref().map(ToString::to_string)).collect();
+    assert_eq!(egress, [Some("default, partners".into()), None]);
     insta::assert_snapshot!(
-        ["{ partners: [2] }", "{ partners: [] }", "{ partners: 1 }", "{ 'all partners': [1] }", "{ a: [0], a: [1] }", "[partners]"]
+        ["{ partners: [2] }", "{ partners: [] }", "{ partners: 1 }", "{ 'all partners': [1] }", "{ a: [0], a: [1] }", "[partners]", "{ a: [1, 1] }", "{ a: [0, 1], default: [1] }"]
             .map(|pools| faults(&with_pools(pools))).join("\n"), @r#"
     f:11:28: the tenant has no shard 2; write shards of `shards`
     f:11:27: a pool is an empty list; add an item: `partners: [1]`
@@ -63,5 +64,7 @@ fn pools_are_of_shards_that_there_are() {
     f:11:17: "all partners" is not a name of a pool; use 1 to 63 letters, digits, '-', '_' or '.', a letter or digit first
     f:11:25: the key a is already used in line 11; write each once
     f:11:15: `egress` must be a map, not a list; write `egress: { partners: [1] }`
+    f:11:24: shard 1 is already used in line 11; write each shard of a pool once
+    f:11:15: shard 1 is in the pools a and default; take it out of one: whoever names no pool would be seen from the address of a
     "#);
 }

@@ -65,6 +65,12 @@ const complaints = (gateway) => (gateway.fresh ? [] : [known(gateway.heard) ? `g
 // A shard without a number is its tenant's first.
 const whole = (of) => (of.includes("/") ? of : `${of}/0`);
 
+// Two owners have the same hosts.
+function most(numbers) {
+  const all = numbers.filter(known);
+  return all.length ? Math.max(...all) : null;
+}
+
 // A shard with what each of its gateways says of it, and its hosts.
 function owned(shard, gateways, hosts) {
   const told = gateways.filter((gateway) => shard.gateways.includes(gateway.name)).flatMap((gateway) => {
@@ -80,7 +86,7 @@ function owned(shard, gateways, hosts) {
   if (!owners.length) warnings.unshift(`${of} has no owner that is heard`);
   if (owners.length > 1) warnings.unshift(`${of} has ${owners.length} owners: ${owners.map((one) => one.name).join(", ")}`);
   if (!shard.endpoint) warnings.push(`${of}: no gateway has told where its tunnels end`);
-  return { of, endpoint: shard.endpoint, owners, others, warnings, connections: sum(owners.map((one) => one.connections)), peers: sum(owners.map((one) => one.peers)), attachments: hosts?.attachments };
+  return { of, endpoint: shard.endpoint, owners, others, warnings, connections: sum(owners.map((one) => one.connections)), peers: most(owners.map((one) => one.peers)), attachments: hosts?.attachments };
 }
 
 function ownersTable(shards) {
@@ -114,11 +120,11 @@ function gatewaysTable(gateways, shards) {
 }
 
 function tenantsTable(status, shards) {
-  const columns = [{ name: "Tenant" }, { name: "Shards", number: true }, { name: "Function hosts", number: true }, { name: "Attachments", number: true }, { name: "Connections", number: true }, { name: "Inner addresses", code: true }];
+  const columns = [{ name: "Tenant" }, { name: "Shards", number: true }, { name: "Function hosts", number: true }, { name: "Attachments", number: true }, { name: "Connections", number: true }, { name: "Inner addresses", code: true }, { name: "Pools" }];
   const rows = status.tenants.map((tenant) => {
     const own = shards.filter((shard) => shard.of.startsWith(`${tenant.name}/`));
     const [connections, attachments] = ["connections", "attachments"].map((what) => sum(own.map((shard) => shard[what])));
-    return { key: tenant.name, cells: [tenant.name, count(tenant.shards.length), count(tenant.hosts), count(attachments), count(connections), tenant.inner] };
+    return { key: tenant.name, cells: [tenant.name, count(tenant.shards.length), count(tenant.hosts), count(attachments), count(connections), tenant.inner, Object.keys(tenant.egress ?? {}).join(", ") || "–"] };
   });
   return { key: "tenants", title: "Tenants", columns, rows };
 }

@@ -220,11 +220,11 @@ function host(status, rates) {
     { key: "attachments", title: "Attachments", series: ["standing"], format: count, values: [status.attachments] },
     { key: "drops", title: "Dropped packets", series: ["dropped"], format: packets, values: [dropped.rate] },
   ];
-  const columns = [{ name: "Shard" }, { name: "Attachments", number: true }, { name: "Tunnel", code: true }, { name: "Gateway", code: true }, { name: "Inner address", code: true }, { name: "To tenant", number: true }, { name: "From tenant", number: true }];
+  const columns = [{ name: "Shard" }, { name: "Pools" }, { name: "Attachments", number: true }, { name: "Tunnel", code: true }, { name: "Gateway", code: true }, { name: "Inner address", code: true }, { name: "To tenant", number: true }, { name: "From tenant", number: true }];
   const rows = status.tenants.map((tenant) => {
     const names = [tenant.tunnel, tenant.coming, tenant.former].filter((name, place, all) => name && all.indexOf(name) === place);
     const key = `${tenant.name}/${tenant.shard}`;
-    return { key, cells: [key, count(tenant.attachments), names.join(" "), tenant.gateway, tenant.inner, bits(traffic.of(names, 1)), bits(traffic.of(names, 0))] };
+    return { key, cells: [key, tenant.egress?.join(", ") || "–", count(tenant.attachments), names.join(" "), tenant.gateway, tenant.inner, bits(traffic.of(names, 1)), bits(traffic.of(names, 0))] };
   });
   const warnings = [...own.warnings, ...told.warnings, ...(status.left_out ?? [])];
   return { ...common(status), tiles, charts, warnings, tables: [{ key: "tunnels", title: "Tenants and tunnels", columns, rows }, ...told.tables, dropped.table] };

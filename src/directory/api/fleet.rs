@@ -4,6 +4,7 @@ use super::Shared;
 use super::extract::{Body, Caller};
 use crate::directory::refusal::Refusal;
 use crate::directory::types::{Fleet, GatewayReport, HostReport, Reach, Role};
+use crate::model::Slot;
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -24,6 +25,9 @@ pub async fn report(State(directory): Shared, caller: Caller, Body(report): Body
 
 pub async fn report_host(State(directory): Shared, caller: Caller, Body(report): Body<HostReport>) -> Result<StatusCode, Refusal> {
     caller.must_be(&[Role::Host])?;
+    if report.attachments.len() > usize::from(Slot::MAX.get()) {
+        return Err(Refusal::invalid(format!("more shards than the {} that a host can serve", Slot::MAX), "tell of those that it serves"));
+    }
     directory.reports.take_host(caller.name()?.clone(), report, &caller.access.scope, Instant::now());
     Ok(StatusCode::NO_CONTENT)
 }

@@ -225,7 +225,7 @@ pub(super) async fn membership(connection: &mut AnyConnection, scope: &Scope, id
     shards.retain(|shard| host.inner.contains_key(&shard.of));
     let mut egress = tenants::egress(connection, scope).await?;
     egress.retain(|tenant, _| host.inner.keys().any(|of| of.tenant == *tenant));
-    Ok(Membership { host, shards, egress })
+    Ok(Membership { host, shards, egress: Some(egress) })
 }
 
 pub(super) fn name_taken(name: &NodeName) -> Refusal {

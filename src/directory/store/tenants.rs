@@ -40,16 +40,21 @@ pub(super) async fn egress(connection: &mut AnyConnection, scope: &Scope) -> Don
     rows.into_iter().filter(|(id, ..)| scope.has(*id)).map(|(_, name, json)| Ok((stored(name.parse())?, pools(&json)?))).collect()
 }
 
-/// Each has shards, and of the tenant's.
-fn fitting(spec: &TenantSpec) -> Result<(), Refusal> {
-    for (pool, shards) in spec.egress.iter() {
+/// Each has shards, and of the tenant's; and nobody gets those of another without naming it.
+fn fitting(pools: &Pools, wanted: &BTreeSet<ShardId>) -> Result<(), Refusal> {
+    for (pool, shards) in pools.iter() {
         if shards.is_empty() {
             return Err(Refusal::invalid(format!("the pool {pool} has no shards"), "write some of the tenant's, or leave the pool out"));
         }
-        if let Some(other) = shards.difference(&spec.shards).next() {
+        if let Some(other) = shards.difference(wanted).next() {
             let remedy = "write shards of the tenant, or give it this one in `shards`";
             return Err(Refusal::invalid(format!("the pool {pool} has a shard {other}, which the tenant has not"), remedy));
         }
+    }
+    if let Some((pool, shard)) = pools.given_away() {
+        let message =
+            format!("shard {shard} is in the pools {pool} and default: whoever names no pool would be seen from the address of {pool}");
+        return Err(Refusal::invalid(message, "take it out of one of them"));
     }
     Ok(())
 }
@@ -81,14 +86,15 @@ impl Store {
         if spec.shards.is_empty() {
             return Err(Refusal::invalid("a tenant has at least one shard", "write `\"shards\": [0]`").into());
         }
-        fitting(spec)?;
         let mut writer = self.writer("add or change a tenant", now).await?;
         let (new, moved, mut row) = match find(writer.connection(), name).await? {
             None => (true, false, writer.add_tenant(name, range).await?),
             Some(row) if row.range == range => (false, false, row),
             Some(row) => (false, true, writer.move_range(row, range).await?),
         };
-        let renamed = writer.set_egress(&mut row, &spec.egress).await?;
+        let egress = spec.egress.as_ref().unwrap_or(&row.egress).clone();
+        fitting(&egress, &spec.shards)?;
+        let renamed = writer.set_egress(&mut row, egress).await?;
         let changed = writer.set_shards(&row, &spec.shards).await? || renamed || new || moved;
         let tenant = whole(writer.connection(), row.clone()).await?;
         writer.tell(Told { tenant: Some((row.id, &row.name)), ..Told::of(ChangeKind::Tenant, name.as_str()) }).await?;
@@ -174,16 +180,16 @@ impl Writer {
     }
 
     /// Whether they have changed.
-    async fn set_egress(&mut self, row: &mut Row, wanted: &Pools) -> Done<bool> {
-        if row.egress == *wanted {
+    async fn set_egress(&mut self, row: &mut Row, wanted: Pools) -> Done<bool> {
+        if row.egress == wanted {
             return Ok(false);
         }
         sqlx::query("UPDATE tenants SET egress = $2 WHERE id = $1")
             .bind(row.id)
-            .bind(stored(serde_json::to_string(wanted))?)
+            .bind(stored(serde_json::to_string(&wanted))?)
             .execute(self.connection())
             .await?;
-        row.egress = wanted.clone();
+        row.egress = wanted;
         Ok(true)
     }
 

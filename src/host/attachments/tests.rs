@@ -13,7 +13,8 @@ fn host(shards: u16) -> Host {
         name: "acme".parse().unwrap(),
         cidrs: vec!["172.16.0.0/16".parse().unwrap()],
         shards: (0..shards).map(shard).collect(),
-        egress: Default::default(),
+        egress: None,
+        left_out: Default::default(),
     };
     Host {
         node: "host-1".parse().unwrap(),
@@ -121,7 +122,7 @@ fn a_source_is_an_address_or_a_network() {
 fn pooled(pools: &[(&str, &[u16])]) -> Host {
     let mut host = host(4);
     let shards = |all: &[u16]| all.iter().copied().map(ShardId).collect();
-    host.tenants[0].egress = Pools::new(pools.iter().map(|(name, all)| (name.parse().unwrap(), shards(all))).collect());
+    host.tenants[0].egress = Some(Pools::new(pools.iter().map(|(name, all)| (name.parse().unwrap(), shards(all))).collect()));
     host
 }
 
@@ -158,4 +159,49 @@ fn a_pool_that_cannot_be_had_is_refused_with_what_there_is() {
     );
     let bare = goes_through(&pooled(&[]), "a", Some("partners"), None).unwrap_err().to_string();
     assert!(bare.contains("give it pools with `egress`"), "{bare}");
+}
+
+#[test]
+fn what_is_away_for_now_is_told_from_what_never_was() {
+    let away = Refusal::Away("acme".parse().unwrap());
+    let mut host = pooled(&[("partners", &[0, 1, 2, 3])]);
+    host.tenants[0].left_out = [ShardId(9)].into();
+    assert_eq!(goes_through(&host, "a", None, None), Err(away), "there is one in no pool, and it is not here");
+    let host = pooled(&[("partners", &[0, 1, 2, 3]), ("default", &[9])]);
+    let default = Refusal::PoolAway { tenant: "acme".parse().unwrap(), pool: "default".parse().unwrap() };
+    assert_eq!(goes_through(&host, "a", None, None), Err(default), "and nobody is told to take another's pool");
+}
+
+#[test]
+fn what_stands_stays_whatever_becomes_of_the_pools() {
+    let mut all = Attachments::default();
+    let named = Spec { egress: Some("partners".parse().unwrap()), ..spec("acme", None) };
+    for (attachment, asked) in [("fn-1", spec("acme", None)), ("fn-2", named.clone())] {
+        let found = Found { index: if attachment == "fn-1" { 17 } else { 18 }, ..veth7() };
+        let Ok(Attach::New(made)) = all.decide(&pooled(&[("partners", &[1])]), &name(attachment), &asked, &found) else { panic!() };
+        all.insert(made);
+    }
+    let decide = |host: &Host, attachment: &str, asked: &Spec| {
+        let found = Found { index: if attachment == "fn-1" { 17 } else { 18 }, ..veth7() };
+        all.decide(host, &name(attachment), asked, &found)
+    };
+    // All shards are others' by now; the pool is gone; its shards are away.
+    for later in [pooled(&[("others", &[0, 1, 2, 3])]), pooled(&[]), pooled(&[("partners", &[9])])] {
+        assert!(matches!(decide(&later, "fn-1", &spec("acme", None)), Ok(Attach::Stands(_))), "{later:?}");
+        assert!(matches!(decide(&later, "fn-2", &named), Ok(Attach::Stands(_))), "{later:?}");
+    }
+    let same = pooled(&[("partners", &[1])]);
+    let Err(Refusal::Different { stands, .. }) = decide(&same, "fn-2", &spec("acme", None)) else { panic!("it is another pool") };
+    assert!(stands.ends_with("egress partners"), "{stands}");
+}
+
+#[test]
+fn a_program_of_before_there_were_pools_reads_what_is_stored() {
+    let named = Spec { egress: Some("partners".parse().unwrap()), ..spec("acme", None) };
+    let Ok(Attach::New(made)) = Attachments::default().decide(&pooled(&[("partners", &[1])]), &name("a"), &named, &veth7()) else {
+        panic!()
+    };
+    let stored = serde_json::to_value(&made).unwrap();
+    assert_eq!((&stored["egress"], stored["spec"].get("egress")), (&"partners".into(), None), "it refuses a specification with more");
+    assert_eq!(serde_json::from_value::<Attachment>(stored).unwrap(), made);
 }

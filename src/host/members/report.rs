@@ -4,13 +4,14 @@ use super::Shared;
 use crate::directory::types::HostReport;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::time::{sleep, timeout};
+use tokio::time::sleep;
 
 /// Attachments that come and go together are told of together, and so are those of so long after.
 const GATHER: Duration = Duration::from_millis(200);
 const APART: Duration = Duration::from_secs(5);
-/// The directory forgets a host that is silent for much longer than this.
-const EVERY: Duration = Duration::from_secs(30);
+/// What has not changed is told again after this long, or when the directory is back: a new process of it knows nothing. It forgets a host that is silent for
+/// much longer.
+const EVERY: Duration = Duration::from_secs(120);
 
 impl Shared {
     /// To the end.
@@ -28,8 +29,10 @@ impl Shared {
                 }
             }
             sleep(APART).await;
-            if let Ok(Err(_)) = timeout(EVERY - APART, attachments.changed()).await {
-                return;
+            tokio::select! {
+                () = sleep(EVERY - APART) => {}
+                () = self.back.notified() => {}
+                changed = attachments.changed() => if changed.is_err() { return },
             }
         }
     }

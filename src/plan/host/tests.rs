@@ -16,7 +16,8 @@ fn host(tenants: u16, shards: u16) -> Host {
         name: format!("t{n}").parse().unwrap(),
         cidrs: vec!["172.16.0.0/16".parse().unwrap()],
         shards: (0..shards).map(shard(n)).collect(),
-        egress: Default::default(),
+        egress: None,
+        left_out: Default::default(),
     };
     Host {
         node: "host-1".parse().unwrap(),
