@@ -134,7 +134,9 @@ pub async fn the_fleet_is_shown_to_each_as_far_as_it_is_its_own(bed: Bed) {
     assert_eq!(fleet, [(shard("acme/0"), counted(2, 5)), (shard("globex/0"), counted(1, 4))].into());
     let some = bed.operator_of(&["acme"]).await.fleet().await.unwrap().attachments;
     assert_eq!(some, [(shard("acme/0"), counted(2, 5))].into());
-    for wrong in [json!({ "acme/0": 65_536 }), (0..7_392).map(|n| (format!("acme/{n}"), json!(1))).collect::<serde_json::Map<_, _>>().into()] {
+    for wrong in
+        [json!({ "acme/0": 65_536 }), (0..7_392).map(|n| (format!("acme/{n}"), json!(1))).collect::<serde_json::Map<_, _>>().into()]
+    {
         assert_eq!(call(&other, "PUT", "/v1/host/status", json!({ "version": "1", "attachments": wrong })).await.0, 400);
     }
     bed.operator().remove_host(&node("host-2")).await.unwrap();
