@@ -11,8 +11,7 @@ demo: ## see it work: installs what it needs, builds, runs; leaves the machine a
 test: ## everything: formatting, lints, licences, fuzz targets that compile, unit, namespace and VM tests
 	scripts/install-deps test
 	cargo fmt --check
-	cargo clippy --locked --all-targets -- -D warnings
-	cargo check --locked --package portway-fuzz
+	cargo clippy --locked --workspace --all-targets -- -D warnings
 	cargo nextest run --locked
 
 bench: ## measure side by side with the alternatives; JSON lines in target/bench

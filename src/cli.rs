@@ -4,6 +4,7 @@ mod attach;
 mod autoscaler;
 mod check;
 mod client;
+mod cni;
 mod daemon;
 mod demo;
 mod directory;
@@ -61,6 +62,8 @@ enum Command {
     Detach(attach::Detach),
     /// List attachments.
     Attachments(attach::List),
+    /// The chained CNI plugin, for container runtimes: environment and standard input say what is to be done (docs/cni.md).
+    Cni,
     Lab(lab::LabArgs),
     Demo(demo::DemoArgs),
     #[command(hide = true)]
@@ -68,6 +71,9 @@ enum Command {
 }
 
 pub fn main() -> ExitCode {
+    if cni::is_called() {
+        return cni::run();
+    }
     let cli = Cli::parse();
     start_log(&cli);
     let done = match cli.command {
@@ -84,6 +90,7 @@ pub fn main() -> ExitCode {
         Command::Attach(args) => args.run(),
         Command::Detach(args) => args.run(),
         Command::Attachments(args) => args.run(),
+        Command::Cni => Ok(cni::run()),
         Command::Lab(args) => lab::run(args),
         Command::Demo(args) => demo::run(args),
         Command::Packaging(args) => args.run(Cli::command()),

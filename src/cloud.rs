@@ -3,4 +3,6 @@
 #[cfg(feature = "aws")]
 pub mod aws;
 #[cfg(feature = "aws")]
+pub mod ec2;
+#[cfg(feature = "aws")]
 pub mod metadata;

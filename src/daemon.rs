@@ -81,6 +81,8 @@ pub async fn run<R: Role>(mut role: R, place: Place, routes: impl Fn(Arc<Shared<
     }
     let kernel = Arc::new(Kernel::open(&place.runtime_dir).await?);
     let watch = kernel.watch().await?;
+    // Not before: until it hands over, a predecessor does what callers ask.
+    role.take_up_stored()?;
     role.start(&kernel, &mut inherited).await?;
     let succeeds = estate.is_some();
     let stopped = estate.as_mut().map_or(Ok(false), Estate::carrying)?;

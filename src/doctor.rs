@@ -195,6 +195,16 @@ impl Config {
         }
     }
 
+    /// Whether it is an interface that the node attaches by itself.
+    fn attaches(&self, interface: &IfName) -> bool {
+        match self {
+            Config::Gateway(gateway) => {
+                gateway.tenants.iter().any(|tenant| tenant.interface == *interface && gateway.attach(&tenant.name).is_some())
+            }
+            Config::Host(_) | Config::Directory(_) | Config::Autoscaler(_) => false,
+        }
+    }
+
     /// The tenants' interfaces, with the routers behind them.
     fn tenant_interfaces(&self) -> Vec<(&IfName, Option<IpAddr>)> {
         match self {

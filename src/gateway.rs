@@ -122,11 +122,7 @@ impl Node {
     pub fn new(file: PathBuf, mut config: Gateway) -> anyhow::Result<Self> {
         let store = Store::open(&config.runtime_dir, Self::KEEPS)
             .with_context(|| format!("cannot use `runtime_dir` {}", config.runtime_dir.display()))?;
-        let (stored, unreadable) = store.load()?;
-        for (path, reason) in unreadable {
-            tracing::error!("{} is not a peer ({reason}): add it anew and remove the file", path.display());
-        }
-        let peers = known(&mut config, stored);
+        let peers = Peers::configured(std::mem::take(&mut config.peers));
         let joining = Joining::of(&mut config);
         let keys = tunnels::read_keys(&config)?;
         Ok(Self {
@@ -230,6 +226,15 @@ impl Node {
 impl Role for Node {
     const NAME: &'static str = "gateway";
     const KEEPS: &'static str = "peers";
+
+    fn take_up_stored(&mut self) -> anyhow::Result<()> {
+        let (stored, unreadable) = self.store.load().context("cannot read the stored peers")?;
+        for (path, reason) in unreadable {
+            tracing::error!("{} is not a peer ({reason}): add it anew and remove the file", path.display());
+        }
+        adopt(&mut self.peers, &self.config, stored);
+        Ok(())
+    }
 
     async fn choose_carrier(&mut self, kernel: &Kernel) -> anyhow::Result<()> {
         self.carrier = carrier::choose(self.config.backend, self.config.platform.tunnel, kernel).await?;
@@ -473,8 +478,12 @@ fn differs(old: &Gateway, new: &Gateway) -> Vec<&'static str> {
 /// The peers of a configuration, which are taken out of it, and those that were added besides.
 fn known(config: &mut Gateway, added: Vec<StaticPeer>) -> Peers {
     let mut peers = Peers::configured(std::mem::take(&mut config.peers));
+    adopt(&mut peers, config, added);
+    peers
+}
+
+fn adopt(peers: &mut Peers, config: &Gateway, added: Vec<StaticPeer>) {
     for (name, refusal) in peers.adopt(config, added) {
         tracing::error!("peer {name}, which was added while the gateway ran, is left out: {refusal}");
     }
-    peers
 }

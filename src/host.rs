@@ -97,12 +97,6 @@ impl Node {
     pub fn new(file: PathBuf, config: Host) -> anyhow::Result<Self> {
         let store = Store::open(&config.runtime_dir, Self::KEEPS)
             .with_context(|| format!("cannot use `runtime_dir` {}", config.runtime_dir.display()))?;
-        let mut attachments = Attachments::default();
-        let (stored, unreadable) = store.load()?;
-        stored.into_iter().for_each(|attachment| attachments.insert(attachment));
-        for (path, reason) in unreadable {
-            tracing::error!("{} is not an attachment ({reason}): attach anew and remove the file", path.display());
-        }
         let again = Arc::<Notify>::default();
         let members = config.directory.as_ref().map(|directory| Members::new(config.node.clone(), directory.at.clone(), again.clone()));
         let key = tunnels::read_key(&config)?;
@@ -121,7 +115,7 @@ impl Node {
             keyring: Keyring::new()?,
             told: keyring::Keys::new(),
             next: Next::Never,
-            attachments,
+            attachments: Attachments::default(),
             store,
             path: Path::default(),
             mtu: 0,
@@ -187,7 +181,7 @@ impl Node {
 
     /// Attachments whose interface has gone are over: a new interface of the same name may be anybody's.
     fn find_lost(&self, facts: &Facts) -> Vec<AttachmentName> {
-        let stands = |a: &Attachment| facts.links.get(&a.attached.interface).is_some_and(|link| link.index == a.attached.index);
+        let stands = |a: &Attachment| a.attached.is_of(facts.link(&a.attached.interface));
         self.attachments.iter().filter(|a| !stands(a)).map(|a| a.name.clone()).collect()
     }
 }
@@ -195,6 +189,15 @@ impl Node {
 impl Role for Node {
     const NAME: &'static str = "host";
     const KEEPS: &'static str = "attachments";
+
+    fn take_up_stored(&mut self) -> anyhow::Result<()> {
+        let (stored, unreadable) = self.store.load().context("cannot read the stored attachments")?;
+        stored.into_iter().for_each(|attachment| self.attachments.insert(attachment));
+        for (path, reason) in unreadable {
+            tracing::error!("{} is not an attachment ({reason}): attach anew and remove the file", path.display());
+        }
+        Ok(())
+    }
 
     async fn choose_carrier(&mut self, kernel: &Kernel) -> anyhow::Result<()> {
         self.carrier = carrier::choose(self.config.backend, self.config.platform.tunnel, kernel).await?;

@@ -22,7 +22,7 @@ mod namespace;
 mod neighbour;
 mod netlink;
 mod nft;
-mod packet;
+pub(crate) mod packet;
 pub mod pass_back;
 pub mod processors;
 mod route;
@@ -86,6 +86,19 @@ impl KernelError {
     fn read(what: &'static str, source: Refused) -> Self {
         Self::Read { what, source }
     }
+}
+
+/// Which of these interfaces of the calling thread's network namespace have their other end in that one.
+pub fn ends_in(namespace: BorrowedFd<'_>, names: Vec<IfName>) -> Result<Vec<IfName>, KernelError> {
+    let mut netlink = Netlink::open(libc::NETLINK_ROUTE).map_err(|source| KernelError::Open { what: "for interfaces", source })?;
+    let mut leading = Vec::new();
+    for name in names {
+        let found = link::find(&mut netlink, link::Which::Name(&name)).map_err(|e| KernelError::read("an interface", e))?;
+        leading.extend(found.and_then(|(_, link)| Some((name, link.peer_namespace?))));
+    }
+    // After the links: a namespace gets its number when a link that leads into it is told (rtnl_fill_link_netnsid in net/core/rtnetlink.c).
+    let number = namespace::number(&mut netlink, namespace).map_err(|e| KernelError::read("a network namespace", e))?;
+    Ok(leading.into_iter().filter(|(_, leads)| Some(*leads) == number).map(|(name, _)| name).collect())
 }
 
 /// A step that was not carried out.

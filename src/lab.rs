@@ -46,6 +46,7 @@ pub mod swarm;
 mod table;
 pub mod topology;
 mod transfer;
+mod vpc;
 pub mod wiring;
 
 pub use build::Lab;
@@ -67,3 +68,4 @@ pub use serve::{Seen, Servers};
 pub use table::Paint;
 pub use topology::Topology;
 pub use transfer::{Transfer, Transferred};
+pub use vpc::{Delivered, Vpc};

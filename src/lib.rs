@@ -7,6 +7,7 @@ pub mod autoscaler;
 #[allow(clippy::disallowed_methods, reason = "a shell has a clock")]
 pub mod cli;
 pub mod cloud;
+pub mod cni;
 pub mod config;
 #[allow(clippy::disallowed_methods, reason = "a shell has a clock")]
 pub mod daemon;

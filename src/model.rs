@@ -17,6 +17,7 @@ mod registered;
 mod rendezvous;
 mod secret;
 mod security_group;
+mod text;
 mod topic;
 mod track;
 mod vrrp;

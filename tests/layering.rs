@@ -7,10 +7,11 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 /// Each layer and what it may use beside itself. Whatever is in no layer is a shell and may use all; no layer may use a shell.
-const LAYERS: [(&str, &[&str]); 8] = [
+const LAYERS: [(&str, &[&str]); 9] = [
     ("model", &[]),
     ("wire", &["model"]),
     ("config", &["model"]),
+    ("cni", &["model"]),
     ("proto", &["model", "wire"]),
     ("plan", &["model", "config"]),
     ("kernel", &["model", "wire", "plan"]),

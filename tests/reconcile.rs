@@ -147,6 +147,7 @@ async fn gateway(world: &World, way: Way) -> gateway::Node {
         },
     )
     .unwrap();
+    node.take_up_stored().unwrap();
     node.choose_carrier(&world.kernel).await.unwrap();
     node
 }
@@ -184,6 +185,7 @@ async fn host(world: &World, way: Way) -> host::Node {
         },
     )
     .unwrap();
+    node.take_up_stored().unwrap();
     node.choose_carrier(&world.kernel).await.unwrap();
     node
 }

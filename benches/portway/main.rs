@@ -5,6 +5,8 @@
 
 mod attach;
 mod chain;
+#[cfg(feature = "aws")]
+mod claim;
 mod directory;
 mod failover;
 mod failover_peer;
@@ -54,7 +56,7 @@ struct Bench {
     gre: bool,
 }
 
-const BENCHES: [Bench; 22] = [
+const BENCHES: &[Bench] = &[
     Bench { name: "attach", run: attach::run, gre: false },
     Bench { name: "peers", run: peers::run, gre: false },
     Bench { name: "host-cost", run: host_cost::run, gre: false },
@@ -73,6 +75,8 @@ const BENCHES: [Bench; 22] = [
     Bench { name: "jit", run: jit::run, gre: false },
     Bench { name: "jit-flood", run: jit::run_flood, gre: false },
     Bench { name: "jit-known", run: jit::run_known, gre: false },
+    #[cfg(feature = "aws")]
+    Bench { name: "claim", run: claim::run, gre: false },
     Bench { name: "vm-jit", run: jit::run_kernel, gre: true },
     Bench { name: "vm-peers", run: peers::run_kernel, gre: true },
     Bench { name: "vm-gre", run: vm_tunnels::gre, gre: true },
@@ -104,7 +108,9 @@ fn run() -> anyhow::Result<bool> {
             EMULATED => options.emulated = true,
             "--rounds" => options.rounds = Some(arguments.next().context("--rounds needs a number")?.parse()?),
             name if BENCHES.iter().any(|bench| bench.name == name) => names.push(argument),
-            other => bail!("{other:?} is no benchmark: there are {}", BENCHES.map(|bench| bench.name).join(", ")),
+            other => {
+                bail!("{other:?} is no benchmark: there are {}", BENCHES.iter().map(|bench| bench.name).collect::<Vec<_>>().join(", "))
+            }
         }
     }
     if !nix::unistd::geteuid().is_root() {

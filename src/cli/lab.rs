@@ -131,6 +131,9 @@ struct OptionArgs {
     /// Of wireguard-jit: hosts that come
     #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u16).range(1..=i64::from(swarm::MOST)))]
     hosts: u16,
+    /// Of upgrade: another build of portway; a copy of this one, if not said
+    #[arg(long, value_name = "PATH")]
+    to: Option<PathBuf>,
 }
 
 impl From<OptionArgs> for Options {
@@ -147,6 +150,7 @@ impl From<OptionArgs> for Options {
             peers: args.peers,
             directory: args.directory,
             hosts: args.hosts,
+            to: args.to,
         }
     }
 }

@@ -48,6 +48,7 @@ async fn difference(mut role: impl Role, runtime_dir: PathBuf) -> anyhow::Result
     crate::daemon::rights::check()?;
     std::fs::create_dir_all(&runtime_dir)?;
     let kernel = Kernel::open(&runtime_dir).await?;
+    role.take_up_stored()?;
     role.choose_carrier(&kernel).await?;
     let facts = kernel.facts().await?;
     let observed = kernel.observe(&role.interest()).await?;

@@ -12,9 +12,9 @@ use aws_sigv4::http_request::{SignableBody, SignableRequest, SigningSettings, si
 use aws_sigv4::sign::v4;
 use reqwest::{Client, Method, redirect};
 use std::error::Error;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
-use tokio::sync::{Mutex, OnceCell};
+use tokio::sync::OnceCell;
 use url::Url;
 
 const FORM: &str = "application/x-www-form-urlencoded; charset=utf-8";
@@ -22,13 +22,25 @@ const FORM: &str = "application/x-www-form-urlencoded; charset=utf-8";
 const LONGEST: usize = 4 << 20;
 /// Characters of what AWS says that are told.
 const LONGEST_SAID: usize = 400;
-/// Credentials that end sooner are got anew.
+/// Credentials that end sooner are got anew by [`Caller::warm`],
 const FRESH: Duration = Duration::from_secs(300);
+/// and no call is made with those that end sooner than this while there are others.
+const SPARE: Duration = Duration::from_secs(60);
 
 /// To whoever asked only whether he may.
 /// <https://docs.aws.amazon.com/AWSEC2/latest/APIReference/errors-overview.html>
 const ALLOWED: &str = "DryRunOperation";
 const DENIED: [&str; 3] = ["AccessDenied", "AccessDeniedException", "UnauthorizedOperation"];
+/// Of credentials that were taken back or have ended, or of another clock.
+const VOID: [&str; 7] = [
+    "AuthFailure",
+    "ExpiredToken",
+    "ExpiredTokenException",
+    "InvalidClientTokenId",
+    "RequestExpired",
+    "SignatureDoesNotMatch",
+    "UnrecognizedClientException",
+];
 
 /// Calls one service of AWS.
 #[derive(Debug)]
@@ -42,7 +54,16 @@ pub struct Caller {
     /// None: where AWS's own tools look for an instance's.
     metadata: Option<Arc<Metadata>>,
     chain: OnceCell<DefaultCredentialsChain>,
-    credentials: Mutex<Option<Credentials>>,
+    credentials: Mutex<Option<Known>>,
+    /// One asks for all.
+    renewal: tokio::sync::Mutex<()>,
+}
+
+#[derive(Debug, Clone)]
+struct Known {
+    credentials: Credentials,
+    /// They lack a permission. The instance may have another role by now, of which they are not: [`Caller::warm`] asks.
+    is_doubtful: bool,
 }
 
 /// Why a call came to nothing.
@@ -81,8 +102,8 @@ impl Caller {
         let china = if region.starts_with("cn-") { ".cn" } else { "" };
         let own = || format!("https://{service}.{region}.amazonaws.com{china}/").parse();
         let endpoint = endpoint.cloned().map_or_else(own, Ok).map_err(|source| Unusable::Region { region: region.to_owned(), source })?;
-        let (chain, credentials) = (OnceCell::new(), Mutex::new(None));
-        Ok(Self { client, service, region: region.to_owned(), endpoint, timeout, metadata: None, chain, credentials })
+        let (chain, credentials, renewal) = (OnceCell::new(), Mutex::new(None), tokio::sync::Mutex::new(()));
+        Ok(Self { client, service, region: region.to_owned(), endpoint, timeout, metadata: None, chain, credentials, renewal })
     }
 
     /// An instance's role is asked for there.
@@ -100,7 +121,8 @@ impl Caller {
 
     /// The XML of a good answer. `form` holds the action, and all that belongs to it.
     pub async fn call(&self, now: SystemTime, action: &str, form: String) -> Result<String, Refusal> {
-        let request = self.signed(now, form).await?;
+        let credentials = self.credentials(now).await?;
+        let request = self.signed(now, form, &credentials)?;
         let response = self.client.execute(request).await.map_err(unreachable)?;
         let status = response.status().as_u16();
         let text = text(response).await?;
@@ -109,10 +131,7 @@ impl Caller {
         }
         let (code, message) = fault(&text).map_or((String::new(), "nothing that AWS would say".into()), |said| (said.code, said.message));
         let (why, remedy) = self.meaning(action, status, &code);
-        if why != Why::Throttled && code != ALLOWED {
-            // They may have been taken back, or be of another clock.
-            *self.credentials.lock().await = None;
-        }
+        self.doubt(&credentials, &code);
         let said: String = format!("{code}: {message}").chars().filter(|c| !c.is_control()).take(LONGEST_SAID).collect();
         let text = format!("{action} is answered with {status}{remedy}: {said}");
         Err(Refusal { code, failure: Failure { why, text, after: None } })
@@ -126,13 +145,14 @@ impl Caller {
         }
     }
 
-    /// Has credentials at hand for the calls to come. Fails with why there are none.
+    /// Has credentials at hand for the calls to come, which do not wait for this while those that are known are good. Fails with why there are none.
     pub async fn warm(&self, now: SystemTime) -> Result<(), Refusal> {
-        self.credentials(now).await.map(drop)
+        let is_fresh = |known: &Known| !known.is_doubtful && lasts(known, now + FRESH);
+        if self.known().as_ref().is_some_and(is_fresh) { Ok(()) } else { self.renew(is_fresh).await.map(drop) }
     }
 
-    async fn signed(&self, now: SystemTime, body: String) -> Result<reqwest::Request, Refusal> {
-        let identity = self.credentials(now).await?.into();
+    fn signed(&self, now: SystemTime, body: String, credentials: &Credentials) -> Result<reqwest::Request, Refusal> {
+        let identity = credentials.clone().into();
         let unsigned = |error: &dyn Error| Refusal::new(Why::Refused, format!("the call cannot be signed: {error}"));
         let params = v4::SigningParams::builder()
             .identity(&identity)
@@ -153,24 +173,52 @@ impl Caller {
         request.body(body).build().map_err(|error| unsigned(&error))
     }
 
-    /// As AWS's own tools find them: environment, profile, web identity, container, instance.
+    fn known(&self) -> MutexGuard<'_, Option<Known>> {
+        self.credentials.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// For a call: those that are known, to the last if nobody gives others.
     async fn credentials(&self, now: SystemTime) -> Result<Credentials, Refusal> {
-        let mut known = self.credentials.lock().await;
-        let soon = now + FRESH;
-        if let Some(credentials) = known.as_ref().filter(|known| known.expiry().is_none_or(|expiry| expiry > soon)) {
-            return Ok(credentials.clone());
+        let known = |until| self.known().clone().filter(|known| lasts(known, until)).map(|known| known.credentials);
+        match known(now + SPARE) {
+            Some(credentials) => Ok(credentials),
+            None => match self.renew(|known| lasts(known, now + SPARE)).await {
+                Err(refusal) => known(now).ok_or(refusal),
+                renewed => renewed,
+            },
         }
-        let imds = self.metadata.as_ref().and_then(|metadata| metadata.client().ok());
-        let builder = DefaultCredentialsChain::builder().region(Region::new(self.region.clone()));
-        let builder = imds.into_iter().fold(builder, DefaultCredentialsBuilder::imds_client);
-        let chain = self.chain.get_or_init(|| builder.build()).await;
+    }
+
+    /// As AWS's own tools find them: environment, profile, web identity, container, instance. `is_good`: of what another has got meanwhile.
+    async fn renew(&self, is_good: impl Fn(&Known) -> bool) -> Result<Credentials, Refusal> {
         // All calls wait for these.
         let remedy = "give this machine a role, or set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY";
         let none = |why: String| Refusal::new(Why::Unavailable, format!("no credentials ({why}): {remedy}"));
-        let provided = tokio::time::timeout(self.timeout, chain.provide_credentials()).await;
-        let provided = provided.map_err(|_| none(format!("nobody answers within {:?}", self.timeout)))?;
-        let credentials = provided.map_err(|error| none(told(&error)))?;
-        Ok(known.insert(credentials).clone())
+        let renewed = async {
+            let _one = self.renewal.lock().await;
+            if let Some(known) = self.known().clone().filter(|known| is_good(known)) {
+                return Ok(known.credentials);
+            }
+            let imds = self.metadata.as_ref().and_then(|metadata| metadata.client().ok());
+            let builder = DefaultCredentialsChain::builder().region(Region::new(self.region.clone()));
+            let builder = imds.into_iter().fold(builder, DefaultCredentialsBuilder::imds_client);
+            let chain = self.chain.get_or_init(|| builder.build()).await;
+            let credentials = chain.provide_credentials().await.map_err(|error| none(told(&error)))?;
+            *self.known() = Some(Known { credentials: credentials.clone(), is_doubtful: false });
+            Ok(credentials)
+        };
+        let late = |_| none(format!("nobody answers within {:?}", self.timeout));
+        tokio::time::timeout(self.timeout, renewed).await.unwrap_or_else(|elapsed| Err(late(elapsed)))
+    }
+
+    /// What an error says of those that the call was signed with; whoever has got others meanwhile keeps them.
+    fn doubt(&self, credentials: &Credentials, code: &str) {
+        let mut known = self.known();
+        let Some(used) = known.as_mut().filter(|known| known.credentials == *credentials) else { return };
+        used.is_doubtful |= DENIED.contains(&code);
+        if VOID.contains(&code) {
+            *known = None;
+        }
     }
 
     /// Where its policy is written.
@@ -203,6 +251,10 @@ impl Caller {
             _ => (Why::of_status(status).unwrap_or(Why::Refused), String::new()),
         }
     }
+}
+
+fn lasts(known: &Known, until: SystemTime) -> bool {
+    known.credentials.expiry().is_none_or(|expiry| expiry > until)
 }
 
 /// Of a policy: what allows a call about these.
@@ -275,5 +327,49 @@ mod tests {
         {
             assert_eq!(caller(region).endpoint().as_str(), place);
         }
+    }
+
+    fn credentials(key: &str, expiry: Option<SystemTime>) -> Credentials {
+        Credentials::new(key, "secret", None, expiry, "a test")
+    }
+
+    fn knowing(credentials: &Credentials) -> Caller {
+        let caller = caller("eu-central-1");
+        *caller.known() = Some(Known { credentials: credentials.clone(), is_doubtful: false });
+        caller
+    }
+
+    /// Or one error would have the next claim wait for others.
+    #[test]
+    fn credentials_outlive_errors_that_are_not_theirs() {
+        let mine = credentials("AKIAMINE", None);
+        let after = |used: &Credentials, code: &str| {
+            let caller = knowing(&mine);
+            caller.doubt(used, code);
+            let known = caller.known().clone();
+            known.map(|known| known.is_doubtful)
+        };
+        for code in ["InternalError", "InvalidParameterValue", "RequestLimitExceeded", ALLOWED, ""] {
+            assert_eq!(after(&mine, code), Some(false), "{code}");
+        }
+        // Another role may be there by now: that is asked beside calls.
+        assert_eq!(after(&mine, "UnauthorizedOperation"), Some(true));
+        assert_eq!(after(&mine, "ExpiredToken"), None);
+        assert_eq!(after(&credentials("AKIAOLD", None), "ExpiredToken"), Some(false), "others have been got meanwhile");
+    }
+
+    #[tokio::test]
+    async fn credentials_serve_to_their_end_if_nobody_gives_others() {
+        let now = SystemTime::now();
+        let ending = knowing(&credentials("AKIAENDING", Some(now + SPARE / 2)));
+        // Somebody else asks, and gets no answer.
+        let _asking = ending.renewal.lock().await;
+        assert_eq!(ending.credentials(now).await.map(|found| found.access_key_id().to_owned()), Ok("AKIAENDING".into()));
+        assert!(ending.warm(now).await.is_err_and(|refusal| refusal.failure.text.contains("nobody answers within 1s")));
+        assert!(ending.credentials(now + SPARE).await.is_err());
+        // Those that last are not waited for.
+        let fresh = knowing(&credentials("AKIAFRESH", Some(now + FRESH / 2)));
+        let _asking = fresh.renewal.lock().await;
+        assert!(futures::FutureExt::now_or_never(fresh.credentials(now)).is_some_and(|found| found.is_ok()));
     }
 }

@@ -20,6 +20,9 @@ pub trait Role: Send + 'static {
     /// What callers ask of it, and where that is kept under `RUNTIME_DIR`.
     const KEEPS: &'static str;
 
+    /// Takes up what is kept there, once. Whoever is to act on it does so when no other process changes it any more.
+    fn take_up_stored(&mut self) -> anyhow::Result<()>;
+
     /// Kernel tunnels or this process, as configured and as the kernel can.
     fn choose_carrier(&mut self, kernel: &Kernel) -> impl Future<Output = anyhow::Result<()>> + Send;
 

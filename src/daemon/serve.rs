@@ -1,11 +1,13 @@
 //! The HTTP faces that every daemon has: `/healthz`, `/readyz`, `/metrics`, `/v1/status`, and `/` for people.
 
+use super::failed::Failed;
 use super::meter::{Figures, Meter};
 use super::names::Names;
 use super::page;
 use super::reconcile::{Refused, Report, Role, pass_beside};
 use crate::kernel::Kernel;
 use crate::metrics::Page;
+use anyhow::Context;
 use axum::extract::State as Extract;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
@@ -67,6 +69,24 @@ impl<R: Role> Shared<R> {
         report
     }
 
+    /// Lets a call change something, to the end though its caller may hang up: nobody would go on with half of it. What is left half
+    /// done all the same is put right at once, not with the next look.
+    pub async fn change<T, E>(&self, change: impl Future<Output = Result<T, Failed<E>>> + Send + 'static) -> Result<T, Failed<E>>
+    where
+        T: Send + 'static,
+        E: Send + 'static,
+    {
+        let again = self.again.clone();
+        let changing = tokio::spawn(async move {
+            let outcome = change.await;
+            if let Err(Failed::Kernel(_)) = outcome {
+                again.notify_one();
+            }
+            outcome
+        });
+        changing.await.context("the call was cut off")?
+    }
+
     /// What the machine counts. Not under the role's lock: a device may be slow to answer.
     async fn figures(&self) -> Figures {
         let watched = self.role.lock().await.watched();
@@ -101,14 +121,6 @@ pub fn read_only<R: Role>(shared: Arc<Shared<R>>) -> Router {
         .route("/v1/status", get(status))
         .merge(page::routes())
         .with_state(shared)
-}
-
-/// What a call left half done is put right at once, not with the next look.
-pub async fn look_again<R: Role>(Extract(shared): Extract<Arc<Shared<R>>>, response: Response) -> Response {
-    if response.status() == StatusCode::INTERNAL_SERVER_ERROR {
-        shared.again.notify_one();
-    }
-    response
 }
 
 async fn readyz<R: Role>(Extract(shared): Extract<Arc<Shared<R>>>) -> Response {

@@ -2,11 +2,10 @@
 
 use super::http::{self, Listener};
 use super::reconcile::Role;
-use super::serve::{Shared, look_again, read_only};
+use super::serve::{Shared, read_only};
 use super::succession::Heir;
 use anyhow::Context;
 use axum::Router;
-use axum::middleware::map_response_with_state;
 use std::collections::BTreeMap;
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::{AsFd, OwnedFd};
@@ -92,7 +91,6 @@ impl Sockets {
     pub fn serve<R: Role>(&self, shared: Arc<Shared<R>>, own: Router) -> anyhow::Result<Serving> {
         let admin = tokio::net::TcpListener::from_std(self.admin.try_clone()?)?;
         let api = tokio::net::UnixListener::from_std(self.api.try_clone()?)?;
-        let own = own.layer(map_response_with_state(shared.clone(), look_again::<R>));
         let (names, read) = (shared.names.clone(), read_only(shared));
         let (end, mut tasks) = (CancellationToken::new(), JoinSet::new());
         tasks.spawn(axum::serve(api, own.merge(read.clone())).with_graceful_shutdown(end.clone().cancelled_owned()).into_future());

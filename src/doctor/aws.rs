@@ -1,6 +1,7 @@
 //! What a gateway whose HaVips move by calls of EC2 (`cloud: aws`) needs there. [`ask::look`] asks, [`findings`] judges.
 
 pub mod ask;
+mod attach;
 mod calls;
 mod groups;
 mod moves;
@@ -10,7 +11,7 @@ use super::{Facts, Finding};
 use crate::cloud::aws::Refusal;
 use crate::cloud::metadata::{Interface, Reach};
 use crate::config::{Aws, Cast, Config, Gateway, GatewayShard, GatewayTenant, Side};
-use crate::model::{AllocationId, IfName, RouteTableId, SecurityGroup, TenantShard};
+use crate::model::{AllocationId, IfName, RouteTableId, SecurityGroup, TenantName, TenantShard};
 use crate::plan::gateway::havips;
 use crate::wire::ec2;
 use serde::Serialize;
@@ -30,6 +31,8 @@ pub struct Seen {
     pub allowed: BTreeSet<&'static str>,
     /// This node's, and those that have addresses of its group, of its hosts, or a HaVip.
     pub interfaces: Vec<ec2::Interface>,
+    /// For tenants whose interface the gateway attaches: those of this zone with the tags. None: they could not be looked up.
+    pub pools: BTreeMap<TenantName, Vec<ec2::Interface>>,
     pub tables: Vec<ec2::Table>,
     pub elastics: Vec<ec2::Elastic>,
     pub groups: Vec<SecurityGroup>,
@@ -65,6 +68,7 @@ impl Seen {
             refused: vec![],
             allowed: BTreeSet::new(),
             interfaces: vec![],
+            pools: BTreeMap::new(),
             tables: vec![],
             elastics: vec![],
             groups: vec![],
@@ -75,6 +79,11 @@ impl Seen {
     fn described(&self, interface: &IfName) -> Option<&ec2::Interface> {
         let own = self.own.get(interface)?.as_ref().ok()?;
         self.interfaces.iter().find(|described| described.id == own.id)
+    }
+
+    /// Whether one of these calls came to nothing.
+    fn is_refused(&self, actions: &[&str]) -> bool {
+        self.refused.iter().any(|refused| actions.contains(&refused.action))
     }
 
     /// Whoever has an address in a VPC.
@@ -143,11 +152,16 @@ pub fn findings(facts: &Facts, config: Option<&Config>) -> Vec<Finding> {
         findings.push(Finding::broken(what, format!("write `region: {}` in `cloud.aws`, or remove it", instance.region)));
         return findings;
     }
-    for why in seen.own.values().filter_map(|own| own.as_ref().err()) {
+    let links = &facts.network;
+    for (name, why) in seen.own.iter().filter_map(|(name, own)| Some((name, own.as_ref().err()?))) {
+        if attach::awaits(seen, gateway, links, name) {
+            continue;
+        }
         let filter = format!("Name=attachment.instance-id,Values={}", instance.id);
         findings.push(Finding::broken(why, format!("aws ec2 describe-network-interfaces --region {} --filters {filter}", instance.region)));
     }
     findings.extend(calls::findings(seen, instance));
+    findings.extend(attach::findings(seen, instance, gateway, links));
     findings.extend(moves::findings(seen, instance, gateway, aws));
     findings.extend(groups::findings(seen, instance, gateway));
     findings

@@ -26,7 +26,10 @@ pub fn findings(facts: &Facts, config: Option<&Config>) -> Vec<Finding> {
     let mut seen = vec![&platform.interface];
     for (name, router) in config.tenant_interfaces() {
         if !seen.contains(&name) {
-            findings.extend(interface(facts, name));
+            // What the gateway has to attach before it is here, the cloud's findings say.
+            if !(config.attaches(name) && facts.network.link(name).is_none()) {
+                findings.extend(interface(facts, name));
+            }
             findings.extend(strict_tenant(facts, name));
             seen.push(name);
         }

@@ -62,14 +62,16 @@ async fn add(State(shared): Node_, Path(name): Path<String>, body: Bytes) -> Res
     let spec: Spec = serde_json::from_slice(&body)
         .map_err(|error| Refusal::Invalid(format!("the body is not a peer: {error}; write {}", Spec::EXAMPLE)))?;
     let peer = spec.peer(host)?;
-    let added = shared.role.lock().await.add_peer(&shared.kernel, peer.clone()).await?;
+    let (node, new) = (shared.clone(), peer.clone());
+    let added = shared.change(async move { node.role.lock().await.add_peer(&node.kernel, new).await }).await?;
     let status = if added { StatusCode::CREATED } else { StatusCode::OK };
     Ok((status, Json(peer)).into_response())
 }
 
 async fn remove(State(shared): Node_, Path(name): Path<String>) -> Result<Response, Failed> {
     let name = Failed::name(&name)?;
-    shared.role.lock().await.remove_peer(&shared.kernel, &name).await?;
+    let node = shared.clone();
+    shared.change(async move { node.role.lock().await.remove_peer(&node.kernel, &name).await }).await?;
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 

@@ -59,16 +59,17 @@ async fn attach(State(shared): Node_, Path(name): Path<String>, body: Bytes) -> 
     let spec: Spec = serde_json::from_slice(&body).map_err(|error| {
         Refusal::Invalid(format!("the body is not an attachment: {error}; write {{\"tenant\": NAME, \"interface\": NAME}}, optionally with \"source\", \"shard\" or \"egress\""))
     })?;
-    let mut role = shared.role.lock().await;
-    let (made, attachment) = role.attach(&shared.kernel, name, spec).await?;
+    let node = shared.clone();
+    let attaching = async move { node.role.lock().await.attach(&node.kernel, name, spec).await };
+    let (made, attachment) = shared.change(attaching).await?;
     let status = if made { StatusCode::CREATED } else { StatusCode::OK };
     Ok((status, Json(view(&attachment))).into_response())
 }
 
 async fn detach(State(shared): Node_, Path(name): Path<String>) -> Result<Response, Failed> {
     let name = Failed::name(&name)?;
-    let mut role = shared.role.lock().await;
-    role.detach(&shared.kernel, &name).await?;
+    let node = shared.clone();
+    shared.change(async move { node.role.lock().await.detach(&node.kernel, &name).await }).await?;
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 

@@ -13,6 +13,7 @@ impl Node {
     /// when it stood.
     pub async fn attach(&mut self, kernel: &Kernel, name: AttachmentName, spec: Spec) -> Result<(bool, Attachment), api::Failed> {
         let found = resolve::resolve(kernel, &spec).await?;
+        self.forget_gone(kernel, &name).await?;
         let attachment = match self.attachments.decide(&self.config, &name, &spec, &found)? {
             Attach::Stands(attachment) => return Ok((false, attachment)),
             Attach::New(attachment) => attachment,
@@ -60,6 +61,21 @@ impl Node {
         Ok(self.undo(kernel, &gone.attached).await.context("the attachment is not altogether undone, the next pass goes on with it")?)
     }
 
+    /// Ends an attachment whose interface has gone, if no pass has noticed that yet: its name may be asked for again.
+    async fn forget_gone(&mut self, kernel: &Kernel, name: &AttachmentName) -> anyhow::Result<()> {
+        let Some(attached) = self.attachments.get(name).map(|attachment| attachment.attached.clone()) else { return Ok(()) };
+        if stands(kernel, &attached)? {
+            return Ok(());
+        }
+        tracing::info!("attachment {name} is over: interface {} has gone", attached.interface);
+        self.forget(name);
+        self.tell();
+        if let Err(error) = self.undo(kernel, &attached).await {
+            tracing::error!("what the attachment {name} had is left to the next pass: {error:#}");
+        }
+        Ok(())
+    }
+
     /// Takes out of the kernel what an attachment had there. What fails does not keep the rest, and is left to the next pass.
     async fn undo(&mut self, kernel: &Kernel, attached: &Attached) -> anyhow::Result<()> {
         self.over.who(attached.who);
@@ -68,9 +84,14 @@ impl Node {
             failures.extend(self.settle(kernel).await.err());
         } else {
             let (set, element) = attached.element();
+            // What goes by the name of an interface that has gone may be its successor's.
+            let stands = stands(kernel, attached).unwrap_or_else(|error| {
+                failures.push(error);
+                false
+            });
             let short_way =
-                (self.flow_tables && self.takes_short_way(attached)).then(|| Step::RemoveFlowDevice(attached.interface.clone()));
-            let setting = attached.sysctl().filter(|_| !self.attachments.uses(attached.index));
+                (stands && self.flow_tables && self.takes_short_way(attached)).then(|| Step::RemoveFlowDevice(attached.interface.clone()));
+            let setting = attached.sysctl().filter(|_| stands && !self.attachments.uses(attached.index));
             let steps: Vec<Step> = short_way
                 .into_iter()
                 .chain([Step::RemoveElement(set, element)])
@@ -93,4 +114,10 @@ impl Node {
         self.revision += 1;
         self.attachments.remove(name)
     }
+}
+
+/// Whether an attachment's interface is there.
+fn stands(kernel: &Kernel, attached: &Attached) -> anyhow::Result<bool> {
+    let named = kernel.link(&attached.interface).context("cannot tell whether the interface of an attachment has gone")?;
+    Ok(attached.is_of(named.as_ref()))
 }

@@ -66,7 +66,7 @@ impl Lab {
 
     /// Waits until all interfaces of a node send and all ports of its bridge forward: the kernel sees to the carrier of one that has just been
     /// made up to a second later (net/core/link_watch.c), and drops what comes before.
-    fn await_links(&self, node: &str) -> Result<()> {
+    pub(super) fn await_links(&self, node: &str) -> Result<()> {
         poll_until(&format!("the links of {node}"), Duration::from_secs(5), || {
             Ok(self.links(node)?.iter().all(|link| link["link_type"] == "loopback" || link["operstate"] == "UP"))
         })

@@ -8,12 +8,15 @@ pub mod metadata;
 
 use axum::Router;
 use axum::extract::State;
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::extract::connect_info::{ConnectInfo, Connected};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
-use std::collections::BTreeMap;
+use axum::serve::IncomingStream;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 use std::io;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::net::TcpListener;
@@ -33,6 +36,8 @@ struct Account {
     groups: BTreeMap<String, Group>,
     launched: u32,
     calls: Vec<String>,
+    /// Over which there was a call.
+    connections: BTreeSet<u64>,
     faults: Vec<(&'static str, u16, &'static str)>,
     ec2: ec2::Ec2,
 }
@@ -80,6 +85,17 @@ impl Lifecycle {
     }
 }
 
+/// One that was accepted; its number is no other's.
+#[derive(Debug, Clone, Copy)]
+struct Connection(u64);
+
+impl Connected<IncomingStream<'_, TcpListener>> for Connection {
+    fn connect_info(_: IncomingStream<'_, TcpListener>) -> Self {
+        static LAST: AtomicU64 = AtomicU64::new(0);
+        Self(LAST.fetch_add(1, Relaxed))
+    }
+}
+
 /// Status, code, message.
 type Refusal = (u16, &'static str, String);
 
@@ -101,7 +117,8 @@ impl Cloud {
 
     fn serve(&self, listener: TcpListener) {
         let routes = Router::new().route("/", post(answer)).with_state(self.account.clone());
-        tokio::spawn(async move { axum::serve(listener, routes).await });
+        let service = routes.into_make_service_with_connect_info::<Connection>();
+        tokio::spawn(async move { axum::serve(listener, service).await });
     }
 
     /// A group whose `desired` instances are in service.
@@ -138,6 +155,11 @@ impl Cloud {
     /// How often this was asked.
     pub fn called(&self, action: &str) -> usize {
         self.account().calls.iter().filter(|call| *call == action).count()
+    }
+
+    /// Over how many connections there was a call.
+    pub fn connections(&self) -> usize {
+        self.account().connections.len()
     }
 
     fn account(&self) -> MutexGuard<'_, Account> {
@@ -255,13 +277,20 @@ impl Account {
     }
 }
 
-async fn answer(State(account): State<Arc<Mutex<Account>>>, headers: HeaderMap, body: String) -> Response {
+async fn answer(
+    State(account): State<Arc<Mutex<Account>>>,
+    ConnectInfo(connection): ConnectInfo<Connection>,
+    headers: HeaderMap,
+    body: String,
+) -> Response {
     let form: BTreeMap<String, String> = url::form_urlencoded::parse(body.as_bytes()).into_owned().collect();
     let action = form.get("Action").cloned().unwrap_or_default();
     let lock = || account.lock().unwrap_or_else(PoisonError::into_inner);
     let service = signed(&headers);
+    let is_new = lock().connections.insert(connection.0);
     let latency = if service == Ok(Service::Ec2) { lock().ec2_latency() } else { Duration::ZERO };
-    tokio::time::sleep(latency).await;
+    let handshake = if is_new { lock().ec2_handshake() } else { Duration::ZERO };
+    tokio::time::sleep(handshake + latency).await;
     if lock().is_silent(&action) {
         lock().calls.push(action);
         return std::future::pending().await;
@@ -280,7 +309,12 @@ async fn answer(State(account): State<Arc<Mutex<Account>>>, headers: HeaderMap, 
     tokio::time::sleep(latency).await;
     let (status, text) = if service == Ok(Service::Ec2) { as_ec2(&action, answer) } else { as_autoscaling(&action, answer) };
     let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    (status, [(header::CONTENT_TYPE, "text/xml")], text).into_response()
+    let mut response = (status, [(header::CONTENT_TYPE, "text/xml")], text).into_response();
+    if !status.is_success() {
+        // As EC2 does: whoever comes back after an error connects anew.
+        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
+    response
 }
 
 const REQUEST: &str = "7c6e177f-f082-11e1-ac58-3714b0000000";

@@ -1,6 +1,6 @@
 //! Cables of a lab that stands: pulled, plugged in, replaced. For labs of this process and for pinned ones alike.
 
-use super::build::{ip_batch, run};
+use super::build::{Lab, ip_batch, run};
 use super::error::{During, Result};
 use super::faults::Kill;
 use super::netns::Netns;
@@ -154,6 +154,13 @@ impl wiring::Setup {
 }
 
 /// An interface's hardware address, as text.
+impl Lab {
+    /// Of a node's interface, as `ip` writes it.
+    pub fn hardware_address(&self, node: &str, interface: &str) -> Result<String> {
+        hardware_address(node, self.node(node)?, interface)
+    }
+}
+
 pub(super) fn hardware_address(node: &str, netns: &Netns, interface: &str) -> Result<String> {
     let link = link(node, netns, interface)?;
     link["address"].as_str().map(str::to_owned).ok_or_else(|| super::Error::Unreadable { what: "ip".into(), body: link.to_string() })

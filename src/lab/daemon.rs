@@ -144,6 +144,12 @@ impl Daemon {
         self.await_ready()
     }
 
+    /// Starts another program in the place of one that has ended, and waits until it is ready.
+    pub fn start_other(&mut self, portway: &Path) -> Result<()> {
+        self.launch.portway = portway.to_owned();
+        self.start_again()
+    }
+
     /// SIGKILL; returns when it is gone.
     pub fn kill(&mut self) -> Result<()> {
         self.signal(Signal::SIGKILL)?;

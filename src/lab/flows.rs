@@ -80,6 +80,22 @@ impl FlowReport {
         tcp.opened == tcp.survived && self.udp.opened == self.udp.survived
     }
 
+    /// These and others.
+    #[must_use]
+    pub fn and(mut self, other: Self) -> Self {
+        for (kind, more) in other.tcp {
+            let all = self.tcp.entry(kind).or_default();
+            (all.opened, all.survived) = (all.opened + more.opened, all.survived + more.survived);
+        }
+        self.udp.opened += other.udp.opened;
+        self.udp.survived += other.udp.survived;
+        self.resets += other.resets;
+        self.corrupt += other.corrupt;
+        self.why.extend(other.why);
+        self.why.truncate(REASONS);
+        self
+    }
+
     /// One line for people.
     pub fn summary(&self) -> String {
         let kinds: Vec<String> = self.tcp.iter().map(|(kind, s)| format!("{kind} {}/{}", s.survived, s.opened)).collect();

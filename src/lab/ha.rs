@@ -221,15 +221,18 @@ impl Lab {
 
     /// Waits until every shard has one Active and a Backup that has its flows.
     pub fn await_in_sync(&self) -> Result<()> {
-        self.with_status(poll_until("every shard in sync", PATIENCE, || {
-            let status = self.group_status()?;
-            let shards = self.topology.group.iter().flat_map(|g| &g.shards);
-            Ok(shards.into_iter().all(|wanted| {
-                let of = |s: &&ShardStatus| s.tenant == wanted.tenant && s.shard == u16::from(wanted.shard);
-                let mine: Vec<&ShardStatus> = status.values().flatten().filter(of).collect();
-                let actives = mine.iter().filter(|s| s.state == ShardState::Active).count();
-                actives == 1 && mine.iter().any(|s| s.state == ShardState::Backup && s.in_sync == Some(true))
-            }))
+        self.with_status(poll_until("every shard in sync", PATIENCE, || self.in_sync()))
+    }
+
+    /// Whether every shard has one Active and a Backup that has its flows.
+    pub fn in_sync(&self) -> Result<bool> {
+        let status = self.group_status()?;
+        let mut shards = self.topology.group.iter().flat_map(|g| &g.shards);
+        Ok(shards.all(|wanted| {
+            let of = |s: &&ShardStatus| s.tenant == wanted.tenant && s.shard == u16::from(wanted.shard);
+            let mine: Vec<&ShardStatus> = status.values().flatten().filter(of).collect();
+            let actives = mine.iter().filter(|s| s.state == ShardState::Active).count();
+            actives == 1 && mine.iter().any(|s| s.state == ShardState::Backup && s.in_sync == Some(true))
         }))
     }
 

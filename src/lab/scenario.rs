@@ -11,6 +11,7 @@ mod restart;
 mod scale;
 mod shards;
 mod split_brain;
+mod upgrade;
 
 pub use handover::{COLUMNS as HANDOVER_COLUMNS, Cause, HandedOver, hand_over};
 pub use restart::{Restarted, restart_under_traffic};
@@ -23,7 +24,7 @@ use super::faults::Kill;
 use super::table::{Paint, checks, table};
 use crate::config::{Backend, TunnelKind};
 use serde_json::{Map, Value, json};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// As `portway lab run` has them.
@@ -47,6 +48,8 @@ pub enum Scenario {
     ScaleOut,
     /// A gateway leaves a group (--nodes with it, --shards): its shards move in sync before it goes, under the same
     ScaleIn,
+    /// Both gateways of a pair get another program (--to), one after the other, under connections, transfers and a 1 ms ping of two tenants
+    Upgrade,
     /// As gre, through WireGuard
     Wireguard,
     /// As gre-failover, through WireGuard
@@ -63,7 +66,7 @@ pub(super) struct Way {
 }
 
 /// What scenarios of gateways that share HaVips can be told; others take no notice.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Options {
     /// Of scenarios whose name says nothing of it.
     pub tunnel: TunnelKind,
@@ -87,6 +90,8 @@ pub struct Options {
     pub directory: bool,
     /// Of [`Scenario::WireguardJit`]: hosts that come.
     pub hosts: u16,
+    /// Of [`Scenario::Upgrade`]: the other program; none: a copy of the one that runs.
+    pub to: Option<PathBuf>,
 }
 
 impl Default for Options {
@@ -103,6 +108,7 @@ impl Default for Options {
             peers: 1,
             directory: false,
             hosts: 100,
+            to: None,
         }
     }
 }
@@ -128,6 +134,7 @@ impl Scenario {
             Self::Shards => "shards",
             Self::ScaleOut => "scale-out",
             Self::ScaleIn => "scale-in",
+            Self::Upgrade => "upgrade",
             Self::Wireguard => "wireguard",
             Self::WireguardFailover => "wireguard-failover",
             Self::WireguardJit => "wireguard-jit",
@@ -140,7 +147,7 @@ impl Scenario {
             Self::Gre | Self::GreFailover => TunnelKind::Gre,
             Self::Wireguard | Self::WireguardFailover | Self::WireguardJit => TunnelKind::Wireguard,
             Self::Overlap | Self::Restart | Self::Drain | Self::SplitBrain => options.tunnel,
-            Self::Shards | Self::ScaleOut | Self::ScaleIn => options.tunnel,
+            Self::Shards | Self::ScaleOut | Self::ScaleIn | Self::Upgrade => options.tunnel,
         };
         let way = Way { tunnel, backend };
         match self {
@@ -154,6 +161,7 @@ impl Scenario {
             Self::Shards => shards::run(portway, way, options),
             Self::ScaleOut => scale::out(portway, way, options),
             Self::ScaleIn => scale::back(portway, way, options),
+            Self::Upgrade => upgrade::run(portway, way, options),
         }
     }
 }

@@ -36,6 +36,11 @@ pub fn cables(lab: &Topology) -> Vec<Cable> {
     all
 }
 
+/// A switch, in the namespace of this node.
+pub fn bridge(node: &str) -> &'static str {
+    if node == PLATFORM { "br0" } else { "vpc0" }
+}
+
 pub fn setups(lab: &Topology) -> Vec<Setup> {
     let cables = cables(lab);
     let mut all = vec![platform(lab, &cables)];
@@ -95,7 +100,7 @@ fn ends<'a>(cables: &'a [Cable], node: &'a str) -> impl Iterator<Item = &'a str>
 
 fn platform(lab: &Topology, cables: &[Cable]) -> Setup {
     let mut setup = Setup::new(PLATFORM);
-    setup.bridge("br0", &format!("{PLATFORM_ADDRESS}/24"), ends(cables, PLATFORM));
+    setup.bridge(bridge(PLATFORM), &format!("{PLATFORM_ADDRESS}/24"), ends(cables, PLATFORM));
     if lab.decoy {
         let mut decoys: Vec<_> = lab.tenants.iter().flat_map(|t| [t.server, t.own]).collect();
         decoys.sort_unstable();
@@ -161,7 +166,7 @@ fn gateway(lab: &Topology, gateway: &Gateway) -> Setup {
 
 fn server(tenant: &Tenant, cables: &[Cable]) -> Setup {
     let mut setup = Setup::new(tenant.node());
-    setup.bridge("vpc0", &format!("{}/24", tenant.server), ends(cables, &tenant.node()));
+    setup.bridge(bridge(&tenant.node()), &format!("{}/24", tenant.server), ends(cables, &tenant.node()));
     setup.link(format!("addr add {}/32 dev lo", tenant.own));
     setup.link(format!("addr add {METADATA}/32 dev lo"));
     setup

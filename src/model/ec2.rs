@@ -2,6 +2,7 @@
 //! <https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/resource-ids.html>
 
 use super::Invalid;
+use super::text::kept_as_text;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::str::FromStr;
@@ -13,11 +14,7 @@ macro_rules! id {
         #[serde(try_from = "String", into = "String")]
         pub struct $type(String);
 
-        impl $type {
-            pub fn as_str(&self) -> &str {
-                &self.0
-            }
-        }
+        kept_as_text!($type);
 
         impl FromStr for $type {
             type Err = Invalid;
@@ -29,25 +26,6 @@ macro_rules! id {
                     return Err(Invalid(format!("{text:?} is no {}: write it as `{prefix}0123456789abcdef0`", $what)));
                 }
                 Ok(Self(text.to_owned()))
-            }
-        }
-
-        impl TryFrom<String> for $type {
-            type Error = Invalid;
-            fn try_from(text: String) -> Result<Self, Invalid> {
-                text.parse()
-            }
-        }
-
-        impl From<$type> for String {
-            fn from(id: $type) -> String {
-                id.0
-            }
-        }
-
-        impl fmt::Display for $type {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.pad(&self.0)
             }
         }
     };

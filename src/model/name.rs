@@ -1,6 +1,7 @@
 //! Names: what may stand in a configuration, a file name, a metric label and a kernel interface.
 
 use super::Invalid;
+use super::text::kept_as_text;
 use serde::{Deserialize, Serialize};
 use std::{fmt, str::FromStr};
 
@@ -11,11 +12,7 @@ macro_rules! name {
         #[serde(try_from = "String", into = "String")]
         pub struct $type(String);
 
-        impl $type {
-            pub fn as_str(&self) -> &str {
-                &self.0
-            }
-        }
+        kept_as_text!($type);
 
         impl FromStr for $type {
             type Err = Invalid;
@@ -28,25 +25,6 @@ macro_rules! name {
                     )));
                 }
                 Ok(Self(s.to_owned()))
-            }
-        }
-
-        impl TryFrom<String> for $type {
-            type Error = Invalid;
-            fn try_from(s: String) -> Result<Self, Invalid> {
-                s.parse()
-            }
-        }
-
-        impl From<$type> for String {
-            fn from(name: $type) -> String {
-                name.0
-            }
-        }
-
-        impl fmt::Display for $type {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.pad(&self.0)
             }
         }
     };
@@ -88,10 +66,6 @@ impl IfName {
     pub const GROUP: u32 = 0x7000;
     /// What they are all called.
     pub const OURS: &'static str = "pw-";
-
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
 
     /// Whether Portway made this interface and may change or remove it.
     pub fn is_ours(&self) -> bool {
@@ -155,24 +129,7 @@ impl FromStr for IfName {
     }
 }
 
-impl TryFrom<String> for IfName {
-    type Error = Invalid;
-    fn try_from(s: String) -> Result<Self, Invalid> {
-        s.parse()
-    }
-}
-
-impl From<IfName> for String {
-    fn from(name: IfName) -> String {
-        name.0
-    }
-}
-
-impl fmt::Display for IfName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(&self.0)
-    }
-}
+kept_as_text!(IfName);
 
 #[cfg(test)]
 mod tests {

@@ -1,6 +1,7 @@
 //! Names of SNS topics.
 
 use super::Invalid;
+use super::text::kept_as_text;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::str::FromStr;
@@ -14,10 +15,6 @@ const LONGEST_NAME: usize = 256;
 pub struct TopicArn(String);
 
 impl TopicArn {
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-
     /// Such as `eu-central-1`.
     pub fn region(&self) -> &str {
         self.0.split(':').nth(3).unwrap_or_default()
@@ -67,24 +64,7 @@ impl FromStr for TopicArn {
     }
 }
 
-impl TryFrom<String> for TopicArn {
-    type Error = Invalid;
-    fn try_from(text: String) -> Result<Self, Invalid> {
-        text.parse()
-    }
-}
-
-impl From<TopicArn> for String {
-    fn from(topic: TopicArn) -> String {
-        topic.0
-    }
-}
-
-impl fmt::Display for TopicArn {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
-    }
-}
+kept_as_text!(TopicArn);
 
 #[cfg(test)]
 mod tests {

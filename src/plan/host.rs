@@ -4,7 +4,7 @@ pub mod generations;
 mod local;
 mod ruleset;
 
-use super::facts::Facts;
+use super::facts::{Facts, LinkFacts};
 use super::gateway::{Carrier, LAST_RESORT};
 use super::slots::{Slots, alias};
 use super::{
@@ -49,6 +49,11 @@ pub struct Attached {
 }
 
 impl Attached {
+    /// Whether this is its interface, of those of its name. A name may serve again, an index does not.
+    pub fn is_of(&self, named: Option<&LinkFacts>) -> bool {
+        named.is_some_and(|link| link.index == self.index)
+    }
+
     /// The one element that makes this attachment.
     pub fn element(&self) -> (SetName, Element) {
         let full = |net: &IpNet| net.prefix_len() == net.max_prefix_len();

@@ -1,13 +1,18 @@
 //! A network interface that a node of an Auto Scaling group takes of those that are free, and lets go when it goes: when to look, which one to take, and what to do when another
 //! was faster.
 
-use super::actuator::backoff;
+mod lately;
+mod trouble;
+mod types;
+
+pub use types::{Answer, Call, Counters, Effect, Eni, Stand, Status};
+
 use crate::model::{EniId, Failure, InstanceId, Why};
 use crate::wire::arp::Mac;
-use serde::Serialize;
+use lately::Lately;
 use std::collections::{BTreeMap, VecDeque};
-use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::{Duration, Instant};
+use trouble::Trouble;
 
 /// One interface, of those that have a tenant's tags in a node's zone.
 ///
@@ -16,17 +21,17 @@ use std::time::{Duration, Instant};
 ///                ^  ---> one is free --> Attach --> done ---+      |                |
 ///                |                          +--> taken: Look,      +-- Look <-------+ the kernel has it no more
 ///                |                          |    and not that one
-///                +---- backoff -------------+---> none is free, refused, throttled, no answer
+///                +---- backoff -------------+---> none is free, refused, throttled, no answer, the index is not free
 ///  not wanted:  Look --> one is ours --> Detach --> Look ... --> none: Gone
 /// ```
 ///
 /// **The cloud decides who has it.** An ENI is one instance's, and a device index has one ENI; so whatever is called twice, late, or by two nodes at once, is refused by one of these.
 /// Which of the free ones is tried first, the instance's id says, so that nodes that start together seldom want the same.
 ///
-/// **One of ours is kept**, whoever attached it: another process of this node, or a call that was never answered.
+/// **One of ours is kept**, whoever attached it: another process of this node, or a call that was never answered. One at another index is not ours: it is told of and left alone.
 ///
-/// **A look may be behind, and a call late.** What was attached a moment ago may still be called free: it is looked again before another is tried. And that nothing of ours is left is
-/// believed when no call can be under way any more, whoever made it.
+/// **A look may be behind, and a call late.** What was attached a moment ago may still be called free: it is looked again before another is tried. That nothing of ours is left is
+/// believed when no call of this process can be under way any more ([`Attach::is_free`]), or of whomever ([`Attach::is_gone`]).
 ///
 /// Contract: what a [`Effect::Call`] comes to goes to [`Attach::ended`], but for one that [`Effect::Drop`] has ended; whether the kernel has [`Attach::mac`] goes to
 /// [`Attach::stands`] whenever either changes; call [`Attach::tick`] at [`Attach::timeout`]; take all of [`Attach::next_effect`] after each. `jitter` is random, 0 to 1. Time that
@@ -38,17 +43,16 @@ pub struct Attach {
     wanted: bool,
     next: Next,
     own: Option<Own>,
-    /// The cloud has said that one is attached, and no look has shown it: until then one may.
-    placed: Option<Instant>,
+    lately: Lately,
     /// Until then a call of this process, or of one before it, may still attach one.
     loose: Instant,
+    /// One of this process may: it has no answer.
+    unanswered: bool,
     /// Which others have taken though looks may still call them free, and which the cloud would not attach: until when they stand behind.
     passed: BTreeMap<EniId, (Passed, Instant)>,
     /// Since it is wanted or not, a look has said that nothing is ours.
     has_looked: bool,
-    /// In a row: calls that failed, looks that found none free, races that were lost.
-    failures: u32,
-    failure: Option<String>,
+    trouble: Trouble,
     /// Numbers of calls.
     last: u64,
     effects: VecDeque<Effect>,
@@ -85,88 +89,6 @@ enum Passed {
     Refused,
 }
 
-/// One with all the tags, as the cloud describes it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Eni {
-    pub id: EniId,
-    pub mac: Mac,
-    pub stand: Stand,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Stand {
-    Free,
-    /// Attached to this instance, or about to be, by this attachment.
-    Ours(String),
-    /// It was, and is on its way out.
-    Leaving,
-    /// Another's, or being made or deleted.
-    Elsewhere,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Effect {
-    /// Say this to the cloud.
-    Call { number: u64, call: Call },
-    /// The answer is of no use any more.
-    Drop(u64),
-    /// For the log: the kernel has it, after so long.
-    Here { eni: EniId, took: Duration },
-    /// For the log: it is attached, and the kernel has no interface of this MAC.
-    Late { eni: EniId, mac: Mac },
-    /// For the log: the kernel has it no more.
-    Lost { eni: EniId },
-    /// For the log: nothing of ours is left.
-    Gone,
-    /// For the log: of so many with these tags none is free. `row`: so many times in a row.
-    None { all: usize, row: u32 },
-    /// For the log: another was faster.
-    Taken { eni: EniId },
-    /// For the log.
-    Failed { failure: Failure, row: u32 },
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Call {
-    /// Which there are.
-    Look,
-    Attach(EniId),
-    /// By its attachment.
-    Detach(String),
-}
-
-/// What a good call comes to.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Answer {
-    Seen(Vec<Eni>),
-    Done,
-    /// It is another's; or, to be detached, nobody's.
-    Taken,
-}
-
-/// They only ever grow.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Counters {
-    calls: BTreeMap<(&'static str, &'static str), u64>,
-    /// Looks that found none free.
-    pub none: u64,
-    /// Times that the kernel lost one.
-    pub lost: u64,
-}
-
-/// What there is to show.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Status {
-    /// `here`, `coming`, `wanted`, `going` or `gone`.
-    pub state: &'static str,
-    pub eni: Option<EniId>,
-    /// Seconds from the attachment to the kernel's interface, as far as this process has seen it.
-    pub took: Option<f64>,
-    /// In a row.
-    pub failures: u32,
-    pub failure: Option<String>,
-}
-
 /// A call that has no answer after so long is given up, and what it came to looked up.
 pub const PATIENCE: Duration = Duration::from_secs(10);
 /// From one look to the next while something is on its way.
@@ -188,53 +110,24 @@ const AGAIN: (Duration, Duration) = (Duration::from_millis(500), Duration::from_
 /// After one that it would not, or none free: somebody has to mend that.
 const REFUSED: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(15));
 
-impl Call {
-    /// A metric label.
-    pub fn as_str(&self) -> &'static str {
-        match self {
-            Call::Look => "look",
-            Call::Attach(_) => "attach",
-            Call::Detach(_) => "detach",
-        }
-    }
-}
-
-impl Counters {
-    /// By what was called, and what became of it: `done`, `taken` or why not.
-    pub fn calls(&self) -> impl Iterator<Item = (&'static str, &'static str, u64)> {
-        self.calls.iter().map(|((call, result), count)| (*call, *result, *count))
-    }
-
-    fn count(&mut self, call: &Call, outcome: &Result<Answer, Failure>) {
-        let result = match outcome {
-            Ok(Answer::Seen(_) | Answer::Done) => "done",
-            Ok(Answer::Taken) => "taken",
-            Err(failure) => failure.why.as_str(),
-        };
-        *self.calls.entry((call.as_str(), result)).or_default() += 1;
-    }
-}
-
 impl Attach {
     /// Looks at once. `wanted`: what it looks for is to be attached.
     pub fn new(now: Instant, instance: InstanceId, wanted: bool) -> Self {
-        let (passed, effects, counters) = (BTreeMap::new(), VecDeque::new(), Counters::default());
-        let (next, own, placed, loose) = (Next::Look(now), None, None, now + BEHIND);
         Self {
             instance,
             latest: now,
             wanted,
-            next,
-            own,
-            placed,
-            loose,
-            passed,
+            next: Next::Look(now),
+            own: None,
+            lately: Lately::default(),
+            loose: now + BEHIND,
+            unanswered: false,
+            passed: BTreeMap::new(),
             has_looked: false,
-            failures: 0,
-            failure: None,
+            trouble: Trouble::default(),
             last: 0,
-            effects,
-            counters,
+            effects: VecDeque::new(),
+            counters: Counters::default(),
         }
     }
 
@@ -242,8 +135,8 @@ impl Attach {
     pub fn want(&mut self, now: Instant, wanted: bool) {
         let now = self.clock(now);
         if self.wanted != wanted {
-            (self.wanted, self.failures, self.failure) = (wanted, 0, None);
-            (self.has_looked, self.passed) = (false, BTreeMap::new());
+            (self.wanted, self.has_looked, self.passed) = (wanted, false, BTreeMap::new());
+            self.trouble = Trouble::default();
             self.look(now);
         }
     }
@@ -261,8 +154,8 @@ impl Attach {
             (true, None) => {
                 let took = now - own.since;
                 own.here = Some(took);
-                (self.failures, self.failure) = (0, None);
                 self.effects.push_back(Effect::Here { eni: own.id.clone(), took });
+                self.trouble = Trouble::default();
                 if matches!(self.next, Next::Look(_)) {
                     self.next = Next::Rest;
                 }
@@ -289,17 +182,19 @@ impl Attach {
         self.next = Next::Look(now);
         match (call, outcome) {
             (Call::Look, Ok(Answer::Seen(enis))) => self.seen(now, &enis, jitter),
-            (Call::Attach(_), Ok(Answer::Done)) => self.placed = Some(now + BEHIND),
-            (Call::Attach(eni), Ok(_)) => {
+            (Call::Attach(_), Ok(Answer::Attached(attachment))) => self.lately.made(now, &attachment),
+            (Call::Attach(_), Ok(Answer::Occupied(text))) => self.failed_with(now, "occupied", refusal(text), jitter),
+            (Call::Attach(eni), Ok(Answer::Taken)) => {
                 self.passed.insert(eni.clone(), (Passed::Taken, now + PASSED));
-                self.next = Next::Look(now + self.again(RACE, jitter));
+                self.next = Next::Look(now + self.trouble.wait(RACE, jitter));
                 self.effects.push_back(Effect::Taken { eni });
             }
-            (Call::Detach(_), Ok(_)) => {
+            (Call::Detach(attachment), Ok(Answer::Detached | Answer::Taken)) => {
+                self.lately.ended(now, &attachment);
                 (self.own, self.next) = (None, Next::Look(now + SOON));
             }
             // An answer to something else.
-            (Call::Look, Ok(_)) => self.next = Next::Look(now + self.again(AGAIN, jitter)),
+            (_, Ok(_)) => self.next = Next::Look(now + self.trouble.wait(AGAIN, jitter)),
             (call, Err(failure)) => self.failed(now, &call, failure, jitter),
         }
         self.launch(now);
@@ -339,7 +234,7 @@ impl Attach {
         !self.wanted && self.next == Next::Rest
     }
 
-    /// Nothing is wanted, and the last look has shown nothing of ours.
+    /// Nothing is wanted, and nothing of ours is left, nor will come by this process.
     pub fn is_free(&self) -> bool {
         !self.wanted && self.has_looked && self.own.is_none()
     }
@@ -357,53 +252,80 @@ impl Attach {
             Some(_) => "here",
         };
         let (eni, took) = (self.own.as_ref().map(|own| own.id.clone()), self.own.as_ref().and_then(|own| own.here));
-        Status { state, eni, took: took.map(|took| took.as_secs_f64()), failures: self.failures, failure: self.failure.clone() }
+        Status { state, eni, took: took.map(|took| took.as_secs_f64()), failures: self.trouble.count, failure: self.trouble.last.clone() }
     }
 
     fn seen(&mut self, now: Instant, enis: &[Eni], jitter: f64) {
-        let ours = |eni: &&Eni| matches!(eni.stand, Stand::Ours(_));
-        // The same as before, if there are several.
-        let same = enis.iter().filter(ours).find(|eni| self.own.as_ref().is_some_and(|own| own.id == eni.id));
-        let own = same.or_else(|| enis.iter().find(ours));
-        let is_leaving = enis.iter().any(|eni| eni.stand == Stand::Leaving);
-        match own {
-            Some(own) if self.wanted => return self.attached(now, own),
-            Some(Eni { stand: Stand::Ours(attachment), .. }) => return self.call(now, Call::Detach(attachment.clone())),
-            Some(_) | None => self.own = None,
+        self.unanswered &= now < self.loose;
+        let (mut ours, mut is_leaving) = (vec![], false);
+        for eni in enis {
+            match &eni.stand {
+                Stand::Ours(attachment) if !self.lately.has_ended(attachment) => {
+                    self.lately.made(now, attachment);
+                    ours.push((eni, attachment));
+                }
+                Stand::Ours(_) => is_leaving = true,
+                Stand::Leaving(attachment) => {
+                    self.lately.ended(now, attachment);
+                    is_leaving = true;
+                }
+                Stand::Free | Stand::Misplaced(_) | Stand::Elsewhere => {}
+            }
         }
-        self.has_looked = !is_leaving;
-        let unseen = self.placed.is_some_and(|until| now < until);
+        self.lately.forget(now);
+        // The same as before, if there are several.
+        let same = ours.iter().find(|(eni, _)| self.own.as_ref().is_some_and(|own| own.id == eni.id));
+        match same.or(ours.first()) {
+            Some((eni, _)) if self.wanted => return self.attached(now, eni),
+            Some((_, attachment)) => {
+                self.has_looked = false;
+                return self.call(now, Call::Detach((*attachment).clone()));
+            }
+            None => {}
+        }
+        let unseen = self.lately.may_stand(now);
+        if !unseen {
+            self.own = None;
+        }
+        let may_be_leaving = self.lately.may_be_leaving(now);
+        self.has_looked = !(is_leaving || unseen || may_be_leaving || self.unanswered);
         if is_leaving || unseen {
             self.next = Next::Look(now + SOON);
-            return;
-        }
-        self.placed = None;
-        if !self.wanted {
-            let is_over = self.loose <= now;
-            self.next = if is_over { Next::Rest } else { Next::Look((now + LOOSE).min(self.loose)) };
+        } else if self.wanted {
+            self.choose(now, enis, jitter);
+        } else {
+            let is_over = self.loose <= now && !may_be_leaving;
+            self.next = if is_over { Next::Rest } else { Next::Look(now + LOOSE) };
             self.effects.extend(is_over.then_some(Effect::Gone));
-            return;
+        }
+    }
+
+    /// Of those that are free.
+    fn choose(&mut self, now: Instant, enis: &[Eni], jitter: f64) {
+        let misplaced = enis.iter().find_map(|eni| if let Stand::Misplaced(device) = eni.stand { Some((&eni.id, device)) } else { None });
+        if let Some((eni, device)) = misplaced {
+            let text = format!("{eni} is attached at the device index {device} of this instance: detach it, or write `device: {device}`");
+            return self.failed_with(now, "misplaced", refusal(text), jitter);
         }
         self.passed.retain(|_, (_, until)| *until > now);
         let how = |eni: &Eni| self.passed.get(&eni.id).map(|(how, _)| *how);
         let free = enis.iter().filter(|eni| eni.stand == Stand::Free && how(eni) != Some(Passed::Taken));
-        match free.max_by_key(|eni| (how(eni).is_none(), rank(&self.instance, &eni.id))) {
+        match free.max_by_key(|eni| (how(eni).is_none(), eni.rank(&self.instance))) {
             Some(eni) => {
                 self.loose = now + BEHIND;
                 self.call(now, Call::Attach(eni.id.clone()));
             }
             None => {
                 self.counters.none += 1;
-                self.next = Next::Look(now + self.again(REFUSED, jitter));
-                self.failure = Some(format!("none of {} is free", enis.len()));
-                self.effects.push_back(Effect::None { all: enis.len(), row: self.failures });
+                self.next = Next::Look(now + self.trouble.wait(REFUSED, jitter));
+                let row = self.trouble.row("none", format!("none of {} is free", enis.len()));
+                self.effects.push_back(Effect::None { all: enis.len(), row });
             }
         }
     }
 
     /// The cloud says so.
     fn attached(&mut self, now: Instant, eni: &Eni) {
-        self.placed = None;
         if self.own.as_ref().is_none_or(|own| own.id != eni.id) {
             let (id, mac) = (eni.id.clone(), eni.mac);
             self.own = Some(Own { id, mac, since: now, here: None, told_late: false });
@@ -415,28 +337,27 @@ impl Attach {
         }
         let is_late = own.since + LATE <= now;
         self.next = Next::Look(now + if is_late { SELDOM } else { SOON });
-        (self.failures, self.failure) = (0, None);
         if is_late && !std::mem::replace(&mut own.told_late, true) {
             self.effects.push_back(Effect::Late { eni: own.id.clone(), mac: own.mac });
         }
+        self.trouble = Trouble::default();
     }
 
     fn failed(&mut self, now: Instant, call: &Call, failure: Failure, jitter: f64) {
-        let refused = failure.why == Why::Refused;
-        if let (Call::Attach(eni), true) = (call, refused) {
+        match (call, failure.why) {
             // Another may do.
-            self.passed.insert(eni.clone(), (Passed::Refused, now + PASSED));
+            (Call::Attach(eni), Why::Refused) => _ = self.passed.insert(eni.clone(), (Passed::Refused, now + PASSED)),
+            (Call::Attach(_), Why::Unavailable | Why::TimedOut | Why::Unreachable) => self.unanswered = true,
+            (Call::Attach(_), Why::Throttled) | (Call::Look | Call::Detach(_), _) => {}
         }
-        let wait = self.again(if refused { REFUSED } else { AGAIN }, jitter);
-        self.next = Next::Look(now + wait.max(failure.after.unwrap_or_default().min(REFUSED.1)));
-        self.failure = Some(failure.text.clone());
-        self.effects.push_back(Effect::Failed { failure, row: self.failures });
+        self.failed_with(now, failure.why.as_str(), failure, jitter);
     }
 
-    fn again(&mut self, limits: (Duration, Duration), jitter: f64) -> Duration {
-        let wait = backoff(limits, self.failures, jitter);
-        self.failures = self.failures.saturating_add(1);
-        wait
+    fn failed_with(&mut self, now: Instant, kind: &'static str, failure: Failure, jitter: f64) {
+        let wait = self.trouble.wait(if failure.why == Why::Refused { REFUSED } else { AGAIN }, jitter);
+        self.next = Next::Look(now + wait.max(failure.after.unwrap_or_default().min(REFUSED.1)));
+        let row = self.trouble.row(kind, failure.text.clone());
+        self.effects.push_back(Effect::Failed { failure, row });
     }
 
     /// Unless an answer is awaited, which leads to one.
@@ -464,11 +385,9 @@ impl Attach {
     }
 }
 
-/// In which order an instance tries those that are free.
-fn rank(instance: &InstanceId, eni: &EniId) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    (instance.as_str(), eni.as_str()).hash(&mut hasher);
-    hasher.finish()
+/// Somebody has to mend it.
+fn refusal(text: String) -> Failure {
+    Failure { why: Why::Refused, text, after: None }
 }
 
 #[cfg(test)]

@@ -2,58 +2,20 @@
 
 use super::actuator::backoff;
 use super::rate::Bucket;
-use crate::model::{AllocationId, EniId, Failure, RouteTableId, TenantShard, Why};
+use crate::model::{EniId, Failure, TenantShard, Why};
 use pace::Pace;
+use standby::Standby;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 mod pace;
+mod standby;
 mod status;
+mod types;
 
 pub use status::{Counters, Status};
-
-/// Something that leads to this node while a shard is here, and to nobody else.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Claim {
-    /// An address of an ENI's subnet, as a secondary one of it.
-    Address { eni: EniId, address: IpAddr },
-    /// An address of no subnet, as a destination in a route table.
-    Route { table: RouteTableId, address: IpAddr, eni: EniId },
-    /// An elastic address, as the public one of an address of an ENI.
-    Public { allocation: AllocationId, eni: EniId, address: IpAddr },
-}
-
-/// Claims by how it is found out whether they hold.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Kind {
-    /// By instance metadata, which cost no call.
-    Address,
-    Route,
-    Public,
-}
-
-impl Kind {
-    pub const ALL: [Kind; 3] = [Kind::Address, Kind::Route, Kind::Public];
-}
-
-impl Claim {
-    pub fn kind(&self) -> Kind {
-        match self {
-            Claim::Address { .. } => Kind::Address,
-            Claim::Route { .. } => Kind::Route,
-            Claim::Public { .. } => Kind::Public,
-        }
-    }
-
-    /// What must hold before it can.
-    fn needs(&self) -> Option<Claim> {
-        match self {
-            Claim::Public { eni, address, .. } => Some(Claim::Address { eni: eni.clone(), address: *address }),
-            Claim::Address { .. } | Claim::Route { .. } => None,
-        }
-    }
-}
+pub use types::{Answer, Call, Claim, Effect, Kind};
 
 /// Makes a cloud follow VRRP: whatever is wanted here is claimed, at once and from whoever has it, and what is wanted no more is left alone.
 ///
@@ -72,6 +34,8 @@ impl Claim {
 ///
 /// **Claims of an ENI go in one call**, and each alone once that was refused, so that one of them does not cost the others theirs. Calls are as many as the cloud takes ([`Pace`]).
 ///
+/// **Who may get a shard keeps connections ready** ([`Standby`]).
+///
 /// Contract: what a [`Effect::Call`] comes to goes to [`Claims::ended`], but for one that [`Effect::Drop`] has ended; call [`Claims::tick`] at [`Claims::timeout`]; take all of
 /// [`Claims::next_effect`] after each. `jitter` is random, 0 to 1. Time that goes backwards stands still.
 #[derive(Debug)]
@@ -84,6 +48,7 @@ pub struct Claims {
     /// Numbers of calls.
     last: u64,
     looks: BTreeMap<Kind, Look>,
+    standby: Standby,
     effects: VecDeque<Effect>,
     counters: Counters,
 }
@@ -132,52 +97,6 @@ struct Look {
     failures: u32,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Effect {
-    /// Say this to the cloud.
-    Call { number: u64, call: Call },
-    /// The answer is of no use any more.
-    Drop(u64),
-    /// For the log: everything of this shard leads here, after so long.
-    Claimed { of: TenantShard, took: Duration },
-    /// For the log: this was here, and is not.
-    Lost { of: TenantShard, claim: Claim },
-    /// For the log; `row`: so many in a row, 1 the first.
-    Failed { of: TenantShard, claim: Claim, failure: Failure, row: u32 },
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Call {
-    /// From whoever has them.
-    Assign {
-        eni: EniId,
-        addresses: Vec<IpAddr>,
-    },
-    Route {
-        table: RouteTableId,
-        address: IpAddr,
-        eni: EniId,
-    },
-    Associate {
-        allocation: AllocationId,
-        eni: EniId,
-        address: IpAddr,
-    },
-    /// Which of these hold. All are of this kind.
-    Look {
-        kind: Kind,
-        claims: BTreeSet<Claim>,
-    },
-}
-
-/// What a good call comes to.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Answer {
-    Taken,
-    /// Of those that were looked for, these lead here.
-    Holds(BTreeSet<Claim>),
-}
-
 /// A call that has no answer after so long is made again: it does no harm twice.
 pub const PATIENCE: Duration = Duration::from_secs(3);
 /// Calls under way, at most, beside looks.
@@ -198,16 +117,6 @@ const LOOK: Duration = Duration::from_secs(1);
 /// One that was lost again and again.
 const LOST: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(10));
 
-impl Kind {
-    /// From one look to the next: a call of each node in a region counts against the same limit, and metadata do not.
-    fn every(self) -> Duration {
-        match self {
-            Kind::Address => Duration::from_secs(5),
-            Kind::Route | Kind::Public => Duration::from_secs(60),
-        }
-    }
-}
-
 impl Claims {
     /// `per_second`: calls of this node, at most.
     pub fn new(now: Instant, per_second: u32) -> Self {
@@ -220,6 +129,7 @@ impl Claims {
             calls: BTreeMap::new(),
             last: 0,
             looks,
+            standby: Standby::new(now),
             effects: VecDeque::new(),
             counters: Counters::default(),
         }
@@ -252,6 +162,14 @@ impl Claims {
         self.launch(now);
     }
 
+    /// All that may be wanted here one day.
+    pub fn stand_by(&mut self, now: Instant, all: &BTreeMap<TenantShard, BTreeSet<Claim>>) {
+        let now = self.clock(now);
+        let away = all.iter().filter(|(of, _)| !self.shards.contains_key(*of));
+        self.standby.set(away.flat_map(|(_, claims)| claims));
+        self.launch(now);
+    }
+
     /// Another node advertises this shard, and this one keeps it: what the other may have claimed is claimed back.
     pub fn contested(&mut self, now: Instant, of: &TenantShard) {
         let now = self.clock(now);
@@ -268,12 +186,19 @@ impl Claims {
         let now = self.clock(now);
         let Some(calling) = self.calls.remove(&number) else { return };
         self.counters.count(&calling.call, outcome.as_ref().map(drop).map_err(|failure| failure.why));
-        if outcome.as_ref().is_err_and(|failure| failure.why == Why::Throttled) {
+        // Of the others each kind is counted by itself.
+        let is_of_pace = calling.call.is_claim();
+        if is_of_pace && outcome.as_ref().is_err_and(|failure| failure.why == Why::Throttled) {
             self.pace.slower(now);
-        } else if outcome.is_ok() {
+        } else if is_of_pace && outcome.is_ok() {
             self.pace.faster();
         }
         match (&calling.call, outcome) {
+            (Call::Ready { .. }, outcome) => {
+                let is_last = !self.is_readying();
+                let told = self.standby.ended(now, outcome.map(drop), is_last, jitter);
+                self.effects.extend(told.map(|(failure, row)| Effect::Unready { failure, row }));
+            }
             (Call::Look { kind, .. }, Ok(Answer::Holds(holding))) => self.looked(now, *kind, &calling, &holding, jitter),
             (Call::Look { kind, .. }, outcome) => {
                 let look = self.looks.get_mut(kind).expect("all kinds are there");
@@ -310,7 +235,8 @@ impl Claims {
             Kind::Address => self.looks[&kind].next,
             Kind::Route | Kind::Public => self.looks[&kind].next.max(ready),
         });
-        late.into_iter().chain(due.min()).chain(looks.min()).min()
+        let standby = self.standby.due().filter(|_| !self.is_readying() && self.under_way() == 0);
+        late.into_iter().chain(due.min()).chain(looks.min()).chain(standby).min()
     }
 
     pub fn next_effect(&mut self) -> Option<Effect> {
@@ -393,7 +319,9 @@ impl Claims {
 
     /// Makes all calls that are due and may be made.
     fn launch(&mut self, now: Instant) {
-        for (call, of) in self.due(now) {
+        let may_call = self.under_way() < TOGETHER && self.pace.ready(now) <= now;
+        let due = if may_call { self.due(now) } else { vec![] };
+        for (call, of) in due {
             if self.under_way() >= TOGETHER || !self.pace.take(now) {
                 break;
             }
@@ -406,6 +334,15 @@ impl Claims {
                 let claims: BTreeSet<Claim> = self.held(kind).cloned().collect();
                 self.looks.insert(kind, Look { next: now + kind.every() * 2, failures: self.looks[&kind].failures });
                 self.call(now, Call::Look { kind, claims: claims.clone() }, claims);
+            }
+        }
+        if self.pace.is_slowed(now) {
+            self.standby.put_off(now);
+        }
+        // Beside claims it would take their connections.
+        if self.under_way() == 0 {
+            for eni in self.standby.take(now) {
+                self.call(now, Call::Ready { eni }, BTreeSet::new());
             }
         }
     }
@@ -457,7 +394,11 @@ impl Claims {
     }
 
     fn under_way(&self) -> usize {
-        self.calls.values().filter(|calling| !matches!(calling.call, Call::Look { .. })).count()
+        self.calls.values().filter(|calling| calling.call.is_claim()).count()
+    }
+
+    fn is_readying(&self) -> bool {
+        self.calls.values().any(|calling| matches!(calling.call, Call::Ready { .. }))
     }
 
     fn call(&mut self, now: Instant, call: Call, of: BTreeSet<Claim>) -> u64 {
@@ -475,7 +416,7 @@ impl Claims {
                 (Call::Look { .. }, item) => item.is_some(),
                 (_, item) => item.is_some_and(|item| item.stand == Stand::Calling(*number)),
             };
-            let keep = calling.of.iter().any(waits);
+            let keep = matches!(calling.call, Call::Ready { .. }) || calling.of.iter().any(waits);
             if !keep {
                 effects.push_back(Effect::Drop(*number));
             }

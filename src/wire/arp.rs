@@ -4,6 +4,17 @@ use std::net::Ipv4Addr;
 
 pub type Mac = [u8; 6];
 
+/// As people and clouds write it: six pairs of digits with colons between.
+pub fn written(mac: Mac) -> String {
+    mac.map(|byte| format!("{byte:02x}")).join(":")
+}
+
+/// What is written so. None: it is no hardware address.
+pub fn read(text: &str) -> Option<Mac> {
+    let bytes: Option<Vec<u8>> = text.split(':').map(|byte| u8::from_str_radix(byte, 16).ok()).collect();
+    bytes?.try_into().ok()
+}
+
 pub const BROADCAST: Mac = [0xff; 6];
 pub const ETHERTYPE: u16 = 0x0806;
 /// Bytes of a frame; the driver pads it to Ethernet's 60.

@@ -9,9 +9,11 @@ use std::net::IpAddr;
 use url::form_urlencoded::Serializer;
 
 mod groups;
+mod pages;
 mod tables;
 
 pub use groups::security_groups;
+pub use pages::Pages;
 pub use tables::{Table, tables};
 
 /// Of the API, not of ours.
@@ -51,6 +53,10 @@ pub enum Call<'c> {
     DescribeAddresses {
         allocations: &'c [AllocationId],
     },
+    /// Those that lead to this interface, if there are any.
+    DescribeAddressesOf {
+        eni: &'c EniId,
+    },
     DescribeSecurityGroups {
         groups: &'c [SecurityGroupId],
     },
@@ -64,7 +70,7 @@ pub enum Call<'c> {
     },
 }
 
-/// Which interfaces.
+/// Which interfaces. All but the first come in [`Pages`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Interfaces<'c> {
     These(&'c [EniId]),
@@ -86,7 +92,7 @@ impl Call<'_> {
             Call::AssociateAddress { .. } => "AssociateAddress",
             Call::DescribeNetworkInterfaces { .. } => "DescribeNetworkInterfaces",
             Call::DescribeRouteTables { .. } => "DescribeRouteTables",
-            Call::DescribeAddresses { .. } => "DescribeAddresses",
+            Call::DescribeAddresses { .. } | Call::DescribeAddressesOf { .. } => "DescribeAddresses",
             Call::DescribeSecurityGroups { .. } => "DescribeSecurityGroups",
             Call::AttachNetworkInterface { .. } => "AttachNetworkInterface",
             Call::DetachNetworkInterface { .. } => "DetachNetworkInterface",
@@ -123,10 +129,12 @@ impl Call<'_> {
                 numbered(&mut put, "NetworkInterfaceId", enis.iter().map(EniId::to_string));
             }
             Call::DescribeNetworkInterfaces { of: Interfaces::Having(addresses) } => {
+                put("MaxResults", pages::PAGE);
                 put("Filter.1.Name", "addresses.private-ip-address");
                 numbered(&mut put, "Filter.1.Value", addresses.iter().map(IpAddr::to_string));
             }
             Call::DescribeNetworkInterfaces { of: Interfaces::Tagged { zone, tags } } => {
+                put("MaxResults", pages::PAGE);
                 let tags = tags.iter().map(|(key, value)| (format!("tag:{key}"), value.clone()));
                 let all = [("availability-zone".to_owned(), (*zone).to_owned())].into_iter().chain(tags);
                 for (number, (name, value)) in (1..).zip(all) {
@@ -139,6 +147,10 @@ impl Call<'_> {
             }
             Call::DescribeAddresses { allocations } => {
                 numbered(&mut put, "AllocationId", allocations.iter().map(AllocationId::to_string));
+            }
+            Call::DescribeAddressesOf { eni } => {
+                put("Filter.1.Name", "network-interface-id");
+                put("Filter.1.Value.1", eni.as_str());
             }
             Call::DescribeSecurityGroups { groups } => {
                 numbered(&mut put, "GroupId", groups.iter().map(SecurityGroupId::to_string));
@@ -250,6 +262,11 @@ pub struct Elastic {
     pub eni: Option<EniId>,
     #[serde(rename = "privateIpAddress")]
     pub address: Option<IpAddr>,
+    /// That has the interface. A NAT gateway's is no instance's.
+    #[serde(rename = "instanceId")]
+    pub instance: Option<String>,
+    #[serde(rename = "associationId")]
+    pub association: Option<String>,
 }
 
 /// How EC2 writes a list in an answer.
@@ -269,7 +286,7 @@ impl<T> Default for Items<T> {
 #[error("the answer is none of EC2's: {0}")]
 pub struct Unreadable(String);
 
-/// Of the answer to [`Call::DescribeNetworkInterfaces`].
+/// Of the answer to [`Call::DescribeNetworkInterfaces`], or of a page of it.
 pub fn interfaces(xml: &str) -> Result<Vec<Interface>, Unreadable> {
     #[derive(Deserialize)]
     #[serde(rename_all = "camelCase")]
@@ -323,6 +340,16 @@ pub fn elastics(xml: &str) -> Result<Vec<Elastic>, Unreadable> {
         addresses_set: Items<Elastic>,
     }
     read::<Answer>(xml).map(|answer| answer.addresses_set.item)
+}
+
+/// Of the answer to [`Call::AttachNetworkInterface`]: the attachment.
+pub fn attachment(xml: &str) -> Result<String, Unreadable> {
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Answer {
+        attachment_id: String,
+    }
+    read::<Answer>(xml).map(|answer| answer.attachment_id)
 }
 
 fn read<'x, T: Deserialize<'x>>(xml: &'x str) -> Result<T, Unreadable> {

@@ -28,7 +28,7 @@ enable_nothing() {
         ln -s "../systemd-$unit.socket" "$root/usr/lib/systemd/system/sockets.target.wants/"
     done
     ln -s ../systemd-journald.service "$root/usr/lib/systemd/system/sysinit.target.wants/"
-    rm -rf "$root"/etc/portway "$root"/var/lib/portway
+    rm -rf "$root"/etc/portway "$root"/var/lib/portway "$root"/etc/cni "$root"/opt/cni
     # A package's services are started as anywhere. Manual pages of all packages are not indexed anew, and apt, which reads its lists each time, has none.
     rm -f "$root"/usr/sbin/policy-rc.d "$root"/var/lib/man-db/auto-update
     rm -rf "$root"/var/lib/apt/lists/* "$root"/var/cache/apt/*.bin

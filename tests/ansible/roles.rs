@@ -4,18 +4,21 @@ use crate::fleet::Fleet;
 use portway::config::Backend;
 use portway::lab::Topology;
 use portway::lab::topology::Wiring;
-use serde_json::json;
+use serde_json::{Value, json};
 
 const GATEWAY: &str = "gw-acme";
 
 #[test]
 fn roles_install_once_reload_what_can_be_and_refuse_what_is_wrong() {
-    let fleet = Fleet::build(Topology::of(&["acme"], &[Wiring::Veth]), Backend::Userspace);
+    let mut fleet = Fleet::build(Topology::of(&["acme"], &[Wiring::Veth]), Backend::Userspace);
+    let network =
+        json!({ "cniVersion": "1.0.0", "name": "functions", "plugins": [{ "type": "ptp" }, { "type": "portway-cni", "tenant": "acme" }] });
+    fleet.vars.extend([("portway_host_cni_bin".into(), json!("/opt/cni/bin")), ("portway_host_cni_network".into(), network.clone())]);
     let gateway = &fleet.machines[GATEWAY];
     let file = || gateway.ok(&["cat", "/etc/portway/gateway.yaml"]);
 
     let would = fleet.play("install", &["--check", "--diff"]).expect("check mode on machines without anything");
-    assert_eq!(would.changed(), 4, "program and files of each: {would:?}");
+    assert_eq!(would.changed(), 8, "program and files of each; two folders, plugin and network of the host: {would:?}");
     for machine in fleet.machines.values() {
         assert!(!machine.run(&["ls", "/etc/portway"]).0 && !machine.run(&["ls", "/usr/bin/portway"]).0, "check mode changed something");
     }
@@ -29,6 +32,9 @@ fn roles_install_once_reload_what_can_be_and_refuse_what_is_wrong() {
         assert_eq!(machine.ok(&["systemctl", "is-enabled", &unit]), "enabled\n");
         assert_eq!(machine.status()["configuration"]["times"], 1, "what was just started need not be reloaded");
     }
+    let host = &fleet.machines["host-1"];
+    assert_eq!(serde_json::from_str::<Value>(&host.ok(&["cat", "/etc/cni/net.d/10-portway.conflist"])).unwrap(), network);
+    assert!(host.ok(&["sh", "-ec", "CNI_COMMAND=VERSION /opt/cni/bin/portway-cni < /dev/null"]).contains("supportedVersions"));
     let transfer = fleet.transfer();
     let daemon = gateway.daemon("gateway");
     assert_eq!(fleet.play("install", &[]).expect("to be looked at").changed(), 0, "the second time");

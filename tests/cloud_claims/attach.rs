@@ -2,6 +2,7 @@
 //! attaches them, and out of it when it detaches them.
 
 use super::{EC2, METADATA, SOON, address};
+use nix::sys::signal::Signal;
 use portway::config::{Backend, TunnelKind};
 use portway::lab::cloud::ec2::Plug;
 use portway::lab::cloud::{Cloud, Hook};
@@ -48,6 +49,7 @@ impl Bed {
     fn new(topology: Topology, spares: usize, ha: &str) -> Self {
         let runtime = Runtime::new().unwrap();
         let cloud = runtime.block_on(Cloud::start()).unwrap();
+        cloud.page(1);
         let hook = Hook { name: "portway-drain".into(), timeout: Duration::from_secs(600) };
         let nodes = topology.gateways.len() as u32;
         cloud.group("gateways", (0, nodes), nodes, Duration::ZERO, Some(hook));
@@ -198,9 +200,11 @@ fn of_two_nodes_and_one_interface_one_says_what_it_lacks_and_goes_on() {
     .unwrap();
     let (has, without) = if lacks(&bed, 1) { (2, 1) } else { (1, 2) };
     let said = "no network interface with the tags portway:appliance=prod, portway:tenant=acme is free in eu-central-1a: 1 there have them";
-    assert!(bed.log(without).contains(said), "{}", bed.log(without));
+    poll_until(said, SOON, || Ok(bed.log(without).contains(said))).unwrap();
     assert!(bed.metric(without, "portway_attach_none_free_total") >= 1.0);
-    assert_eq!((bed.metric(without, "portway_attach_here"), bed.metric(has, "portway_attach_here")), (0.0, 1.0));
+    let known = |node: usize| ["portway_attach_wanted", "portway_attach_here", "portway_cloud_known"].map(|name| bed.metric(node, name));
+    // What it lacks is told once: of the others all is known.
+    poll_until("who they are to EC2", SOON, || Ok(known(without) == [1.0, 0.0, 1.0] && known(has) == [1.0; 3])).unwrap();
     assert_eq!(bed.metric(without, "portway_ready"), 1.0);
     let [other, one] = [without, has].map(|node| format!("gw-{node}"));
     bed.lab.await_active(&one, "acme", 0).unwrap();
@@ -227,6 +231,8 @@ fn who_has_left_its_group_has_let_go() {
     assert!(left.status == 200 && left.body.contains(r#""kept":[]"#), "{}", left.body);
     poll_until("it is free", SOON, || Ok(bed.cloud.holder(&own).is_none())).unwrap();
     assert_eq!(bed.held().len(), 2);
+    let known = |bed: &Bed| ["portway_attach_wanted", "portway_attach_here", "portway_cloud_known"].map(|name| bed.metric(3, name));
+    poll_until("nothing that anybody would have to see to", SOON, || Ok(known(&bed) == [0.0, 0.0, 1.0])).unwrap();
     unix(&socket, "DELETE", "/v1/drain", None).unwrap();
     let own = bed.await_here(3);
     poll_until("a member again", SOON * 3, || Ok(bed.status(3)["part"] == "member")).unwrap();
@@ -265,6 +271,22 @@ fn what_keeps_an_interface_away_is_told_and_mended() {
     assert_eq!(bed.await_here(1), own[0]);
 }
 
+/// What had the former index is let go before anything has the other.
+#[test]
+fn another_index_is_taken_up_by_a_reload() {
+    let mut bed = Bed::new(pair(), 2, "");
+    let own = bed.await_here(1);
+    bed.await_here(2);
+    let file = bed.lab.dir().config("gw-1");
+    let yaml = std::fs::read_to_string(&file).unwrap();
+    assert!(yaml.contains("device: 1,"), "{yaml}");
+    std::fs::write(&file, yaml.replace("device: 1,", "device: 2,")).unwrap();
+    bed.lab.daemon("gw-1").unwrap().process().signal(Signal::SIGHUP).unwrap();
+    poll_until("the other index", 2 * SOON, || Ok(bed.attached(1)["device"] == 2 && bed.attached(1)["state"] == "here")).unwrap();
+    assert_eq!((bed.held()[&instance(1)].clone(), bed.cloud.device(&own)), (own.clone(), Some(2)));
+    assert_eq!((bed.cloud.called("DetachNetworkInterface"), bed.held().len()), (1, 2));
+}
+
 /// Files name the nodes, and the Auto Scaling group says who goes.
 #[test]
 fn who_is_taken_away_hands_over_and_then_lets_go() {
@@ -279,5 +301,6 @@ fn who_is_taken_away_hands_over_and_then_lets_go() {
     bed.lab.await_active("gw-2", "acme", 0).unwrap();
     assert_eq!(bed.cloud.holder(&own[1]), Some(instance(2)));
     bed.is_served();
-    poll_until("it says so", SOON, || Ok(bed.attached(1)["state"] != "here")).unwrap();
+    // Calls that might have been late are waited out.
+    poll_until("it says so", 4 * SOON, || Ok(bed.attached(1)["state"] == "gone")).unwrap();
 }

@@ -2,6 +2,9 @@
 //! account, where an address is one network interface's and no other's.
 
 mod attach;
+#[path = "../aws_support/mod.rs"]
+mod aws_support;
+mod network;
 
 use portway::config::Backend;
 use portway::lab::cloud::Cloud;
@@ -45,10 +48,16 @@ impl Bed {
 
     /// `written`: what else stands below `aws`; `platform`: the subnet of that side.
     fn new_with(written: &str, platform: &str, prepare: impl FnOnce(&Cloud)) -> Self {
+        let bed = Self::stand(written, platform, |_, cloud| prepare(cloud));
+        bed.lab.await_active("gw-1", "acme", 0).unwrap();
+        bed
+    }
+
+    /// As [`Bed::new_with`], and nobody is waited for. `prepare` finds the gateways' interfaces in both, and no daemons yet.
+    fn stand(written: &str, platform: &str, prepare: impl FnOnce(&Lab, &Cloud)) -> Self {
         let runtime = Runtime::new().unwrap();
         let cloud = runtime.block_on(Cloud::start()).unwrap();
         cloud.latency(LATENCY);
-        prepare(&cloud);
         let mut lab = Lab::build(Topology::group(&["acme"], 2, 1, &[Wiring::Veth])).unwrap();
         lab.serve().unwrap();
         let entered = runtime.enter();
@@ -57,20 +66,17 @@ impl Bed {
             let sides =
                 [(PLATFORM_IF, gateway.outer, platform), (gateway.enis[0].interface.as_str(), gateway.enis[0].address, "172.16.0.0/16")];
             for (id, (interface, address, subnet)) in enis(number).iter().zip(sides) {
-                let links: Value =
-                    serde_json::from_str(&lab.ip(&gateway.node, &["-j", "link", "show", "dev", interface]).unwrap()).unwrap();
-                let mac = links[0]["address"].as_str().unwrap();
-                cloud.eni(id, &instance, mac, subnet.parse().unwrap(), address.into());
+                cloud.eni(id, &instance, &lab.hardware_address(&gateway.node, interface).unwrap(), subnet.parse().unwrap(), address.into());
             }
             let at = |place| lab.node(&gateway.node).unwrap().run(move || TcpListener::bind(place)).unwrap();
             cloud.metadata(&instance, at(METADATA)).unwrap();
             cloud.also_at(at(EC2)).unwrap();
         }
         drop(entered);
+        prepare(&lab, &cloud);
         let aws = format!("gateway:\n  cloud: {{ aws: {{ metadata: \"http://{METADATA}\", endpoint: \"http://{EC2}\"{written} }} }}\n");
         let portway = Path::new(env!("CARGO_BIN_EXE_portway"));
         lab.start_daemons_edited(portway, Backend::Auto, |_, yaml| yaml.replace("gateway:\n", &aws)).unwrap();
-        lab.await_active("gw-1", "acme", 0).unwrap();
         Self { lab, cloud, runtime }
     }
 
@@ -118,6 +124,25 @@ fn serial_the_cloud_follows_whoever_is_active() {
     let took = bed.shard("gw-2")["took"].as_f64().unwrap();
     assert!(took <= 0.070, "both addresses took {took} s of 0.05 and 0.02");
     assert_eq!(bed.moves_of(PLATFORM_HAVIP).len(), 2, "{:?}", bed.cloud.moved());
+    bed.lab.heal("gw-1").unwrap();
+}
+
+/// Over connections that stood ready: a new one would take round trips of its own first.
+#[test]
+fn whoever_becomes_active_claims_over_connections_that_it_has() {
+    let mut bed = Bed::new();
+    bed.lab.await_in_sync().unwrap();
+    bed.await_owner(1);
+    let is_ready = || {
+        let page = unix(&bed.lab.socket("gw-2").unwrap(), "GET", "/metrics", None).unwrap().body;
+        let made = page.lines().find_map(|line| line.strip_prefix("portway_cloud_calls_total{call=\"ready\",result=\"taken\"} "));
+        made.is_some_and(|made| made.parse::<u64>().unwrap() >= 2)
+    };
+    poll_until("connections for two calls at once", SOON, || Ok(is_ready())).unwrap();
+    let before = bed.cloud.connections();
+    bed.lab.fail("gw-1", Kill::Node).unwrap();
+    bed.await_owner(2);
+    assert_eq!(bed.cloud.connections(), before);
     bed.lab.heal("gw-1").unwrap();
 }
 

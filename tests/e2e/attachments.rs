@@ -180,7 +180,7 @@ fn attachments_outlive_every_kind_of_restart(#[case] tunnel: TunnelKind) {
 }
 
 /// A new cable between a container's namespace and the host's, of the same name as the old one.
-fn replug(lab: &Lab) {
+pub(super) fn replug(lab: &Lab) {
     let netns = lab.node("fn-1a").unwrap().path();
     sh(
         lab,

@@ -3,7 +3,10 @@
 
 mod api;
 mod attachments;
+mod beside;
 mod borders;
+mod callers;
+mod cni;
 mod drift;
 mod faces;
 mod flow_log;

@@ -80,18 +80,32 @@ fn serial_a_split_brain_heals_to_one_owner(#[case] tunnel: &str) {
 
 #[rstest]
 #[case::gre("gre")]
-#[case::wireguard("wireguard")]
-#[case::by_the_directory("wireguard --directory")]
+#[case::wireguard_by_the_directory("wireguard --directory")]
 fn serial_a_node_joins_and_takes_its_shards_unnoticed(#[case] tunnel: &str) {
     run_planned_within(LISTS_CHANGE_MS, &format!("scale-out --flows 200 --tunnel {tunnel}"));
 }
 
 #[rstest]
 #[case::gre("gre")]
-#[case::wireguard("wireguard")]
-#[case::by_the_directory("wireguard --directory")]
+#[case::wireguard_by_the_directory("wireguard --directory")]
 fn serial_a_node_leaves_when_others_have_its_shards(#[case] tunnel: &str) {
     run_planned_within(LISTS_CHANGE_MS, &format!("scale-in --flows 200 --tunnel {tunnel}"));
+}
+
+#[rstest]
+#[case::gre("gre")]
+#[case::wireguard("wireguard")]
+fn serial_a_pair_is_upgraded_unnoticed(#[case] tunnel: &str) {
+    run_planned_within(LISTS_CHANGE_MS, &format!("upgrade --flows 200 --tunnel {tunnel}"));
+}
+
+#[rstest]
+#[case::nothing_there("/nowhere/portway", "cannot find the program of --to /nowhere/portway")]
+#[case::the_one_that_runs(env!("CARGO_BIN_EXE_portway"), "is the program that runs: name another build")]
+#[case::another_altogether("/bin/true", "is no portway")]
+fn an_upgrade_goes_to_another_portway(#[case] to: &str, #[case] said: &str) {
+    let (figures, well, text) = ended(&format!("upgrade --to {to}"));
+    assert!(!well && figures["pass"] == false && figures["error"].as_str().is_some_and(|error| error.contains(said)), "{text}");
 }
 
 #[rstest]

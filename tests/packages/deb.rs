@@ -1,6 +1,6 @@
 //! The Debian package: made of the program that is tested here, looked into, installed below another root, run from there, removed.
 
-use crate::{PORTWAY, ROLES, bom, root, run, sh, text};
+use crate::{MACHINE, PORTWAY, ROLES, bom, root, run, sh, text};
 use portway::lab::Netns;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -41,11 +41,6 @@ peers:
   static: [{ host: host-1, outer: 10.9.0.11, inner: { acme: [10.64.0.9] } }]
 ";
 
-const MACHINE: &str = "
-ip link set lo up
-ip link add plat0 type veth peer name plat1; ip addr add 10.9.0.1/24 dev plat0; ip link set plat0 up; ip link set plat1 up
-ip link add eni0 type veth peer name eni1; ip addr add 172.16.101.4/24 dev eni0; ip link set eni0 up; ip link set eni1 up";
-
 #[test]
 fn the_package_is_installed_run_and_removed() {
     let made = make();
@@ -64,6 +59,7 @@ fn the_package_is_installed_run_and_removed() {
         assert!(at.join(format!("usr/lib/systemd/system/portway-{role}.service")).exists(), "{role}");
     }
     assert_eq!(at_work("usr/bin/portway --version"), format!("portway {}\n", env!("CARGO_PKG_VERSION")));
+    assert!(at_work("CNI_COMMAND=VERSION usr/lib/cni/portway-cni < /dev/null").contains("supportedVersions"));
     for example in std::fs::read_dir(at.join("usr/share/doc/portway/examples")).unwrap() {
         text(Command::new(at.join("usr/bin/portway")).arg("check").arg(example.unwrap().path()));
     }
@@ -98,6 +94,7 @@ fn what_is_in_it(made: &Made) {
         listing.lines().filter_map(|line| Some((line.split_once(" ./")?.1, line.split_once(' ')?.0))).collect();
     assert!(listing.lines().all(|line| line.contains(" root/root ")), "{listing}");
     assert_eq!(files["usr/bin/portway"], "-rwxr-xr-x");
+    assert_eq!(files["usr/lib/cni/portway-cni -> ../../bin/portway"], "lrwxrwxrwx");
     for file in [
         "etc/default/portway",
         "etc/portway/README",

@@ -12,6 +12,12 @@ use std::process::{Command, Output};
 const PORTWAY: &str = env!("CARGO_BIN_EXE_portway");
 const ROLES: [&str; 4] = ["gateway", "host", "directory", "autoscaler"];
 
+/// Of one gateway.
+const MACHINE: &str = "
+ip link set lo up
+ip link add plat0 type veth peer name plat1; ip addr add 10.9.0.1/24 dev plat0; ip link set plat0 up; ip link set plat1 up
+ip link add eni0 type veth peer name eni1; ip addr add 172.16.101.4/24 dev eni0; ip link set eni0 up; ip link set eni1 up";
+
 fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
 }

@@ -1,6 +1,6 @@
 //! Signs of life to systemd: as long as a daemon's work is done, and no longer.
 
-use crate::{PORTWAY, text};
+use crate::{MACHINE, PORTWAY, text};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use portway::lab::{Netns, poll_until, unix_ok};
@@ -16,11 +16,6 @@ use std::time::{Duration, Instant};
 const WATCHDOG: Duration = Duration::from_secs(3);
 /// For what a busy machine may take.
 const PATIENCE: Duration = Duration::from_secs(30);
-
-const MACHINE: &str = "
-ip link set lo up
-ip link add plat0 type veth peer name plat1; ip addr add 10.9.0.1/24 dev plat0; ip link set plat0 up; ip link set plat1 up
-ip link add eni0 type veth peer name eni1; ip addr add 172.16.101.4/24 dev eni0; ip link set eni0 up; ip link set eni1 up";
 
 const GATEWAY: &str = "
 gateway:

@@ -19,8 +19,12 @@ fn list(columns: &[&str], all: &[impl Serialize], json: bool, row: Vec<Vec<Strin
 }
 
 fn joined<T: Display>(all: impl IntoIterator<Item = T>) -> String {
+    joined_by(" ", all)
+}
+
+fn joined_by<T: Display>(separator: &str, all: impl IntoIterator<Item = T>) -> String {
     let all: Vec<String> = all.into_iter().map(|one| one.to_string()).collect();
-    if all.is_empty() { "-".into() } else { all.join(" ") }
+    if all.is_empty() { "-".into() } else { all.join(separator) }
 }
 
 fn or_dash<T: Display>(one: Option<T>) -> String {
@@ -28,8 +32,7 @@ fn or_dash<T: Display>(one: Option<T>) -> String {
 }
 
 fn pools(tenant: &Tenant) -> String {
-    let pool = |(name, shards): (&_, &BTreeSet<_>)| format!("{name}={}", joined(shards).replace(' ', ","));
-    or_dash(Some(tenant.egress.iter().map(pool).collect::<Vec<_>>().join(" ")).filter(|all| !all.is_empty()))
+    joined(tenant.egress.iter().map(|(name, shards)| format!("{name}={}", joined_by(",", shards))))
 }
 
 pub fn tenants(all: &[Tenant], json: bool) -> anyhow::Result<()> {

@@ -224,7 +224,8 @@ pub(super) async fn membership(connection: &mut AnyConnection, scope: &Scope, id
     let mut shards = shards::visible(connection, scope).await?;
     shards.retain(|shard| host.inner.contains_key(&shard.of));
     let mut egress = tenants::egress(connection, scope).await?;
-    egress.retain(|tenant, _| host.inner.keys().any(|of| of.tenant == *tenant));
+    let tenants: BTreeSet<&TenantName> = host.inner.keys().map(|of| &of.tenant).collect();
+    egress.retain(|tenant, _| tenants.contains(tenant));
     Ok(Membership { host, shards, egress: Some(egress) })
 }
 

@@ -1,17 +1,20 @@
 //! What is to be asked of instance metadata and of EC2, where nothing is changed: calls that do something are tried out (`DryRun`).
 
-use super::{HaVip, Instance, Refused, Seen, all_havips};
+use super::{HaVip, Instance, Refused, Seen, all_havips, attach};
 use crate::cloud::aws::{Caller, Refusal};
-use crate::cloud::metadata::{Interface, Metadata, Reach};
+use crate::cloud::ec2::interfaces as ec2_interfaces;
+use crate::cloud::metadata::{self, Metadata, Reach};
 use crate::config::{Aws, Gateway};
 use crate::kernel::Survey;
 use crate::model::{AllocationId, EniId, Failure, IfName, RouteTableId, SecurityGroupId, Why};
-use crate::wire::ec2::{self, Call, Interfaces, Unreadable};
+use crate::wire::arp;
+use crate::wire::ec2::{self, Call, Interface, Interfaces, Unreadable};
 use futures::StreamExt;
 use futures::future::join_all;
 use futures::stream;
 use ipnet::IpNet;
 use std::collections::BTreeSet;
+use std::fmt::Display;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
@@ -66,12 +69,12 @@ pub async fn look(gateway: &Gateway, aws: &Aws) -> Seen {
     seen.credentials = Some(ready.as_ref().map(drop).map_err(Clone::clone));
     if let Ok(caller) = ready {
         let asker = Asker { caller, until: Instant::now() + BOUND };
-        asker.describe(&mut seen, gateway, aws).await;
+        asker.describe(&mut seen, gateway, aws, &instance).await;
         let silent = |refused: &Refused| matches!(refused.refusal.failure.why, Why::TimedOut | Why::Unreachable);
         if seen.allowed.is_empty() && seen.refused.iter().all(silent) {
             return seen;
         }
-        asker.try_out(&mut seen, gateway, aws, &instance.region).await;
+        asker.try_out(&mut seen, gateway, aws, &instance).await;
     }
     seen
 }
@@ -90,11 +93,11 @@ async fn instance(metadata: &Metadata) -> Result<Instance, String> {
     })
 }
 
-async fn own(metadata: &Metadata, name: &IfName) -> (IfName, Result<Interface, String>) {
+async fn own(metadata: &Metadata, name: &IfName) -> (IfName, Result<metadata::Interface, String>) {
     let found = async {
         let mac = Survey::mac(name).map_err(|error| error.to_string())?;
         let mac = mac.ok_or_else(|| format!("there is no interface {name} with a MAC here: is its ENI attached, and called so?"))?;
-        let mac = mac.map(|byte| format!("{byte:02x}")).join(":");
+        let mac = arp::written(mac);
         let found = metadata.interface(&mac).await.map_err(|failure| failure.to_string())?;
         found.ok_or_else(|| format!("{name} ({mac}) is no ENI of this instance's: the configuration has to name the interface of one"))
     };
@@ -108,7 +111,7 @@ struct Asker {
 }
 
 /// A call, with what it is about.
-struct Question {
+pub(super) struct Question {
     action: &'static str,
     form: String,
     /// Whether it is allowed is all that is asked.
@@ -121,7 +124,7 @@ impl Question {
         Self { action: call.action(), form: call.form(false), dry: false, about: about.into_iter().collect() }
     }
 
-    fn dry(call: Call<'_>, about: impl IntoIterator<Item = String>) -> Self {
+    pub(super) fn dry(call: Call<'_>, about: impl IntoIterator<Item = String>) -> Self {
         Self { action: call.action(), form: call.form(true), dry: true, about: about.into_iter().collect() }
     }
 
@@ -135,15 +138,16 @@ impl Question {
 }
 
 impl Asker {
-    async fn describe(&self, seen: &mut Seen, gateway: &Gateway, aws: &Aws) {
+    async fn describe(&self, seen: &mut Seen, gateway: &Gateway, aws: &Aws, instance: &Instance) {
         let havips = all_havips(gateway, aws);
         let own: Vec<EniId> = seen.own.values().flatten().map(|own| own.id.clone()).collect();
         let addresses = of_interest(gateway, &havips);
-        let these = (!own.is_empty())
-            .then(|| Question::look(Call::DescribeNetworkInterfaces { of: Interfaces::These(&own) }, own.iter().map(EniId::to_string)));
-        let having =
-            addresses.chunks(VALUES).map(|some| Question::look(Call::DescribeNetworkInterfaces { of: Interfaces::Having(some) }, []));
-        let interfaces = join_all(these.into_iter().chain(having).map(|question| self.get(question, ec2::interfaces)));
+        let these = (!own.is_empty()).then_some(Interfaces::These(&own));
+        let having = addresses.chunks(VALUES).map(Interfaces::Having);
+        let interfaces = join_all(these.into_iter().chain(having).map(|of| self.interfaces(of)));
+        let pools = join_all(attach::attached(gateway).map(|(tenant, of)| async move {
+            (&tenant.name, self.interfaces(Interfaces::Tagged { zone: &instance.zone, tags: &of.tags }).await)
+        }));
         let tables: Vec<RouteTableId> = havips.iter().flat_map(HaVip::tables).cloned().collect::<BTreeSet<_>>().into_iter().collect();
         let tables = self.each(
             &tables,
@@ -157,22 +161,30 @@ impl Asker {
             |some| Question::look(Call::DescribeAddresses { allocations: some }, some.iter().map(AllocationId::to_string)),
             ec2::elastics,
         );
-        let (interfaces, tables, elastics) = tokio::join!(interfaces, tables, elastics);
+        let (interfaces, pools, tables, elastics) = tokio::join!(interfaces, pools, tables, elastics);
         for interface in seen.take("DescribeNetworkInterfaces", interfaces) {
             if !seen.interfaces.iter().any(|known| known.id == interface.id) {
                 seen.interfaces.push(interface);
+            }
+        }
+        for (tenant, pool) in pools {
+            let is_known = pool.is_ok();
+            let pool = seen.take("DescribeNetworkInterfaces", vec![pool]);
+            if is_known {
+                seen.pools.insert(tenant.clone(), pool);
             }
         }
         seen.tables = seen.take("DescribeRouteTables", tables);
         seen.elastics = seen.take("DescribeAddresses", elastics);
     }
 
-    async fn try_out(&self, seen: &mut Seen, gateway: &Gateway, aws: &Aws, region: &str) {
+    async fn try_out(&self, seen: &mut Seen, gateway: &Gateway, aws: &Aws, instance: &Instance) {
         let own: Vec<&EniId> = seen.own.values().flatten().map(|own| &own.id).collect();
         let of_own = seen.interfaces.iter().filter(|interface| own.contains(&&interface.id));
         let groups: BTreeSet<SecurityGroupId> = of_own.flat_map(|interface| interface.groups().cloned()).collect();
         let groups: Vec<SecurityGroupId> = groups.into_iter().collect();
-        let trials = trials(seen, &all_havips(gateway, aws), region);
+        let mut trials = trials(seen, &all_havips(gateway, aws), &instance.region);
+        trials.extend(attach::trials(seen, gateway, instance));
         let groups = self.each(
             &groups,
             |some| Question::look(Call::DescribeSecurityGroups { groups: some }, some.iter().map(SecurityGroupId::to_string)),
@@ -190,6 +202,17 @@ impl Asker {
                 Err(refused) => seen.refused.push(refused),
             }
         }
+    }
+
+    /// Page by page.
+    async fn interfaces(&self, of: Interfaces<'_>) -> Result<Vec<Interface>, Refused> {
+        let about: Vec<String> = match of {
+            Interfaces::These(enis) => enis.iter().map(EniId::to_string).collect(),
+            Interfaces::Having(_) | Interfaces::Tagged { .. } => vec![],
+        };
+        let question = |form| Question { form, ..Question::look(Call::DescribeNetworkInterfaces { of }, about.clone()) };
+        let odd = |unreadable: Unreadable| question(String::new()).failed(Why::Unavailable, unreadable.to_string());
+        ec2_interfaces(of, |form| async { self.say(&question(form)).await }, odd).await
     }
 
     /// All at once; each alone, if one of them is not there.
@@ -268,14 +291,24 @@ fn of_interest(gateway: &Gateway, havips: &[HaVip<'_>]) -> Vec<IpAddr> {
     all.collect::<BTreeSet<_>>().into_iter().collect()
 }
 
-/// What the gateway will call, of what it is configured to have.
-fn trials(seen: &Seen, havips: &[HaVip<'_>], region: &str) -> Vec<Question> {
+/// What policies call a thing of EC2's, in whatever account.
+/// <https://docs.aws.amazon.com/IAM/latest/UserGuide/reference-arns.html>
+pub(super) fn arn(region: &str, kind: &str, id: impl Display) -> String {
     let partition = match region {
         china if china.starts_with("cn-") => "aws-cn",
         government if government.starts_with("us-gov-") => "aws-us-gov",
         _ => "aws",
     };
-    let arn = |kind: &str, id: &dyn std::fmt::Display| format!("arn:{partition}:ec2:{region}:*:{kind}/{id}");
+    format!("arn:{partition}:ec2:{region}:*:{kind}/{id}")
+}
+
+/// What the gateway will call, of what it is configured to have and what is there.
+fn trials(seen: &Seen, havips: &[HaVip<'_>], region: &str) -> Vec<Question> {
+    let arn = |kind, id: &dyn Display| arn(region, kind, id);
+    let is_there = |id: &dyn Display| {
+        let id = id.to_string();
+        !seen.refused.iter().any(|refused| refused.refusal.code.ends_with(".NotFound") && refused.about == [id.as_str()])
+    };
     let mut all = vec![];
     for (name, own) in &seen.own {
         let Ok(own) = own else { continue };
@@ -288,14 +321,15 @@ fn trials(seen: &Seen, havips: &[HaVip<'_>], region: &str) -> Vec<Question> {
         let mut tables = BTreeSet::new();
         for (havip, table) in here().filter(|havip| !havip.is_within(own)).flat_map(|havip| havip.tables().map(move |table| (havip, table)))
         {
-            if tables.insert(table) {
+            if is_there(table) && tables.insert(table) {
                 let to = IpNet::from(havip.address);
                 for call in [Call::ReplaceRoute { table, to, eni: &own.id }, Call::CreateRoute { table, to, eni: &own.id }] {
                     all.push(Question::dry(call, [arn("route-table", table)]));
                 }
             }
         }
-        for (havip, allocation) in here().filter(|havip| havip.is_within(own)).filter_map(|havip| Some((havip, havip.public?))) {
+        let public = here().filter(|havip| havip.is_within(own)).filter_map(|havip| Some((havip, havip.public?)));
+        for (havip, allocation) in public.filter(|(_, allocation)| is_there(allocation)) {
             let call = Call::AssociateAddress { allocation, eni: &own.id, address: havip.address };
             all.push(Question::dry(call, [arn("elastic-ip", allocation), arn("network-interface", &own.id)]));
         }

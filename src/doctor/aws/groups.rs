@@ -6,7 +6,7 @@ use crate::config::{Gateway, GatewayTenant, GatewayTunnel, Snat, TunnelKind};
 use crate::doctor::{Finding, Severity};
 use crate::model::{IfName, Permission, PortRange, SecurityGroup, SecurityGroupId};
 use crate::wire::ec2;
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 use std::net::IpAddr;
@@ -28,11 +28,20 @@ struct Need {
     way: Way,
     protocol: u8,
     ports: RangeInclusive<u16>,
-    /// None: somebody's of whom only the key is known.
-    far: Option<BTreeSet<IpNet>>,
+    far: Others,
     severity: Severity,
     /// What happens otherwise.
     otherwise: &'static str,
+}
+
+/// Who is at the other end.
+#[derive(Clone)]
+enum Others {
+    These(BTreeSet<IpNet>),
+    /// Nodes that only the directory knows. They are taken to have this address, and the groups of this node's interface: what does not let this node in lets none of them in.
+    Alike(IpAddr),
+    /// Hosts of whom only the key is known, in this network or a part of it.
+    Keyed(IpNet),
 }
 
 pub fn findings(seen: &Seen, instance: &Instance, gateway: &Gateway) -> Vec<Finding> {
@@ -50,7 +59,13 @@ pub fn findings(seen: &Seen, instance: &Instance, gateway: &Gateway) -> Vec<Find
             continue;
         }
         let look = Look { seen, instance, here, groups };
-        let complaints: Vec<Finding> = needs.iter().flat_map(|need| look.at(name, need)).collect();
+        let mut complaints: Vec<Finding> = vec![];
+        for finding in needs.iter().flat_map(|need| look.at(name, need)) {
+            // Of many needs there may be but one thing to say.
+            if !complaints.contains(&finding) {
+                complaints.push(finding);
+            }
+        }
         if complaints.is_empty() {
             findings.push(Finding::ok(format!("the security groups of {name} ({}) let through what a gateway needs", look.names())));
         }
@@ -62,15 +77,17 @@ pub fn findings(seen: &Seen, instance: &Instance, gateway: &Gateway) -> Vec<Find
 fn platform(gateway: &Gateway) -> Vec<Need> {
     let Some(ha) = &gateway.ha else { return vec![] };
     let mut needs = vec![];
-    let mut both = |what, protocol, [to_here, from_here]: [RangeInclusive<u16>; 2], far: Option<BTreeSet<IpNet>>, otherwise| {
+    let mut both = |what, protocol, [to_here, from_here]: [RangeInclusive<u16>; 2], far: Others, otherwise| {
         for (way, ports) in [(Way::In, to_here), (Way::Out, from_here)] {
             needs.push(Need { what, way, protocol, ports, far: far.clone(), severity: Severity::Broken, otherwise });
         }
     };
     let others = ha.nodes.iter().filter(|(name, _)| **name != gateway.node);
-    let others: BTreeSet<IpNet> = others.map(|(_, address)| IpNet::from(*address)).collect();
-    // Where the directory knows the nodes, the file does not.
-    let others = (!ha.by_directory()).then_some(others);
+    let others = if ha.by_directory() {
+        Others::Alike(gateway.platform.address)
+    } else {
+        Others::These(others.map(|(_, address)| IpNet::from(*address)).collect())
+    };
     both("advertisements (VRRP, protocol 112)", VRRP, [ALL; 2], others.clone(), "two gateways would be Active at once");
     both(
         "copies of connections (UDP)",
@@ -79,22 +96,36 @@ fn platform(gateway: &Gateway) -> Vec<Need> {
         others,
         "connections would not survive a gateway, and no shard would move to a preferred one",
     );
-    match gateway.platform.tunnel {
+    let ipv6 = gateway.platform.address.is_ipv6();
+    let hosts = match gateway.platform.tunnel {
         TunnelKind::Gre => {
-            let hosts: BTreeSet<IpNet> = gateway.peers.iter().filter_map(|peer| peer.outer()).map(IpNet::from).collect();
-            both("tunnels (GRE, protocol 47)", GRE, [ALL; 2], Some(hosts), "functions there would reach nothing");
+            let hosts = Others::These(gateway.peers.iter().filter_map(|peer| peer.outer()).map(IpNet::from).collect());
+            both("tunnels (GRE, protocol 47)", GRE, [ALL; 2], hosts.clone(), "functions there would reach nothing");
+            hosts
         }
         TunnelKind::Wireguard => {
+            let hosts = Others::Keyed(if ipv6 { Ipv6Net::default().into() } else { Ipv4Net::default().into() });
             for (_, shard) in shards(gateway) {
                 let GatewayTunnel::Wireguard { port, next, .. } = &shard.tunnel else { continue };
                 for port in [Some(*port), next.as_ref().map(|next| next.port)].into_iter().flatten() {
                     // A host's tunnels may begin at any port, and what is sent to it goes there.
-                    both("tunnels (WireGuard, UDP)", UDP, [port..=port, 1024..=u16::MAX], None, "functions would reach nothing");
+                    both("tunnels (WireGuard, UDP)", UDP, [port..=port, 1024..=u16::MAX], hosts.clone(), "functions would reach nothing");
                 }
             }
+            hosts
         }
-    }
+    };
+    let (protocol, ports) = too_long(ipv6);
+    let otherwise = "what is too long for the way to a function host would vanish";
+    needs.push(Need { what: TOO_LONG, way: Way::In, protocol, ports, far: hosts, severity: Severity::Warning, otherwise });
     needs
+}
+
+const TOO_LONG: &str = "word of packets that are too long (ICMP)";
+
+/// "Fragmentation needed" (RFC 1191), "Packet Too Big" (RFC 4443 section 3.2).
+fn too_long(ipv6: bool) -> (u8, RangeInclusive<u16>) {
+    if ipv6 { (ICMPV6, icmp(2, None)) } else { (ICMP, icmp(3, Some(4))) }
 }
 
 fn of_tenant(tenant: &GatewayTenant) -> Vec<Need> {
@@ -107,7 +138,7 @@ fn of_tenant(tenant: &GatewayTenant) -> Vec<Need> {
     let ports: BTreeSet<PortRange> = ports.collect();
     let mut needs = vec![];
     for allow in &tenant.allow {
-        let far = || Some(BTreeSet::from([allow.to]));
+        let far = || Others::These(BTreeSet::from([allow.to]));
         let (ping, protocol) = if allow.to.addr().is_ipv6() { ([128, 129], ICMPV6) } else { ([8, 0], ICMP) };
         let mut add = |what, way, protocol, ports, severity, otherwise| {
             needs.push(Need { what, way, protocol, ports, far: far(), severity, otherwise });
@@ -126,9 +157,8 @@ fn of_tenant(tenant: &GatewayTenant) -> Vec<Need> {
             add("answers to pings (ICMP)", Way::In, protocol, icmp(ping[1], None), Severity::Broken, AFTER);
             add("pings (ICMP)", Way::Out, protocol, icmp(ping[0], None), Severity::Broken, "`allow` lets functions do it");
         }
-        let (too_long, code) = if protocol == ICMP { (3, Some(4)) } else { (2, None) };
-        let otherwise = "what is too long for the way would vanish after a takeover";
-        add("word of packets that are too long (ICMP)", Way::In, protocol, icmp(too_long, code), Severity::Warning, otherwise);
+        let (protocol, ports) = too_long(allow.to.addr().is_ipv6());
+        add(TOO_LONG, Way::In, protocol, ports, Severity::Warning, "what is too long for the way would vanish after a takeover");
     }
     needs
 }
@@ -142,32 +172,44 @@ struct Look<'l> {
 
 impl Look<'_> {
     fn at(&self, name: &IfName, need: &Need) -> Vec<Finding> {
-        let (mut blocked, mut open) = (vec![], BTreeSet::new());
-        let mut judge = |far: Far<'_>, net: Option<IpNet>| {
+        let (mut blocked, mut open, mut findings) = (vec![], BTreeSet::new(), vec![]);
+        let judge = |far: Far<'_>| {
             let traffic = Traffic { protocol: need.protocol, ports: need.ports.clone(), far };
-            match traffic.judge(self.rules(need.way)) {
-                Verdict::Blocked => blocked.push(net),
-                Verdict::Open(of) => open.extend(of),
-                Verdict::Passes => {}
-            }
+            traffic.judge(self.rules(need.way))
+        };
+        let mut count = |net: IpNet, verdict: Verdict| match verdict {
+            Verdict::Blocked => blocked.push(net),
+            Verdict::Open(of) => open.extend(of),
+            Verdict::Passes => {}
         };
         match &need.far {
-            None => judge(Far::Somebody, None),
-            Some(nets) => {
+            Others::These(nets) => {
                 for net in nets {
                     let groups = self.groups_at(*net);
-                    judge(Far::Network { net: *net, groups: groups.as_ref() }, Some(*net));
+                    count(*net, judge(Far::Network { net: *net, groups: groups.as_ref() }));
                 }
             }
+            Others::Alike(address) => {
+                let groups: BTreeSet<SecurityGroupId> = self.here.groups().cloned().collect();
+                let net = IpNet::from(*address);
+                count(net, judge(Far::Network { net, groups: Some(&groups) }));
+            }
+            Others::Keyed(all) => match (judge(Far::Network { net: *all, groups: None }), judge(Far::Somebody)) {
+                (Verdict::Passes, _) => {}
+                (_, Verdict::Blocked) => count(*all, Verdict::Blocked),
+                _ => findings.push(self.to_some(name)),
+            },
         }
         let (way, side) = if need.way == Way::In { ("in", "from") } else { ("out", "to") };
-        let mut findings = vec![];
         if !blocked.is_empty() {
-            let nets: Vec<IpNet> = blocked.into_iter().flatten().collect();
-            let far = if nets.is_empty() { "anybody".to_owned() } else { listed(&nets) };
+            let far = match &need.far {
+                Others::These(_) => listed(&blocked),
+                Others::Alike(_) => "nodes of its own group, who have the same".to_owned(),
+                Others::Keyed(_) => "anybody".to_owned(),
+            };
             let what =
                 format!("the security groups of {name} ({}) do not let {} {way} {side} {far}: {}", self.names(), need.what, need.otherwise);
-            findings.push(Finding { severity: need.severity, what, remedy: Some(self.authorize(need, &nets)) });
+            findings.push(Finding { severity: need.severity, what, remedy: Some(self.authorize(need, &blocked)) });
         }
         if !open.is_empty() {
             let of: Vec<&str> = open.iter().map(String::as_str).collect();
@@ -183,6 +225,16 @@ impl Look<'_> {
             findings.push(Finding { remedy: Some(remedy), ..Finding::note(what) });
         }
         findings
+    }
+
+    /// Some pass. Which of the hosts are among them, nobody here can say.
+    fn to_some(&self, name: &IfName) -> Finding {
+        let names = self.names();
+        let what = format!(
+            "not judged: the security groups of {name} ({names}) are open to some for tunnels, and whether to every function host: of these only the keys are known here"
+        );
+        let command = format!("aws ec2 describe-security-groups --region {} --group-ids {}", self.instance.region, names.replace(',', ""));
+        Finding { remedy: Some(command), ..Finding::note(what) }
     }
 
     fn rules(&self, way: Way) -> impl Iterator<Item = &Permission> {
@@ -219,10 +271,18 @@ impl Look<'_> {
             ICMP | ICMPV6 => write!(rule, ",FromPort={kind},ToPort=-1"),
             _ => Ok(()),
         };
-        if nets.is_empty() {
-            rule += ",IpRanges=[{CidrIp=NETWORK}]";
-        }
-        let whole = IpNet::aggregate(&nets.to_vec());
+        let whole = match need.far {
+            Others::These(_) => IpNet::aggregate(&nets.to_vec()),
+            Others::Alike(_) => {
+                let _ = write!(rule, ",UserIdGroupPairs=[{{GroupId={group}}}]");
+                vec![]
+            }
+            Others::Keyed(all) => {
+                let (list, key) = if all.addr().is_ipv6() { ("Ipv6Ranges", "CidrIpv6") } else { ("IpRanges", "CidrIp") };
+                let _ = write!(rule, ",{list}=[{{{key}=NETWORK}}]");
+                vec![]
+            }
+        };
         for (list, key, ipv6) in [("IpRanges", "CidrIp", false), ("Ipv6Ranges", "CidrIpv6", true)] {
             let of_family = whole.iter().filter(|net| net.addr().is_ipv6() == ipv6).take(WRITTEN);
             let ranges: Vec<String> = of_family.map(|net| format!("{{{key}={net}}}")).collect();

@@ -4,10 +4,25 @@ use super::{HaVip, Instance, Seen, all_havips};
 use crate::cloud::metadata::Interface;
 use crate::config::{Aws, Gateway};
 use crate::doctor::Finding;
-use crate::model::IfName;
+use crate::model::{EniId, IfName, TenantShard};
 use crate::wire::ec2;
+use ipnet::IpNet;
 use std::collections::BTreeSet;
 use std::net::IpAddr;
+
+/// Calls that say where things are, and those by which a HaVip comes here.
+const ASKED: [&str; 7] = [
+    "DescribeNetworkInterfaces",
+    "DescribeRouteTables",
+    "DescribeAddresses",
+    "AssignPrivateIpAddresses",
+    "AssociateAddress",
+    "CreateRoute",
+    "ReplaceRoute",
+];
+/// Addresses of a subnet that AWS keeps: so many of the first, and the last.
+/// <https://docs.aws.amazon.com/vpc/latest/userguide/subnet-sizing.html>
+const KEPT: u32 = 4;
 
 pub fn findings(seen: &Seen, instance: &Instance, gateway: &Gateway, aws: &Aws) -> Vec<Finding> {
     let look = Look { seen, instance, gateway };
@@ -18,8 +33,9 @@ pub fn findings(seen: &Seen, instance: &Instance, gateway: &Gateway, aws: &Aws) 
     for havip in &havips {
         let Some(Ok(own)) = seen.own.get(&havip.interface) else { continue };
         findings.extend(if havip.is_within(own) { look.assigned(havip, own) } else { look.routed(havip, own) });
+        findings.extend(look.elastic(havip));
     }
-    if findings.is_empty() && !seen.interfaces.is_empty() {
+    if findings.is_empty() && look.has_all(&havips) {
         findings.push(Finding::ok(format!("{} HaVips can move to this node's ENIs", havips.len())));
     }
     findings
@@ -32,6 +48,16 @@ struct Look<'l> {
 }
 
 impl Look<'_> {
+    /// Whether everything was there to be judged, and every call could be tried out.
+    fn has_all(&self, havips: &[HaVip<'_>]) -> bool {
+        let one = |havip: &HaVip<'_>| {
+            let has_tables = havip.tables().all(|id| self.seen.tables.iter().any(|table| table.id == *id));
+            let has_public = havip.public.is_none_or(|id| self.seen.elastics.iter().any(|elastic| elastic.id == *id));
+            self.seen.described(&havip.interface).is_some() && has_tables && has_public
+        };
+        !havips.is_empty() && havips.iter().all(one) && !self.seen.is_refused(&ASKED)
+    }
+
     /// EC2 drops what an ENI sends or gets under an address that is none of its own, as long as it checks.
     fn checked_sources(&self) -> Vec<Finding> {
         let region = &self.instance.region;
@@ -67,6 +93,10 @@ impl Look<'_> {
 
     fn assigned(&self, havip: &HaVip<'_>, own: &Interface) -> Vec<Finding> {
         let HaVip { of, address, interface, .. } = havip;
+        if let Some(net) = own.networks.iter().find(|net| is_kept(net, *address)) {
+            let what = format!("the HaVip {address} of {of} is one of the five addresses of {net} that AWS keeps for itself");
+            return vec![Finding::broken(what, format!("take another of {net}: neither the first {KEPT} nor the last"))];
+        }
         let Some(here) = self.seen.described(interface) else { return vec![] };
         let holder = self.seen.holder(*address, &here.vpc_id).filter(|there| there.subnet_id == here.subnet_id);
         let Some(there) = holder else { return vec![] };
@@ -82,8 +112,9 @@ impl Look<'_> {
         let group = self.group(&here.vpc_id);
         match there.attachment.as_ref().map(|attachment| &attachment.instance_id) {
             Some(id) if group.contains(id.as_str()) => vec![],
+            _ if self.is_pooled(of, &there.id) => vec![],
             // Whose the others are, it does not say.
-            Some(_) if self.gateway.ha.as_ref().is_some_and(|ha| ha.by_directory()) => {
+            Some(_) if self.by_directory() => {
                 vec![Finding::note(format!(
                     "the HaVip {address} of {of} is with {}: see that this is a gateway of the group",
                     shown(there)
@@ -98,6 +129,39 @@ impl Look<'_> {
                 vec![Finding::broken(what, format!("take another, or {command} --private-ip-addresses {address}"))]
             }
         }
+    }
+
+    /// What an elastic address led to would lose it to this group, and take it back.
+    fn elastic(&self, havip: &HaVip<'_>) -> Option<Finding> {
+        let HaVip { of, interface, public, .. } = havip;
+        let ec2::Elastic { id, eni, instance, association, .. } = self.seen.elastics.iter().find(|elastic| Some(&elastic.id) == *public)?;
+        let (here, eni) = (self.seen.described(interface)?, eni.as_ref()?);
+        let is_own = instance.as_deref().is_some_and(|id| self.group(&here.vpc_id).contains(id)) || self.is_pooled(of, eni);
+        // If these were not told, it is not known which instances the nodes are.
+        if is_own || self.seen.is_refused(&["DescribeNetworkInterfaces"]) {
+            return None;
+        }
+        let whose = instance.as_ref().map(|instance| format!(" of {instance}")).unwrap_or_default();
+        let what = format!("the elastic address {id} of {of} is with {eni}{whose}");
+        if instance.is_some() && self.by_directory() {
+            return Some(Finding::note(format!("{what}: see that this is a gateway of the group")));
+        }
+        let (region, association) = (&self.instance.region, association.as_deref().unwrap_or("eipassoc-..."));
+        let what = format!("{what}, which is no gateway of this group: they would take it from each other");
+        Some(Finding::broken(
+            what,
+            format!("take another, or aws ec2 disassociate-address --region {region} --association-id {association}"),
+        ))
+    }
+
+    /// The nodes are not in the file.
+    fn by_directory(&self) -> bool {
+        self.gateway.ha.as_ref().is_some_and(|ha| ha.by_directory())
+    }
+
+    /// Whether gateways attach it when they need one: between two of them it is nobody's, and keeps the addresses of the one before.
+    fn is_pooled(&self, of: &TenantShard, eni: &EniId) -> bool {
+        self.seen.pools.get(&of.tenant).is_some_and(|pool| pool.iter().any(|one| one.id == *eni))
     }
 
     fn routed(&self, havip: &HaVip<'_>, own: &Interface) -> Vec<Finding> {
@@ -170,6 +234,16 @@ impl Look<'_> {
         let nodes = self.gateway.ha.iter().flat_map(|ha| ha.nodes.values());
         let of_node = |address: &IpAddr| Some(self.seen.holder(*address, platform)?.attachment.as_ref()?.instance_id.as_str());
         nodes.filter_map(of_node).chain([self.instance.id.as_str()]).collect()
+    }
+}
+
+fn is_kept(net: &IpNet, address: IpAddr) -> bool {
+    match (net, address) {
+        (IpNet::V4(net), IpAddr::V4(address)) => {
+            let at = address.to_bits().checked_sub(net.network().to_bits());
+            at.is_some_and(|at| at < KEPT) || address == net.broadcast()
+        }
+        _ => false,
     }
 }
 

@@ -17,11 +17,23 @@ gateway:
         shards: [{ shard: 2, vrid: 51, platform: 10.9.0.50, tenant: 172.16.101.10, wireguard: { private_key: /etc/portway/acme.key } }] }
 ";
 
+const DIRECTORY: &str = "directory: { url: \"https://127.0.0.1:9473\", token_file: /etc/portway/token }";
+
 const TWO: &str = "{ gw-1: 10.9.0.1, gw-2: 10.9.0.2 }";
 
 fn gateway(nodes: &str, cast: &str, directory: &str) -> Config {
-    let text = GATEWAY.replace("NODES", nodes).replace("CAST", cast).replace("DIRECTORY", directory);
-    crate::config::parse(&text, "gateway.yaml").expect("a configuration")
+    parsed(&GATEWAY.replace("NODES", nodes).replace("CAST", cast).replace("DIRECTORY", directory))
+}
+
+/// Of a list of nodes, with something else in one place.
+fn with(place: &str, written: &str) -> Config {
+    let text = GATEWAY.replace("NODES", TWO).replace("CAST", "").replace("DIRECTORY", "");
+    assert!(text.contains(place));
+    parsed(&text.replace(place, written))
+}
+
+fn parsed(text: &str) -> Config {
+    crate::config::parse(text, "gateway.yaml").expect("a configuration")
 }
 
 fn of_members(protocol: &str, ports: (i32, i32), networks: &[&str], groups: &[&str]) -> Permission {
@@ -42,7 +54,11 @@ fn seen(others: &[(&str, &str, &str, &str)]) -> Seen {
         )
     };
     let items: String = own.iter().chain(others).map(item).collect();
-    let ports = [of_members("112", (-1, -1), &["10.9.0.0/24"], &[]), of_members("udp", (3790, 51822), &["10.9.0.0/24"], &[])];
+    let ports = [
+        of_members("112", (-1, -1), &["10.9.0.0/24"], &[]),
+        of_members("udp", (3790, 51822), &["0.0.0.0/0"], &[]),
+        of_members("icmp", (3, 4), &["0.0.0.0/0"], &[]),
+    ];
     let group = |id: &str, ingress: &[Permission]| SecurityGroup {
         id: id.parse().expect("a group"),
         ingress: ingress.to_vec(),
@@ -64,9 +80,18 @@ fn seen(others: &[(&str, &str, &str, &str)]) -> Seen {
     }
 }
 
-fn judged(seen: Seen, config: &Config) -> Vec<Finding> {
+fn all(seen: Seen, config: &Config) -> Vec<Finding> {
     let facts = Facts { cloud: Some(seen), ..crate::doctor::tests::well() };
-    findings(&facts, Some(config)).into_iter().filter(|finding| finding.severity != Severity::Ok).collect()
+    findings(&facts, Some(config))
+}
+
+fn judged(seen: Seen, config: &Config) -> Vec<Finding> {
+    all(seen, config).into_iter().filter(|finding| finding.severity != Severity::Ok).collect()
+}
+
+fn refused(action: &'static str) -> Refused {
+    let failure = crate::model::Failure { why: crate::model::Why::Throttled, text: String::new(), after: None };
+    Refused { action, about: vec![], dry: false, refusal: Refusal { code: "RequestLimitExceeded".into(), failure } }
 }
 
 #[test]
@@ -80,6 +105,44 @@ fn the_ports_of_wireguard_are_to_be_open_to_somebody() {
     assert!(finding.what.contains("do not let tunnels (WireGuard, UDP) in from anybody"), "{finding:?}");
     let rule = "'IpProtocol=udp,FromPort=51822,ToPort=51822,IpRanges=[{CidrIp=NETWORK}]'";
     assert!(finding.remedy.as_ref().is_some_and(|remedy| remedy.ends_with(rule)), "{finding:?}");
+}
+
+/// What lets some of them in is not said to be enough.
+#[test]
+fn whether_every_host_is_let_in_is_not_known_by_its_key() {
+    for limited in [1..2, 2..3, 1..3] {
+        let mut seen = seen(&[]);
+        for rule in &mut seen.groups[0].ingress[limited] {
+            rule.networks = vec!["10.9.0.0/24".parse().expect("a network")];
+        }
+        let found = all(seen, &gateway(TWO, "", ""));
+        let notes: Vec<&Finding> = found.iter().filter(|finding| finding.severity == Severity::Note).collect();
+        assert!(
+            notes.len() == 1 && notes[0].what.contains("are open to some for tunnels, and whether to every function host"),
+            "{found:#?}"
+        );
+        assert!(!found.iter().any(|finding| finding.what.contains("the security groups of plat0 (sg-0000000a) let through")), "{found:#?}");
+    }
+}
+
+/// They are in the groups of this one. A rule for somebody else lets none of them in.
+#[test]
+fn nodes_that_the_directory_alone_knows_are_as_this_one() {
+    let config = gateway("directory", "", DIRECTORY);
+    let of = |rule: Permission| {
+        let mut seen = seen(&[]);
+        seen.groups[0].ingress[0] = rule;
+        judged(seen, &config)
+    };
+    assert_eq!(of(of_members("112", (-1, -1), &[], &["sg-0000000a"])), []);
+    for other in [of_members("-1", (-1, -1), &["192.0.2.7/32"], &[]), of_members("112", (-1, -1), &[], &["sg-0000000c"])] {
+        let found = of(other);
+        let [finding] = &found[..] else { panic!("{found:#?}") };
+        assert_eq!(finding.severity, Severity::Broken);
+        assert!(finding.what.contains("do not let advertisements (VRRP, protocol 112) in from nodes of its own group"), "{finding:?}");
+        let rule = "--group-id sg-0000000a --ip-permissions 'IpProtocol=112,UserIdGroupPairs=[{GroupId=sg-0000000a}]'";
+        assert!(finding.remedy.as_ref().is_some_and(|remedy| remedy.ends_with(rule)), "{finding:?}");
+    }
 }
 
 #[test]
@@ -105,8 +168,7 @@ fn members_of_a_group_are_known_where_their_interface_is() {
 #[test]
 fn whose_the_other_interface_is_a_directory_may_know() {
     let others = [("eni-00000003", "i-00000002", "10.9.0.50", "sg-0000000a")];
-    let directory = "directory: { url: \"https://127.0.0.1:9473\", token_file: /etc/portway/token }";
-    let found = judged(seen(&others), &gateway("directory", "", directory));
+    let found = judged(seen(&others), &gateway("directory", "", DIRECTORY));
     assert!(
         found.len() == 1 && found[0].severity == Severity::Note && found[0].what.contains("see that this is a gateway of the group"),
         "{found:#?}"
@@ -137,4 +199,80 @@ fn credentials_of_no_role_are_told_the_statement() {
     let remedy = found[0].remedy.as_deref().unwrap_or_default();
     let statement = r#"{"Effect": "Allow", "Action": "ec2:ReplaceRoute", "Resource": "arn:aws:ec2:eu-central-1:*:route-table/rtb-1"}"#;
     assert_eq!(remedy, format!("add to the policy of whose credentials it has: {statement}"));
+}
+
+/// "2 HaVips can move" is said of what was seen, all of it.
+#[test]
+fn what_could_not_be_asked_is_not_said_to_be_well() {
+    let tables = with("aws: {}", "aws: { platform: { route_tables: [rtb-0000000a] } }");
+    let public = with("aws: {}", "aws: { tenants: { acme: { public: { 2: eipalloc-0000000a } } } }");
+    let config = gateway(TWO, "", "");
+    let can_move = |seen: Seen, config| all(seen, config).iter().any(|finding| finding.what.contains("2 HaVips can move"));
+    assert!(can_move(seen(&[]), &config));
+    for action in ["DescribeNetworkInterfaces", "AssignPrivateIpAddresses"] {
+        assert!(!can_move(Seen { refused: vec![refused(action)], ..seen(&[]) }, &config), "{action}");
+    }
+    assert!(can_move(Seen { refused: vec![refused("DescribeSecurityGroups")], ..seen(&[]) }, &config));
+    let mut unknown = seen(&[]);
+    unknown.interfaces.remove(1);
+    assert!(!can_move(unknown, &config));
+    assert!(!can_move(seen(&[]), &tables) && !can_move(seen(&[]), &public));
+}
+
+/// <https://docs.aws.amazon.com/vpc/latest/userguide/subnet-sizing.html>
+#[test]
+fn five_addresses_of_a_subnet_are_nobodys() {
+    for (address, is_kept) in [("10.9.0.3", true), ("10.9.0.255", true), ("10.9.0.4", false), ("10.9.0.254", false)] {
+        let found = judged(seen(&[]), &with("10.9.0.50", address));
+        let what = format!("the HaVip {address} of acme/2 is one of the five addresses of 10.9.0.0/24 that AWS keeps for itself");
+        assert_eq!(found.iter().map(|finding| finding.what == what).collect::<Vec<_>>(), vec![true; usize::from(is_kept)], "{found:#?}");
+    }
+}
+
+#[test]
+fn an_elastic_address_is_the_groups_or_nobodys() {
+    let public = "aws: { tenants: { acme: { public: { 2: eipalloc-0000000a } } } }";
+    let listed = with("aws: {}", public);
+    let by_directory =
+        parsed(&GATEWAY.replace("aws: {}", public).replace("NODES", "directory").replace("CAST", "").replace("DIRECTORY", DIRECTORY));
+    let associated = |of: &str| {
+        let xml = format!(
+            "<R><addressesSet><item><publicIp>192.0.2.1</publicIp><allocationId>eipalloc-0000000a</allocationId>{of}</item></addressesSet></R>"
+        );
+        let others = [("eni-00000003", "i-00000002", "10.9.0.2", "sg-0000000a")];
+        Seen { elastics: ec2::elastics(&xml).expect("addresses"), ..seen(&others) }
+    };
+    let with = |eni: &str, instance: &str| format!("<networkInterfaceId>{eni}</networkInterfaceId>{instance}");
+    let of = |instance: &str| format!("<instanceId>{instance}</instanceId>");
+    for own in [String::new(), with("eni-00000002", &of("i-00000001")), with("eni-00000004", &of("i-00000002"))] {
+        assert_eq!(judged(associated(&own), &listed), [], "{own}");
+    }
+    let strangers = with("eni-00000009", &of("i-00000009"));
+    // A NAT gateway's is no instance's.
+    for (to, config, severity) in [
+        (&strangers, &listed, Severity::Broken),
+        (&strangers, &by_directory, Severity::Note),
+        (&with("eni-00000009", ""), &by_directory, Severity::Broken),
+    ] {
+        let found = judged(associated(to), config);
+        assert!(found.len() == 1 && found[0].severity == severity && found[0].what.contains("is with eni-00000009"), "{found:#?}");
+    }
+    // Whose the other instances are was not said.
+    let unknown = Seen { refused: vec![refused("DescribeNetworkInterfaces")], ..associated(&strangers) };
+    assert!(!judged(unknown, &listed).iter().any(|finding| finding.what.contains("eni-00000009")));
+}
+
+/// Between two nodes an interface of the pool is nobody's, with all its addresses.
+#[test]
+fn what_gateways_attach_belongs_to_the_group() {
+    let others = [("eni-00000003", "i-00000009", "172.16.101.10", "sg-0000000b")];
+    let config = gateway(TWO, "", "");
+    let found = judged(seen(&others), &config);
+    assert!(
+        found.len() == 1 && found[0].severity == Severity::Broken && found[0].what.contains("is no gateway of this group"),
+        "{found:#?}"
+    );
+    let mut pooled = seen(&others);
+    pooled.pools.insert("acme".parse().expect("a name"), vec![pooled.interfaces[2].clone()]);
+    assert_eq!(judged(pooled, &config), []);
 }

@@ -5,7 +5,7 @@ mod translate;
 
 use super::Links;
 use super::board::Board;
-use crate::cloud::aws::Caller;
+use crate::cloud::aws::{Caller, Refusal};
 use crate::cloud::metadata::Metadata;
 use crate::config::{Aws, Gateway};
 use crate::daemon::{jitter, until};
@@ -21,7 +21,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 use tokio::sync::watch;
-use tokio::task::{AbortHandle, JoinHandle, JoinSet};
+use tokio::task::{AbortHandle, JoinError, JoinHandle, JoinSet};
+use tokio::time::MissedTickBehavior;
 
 /// From one question of who this is to the next, while metadata do not answer, or name no such interface.
 const AGAIN: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(10));
@@ -95,7 +96,8 @@ impl Watch {
             let claims = self.shared.claims();
             (claims.counters().clone(), claims.status(Instant::now()))
         };
-        let known = f64::from(u8::from(self.shared.identity().as_ref().is_ok_and(|identity| identity.unknown().is_none())));
+        let Of { aws, sides } = &self.of;
+        let known = f64::from(u8::from(self.shared.identity().as_ref().is_ok_and(|identity| identity.is_known(aws, sides))));
         out.gauge("portway_cloud_known", "1 when instance metadata have said which network interfaces are this node's", &[], known);
         for (call, result, count) in counters.calls() {
             let help = "Calls of the cloud's API, by what became of them";
@@ -129,10 +131,12 @@ struct Task {
     links: watch::Receiver<Links>,
 }
 
+type Ended = (u64, Result<Answer, Failure>);
+
 /// Calls that are under way.
 #[derive(Default)]
 struct Calls {
-    all: JoinSet<(u64, Result<Answer, Failure>)>,
+    all: JoinSet<Ended>,
     handles: HashMap<u64, AbortHandle>,
 }
 
@@ -148,8 +152,14 @@ impl Task {
         let mut changes = self.board.changes();
         let mut calls = Calls::default();
         let mut warm = tokio::time::interval(WARM);
+        warm.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut warming: Option<BoxFuture<'_, Result<(), Refusal>>> = None;
         let mut has_credentials = true;
         loop {
+            // All that are answered, before any of them counts as late.
+            while let Some(ended) = calls.all.try_join_next() {
+                self.take(&mut calls, ended);
+            }
             changes.mark_unchanged();
             let holds = self.board.holds();
             let wanted: BTreeMap<TenantShard, BTreeSet<Claim>> =
@@ -158,6 +168,7 @@ impl Task {
             let wake = {
                 let mut machine = self.shared.claims();
                 machine.want(now, &wanted, &std::mem::take(&mut resumed));
+                machine.stand_by(now, &identity.claims);
                 self.board.take_contested().iter().for_each(|of| machine.contested(now, of));
                 machine.tick(now, jitter());
                 while let Some(effect) = machine.next_effect() {
@@ -177,15 +188,10 @@ impl Task {
             };
             tokio::select! {
                 changed = changes.changed() => if changed.is_err() { return },
-                Some(ended) = calls.all.join_next() => {
-                    // One that was dropped says nothing.
-                    if let Ok((number, outcome)) = ended {
-                        calls.handles.remove(&number);
-                        self.shared.claims().ended(Instant::now(), number, outcome, jitter());
-                    }
-                }
-                _ = warm.tick() => {
-                    let warmed = caller.warm(SystemTime::now()).await;
+                Some(ended) = calls.all.join_next() => self.take(&mut calls, ended),
+                _ = warm.tick(), if warming.is_none() => warming = Some(caller.warm(SystemTime::now()).boxed()),
+                warmed = async { warming.as_mut().expect("guarded").await }, if warming.is_some() => {
+                    warming = None;
                     if let (true, Err(refusal)) = (has_credentials, &warmed) {
                         tracing::error!("EC2 could not be called now: {refusal}");
                     }
@@ -213,6 +219,14 @@ impl Task {
                 }
                 () = tokio::time::sleep_until(wake.unwrap_or_else(Instant::now).into()), if wake.is_some() => {}
             }
+        }
+    }
+
+    fn take(&self, calls: &mut Calls, ended: Result<Ended, JoinError>) {
+        // One that was dropped says nothing.
+        if let Ok((number, outcome)) = ended {
+            calls.handles.remove(&number);
+            self.shared.claims().ended(Instant::now(), number, outcome, jitter());
         }
     }
 
@@ -260,6 +274,10 @@ fn tell(effect: Effect) {
         Effect::Lost { of, claim } => tracing::warn!("{of}: {} is somebody else's: it is claimed again", translate::shown(&claim)),
         Effect::Failed { of, claim, failure, row } => {
             let text = format!("{of}: {} cannot be claimed yet, trying again: {}", translate::shown(&claim), failure.text);
+            if row == 1 { tracing::warn!("{text}") } else { tracing::debug!("{text}") }
+        }
+        Effect::Unready { failure, row } => {
+            let text = format!("EC2 could not be called now, if a shard came: {}", failure.text);
             if row == 1 { tracing::warn!("{text}") } else { tracing::debug!("{text}") }
         }
     }

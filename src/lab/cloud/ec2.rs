@@ -12,6 +12,9 @@ use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 mod attach;
+mod dry;
+pub mod network;
+mod pages;
 
 pub use attach::Plug;
 
@@ -24,8 +27,13 @@ pub(super) struct Ec2 {
     elastics: BTreeMap<AllocationId, Option<(EniId, IpAddr)>>,
     limit: Option<Limit>,
     described: described::Described,
+    tracked: network::Tracked,
+    /// Interfaces of a page.
+    page: Option<usize>,
     /// One way.
     latency: Duration,
+    /// What comes before the first answer of a connection.
+    handshake: Duration,
     /// Who had what, since when: what the account says of itself may be checked against it.
     history: Vec<Moved>,
 }
@@ -83,6 +91,13 @@ impl Cloud {
         self.account().ec2.elastics.entry(id.clone()).or_default();
     }
 
+    /// As somebody else than a gateway has it: it leads to the interface's primary address.
+    pub fn associate(&self, id: &AllocationId, eni: &EniId) {
+        let mut account = self.account();
+        let primary = account.ec2.enis[eni].primary;
+        account.ec2.elastics.insert(id.clone(), Some((eni.clone(), primary)));
+    }
+
     /// So many calls a second, and so many at once.
     pub fn throttle(&self, per_second: u32, burst: u32) {
         let (per_second, burst) = (f64::from(per_second), f64::from(burst));
@@ -92,6 +107,11 @@ impl Cloud {
     /// From a call to its answer.
     pub fn latency(&self, latency: Duration) {
         self.account().ec2.latency = latency / 2;
+    }
+
+    /// From the first call of a connection to its answer, beside the rest: what TCP and TLS take on a way as long as that of calls.
+    pub fn handshake(&self, handshake: Duration) {
+        self.account().ec2.handshake = handshake;
     }
 
     /// Who has this address in its subnet.
@@ -123,10 +143,15 @@ impl Account {
         self.ec2.latency
     }
 
+    pub(super) fn ec2_handshake(&self) -> Duration {
+        self.ec2.handshake
+    }
+
     pub(super) fn answer_ec2(&mut self, form: &BTreeMap<String, String>) -> Result<String, Refusal> {
         if self.ec2.limit.as_mut().is_some_and(|limit| !limit.lets()) {
             return Err((503, "RequestLimitExceeded", "Request limit exceeded.".into()));
         }
+        self.ec2.settle();
         self.ec2.answer(form)
     }
 
@@ -176,19 +201,18 @@ impl Ec2 {
         if let Some(refusal) = self.described.refusal(form) {
             return Err(refusal);
         }
+        if form.get("DryRun").is_some_and(|dry| dry == "true") {
+            return Err(self.tried(form));
+        }
         match get("Action")? {
             "DescribeNetworkInterfaces" if described::is_by_id_or_address(form) => {
                 self.describe_interfaces(form, &numbered("NetworkInterfaceId"))
             }
             "DescribeSecurityGroups" => self.described.security_groups(&numbered("GroupId")),
-            "AssignPrivateIpAddresses" => {
-                self.assign(get("NetworkInterfaceId")?, &numbered("PrivateIpAddress"), get("AllowReassignment")? == "true")
-            }
+            "AssignPrivateIpAddresses" => self.assign(form),
             action @ ("ReplaceRoute" | "CreateRoute") => {
-                let (table, to, eni) = (get("RouteTableId")?, get("DestinationCidrBlock")?, self.known(get("NetworkInterfaceId")?)?);
-                let to: IpNet = to.parse().map_err(|_| invalid(format!("Value ({to}) for parameter destinationCidrBlock is invalid")))?;
-                let routes = table.parse().ok().and_then(|id: RouteTableId| self.tables.get_mut(&id));
-                let routes = routes.ok_or((400, "InvalidRouteTableID.NotFound", format!("The routeTable ID '{table}' does not exist")))?;
+                let (table, to, eni) = self.route_in(form)?;
+                let routes = self.tables.entry(table.clone()).or_default();
                 match (action, routes.contains_key(&to)) {
                     ("ReplaceRoute", false) => {
                         Err(invalid(format!("There is no route defined for '{to}' in the route table. Use CreateRoute instead.")))
@@ -202,15 +226,12 @@ impl Ec2 {
                 }
             }
             "AssociateAddress" => {
-                let (id, eni, address) = (get("AllocationId")?, self.known(get("NetworkInterfaceId")?)?, get("PrivateIpAddress")?);
-                let allocation: Option<AllocationId> = id.parse().ok().filter(|id| self.elastics.contains_key(id));
-                let allocation =
-                    allocation.ok_or((400, "InvalidAllocationID.NotFound", format!("The allocation ID '{id}' does not exist")))?;
-                let has = |address: &IpAddr| self.enis[&eni].addresses.contains(address);
-                let address: IpAddr =
-                    address.parse().ok().filter(has).ok_or_else(|| invalid(format!("{address} is not assigned to {eni}")))?;
-                self.elastics.insert(allocation, Some((eni.clone(), address)));
-                self.moved(id.to_owned(), &eni);
+                let (allocation, eni, address) = self.association_in(form)?;
+                if !self.enis[&eni].addresses.contains(&address) {
+                    return Err(invalid(format!("{address} is not assigned to {eni}")));
+                }
+                self.moved(allocation.to_string(), &eni);
+                self.elastics.insert(allocation, Some((eni, address)));
                 Ok("<return>true</return><associationId>eipassoc-0123456789abcdef0</associationId>".into())
             }
             "DescribeNetworkInterfaces" if form.contains_key("Filter.1.Name") => self.describe_tagged(form),
@@ -234,12 +255,22 @@ impl Ec2 {
             }
             "DescribeAddresses" => {
                 let mut items = String::new();
-                for id in numbered("AllocationId") {
+                let of = form.get("Filter.1.Name").filter(|name| *name == "network-interface-id").map(|_| numbered("Filter.1.Value"));
+                let leads = |enis: &Vec<String>, led: &Option<(EniId, IpAddr)>| {
+                    led.as_ref().is_some_and(|(eni, _)| enis.iter().any(|wanted| *wanted == eni.as_str()))
+                };
+                let known = |enis| self.elastics.iter().filter(move |(_, led)| leads(enis, led)).map(|(id, _)| id.to_string());
+                let wanted = of.as_ref().map_or_else(|| numbered("AllocationId"), |enis| known(enis).collect());
+                for id in wanted {
                     let elastic = id.parse().ok().and_then(|id: AllocationId| self.elastics.get(&id));
                     let elastic =
                         elastic.ok_or((400, "InvalidAllocationID.NotFound", format!("The allocation ID '{id}' does not exist")))?;
                     let led = elastic.as_ref().map(|(eni, address)| {
-                        format!("<networkInterfaceId>{eni}</networkInterfaceId><privateIpAddress>{address}</privateIpAddress>")
+                        let instance = &self.enis[eni].instance;
+                        let instance = if instance.is_empty() { String::new() } else { format!("<instanceId>{instance}</instanceId>") };
+                        format!(
+                            "{instance}<associationId>eipassoc-0123456789abcdef0</associationId><networkInterfaceId>{eni}</networkInterfaceId><privateIpAddress>{address}</privateIpAddress>"
+                        )
                     });
                     let led = led.unwrap_or_default();
                     let _ = write!(
@@ -253,20 +284,15 @@ impl Ec2 {
         }
     }
 
-    fn assign(&mut self, eni: &str, addresses: &[String], reassign: bool) -> Result<String, Refusal> {
-        let eni = self.known(eni)?;
-        let subnet = self.enis[&eni].subnet;
-        let mut all = vec![];
-        for text in addresses {
-            let address: Option<IpAddr> = text.parse().ok().filter(|address| subnet.contains(address));
-            let address = address.ok_or_else(|| invalid(format!("Address {text} does not fall within the subnet's address range")))?;
-            let other = self.owner(address).filter(|owner| **owner != eni);
-            let is_primary = other.is_some_and(|owner| self.enis[owner].primary == address);
+    fn assign(&mut self, form: &BTreeMap<String, String>) -> Result<String, Refusal> {
+        let (eni, all, reassign) = self.assignment_in(form)?;
+        for address in &all {
+            let other = self.owner(*address).filter(|owner| **owner != eni);
+            let is_primary = other.is_some_and(|owner| self.enis[owner].primary == *address);
             if is_primary || (other.is_some() && !reassign) {
                 let text = format!("[{address}] assigned, but move is not allowed.");
                 return Err((400, "InvalidParameterValue", text));
             }
-            all.push(address);
         }
         all.iter().for_each(|address| self.give(*address, &eni));
         let items: String = all.iter().map(|address| format!("<item><privateIpAddress>{address}</privateIpAddress></item>")).collect();

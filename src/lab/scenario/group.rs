@@ -3,10 +3,12 @@
 use super::{Options, Way, backend_seen, stand};
 use crate::lab::checks::Check;
 use crate::lab::keys;
+use crate::lab::ping::clock;
 use crate::lab::swarm::{self, Place, Swarm};
 use crate::lab::topology::{Container, Tenant, Topology, Wiring};
-use crate::lab::{Counts, Error, FlowReport, Flows, Lab, Probe, Probed, Result, poll_until};
+use crate::lab::{Counts, Error, FlowReport, Flows, Lab, Probe, Probed, Result, poll_every, poll_until};
 use serde_json::{Value, json};
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::time::Duration;
@@ -19,6 +21,10 @@ pub const SELDOM: Duration = Duration::from_millis(20);
 const WARM: Duration = Duration::from_millis(200);
 /// Before something happens, answers come for so long in all: what a machine does to a 1 ms ping in a shorter time says little of the time after.
 pub const QUIET: Duration = Duration::from_secs(1);
+/// Between two questions to all nodes while a gap is measured: on one machine each of them is in the way of packets.
+pub const PAUSE: Duration = Duration::from_millis(100);
+/// What a move does to packets, it does from so long before a node becomes Active to so long after: it forwards what still comes for a second.
+pub const AROUND: (Duration, Duration) = (Duration::from_millis(500), Duration::from_millis(1500));
 /// Traffic that has not come by then does not come.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// From the end of an outage until every flow has proved itself: TCP's retransmission may have backed off some seconds.
@@ -27,6 +33,14 @@ const PROOF: Duration = Duration::from_secs(20);
 pub const PLANNED_MS: f64 = 5.0;
 /// What a failover may take beside the protocol's time, in milliseconds.
 const GRACE_MS: f64 = 20.0;
+
+/// The Active of each shard.
+pub type Owners = BTreeMap<(String, u8), String>;
+
+/// The shards of a node.
+pub fn of_node(owners: &Owners, node: &str) -> BTreeSet<(String, u8)> {
+    owners.iter().filter(|(_, owner)| *owner == node).map(|(of, _)| of.clone()).collect()
+}
 
 /// The group stands, everybody is attached, and every shard has an Active and a Backup with its flows.
 pub fn stand_group(topology: Topology, portway: &Path, way: Way, options: &Options) -> Result<Lab> {
@@ -110,10 +124,15 @@ fn further_peers(lab: &mut Lab) -> Result<Option<Swarm>> {
 
 /// Flows of the first tenant; they are in sync when this returns.
 pub fn open_flows(lab: &Lab, options: &Options) -> Result<Flows> {
-    let counts = Counts { tcp: options.flows, udp: options.flows / 5, idle: options.idle, ..Counts::default() };
-    let flows = flows_of(lab, &lab.topology.tenants[0], &counts)?;
+    let flows = flows_of(lab, &lab.topology.tenants[0], &counts(options, 1))?;
     lab.await_in_sync()?;
     Ok(flows)
+}
+
+/// Of each of so many tenants that share all of them.
+pub fn counts(options: &Options, tenants: usize) -> Counts {
+    let tcp = options.flows / tenants;
+    Counts { tcp, udp: tcp / 5, idle: options.idle, ..Counts::default() }
 }
 
 /// Flows from every container of a tenant to the tenant's server.
@@ -163,6 +182,23 @@ pub fn probe_all(lab: &Lab, moving: &[u8], often: Duration) -> Result<Vec<Probe>
         .collect()
 }
 
+/// Waits until every shard is where it belongs.
+pub fn await_homes(lab: &Lab, homes: &Owners, within: Duration) -> Result<()> {
+    poll_every(PAUSE, "every shard where it belongs", within, || Ok(lab.owners()?.as_ref() == Some(homes)))
+        .map_err(|error| error.detailed(|| format!("; wanted: {homes:?}; now: {:?}", lab.owners().ok().flatten())))
+}
+
+/// When a shard came to a node that has it, by the clock of probes.
+pub fn came_at(lab: &Lab, node: &str, of: &(String, u8)) -> Result<Duration> {
+    let shards = lab.shards_at(node)?.unwrap_or_default();
+    let now = clock();
+    let shard = shards.into_iter().find(|shard| (shard.tenant.as_str(), shard.shard) == (of.0.as_str(), u16::from(of.1)));
+    let since = shard.and_then(|shard| Duration::try_from_secs_f64(shard.for_s).ok());
+    since
+        .map(|since| now.saturating_sub(since))
+        .ok_or_else(|| Error::State(format!("{node} does not say since when it has {}/{}", of.0, of.1)))
+}
+
 /// Whether all went on, the losses of all, and the first one's times.
 pub fn ended(probes: Vec<Probe>) -> (bool, Probed) {
     let went_on = probes.iter().all(goes_on);
@@ -187,11 +223,15 @@ pub fn bound_ms(interval: Duration, priority: u8) -> f64 {
 /// As a check: no answer was missing for more than `bound` milliseconds beside what was missing before anything happened. The latter is the
 /// machine's doing, and goes on doing it.
 pub fn within(claim: impl Into<String>, subject: impl Into<String>, bound: f64, probed: &Probed) -> Check {
-    let Probed { gap_ms, quiet_ms, .. } = probed;
+    within_ms(claim, subject, bound, (probed.gap_ms, probed.quiet_ms))
+}
+
+/// As [`within`]: what was missing, and what was beside it, in milliseconds.
+pub fn within_ms(claim: impl Into<String>, subject: impl Into<String>, bound: f64, (gap_ms, quiet_ms): (f64, f64)) -> Check {
     Check::new(
         claim,
         subject,
-        *gap_ms <= bound + quiet_ms,
+        gap_ms <= bound + quiet_ms,
         format!("{gap_ms:.1} ms; at most {bound:.0} ms, and {quiet_ms:.1} ms by the machine's own doing"),
     )
 }

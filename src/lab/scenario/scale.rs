@@ -1,8 +1,8 @@
 //! A group grows by a node, or loses one, under load: shards move once their connections are known elsewhere, and nobody notices.
 
 use super::group::{
-    PLANNED_MS, QUIET, came_about, ended, goes_on, lost_nothing, mark_after, merged, of_flows, open_flows, pings, probe, probe_all, proof,
-    stand_group, within,
+    AROUND, Owners, PAUSE, PLANNED_MS, QUIET, await_homes, came_about, came_at, ended, goes_on, lost_nothing, mark_after, merged, of_flows,
+    of_node, open_flows, pings, probe, probe_all, proof, stand_group, within,
 };
 use super::{Options, Outcome, Scenario, Way, backend_seen, slowed};
 use crate::kernel::conntrack::{Filter, FlowDump};
@@ -12,7 +12,7 @@ use crate::lab::ping::clock;
 use crate::lab::topology::{Topology, Wiring, port};
 use crate::lab::{Error, Flows, Kill, Lab, Probe, Probed, Result, ShardStatus, Transfer, Transferred, http, poll_every, poll_until};
 use serde_json::{Value, json};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::thread::JoinHandle;
@@ -33,14 +33,8 @@ const DEADLINE: Duration = Duration::from_secs(350);
 const PATIENCE: Duration = Duration::from_secs(60);
 /// Bytes a second of each transfer beside a 1 ms ping; there is one through each shard.
 const SPEED: u64 = 1 << 20;
-/// Between two questions to all nodes while a gap is measured: on one machine each of them is in the way of packets.
-const PAUSE: Duration = Duration::from_millis(100);
-/// What a move does to packets, it does from so long before a node becomes Active to so long after: it forwards what still comes for a second.
-const AROUND: (Duration, Duration) = (Duration::from_millis(500), Duration::from_millis(1500));
 /// The longest that a shard may seem to have two Actives, or nobody else to keep its connections: the nodes are asked one after the other.
 const SEEMING: Duration = Duration::from_millis(250);
-
-type Owners = BTreeMap<(String, u8), String>;
 
 /// A group under load that is about to change.
 struct Stage<'o> {
@@ -88,7 +82,7 @@ pub(super) fn out(portway: &Path, way: Way, options: &Options) -> Result<Outcome
 
     let (probes, beside) = (stage.probes(&moving, QUIET)?, stage.beside(&moving)?);
     let early = stage.early(&newcomer, &start)?;
-    let home = stage.await_homes(&homes);
+    let home = await_homes(&stage.lab, &homes, PATIENCE);
     let cost = Cost::of_move(probes, beside, stage.moved(&homes, &moving)?).after(&start);
     let spare = stage.await_no_spare();
 
@@ -131,7 +125,7 @@ pub(super) fn back(portway: &Path, way: Way, options: &Options) -> Result<Outcom
 
     let (probes, beside) = (stage.probes(&moving, QUIET)?, stage.beside(&moving)?);
     let early = stage.early(&leaver, &start)?;
-    let home = stage.await_homes(&homes);
+    let home = await_homes(&stage.lab, &homes, PATIENCE);
     let cost = Cost::of_move(probes, beside, stage.moved(&homes, &moving)?).after(&start);
     let lab = &stage.lab;
     let empty = poll_until("a node without shards and connections", DEADLINE.saturating_sub(begun.elapsed()), || {
@@ -255,11 +249,6 @@ impl<'o> Stage<'o> {
         Ok((json!({ "start_gap_ms": start.probed.gap_ms, "start_lost": start.probed.lost }), checks))
     }
 
-    fn await_homes(&self, homes: &Owners) -> Result<()> {
-        poll_every(PAUSE, "every shard where it belongs", PATIENCE, || Ok(self.lab.owners()?.as_ref() == Some(homes)))
-            .map_err(|error| error.detailed(|| format!("; wanted: {homes:?}; now: {:?}", self.lab.owners().ok().flatten())))
-    }
-
     /// When the shard moved through which the first probe goes, by the clock of probes.
     fn moved(&self, homes: &Owners, moving: &BTreeSet<(String, u8)>) -> Result<Duration> {
         let probed = self.lab.topology.containers.iter().find_map(|container| {
@@ -267,13 +256,7 @@ impl<'o> Stage<'o> {
             moving.contains(&of).then_some(of)
         });
         let of = probed.ok_or_else(|| Error::State("no container is in front of a shard that moves".into()))?;
-        let shards = homes.get(&of).map(|node| self.lab.shards_at(node)).transpose()?.flatten().unwrap_or_default();
-        let now = clock();
-        let shard = shards.into_iter().find(|shard| (shard.tenant.as_str(), shard.shard) == (of.0.as_str(), u16::from(of.1)));
-        let since = shard.and_then(|shard| Duration::try_from_secs_f64(shard.for_s).ok());
-        since
-            .map(|since| now.saturating_sub(since))
-            .ok_or_else(|| Error::State(format!("nobody says since when {}/{} is there", of.0, of.1)))
+        came_at(&self.lab, &homes[&of], &of)
     }
 
     fn await_no_spare(&self) -> Result<()> {
@@ -393,10 +376,6 @@ fn topology(options: &Options) -> Topology {
 
 fn still(options: &Options) -> Duration {
     STILL.max(options.interval * 20)
-}
-
-fn of_node(owners: &Owners, node: &str) -> BTreeSet<(String, u8)> {
-    owners.iter().filter(|(_, owner)| *owner == node).map(|(of, _)| of.clone()).collect()
 }
 
 /// How often a node that was Active has heard another that was, too.

@@ -16,12 +16,7 @@ pub const DROPS: [(&str, &str); 6] = [
     ("drop_unattached", "packets into a tunnel that no attachment of its tenant sent"),
 ];
 
-/// An anonymous map over the tunnels, as text.
-fn map<V: Display>(tunnels: &[Tunnel], entry: impl Fn(Slot) -> V) -> String {
-    joined(tunnels.iter().map(|(slot, ..)| entry(*slot)))
-}
-
-/// The same over their interfaces.
+/// An anonymous map over the tunnels' interfaces, as text.
 fn by_interface<V: Display>(inputs: &Inputs, tunnels: &[Tunnel], entry: impl Fn(&IfName, Slot, &HostShard) -> V) -> String {
     let entry = &entry;
     joined(tunnels.iter().flat_map(|tunnel| inputs.interfaces(tunnel).map(move |name| entry(&name, tunnel.0, tunnel.2))))
@@ -109,10 +104,10 @@ pub fn inet(inputs: &Inputs, tunnels: &[Tunnel]) -> String {
     // Sent on to a gateway, it would pass for this host's, or with a false source for another's.
     line(out, "ip protocol gre meta mark & 0x2000 != 0 counter name drop_nested drop");
     if !tunnels.is_empty() {
-        line(
-            out,
-            format_args!("ct zone set meta mark & 0x3fff map {}", map(tunnels, |slot| format!("{:#x} : {}", slot.bits(), slot.zone()))),
-        );
+        // Only what its table leads into a tunnel. All else is the host's, whose translation looks for both directions in the same zone.
+        let zones = joined(tunnels.iter().map(|(slot, ..)| format!("{:#x} : {}", slot.bits(), slot.zone())));
+        let into_tunnel = format_args!("fib daddr . mark oifname \"{}*\"", IfName::OURS);
+        line(out, format_args!("meta mark & 0x2000 != 0 {into_tunnel} ct zone set meta mark & 0x3fff map {zones}"));
     }
     line(out, "}");
 
@@ -132,7 +127,7 @@ pub fn inet(inputs: &Inputs, tunnels: &[Tunnel]) -> String {
     line(out, "counter name drop_unsolicited drop");
     line(out, "}");
     line(out, "chain into_tunnel {");
-    // A connection has a zone by its mark, and was let in below when it was new.
+    // By its mark a connection has this table and no other, and was let in below when it was new.
     if inputs.facts.flow_tables {
         // Only what has an interface to itself; to find it there once more sets the mark that it has.
         line(out, format_args!("ct state established meta mark set iif map @attached flow add @{FLOW_TABLE}"));

@@ -3,13 +3,17 @@
 //!
 //! Each seed is one schedule: a minute of disorder, then each node either wants one or does not. Asserted:
 //! - nobody has more than one, and a node says that it has one only if it was attached to it lately;
+//! - a node says that nothing of its own is left only when nothing is, and no call of its process may change that;
 //! - in the end everybody who wants one has one, as far as they reach, and nobody else has any;
 //! - from then on nobody changes anything any more, and nobody calls often.
 //!
 //! `PORTWAY_SIMULATION_SEED=N` runs one schedule and prints it, `PORTWAY_SIMULATION_RUNS=N` that many.
 
-use super::{Answer, Attach, Call, Effect, Eni, Stand};
+mod cloud;
+
+use super::{Answer, Attach, Call, Effect};
 use crate::model::{EniId, Failure, InstanceId, Why};
+use cloud::{History, Owner};
 use std::collections::{BTreeMap, BTreeSet};
 use std::env;
 use std::time::{Duration, Instant};
@@ -21,11 +25,23 @@ const DISORDER: u64 = 60_000;
 const SETTLED: u64 = DISORDER + LATEST + 60_000;
 const END: u64 = SETTLED + 60_000;
 const LATEST: u64 = 8_000;
-const STALE: u64 = 2_000;
 
 /// What the log of some schedule tells.
-const HAPPENS: [&str; 11] =
-    ["never done", "late", "twice", "throttled", "refused", "index", "in use", "has it", "lets go", "starts anew", "none free"];
+const HAPPENS: [&str; 13] = [
+    "never done",
+    "late",
+    "twice",
+    "throttled",
+    "refused",
+    "index",
+    "in use",
+    "has it",
+    "lets go",
+    "is on its way out",
+    "is free",
+    "starts anew",
+    "none free",
+];
 
 #[test]
 fn everybody_has_one_while_there_are_enough_and_nobody_two() {
@@ -80,6 +96,11 @@ enum Event {
         number: u64,
         outcome: Result<Answer, Failure>,
     },
+    /// What was detached is free.
+    Free {
+        eni: EniId,
+        attachment: String,
+    },
     /// The kernel of a node sees what the cloud has attached to it.
     Plug {
         node: usize,
@@ -94,12 +115,9 @@ struct Node {
     dropped: BTreeSet<u64>,
     /// What its kernel has.
     links: BTreeSet<EniId>,
+    /// It has said that it has none.
+    free: bool,
 }
-
-/// A node, and its attachment.
-type Owner = Option<(usize, String)>;
-/// Since when, the latest last.
-type History = Vec<(u64, Owner)>;
 
 struct World {
     start: Instant,
@@ -155,7 +173,7 @@ impl World {
         let node = |number: usize| {
             let id: InstanceId = format!("i-{:08x}", seed << 8 & 0xffff_ff00 | number as u64).parse().expect("an id");
             let machine = Attach::new(start, id.clone(), false);
-            Node { machine, id, life: 0, wanted: false, dropped: BTreeSet::new(), links: BTreeSet::new() }
+            Node { machine, id, life: 0, wanted: false, dropped: BTreeSet::new(), links: BTreeSet::new(), free: false }
         };
         let enis = (0..enis).map(|eni| (format!("eni-{eni:08x}").parse().expect("an id"), vec![(0, None)])).collect();
         Self {
@@ -210,14 +228,6 @@ impl World {
         wrong
     }
 
-    fn owner(&self, eni: &EniId) -> Option<&(usize, String)> {
-        self.enis[eni].last().and_then(|(_, owner)| owner.as_ref())
-    }
-
-    fn owned(&self, node: usize) -> Vec<EniId> {
-        self.enis.keys().filter(|eni| self.owner(eni).is_some_and(|(owner, _)| *owner == node)).cloned().collect()
-    }
-
     fn at(&mut self, at: u64, event: Event) {
         self.number += 1;
         self.events.insert((at.max(self.now), self.number), event);
@@ -270,7 +280,7 @@ impl World {
                 node.machine = Attach::new(now, node.id.clone(), node.wanted);
             }
             Event::Land { node, life, number, call, answer } => {
-                let outcome = self.land(node, &call);
+                let outcome = Ok(self.land(node, &call, (life, number)));
                 if answer {
                     let way = self.now + 20 + self.random.below(30);
                     self.at(way, Event::Answer { node, life, number, outcome });
@@ -283,7 +293,15 @@ impl World {
                     node.machine.ended(now, number, outcome, jitter);
                 }
             }
-            Event::Plug { node } => self.nodes[node].links = self.owned(node).into_iter().collect(),
+            Event::Free { eni, attachment } => {
+                if self.owner(&eni).is_some_and(|owner| owner.attachment == attachment) {
+                    self.change(&eni, None);
+                }
+            }
+            Event::Plug { node } => {
+                let stays = |eni: &EniId| self.owner(eni).is_some_and(|owner| !owner.ends);
+                self.nodes[node].links = self.owned(node).into_iter().filter(stays).collect();
+            }
         }
     }
 
@@ -299,7 +317,7 @@ impl World {
                     self.say(format!("{node}: has it: {eni}"));
                     // An interface is in the kernel for a moment after its attachment's end.
                     let lately = self.now.saturating_sub(4_000);
-                    let was_ours = |(_, owner): &(u64, Owner)| owner.as_ref().is_some_and(|(owner, _)| *owner == node);
+                    let was_ours = |(_, owner): &(u64, Option<Owner>)| owner.as_ref().is_some_and(|owner| owner.node == node);
                     let since = self.enis[&eni].iter().rposition(|(at, _)| *at <= lately).unwrap_or(0);
                     if !self.enis[&eni][since..].iter().any(was_ours) {
                         return Err(format!("{node} says that it has {eni}, and it has not"));
@@ -309,6 +327,15 @@ impl World {
                 other => self.say(format!("{node}: {other:?}")),
             }
         }
+        let is_free = self.nodes[node].machine.is_free();
+        if is_free && !std::mem::replace(&mut self.nodes[node].free, is_free) {
+            self.say(format!("{node}: is free"));
+            let left = self.left(node);
+            if !left.is_empty() {
+                return Err(format!("{node} says that it has none, and has {left:?}"));
+            }
+        }
+        self.nodes[node].free = is_free;
         Ok(())
     }
 
@@ -333,51 +360,6 @@ impl World {
             4 => self.at(land, fail(Why::Refused)),
             _ => self.at(land, Event::Land { node, life, number, call, answer: true }),
         }
-    }
-
-    fn land(&mut self, node: usize, call: &Call) -> Result<Answer, Failure> {
-        match call {
-            Call::Look => {
-                let seen = self.now.saturating_sub(self.random.below(STALE));
-                let eni = |(id, history): (&EniId, &History)| {
-                    let stand = match history.iter().rev().find(|(at, _)| *at <= seen).and_then(|(_, owner)| owner.as_ref()) {
-                        None => Stand::Free,
-                        Some((owner, attachment)) if *owner == node => Stand::Ours(attachment.clone()),
-                        Some(_) => Stand::Elsewhere,
-                    };
-                    Eni { id: id.clone(), mac: mac_of(id), stand }
-                };
-                Ok(Answer::Seen(self.enis.iter().map(eni).collect()))
-            }
-            Call::Attach(eni) => {
-                if self.owner(eni).is_some() {
-                    self.say(format!("{node}: {eni} is in use"));
-                    return Ok(Answer::Taken);
-                }
-                if !self.owned(node).is_empty() {
-                    self.say(format!("{node}: the index of {eni} is not free"));
-                    return Err(Failure { why: Why::Refused, text: String::new(), after: None });
-                }
-                self.number += 1;
-                let attachment = format!("eni-attach-{}", self.number);
-                self.change(node, eni.clone(), Some((node, attachment)));
-                Ok(Answer::Done)
-            }
-            Call::Detach(attachment) => {
-                let known = self.enis.keys().find(|eni| self.owner(eni).is_some_and(|(_, known)| known == attachment)).cloned();
-                let Some(eni) = known else { return Ok(Answer::Taken) };
-                self.change(node, eni, None);
-                Ok(Answer::Done)
-            }
-        }
-    }
-
-    fn change(&mut self, node: usize, eni: EniId, owner: Owner) {
-        self.changed += 1;
-        self.say(format!("{node}: {eni} is now {owner:?}"));
-        let plug = self.now + 100 + self.random.below(2_000);
-        self.enis.get_mut(&eni).expect("one of ours").push((self.now, owner));
-        self.at(plug, Event::Plug { node });
     }
 }
 

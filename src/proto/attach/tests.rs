@@ -18,6 +18,14 @@ fn ours() -> Stand {
     Stand::Ours("eni-attach-1".into())
 }
 
+fn attached() -> Result<Answer, Failure> {
+    Ok(Answer::Attached("eni-attach-1".into()))
+}
+
+fn leaving() -> Stand {
+    Stand::Leaving("eni-attach-1".into())
+}
+
 fn refused() -> Result<Answer, Failure> {
     Err(Failure { why: Why::Refused, text: "no".into(), after: None })
 }
@@ -71,7 +79,7 @@ impl Bed {
 fn one_that_is_free_is_attached_and_awaited_in_the_kernel() {
     let mut bed = Bed::new(true);
     bed.look(&[eni(1, Stand::Elsewhere), eni(2, Stand::Free)]);
-    bed.answer(&Call::Attach(eni(2, Stand::Free).id), Ok(Answer::Done));
+    bed.answer(&Call::Attach(eni(2, Stand::Free).id), attached());
     // A look that is behind.
     bed.look(&[eni(1, Stand::Elsewhere), eni(2, Stand::Free)]);
     assert_eq!((bed.machine.status().state, bed.machine.mac()), ("wanted", None));
@@ -107,7 +115,8 @@ fn whoever_was_faster_has_it() {
     bed.machine.ended(bed.now, number, Ok(Answer::Taken), 1.0);
     bed.look(&both);
     let (effects, _) = bed.effects();
-    assert!(matches!(effects[..], [Effect::None { all: 2, .. }]), "{effects:?}");
+    // It is told, though it is not the first that went wrong.
+    assert_eq!(effects, [Effect::None { all: 2, row: 1 }]);
     assert_eq!(bed.machine.status().failure.as_deref(), Some("none of 2 is free"));
 }
 
@@ -132,6 +141,9 @@ fn what_the_kernel_loses_is_looked_for_again() {
     bed.effects();
     bed.machine.stands(bed.now, false);
     assert_eq!(bed.effects().0, [Effect::Lost { eni: eni(1, ours()).id }]);
+    bed.look(&[eni(1, leaving()), eni(2, Stand::Free)]);
+    // A look that is behind: what has ended does not come back.
+    bed.look(&[eni(1, ours()), eni(2, Stand::Free)]);
     bed.look(&[eni(1, Stand::Elsewhere), eni(2, Stand::Free)]);
     assert!(matches!(bed.call().0, Call::Attach(_)));
     assert_eq!(bed.machine.counters().lost, 1);
@@ -155,11 +167,13 @@ fn what_is_let_go_is_free_before_it_counts_as_gone() {
     bed.look(&[eni(1, ours())]);
     bed.machine.stands(bed.now, true);
     bed.effects();
+    bed.now += BEHIND;
     bed.machine.want(bed.now, false);
     assert!(!bed.machine.is_gone() && !bed.machine.is_here());
     bed.look(&[eni(1, ours())]);
-    bed.answer(&Call::Detach("eni-attach-1".into()), Ok(Answer::Done));
-    bed.look(&[eni(1, Stand::Leaving)]);
+    bed.answer(&Call::Detach("eni-attach-1".into()), Ok(Answer::Detached));
+    bed.look(&[eni(1, ours())]);
+    bed.look(&[eni(1, leaving())]);
     assert!(!bed.machine.is_free());
     bed.look(&[eni(1, Stand::Free)]);
     assert!(bed.machine.is_free());
@@ -185,10 +199,10 @@ fn an_attachment_that_comes_late_is_let_go_too() {
     bed.machine.tick(bed.now, 1.0);
     assert_eq!(bed.machine.next_effect(), Some(Effect::Drop(number)));
     bed.look(&[eni(1, Stand::Free)]);
-    assert!(!bed.machine.is_gone());
+    assert!(!bed.machine.is_gone() && !bed.machine.is_free());
     bed.look(&[eni(1, ours())]);
-    bed.answer(&Call::Detach("eni-attach-1".into()), Ok(Answer::Done));
-    bed.machine.ended(bed.now, number, Ok(Answer::Done), 1.0);
+    bed.answer(&Call::Detach("eni-attach-1".into()), Ok(Answer::Detached));
+    bed.machine.ended(bed.now, number, attached(), 1.0);
     while !bed.machine.is_gone() {
         bed.look(&[eni(1, Stand::Free)]);
     }
@@ -211,4 +225,50 @@ fn what_is_refused_is_told_and_another_is_tried() {
     // That there are some is no comfort: why there is none here is what is told.
     assert!(matches!(bed.call().0, Call::Attach(_)));
     assert_eq!((bed.machine.counters().none, bed.machine.status().failure.as_deref()), (0, Some("no")));
+}
+
+/// Looks that are behind call it free still.
+#[test]
+fn what_was_attached_is_not_free_before_it_was_seen() {
+    let mut bed = Bed::new(true);
+    bed.look(&[eni(1, Stand::Free)]);
+    let (_, number) = bed.call();
+    bed.machine.want(bed.now, false);
+    bed.machine.ended(bed.now, number, attached(), 1.0);
+    bed.look(&[eni(1, Stand::Free)]);
+    assert!(!bed.machine.is_free());
+    bed.look(&[eni(1, ours())]);
+    bed.answer(&Call::Detach("eni-attach-1".into()), Ok(Answer::Detached));
+    // This may have been so before it was attached.
+    bed.look(&[eni(1, Stand::Free)]);
+    assert!(!bed.machine.is_free());
+    bed.now += BEHIND;
+    bed.look(&[eni(1, Stand::Free)]);
+    assert!(bed.machine.is_free());
+}
+
+#[test]
+fn one_at_another_index_is_told_of_and_left_alone() {
+    let mut bed = Bed::new(true);
+    bed.look(&[eni(1, Stand::Misplaced(2)), eni(2, Stand::Free)]);
+    let (effects, _) = bed.effects();
+    let [Effect::Failed { failure, row: 1 }] = &effects[..] else { panic!("{effects:?}") };
+    assert!(failure.text.starts_with("eni-00000001 is attached at the device index 2"), "{}", failure.text);
+    bed.machine.want(bed.now, false);
+    while !bed.machine.is_gone() {
+        bed.look(&[eni(1, Stand::Misplaced(2)), eni(2, Stand::Free)]);
+    }
+}
+
+/// Another ENI would be refused as well: the same is tried when the index is free.
+#[test]
+fn an_index_that_is_not_free_is_no_fault_of_the_interface() {
+    let mut bed = Bed::new(true);
+    let both = [eni(1, Stand::Free), eni(2, Stand::Free)];
+    bed.look(&both);
+    let (first, number) = bed.call();
+    bed.machine.ended(bed.now, number, Ok(Answer::Occupied("index 1".into())), 1.0);
+    assert_eq!(bed.effects().0, [Effect::Failed { failure: refusal("index 1".into()), row: 1 }]);
+    bed.look(&both);
+    assert_eq!(bed.call().0, first);
 }

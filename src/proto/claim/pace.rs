@@ -3,7 +3,8 @@
 use crate::proto::rate::{Bucket, Rate};
 use std::time::{Duration, Instant};
 
-/// As many as wanted, until it says that they are too many; then a little fewer each time, and more again with each that is taken.
+/// As many as wanted, until it says that they are too many; then a little fewer each time, and more again with each that is taken, and as many as wanted when it has
+/// not said so for [`LATELY`].
 #[derive(Debug)]
 pub struct Pace {
     bucket: Bucket,
@@ -31,18 +32,19 @@ impl Pace {
     }
 
     pub fn take(&mut self, now: Instant) -> bool {
-        self.bucket.take(now, self.rate())
+        self.bucket.take(now, self.rate_at(now))
     }
 
     /// From when on a call may be made.
     pub fn ready(&self, now: Instant) -> Instant {
-        self.bucket.ready(now, self.rate())
+        self.bucket.ready(now, self.rate_at(now))
     }
 
     pub fn slower(&mut self, now: Instant) {
         if self.slowed.is_none_or(|at| at + TOGETHER <= now) {
+            let rate = if self.is_slowed(now) { self.rate } else { f64::from(self.most) };
             self.slowed = Some(now);
-            self.rate = (self.rate * SLOWER).max(LEAST.min(f64::from(self.most)));
+            self.rate = (rate * SLOWER).max(LEAST.min(f64::from(self.most)));
         }
     }
 
@@ -55,8 +57,10 @@ impl Pace {
         self.slowed.is_some_and(|at| now < at + LATELY)
     }
 
-    fn rate(&self) -> Rate {
-        let burst = if self.slowed.is_some() { 1.0 } else { self.rate * BURST };
-        Rate { per_second: self.rate as u32, burst: burst as u32 }
+    /// Whoever was told long ago that they are too many knows nothing of today.
+    fn rate_at(&self, now: Instant) -> Rate {
+        let most = f64::from(self.most);
+        let (rate, burst) = if self.is_slowed(now) { (self.rate, 1.0) } else { (most, most * BURST) };
+        Rate { per_second: rate as u32, burst: burst as u32 }
     }
 }

@@ -1,6 +1,6 @@
 //! What there is to show of claims.
 
-use super::{Call, Claims, Kind, Stand};
+use super::{Call, Claims, Item, Stand};
 use crate::model::{TenantShard, Why};
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -35,20 +35,6 @@ impl Counters {
     }
 }
 
-impl Call {
-    /// A metric label.
-    pub fn as_str(&self) -> &'static str {
-        match self {
-            Call::Assign { .. } => "assign",
-            Call::Route { .. } => "route",
-            Call::Associate { .. } => "associate",
-            Call::Look { kind: Kind::Address, .. } => "look_addresses",
-            Call::Look { kind: Kind::Route, .. } => "look_routes",
-            Call::Look { kind: Kind::Public, .. } => "look_public",
-        }
-    }
-}
-
 /// Of a shard that is here.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Status {
@@ -72,8 +58,10 @@ impl Claims {
     }
 
     pub fn status(&self, now: Instant) -> BTreeMap<TenantShard, Status> {
+        let mut items: BTreeMap<&TenantShard, Vec<&Item>> = BTreeMap::new();
+        self.items.values().for_each(|item| items.entry(&item.of).or_default().push(item));
         let of_shard = |of: &TenantShard| {
-            let items = || self.items.values().filter(move |item| item.of == *of);
+            let items = || items.get(of).into_iter().flatten();
             let missing = items().filter(|item| !matches!(item.stand, Stand::Held { .. })).count();
             let worst = items().max_by_key(|item| item.failures).filter(|item| item.failures > 0);
             Status {

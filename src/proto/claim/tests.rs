@@ -41,6 +41,12 @@ impl Bench {
         self.said()
     }
 
+    fn stand_by(&mut self, all: &[(&str, &[Claim])]) -> String {
+        let all = all.iter().map(|(of, claims)| (shard(of), claims.iter().cloned().collect())).collect();
+        self.claims.stand_by(self.now, &all);
+        self.said()
+    }
+
     /// The oldest call that is under way ends so.
     fn ended(&mut self, outcome: Result<Answer, Failure>) -> String {
         let number = self.numbers.remove(0);
@@ -68,6 +74,7 @@ impl Bench {
                         Call::Route { table, address, .. } => format!("route {address} in {table}"),
                         Call::Associate { allocation, .. } => format!("associate {allocation}"),
                         Call::Look { kind, claims } => format!("look {kind:?} {}", claims.len()),
+                        Call::Ready { eni } => format!("ready {eni}"),
                     }
                 }
                 Effect::Drop(number) => {
@@ -77,6 +84,7 @@ impl Bench {
                 Effect::Claimed { of, took } => format!("{of} claimed after {took:?}"),
                 Effect::Lost { of, .. } => format!("{of} lost"),
                 Effect::Failed { of, failure, row, .. } => format!("{of} {} x{row}", failure.text),
+                Effect::Unready { failure, row } => format!("not ready: {} x{row}", failure.text),
             });
         }
         said.join("; ")
@@ -203,4 +211,99 @@ fn a_clock_that_goes_back_stands_still() {
     bench.want(&[("acme/0", &[at(1, 50)])]);
     bench.now -= Duration::from_secs(5);
     assert_eq!(bench.ended(Ok(Answer::Taken)), "acme/0 claimed after 0ns");
+}
+
+/// As many connections as calls at once, and each used again before a server would close it.
+#[test]
+fn whoever_may_get_a_shard_keeps_connections_ready_until_it_has_it() {
+    let mut bench = Bench::new();
+    let both = [at(1, 50), at(2, 10)];
+    let two = "ready eni-00000001; ready eni-00000001";
+    assert_eq!(bench.stand_by(&[("acme/0", &both)]), two);
+    assert_eq!((bench.ended(Ok(Answer::Taken)), bench.ended(Ok(Answer::Taken))), (String::new(), String::new()));
+    assert_eq!(bench.after(19_999 * MS), "");
+    assert_eq!(bench.after(MS), two);
+    assert_eq!(bench.want(&[("acme/0", &both)]), "assign 10.0.0.50 to eni-00000001; assign 10.0.0.10 to eni-00000002");
+    bench.stand_by(&[("acme/0", &both)]);
+    for _ in 0..3 {
+        bench.ended(Ok(Answer::Taken));
+    }
+    assert_eq!(bench.ended(Ok(Answer::Taken)), "acme/0 claimed after 0ns");
+    assert_eq!(bench.after(Duration::from_secs(60)), "look Address 2", "whoever has everything needs none");
+}
+
+#[test]
+fn of_many_that_may_come_a_few_connections_are_kept() {
+    let mut bench = Bench::new();
+    let table = |last: u8| Claim::Route { table: format!("rtb-{last:08x}").parse().unwrap(), address: [198, 18, 0, 1].into(), eni: eni(1) };
+    assert_eq!(bench.stand_by(&[("acme/0", &[table(1)])]), "ready eni-00000001");
+    bench.ended(Ok(Answer::Taken));
+    bench.stand_by(&[("acme/0", &[table(1), table(2), at(1, 50)]), ("blue/0", &[at(1, 51), at(2, 10), table(3)])]);
+    assert_eq!(bench.after(Duration::from_secs(20)).split("; ").count(), 4);
+}
+
+#[test]
+fn what_cannot_be_kept_ready_is_told_and_tried_soon_and_then_more_rarely() {
+    let mut bench = Bench::new();
+    let ready = |said: &str| said.split("; ").filter(|said| said.starts_with("ready ")).count();
+    let all = [("acme/0", &[at(1, 50), at(2, 10)][..])];
+    assert_eq!(ready(&bench.stand_by(&all)), 2);
+    // One of a round is enough, whichever answer comes last.
+    for (row, wait, outcomes) in [
+        (1, 2_000, [Err(failure(Why::Unavailable)), Ok(Answer::Taken)]),
+        (2, 4_000, [Ok(Answer::Taken), Err(failure(Why::Unavailable))]),
+        // Where calls are too many already, not so soon.
+        (3, 60_000, [Err(failure(Why::Throttled)), Ok(Answer::Taken)]),
+    ] {
+        let [first, last] = outcomes;
+        assert_eq!(bench.ended(first), "");
+        let said = bench.ended(last);
+        assert!(said.starts_with("not ready: ") && said.ends_with(&format!("x{row}")), "{said}");
+        assert_eq!(bench.after(wait * MS - MS), "");
+        assert_eq!(ready(&bench.after(MS)), 2);
+    }
+    // No answer at all.
+    let said = bench.after(PATIENCE);
+    assert!(said.starts_with("drop; drop; not ready: no answer within 3s") && said.ends_with("x4"), "{said}");
+    // It says nothing of claims.
+    assert_eq!(bench.want(&all).split("; ").count(), 2);
+}
+
+/// They would take each other's connections.
+#[test]
+fn nothing_is_made_ready_beside_claims() {
+    let mut bench = Bench::new();
+    let (acme, blue) = ([at(1, 50)], [at(1, 51)]);
+    let all = [("acme/0", &acme[..]), ("blue/0", &blue[..])];
+    bench.stand_by(&all);
+    bench.ended(Ok(Answer::Taken));
+    bench.now += Duration::from_secs(20);
+    assert_eq!(bench.want(&[("acme/0", &acme)]), "assign 10.0.0.50 to eni-00000001");
+    assert_eq!(bench.stand_by(&all), "");
+    assert_eq!(bench.ended(Ok(Answer::Taken)), "acme/0 claimed after 0ns; ready eni-00000001");
+}
+
+/// Who was told long ago that calls are too many claims at once all the same.
+#[test]
+fn a_throttle_of_long_ago_is_forgotten() {
+    let mut bench = Bench::new();
+    let both = [at(1, 50), at(2, 10)];
+    assert_eq!(bench.want(&[("acme/0", &both)]).split("; ").count(), 2);
+    bench.ended(Err(failure(Why::Throttled)));
+    bench.want(&[]);
+    bench.now += Duration::from_secs(31);
+    assert_eq!(bench.want(&[("acme/0", &both)]).split("; ").count(), 2);
+}
+
+#[test]
+fn a_cloud_that_throttles_claims_is_asked_for_nothing_else() {
+    let mut bench = Bench::new();
+    bench.want(&[("acme/0", &[at(1, 50)])]);
+    assert_eq!(bench.ended(Err(failure(Why::Throttled))), "acme/0 throttled x1");
+    assert_eq!(bench.stand_by(&[("acme/0", &[at(1, 50)]), ("blue/0", &[at(1, 51)])]), "");
+    assert_eq!(bench.after(100 * MS), "assign 10.0.0.50 to eni-00000001");
+    assert_eq!(bench.ended(Ok(Answer::Taken)), "acme/0 claimed after 100ms");
+    bench.after(Duration::from_secs(29));
+    let said = bench.after(Duration::from_secs(21));
+    assert!(said.contains("ready eni-00000001"), "{said}");
 }

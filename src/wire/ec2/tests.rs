@@ -32,12 +32,22 @@ fn calls_are_the_forms_that_ec2_documents() {
     let tagged = Call::DescribeNetworkInterfaces { of: Interfaces::Tagged { zone: "eu-central-1a", tags: &tags } };
     assert_eq!(
         tagged.form(false),
-        "Action=DescribeNetworkInterfaces&Version=2016-11-15&Filter.1.Name=availability-zone&Filter.1.Value.1=eu-central-1a\
+        "Action=DescribeNetworkInterfaces&Version=2016-11-15&MaxResults=1000&Filter.1.Name=availability-zone&Filter.1.Value.1=eu-central-1a\
          &Filter.2.Name=tag%3Aportway%3Atenant&Filter.2.Value.1=acme"
     );
     let having = Call::DescribeNetworkInterfaces { of: Interfaces::Having(&addresses) };
     assert!(
-        having.form(false).ends_with("&Filter.1.Name=addresses.private-ip-address&Filter.1.Value.1=10.9.0.50&Filter.1.Value.2=10.9.0.51")
+        having
+            .form(false)
+            .ends_with("&MaxResults=1000&Filter.1.Name=addresses.private-ip-address&Filter.1.Value.1=10.9.0.50&Filter.1.Value.2=10.9.0.51")
+    );
+    // Which goes with no page.
+    let these = [eni.clone()];
+    let these = Call::DescribeNetworkInterfaces { of: Interfaces::These(&these) };
+    assert_eq!(these.form(false), "Action=DescribeNetworkInterfaces&Version=2016-11-15&NetworkInterfaceId.1=eni-0a1b2c3d");
+    assert_eq!(
+        Call::DescribeAddressesOf { eni }.form(false),
+        "Action=DescribeAddresses&Version=2016-11-15&Filter.1.Name=network-interface-id&Filter.1.Value.1=eni-0a1b2c3d"
     );
     let groups = [id("sg-0a1b2c3d")];
     assert!(Call::DescribeSecurityGroups { groups: &groups }.form(false).ends_with("&GroupId.1=sg-0a1b2c3d"));
@@ -88,14 +98,22 @@ fn routes_are_those_that_lead_to_interfaces() {
 }
 
 const ADDRESSES: &str = r#"<DescribeAddressesResponse xmlns="http://ec2.amazonaws.com/doc/2016-11-15/"><addressesSet>
-<item><publicIp>192.0.2.1</publicIp><allocationId>eipalloc-0a1b2c3d</allocationId><domain>vpc</domain><networkInterfaceId>eni-0a1b2c3d</networkInterfaceId><privateIpAddress>172.16.101.10</privateIpAddress></item>
+<item><publicIp>192.0.2.1</publicIp><allocationId>eipalloc-0a1b2c3d</allocationId><associationId>eipassoc-1</associationId><domain>vpc</domain><instanceId>i-0a1b2c3d</instanceId><networkInterfaceId>eni-0a1b2c3d</networkInterfaceId><privateIpAddress>172.16.101.10</privateIpAddress></item>
 <item><publicIp>192.0.2.2</publicIp><allocationId>eipalloc-0a1b2c3e</allocationId><domain>vpc</domain></item></addressesSet></DescribeAddressesResponse>"#;
 
 #[test]
 fn an_elastic_address_may_lead_nowhere() {
     let all = elastics(ADDRESSES).unwrap();
     assert_eq!((all[0].eni.clone(), all[0].address), (Some(id("eni-0a1b2c3d")), Some(id("172.16.101.10"))));
-    assert_eq!((all[1].public_ip, all[1].eni.clone()), (Some(id("192.0.2.2")), None));
+    assert_eq!((all[0].instance.as_deref(), all[0].association.as_deref()), (Some("i-0a1b2c3d"), Some("eipassoc-1")));
+    assert_eq!((all[1].public_ip, all[1].eni.clone(), all[1].instance.clone()), (Some(id("192.0.2.2")), None, None));
+}
+
+#[test]
+fn an_attachment_has_a_name() {
+    let xml = "<AttachNetworkInterfaceResponse><requestId>1</requestId><attachmentId>eni-attach-1</attachmentId></AttachNetworkInterfaceResponse>";
+    assert_eq!(attachment(xml).as_deref(), Ok("eni-attach-1"));
+    assert!(attachment("<html/>").is_err());
 }
 
 #[test]

@@ -43,7 +43,12 @@ locals {
     }, local.if_grouped)
     TakeInterfaces = !local.autoscaled ? null : {
       Action    = ["ec2:AttachNetworkInterface", "ec2:DetachNetworkInterface"]
-      Resource  = ["${local.ec2}:network-interface/*", "${local.ec2}:instance/*"]
+      Resource  = ["${local.ec2}:network-interface/*"]
+      Condition = { StringEquals = merge(local.of_appliance.StringEquals, { "ec2:ResourceTag/portway:side" = "tenant" }) }
+    }
+    TakeInterfacesToInstances = !local.autoscaled ? null : {
+      Action    = ["ec2:AttachNetworkInterface", "ec2:DetachNetworkInterface"]
+      Resource  = ["${local.ec2}:instance/*"]
       Condition = local.of_appliance
     }
     ForwardForOthers = !local.autoscaled ? null : {

@@ -5,6 +5,7 @@ use crate::config::{Aws, Gateway, Side};
 use crate::kernel::Kernel;
 use crate::model::{EniId, IfName, InstanceId, TenantName, TenantShard};
 use crate::proto::claim::Claim;
+use crate::wire::arp;
 use ipnet::IpNet;
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
@@ -42,9 +43,16 @@ pub struct Identity {
     interfaces: BTreeMap<IfName, Eni>,
     /// Interfaces of tenants that are not known, and why.
     #[serde(skip)]
-    unknown: BTreeMap<IfName, String>,
+    unknown: BTreeMap<IfName, Unknown>,
     #[serde(skip)]
     pub claims: BTreeMap<TenantShard, BTreeSet<Claim>>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Unknown {
+    why: String,
+    /// The kernel has no such interface.
+    is_absent: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -80,7 +88,10 @@ impl Identity {
         for name in sides.tenants.values() {
             match eni(metadata, kernel, name).await {
                 Ok(eni) => _ = interfaces.insert(name.clone(), eni),
-                Err(why) => _ = unknown.insert(name.clone(), why),
+                Err(why) => {
+                    let is_absent = matches!(kernel.mac(name), Ok(None));
+                    unknown.insert(name.clone(), Unknown { why, is_absent });
+                }
             }
         }
         let mut identity = Self { place, interfaces, unknown, claims: BTreeMap::new() };
@@ -90,8 +101,16 @@ impl Identity {
 
     /// What is not known of tenants' interfaces, which others' addresses do not wait for.
     pub fn unknown(&self) -> Option<String> {
-        let all: Vec<&str> = self.unknown.values().map(String::as_str).collect();
+        let all: Vec<&str> = self.unknown.values().map(|unknown| unknown.why.as_str()).collect();
         (!all.is_empty()).then(|| all.join("; "))
+    }
+
+    /// Whether all are known, but for those that are absent and this node's to attach: that they are is another's to tell.
+    pub fn is_known(&self, aws: &Aws, sides: &Sides) -> bool {
+        let attaches = |tenant: &TenantName| aws.tenants.get(tenant).is_some_and(|side| side.attach.is_some());
+        let is_attached =
+            |name: &IfName| sides.tenants.iter().filter(|(_, interface)| *interface == name).all(|(tenant, _)| attaches(tenant));
+        self.unknown.iter().all(|(name, unknown)| unknown.is_absent && is_attached(name))
     }
 
     /// How metadata call an interface.
@@ -138,7 +157,7 @@ impl Identity {
 async fn eni(metadata: &Metadata, kernel: &Kernel, name: &IfName) -> Result<Eni, String> {
     let mac = kernel.mac(name).map_err(|error| error.to_string())?;
     let mac = mac.ok_or_else(|| format!("there is no interface {name} with a MAC here: is its ENI attached, and called so?"))?;
-    let mac = mac.map(|byte| format!("{byte:02x}")).join(":");
+    let mac = arp::written(mac);
     let Some(Interface { id, networks: subnets }) = metadata.interface(&mac).await.map_err(|failure| failure.to_string())? else {
         return Err(format!("{name} ({mac}) is no ENI of this instance's: name the interface of one in the configuration"));
     };

@@ -30,6 +30,7 @@ pub async fn carry_out(call: &Call, caller: &Caller, metadata: &Metadata, identi
         Call::Associate { allocation, eni, address } => {
             said(caller, ec2::Call::AssociateAddress { allocation, eni, address: *address }).await.map(drop)
         }
+        Call::Ready { eni } => said(caller, ec2::Call::DescribeAddressesOf { eni }).await.map(drop),
         Call::Look { kind, claims } => {
             return match kind {
                 Kind::Address => addresses(claims, metadata, identity).await,

@@ -2,12 +2,15 @@
 
 use super::{Cloud, Ec2, Eni, Refusal, invalid, missing};
 use crate::lab::cloud::metadata::REGION;
-use crate::model::EniId;
+use crate::model::{EniId, InstanceId};
 use ipnet::IpNet;
 use std::collections::BTreeMap;
-use std::fmt::Write;
 use std::net::IpAddr;
 use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+/// From a call to `attached`, and from another to `available`. A machine sees what is plugged in or out of it at once.
+const TAKES: Duration = Duration::from_secs(1);
 
 /// Those that were made as such.
 #[derive(Debug, Default)]
@@ -29,6 +32,19 @@ struct Pooled {
 struct Attachment {
     id: String,
     device: u8,
+    since: Instant,
+    /// From then on it is on its way out.
+    ends: Option<Instant>,
+}
+
+impl Attachment {
+    fn status(&self) -> &'static str {
+        match self.ends {
+            Some(_) => "detaching",
+            None if self.since.elapsed() < TAKES => "attaching",
+            None => "attached",
+        }
+    }
 }
 
 /// What happens to the machine of an instance: an interface comes, or goes.
@@ -48,9 +64,16 @@ impl Cloud {
         self.account().ec2.pool.enis.insert(id.clone(), pooled);
     }
 
-    /// The instance that has it.
+    /// The instance that has it, or has not let it go altogether.
     pub fn holder(&self, id: &EniId) -> Option<String> {
-        self.account().ec2.enis.get(id).map(|eni| eni.instance.clone()).filter(|instance| !instance.is_empty())
+        let mut account = self.account();
+        account.ec2.settle();
+        account.ec2.enis.get(id).map(|eni| eni.instance.clone()).filter(|instance| !instance.is_empty())
+    }
+
+    /// At which index of it.
+    pub fn device(&self, id: &EniId) -> Option<u8> {
+        self.account().ec2.pool.enis.get(id)?.attachment.as_ref().map(|attachment| attachment.device)
     }
 
     /// From now on: whoever receives them moves the interfaces.
@@ -58,6 +81,14 @@ impl Cloud {
         let (sender, receiver) = mpsc::channel();
         self.account().ec2.pool.plugs.push(sender);
         receiver
+    }
+
+    /// By hand, as somebody in the console does it.
+    pub fn plug_in(&self, id: &EniId, instance: &str, device: u8) {
+        let [id, device] = [id.to_string(), device.to_string()];
+        let form = [("NetworkInterfaceId", id.as_str()), ("InstanceId", instance), ("DeviceIndex", &device)];
+        let form = form.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
+        self.account().ec2.attach(&form).expect("a spare one, and a free index");
     }
 
     /// By hand, whoever needs it.
@@ -81,9 +112,13 @@ impl Ec2 {
             .map_while(|number| Some((form.get(&format!("Filter.{number}.Name"))?, form.get(&format!("Filter.{number}.Value.1"))?)))
             .map(|(name, value)| (name.as_str(), value.as_str()))
             .collect();
-        let mut items = String::new();
+        let mut items = vec![];
         for (id, pooled) in &self.pool.enis {
-            let status = if pooled.attachment.is_some() { "in-use" } else { "available" };
+            let status = match pooled.attachment.as_ref().map(Attachment::status) {
+                None => "available",
+                Some("attached") => "in-use",
+                Some(other) => other,
+            };
             let passes = |(name, value): &(&str, &str)| match (*name, name.strip_prefix("tag:")) {
                 (_, Some(key)) => Ok(pooled.tags.get(key).is_some_and(|tag| tag == value)),
                 ("availability-zone", _) => Ok(pooled.zone == *value),
@@ -94,11 +129,13 @@ impl Ec2 {
                 continue;
             }
             let eni = &self.enis[id];
-            let attachment = pooled.attachment.as_ref().map_or_else(String::new, |Attachment { id, device }| {
+            let attachment = pooled.attachment.as_ref().map_or_else(String::new, |attachment| {
+                let Attachment { id, device, .. } = attachment;
                 format!(
                     "<attachment><attachmentId>{id}</attachmentId><instanceId>{}</instanceId><deviceIndex>{device}</deviceIndex>\
-                     <status>attached</status><deleteOnTermination>false</deleteOnTermination></attachment>",
-                    eni.instance
+                     <status>{}</status><deleteOnTermination>false</deleteOnTermination></attachment>",
+                    eni.instance,
+                    attachment.status()
                 )
             });
             let addresses: String = eni
@@ -109,20 +146,30 @@ impl Ec2 {
                 })
                 .collect();
             let (mac, zone) = (&eni.mac, &pooled.zone);
-            let _ = write!(
-                items,
+            items.push(format!(
                 "<item><networkInterfaceId>{id}</networkInterfaceId><availabilityZone>{zone}</availabilityZone><status>{status}</status>\
                  <macAddress>{mac}</macAddress><sourceDestCheck>false</sourceDestCheck>{attachment}\
                  <privateIpAddressesSet>{addresses}</privateIpAddressesSet></item>"
-            );
+            ));
         }
-        Ok(format!("<networkInterfaceSet>{items}</networkInterfaceSet>"))
+        self.paged(form, &items)
+    }
+
+    /// What has come about by itself.
+    pub(super) fn settle(&mut self) {
+        let now = Instant::now();
+        let is_over = |attachment: &mut Attachment| attachment.ends.is_some_and(|ends| ends + TAKES <= now);
+        for (id, pooled) in &mut self.pool.enis {
+            if pooled.attachment.take_if(is_over).is_some()
+                && let Some(eni) = self.enis.get_mut(id)
+            {
+                eni.instance.clear();
+            }
+        }
     }
 
     pub(super) fn attach(&mut self, form: &BTreeMap<String, String>) -> Result<String, Refusal> {
-        let get = |name: &str| form.get(name).map(String::as_str).ok_or_else(|| missing(name));
-        let (id, instance, device) = (self.known(get("NetworkInterfaceId")?)?, get("InstanceId")?.to_owned(), get("DeviceIndex")?);
-        let device: u8 = device.parse().map_err(|_| invalid(format!("Value ({device}) for parameter deviceIndex is invalid.")))?;
+        let (id, instance, device) = self.place_in(form)?;
         let in_use = || (400, "InvalidNetworkInterface.InUse", format!("Interface: [{id}] in use."));
         let pooled = self.pool.enis.get(&id).filter(|pooled| pooled.attachment.is_none()).ok_or_else(in_use)?;
         if pooled.zone != format!("{REGION}a") {
@@ -139,26 +186,44 @@ impl Ec2 {
         let attachment = format!("eni-attach-{:017x}", self.pool.attached);
         if let (Some(eni), Some(pooled)) = (self.enis.get_mut(&id), self.pool.enis.get_mut(&id)) {
             eni.instance.clone_from(&instance);
-            pooled.attachment = Some(Attachment { id: attachment.clone(), device });
+            pooled.attachment = Some(Attachment { id: attachment.clone(), device, since: Instant::now(), ends: None });
         }
         self.plug(Plug { eni: id, instance, comes: true });
         Ok(format!("<attachmentId>{attachment}</attachmentId>"))
     }
 
     pub(super) fn detach(&mut self, form: &BTreeMap<String, String>) -> Result<String, Refusal> {
+        let eni = self.attachment_in(form)?;
+        self.unplug(&eni);
+        Ok("<return>true</return>".into())
+    }
+
+    /// Whose the attachment is that a form names.
+    pub(super) fn attachment_in(&self, form: &BTreeMap<String, String>) -> Result<EniId, Refusal> {
         let id = form.get("AttachmentId").ok_or_else(|| missing("AttachmentId"))?;
         let has = |pooled: &Pooled| pooled.attachment.as_ref().is_some_and(|attachment| attachment.id == *id);
         let eni = self.pool.enis.iter().find(|(_, pooled)| has(pooled)).map(|(eni, _)| eni.clone());
-        let unknown = || (400, "InvalidAttachmentID.NotFound", format!("The networkInterface attachment ID '{id}' does not exist"));
-        self.unplug(&eni.ok_or_else(unknown)?);
-        Ok("<return>true</return>".into())
+        eni.ok_or_else(|| (400, "InvalidAttachmentID.NotFound", format!("The networkInterface attachment ID '{id}' does not exist")))
+    }
+
+    /// Interface, instance and index that a form names.
+    pub(super) fn place_in(&self, form: &BTreeMap<String, String>) -> Result<(EniId, String, u8), Refusal> {
+        let get = |name: &str| form.get(name).map(String::as_str).ok_or_else(|| missing(name));
+        let (id, instance, device) = (self.known(get("NetworkInterfaceId")?)?, get("InstanceId")?, get("DeviceIndex")?);
+        if instance.parse::<InstanceId>().is_err() {
+            return Err((400, "InvalidInstanceID.Malformed", format!("Invalid id: \"{instance}\"")));
+        }
+        let device = device.parse().map_err(|_| invalid(format!("Value ({device}) for parameter deviceIndex is invalid.")))?;
+        Ok((id, instance.to_owned(), device))
     }
 
     /// Its addresses stay with it, those of HaVips too, until somebody takes them.
     fn unplug(&mut self, id: &EniId) {
-        if let (Some(eni), Some(pooled)) = (self.enis.get_mut(id), self.pool.enis.get_mut(id)) {
-            pooled.attachment = None;
-            let instance = std::mem::take(&mut eni.instance);
+        let attachment =
+            self.pool.enis.get_mut(id).and_then(|pooled| pooled.attachment.as_mut()).filter(|attachment| attachment.ends.is_none());
+        if let (Some(eni), Some(attachment)) = (self.enis.get(id), attachment) {
+            attachment.ends = Some(Instant::now());
+            let instance = eni.instance.clone();
             self.plug(Plug { eni: id.clone(), instance, comes: false });
         }
     }

@@ -1,4 +1,4 @@
-//! What EC2 says of its things beside where they lead: subnets, zones, security groups; and who may do what, with or without doing it.
+//! What EC2 says of its things beside where they lead: subnets, zones, security groups; and who may do what.
 
 use super::Ec2;
 use crate::lab::cloud::metadata::REGION;
@@ -58,7 +58,7 @@ impl Cloud {
 
     /// Off, as gateways need it, unless this says otherwise.
     pub fn source_dest_check(&self, eni: &EniId, on: bool) {
-        self.account().ec2.described.enis.entry(eni.clone()).or_default().source_dest_check = on;
+        self.account().ec2.described.set_check(eni, on);
     }
 
     /// The region's first zone, unless this says otherwise.
@@ -68,12 +68,12 @@ impl Cloud {
 
     /// An interface is in these groups.
     pub fn grouped(&self, eni: &EniId, groups: &[SecurityGroupId]) {
-        self.account().ec2.described.enis.entry(eni.clone()).or_default().groups = groups.to_vec();
+        self.account().ec2.described.set_groups(eni, groups);
     }
 
     /// Makes a group, or has other rules in it.
     pub fn security_group(&self, group: SecurityGroup) {
-        self.account().ec2.described.groups.insert(group.id.clone(), group);
+        self.account().ec2.described.set_group(group);
     }
 
     /// A route table of the VPC with this network.
@@ -88,16 +88,39 @@ impl Described {
         self.silent.contains(action)
     }
 
+    pub(super) fn set_check(&mut self, eni: &EniId, on: bool) {
+        self.enis.entry(eni.clone()).or_default().source_dest_check = on;
+    }
+
+    pub(super) fn set_groups(&mut self, eni: &EniId, groups: &[SecurityGroupId]) {
+        self.enis.entry(eni.clone()).or_default().groups = groups.to_vec();
+    }
+
+    pub(super) fn set_group(&mut self, group: SecurityGroup) {
+        self.groups.insert(group.id.clone(), group);
+    }
+
+    pub(super) fn is_checked(&self, eni: &EniId) -> bool {
+        self.enis.get(eni).is_some_and(|traits| traits.source_dest_check)
+    }
+
+    /// None: it is in none.
+    pub(super) fn groups_of(&self, eni: &EniId) -> Option<impl Iterator<Item = &SecurityGroup>> {
+        let groups = &self.enis.get(eni).filter(|traits| !traits.groups.is_empty())?.groups;
+        Some(groups.iter().filter_map(|id| self.groups.get(id)))
+    }
+
+    /// Whether it is in one of these.
+    pub(super) fn is_in(&self, eni: &EniId, groups: &[String]) -> bool {
+        self.enis.get(eni).is_some_and(|traits| traits.groups.iter().any(|id| groups.iter().any(|group| group == id.as_str())))
+    }
+
     /// What is said before anything is done.
     pub(super) fn refusal(&self, form: &BTreeMap<String, String>) -> Option<Refusal> {
         let action = form.get("Action")?;
-        if self.denied.contains(action) {
-            let text =
-                format!("You are not authorized to perform this operation. User: of-the-lab is not authorized to perform: ec2:{action}");
-            return Some((403, "UnauthorizedOperation", text));
-        }
-        let is_dry = form.get("DryRun").is_some_and(|dry| dry == "true");
-        is_dry.then(|| (412, "DryRunOperation", "Request would have succeeded, but DryRun flag is set.".to_owned()))
+        let text =
+            || format!("You are not authorized to perform this operation. User: of-the-lab is not authorized to perform: ec2:{action}");
+        self.denied.contains(action).then(|| (403, "UnauthorizedOperation", text()))
     }
 
     /// Of a route table, beside its routes.
@@ -132,14 +155,14 @@ impl Ec2 {
         let list = |prefix: &str| -> Vec<&String> { (1..).map_while(|number| form.get(&format!("{prefix}.{number}"))).collect() };
         let filters: Vec<(&String, Vec<&String>)> =
             (1..).map_while(|n| Some((form.get(&format!("Filter.{n}.Name"))?, list(&format!("Filter.{n}.Value"))))).collect();
-        let mut items = String::new();
+        let mut items = vec![];
         for id in self.enis.keys().filter(|id| these.is_empty() || these.contains(id)) {
             let passes = filters.iter().map(|(name, values)| self.passes(id, name, values)).collect::<Result<Vec<_>, _>>()?;
             if passes.into_iter().all(|passes| passes) {
-                items += &self.described_interface(id);
+                items.push(self.described_interface(id));
             }
         }
-        Ok(format!("<networkInterfaceSet>{items}</networkInterfaceSet>"))
+        self.paged(form, &items)
     }
 
     fn passes(&self, id: &EniId, filter: &str, values: &[&String]) -> Result<bool, Refusal> {
@@ -165,15 +188,17 @@ impl Ec2 {
         let addresses: String = eni.addresses.iter().map(address).collect();
         let check = traits.is_some_and(|traits| traits.source_dest_check);
         let (subnet, vpc, zone) = (subnet_id(eni.subnet), vpc_id(eni.subnet), self.zone_of(id));
-        format!(
-            "<item><networkInterfaceId>{id}</networkInterfaceId><subnetId>{subnet}</subnetId><vpcId>{vpc}</vpcId><availabilityZone>{zone}</availabilityZone>\
-             <status>in-use</status><macAddress>{}</macAddress><privateIpAddress>{}</privateIpAddress><sourceDestCheck>{check}</sourceDestCheck>\
-             <groupSet>{groups}</groupSet><attachment><attachmentId>eni-attach-{}</attachmentId><instanceId>{}</instanceId><deviceIndex>1</deviceIndex>\
-             <status>attached</status></attachment><privateIpAddressesSet>{addresses}</privateIpAddressesSet></item>",
-            eni.mac,
-            eni.primary,
+        let attachment = format!(
+            "<attachment><attachmentId>eni-attach-{}</attachmentId><instanceId>{}</instanceId><deviceIndex>1</deviceIndex><status>attached</status></attachment>",
             id.as_str().trim_start_matches("eni-"),
             eni.instance,
+        );
+        let (status, attachment) = if eni.instance.is_empty() { ("available", "") } else { ("in-use", attachment.as_str()) };
+        format!(
+            "<item><networkInterfaceId>{id}</networkInterfaceId><subnetId>{subnet}</subnetId><vpcId>{vpc}</vpcId><availabilityZone>{zone}</availabilityZone>\
+             <status>{status}</status><macAddress>{}</macAddress><privateIpAddress>{}</privateIpAddress><sourceDestCheck>{check}</sourceDestCheck>\
+             <groupSet>{groups}</groupSet>{attachment}<privateIpAddressesSet>{addresses}</privateIpAddressesSet></item>",
+            eni.mac, eni.primary,
         )
     }
 }

@@ -12,8 +12,19 @@ pub const LATEST: u64 = 8_000;
 const STALE: u64 = 2_000;
 
 /// What the log of some schedule tells.
-pub const HAPPENS: [&str; 9] =
-    ["is done late", "is done twice", "is never done", "is throttled", "is refused", "is dropped", "was lost", "contested", "is claimed"];
+pub const HAPPENS: [&str; 11] = [
+    "is done late",
+    "is done twice",
+    "is never done",
+    "is throttled",
+    "is refused",
+    "is dropped",
+    "was lost",
+    "contested",
+    "is claimed",
+    "is made ready",
+    "is not ready",
+];
 
 /// xorshift64*
 pub struct Random(u64);
@@ -88,6 +99,8 @@ pub struct World {
     pub called: u64,
     /// Calls that claim something.
     pub claimed: u64,
+    /// Calls for their connections' sake.
+    pub readied: u64,
     pub log: Vec<String>,
 }
 
@@ -109,6 +122,7 @@ impl World {
             is_disorderly: false,
             called: 0,
             claimed: 0,
+            readied: 0,
             log: vec![],
         }
     }
@@ -164,6 +178,9 @@ impl World {
                     BTreeSet::new()
                 };
                 self.nodes[node].want(now, &wanted, &resumed);
+                // With a limit there are many: one that is nowhere stands for those that may come.
+                let first = if self.limit.is_some() { self.shards } else { 0 };
+                self.nodes[node].stand_by(now, &(first..=self.shards).map(|shard| claims(node as u64, shard)).collect());
                 for other in (0..self.nodes.len()).filter(|other| *other != node) {
                     if here && self.is_here(other, shard) && self.random.below(2) == 0 {
                         self.at(self.now + 50, Event::Contest { node: other, of: claims(0, shard).0 });
@@ -202,6 +219,7 @@ impl World {
                 Effect::Claimed { of, took } => self.say(format!("{node}: {of} is claimed after {took:?}")),
                 Effect::Lost { of, claim } => self.say(format!("{node}: {of} {claim:?} was lost")),
                 Effect::Failed { .. } => {}
+                Effect::Unready { row, .. } => self.say(format!("{node}: is not ready x{row}")),
             }
         }
         Ok(())
@@ -216,7 +234,7 @@ impl World {
             Call::Associate { allocation, eni, address } => {
                 vec![Claim::Public { allocation: allocation.clone(), eni: eni.clone(), address: *address }]
             }
-            Call::Look { .. } => vec![],
+            Call::Look { .. } | Call::Ready { .. } => vec![],
         };
         for claim in addresses(&call) {
             let has = (0..self.shards).any(|shard| self.is_here(node, shard) && claims(node as u64, shard).1.contains(&claim));
@@ -225,7 +243,12 @@ impl World {
             }
             self.claimed += 1;
         }
-        if !matches!(call, Call::Look { kind: Kind::Address, .. }) {
+        if matches!(call, Call::Ready { .. }) {
+            self.say(format!("{node}: is made ready"));
+            self.readied += 1;
+        }
+        // Of metadata, and of a limit of its own.
+        if !matches!(call, Call::Look { kind: Kind::Address, .. } | Call::Ready { .. }) {
             self.called += 1;
             if !self.lets() {
                 self.say(format!("{node}: {call:?} is throttled"));
@@ -289,7 +312,7 @@ impl World {
             }
             Call::Route { table, address, eni } => take(Claim::Route { table, address, eni: eni.clone() }, &eni),
             Call::Associate { allocation, eni, address } => take(Claim::Public { allocation, eni: eni.clone(), address }, &eni),
-            Call::Look { .. } => {}
+            Call::Look { .. } | Call::Ready { .. } => {}
         }
     }
 

@@ -174,8 +174,17 @@ run "a_group" {
   }
 
   assert {
-    condition     = length([for statement in jsondecode(output.policy).Statement : statement if contains(["TakeInterfaces", "ForwardForOthers"], statement.Sid)]) == 2
+    condition     = length([for statement in jsondecode(output.policy).Statement : statement if contains(["TakeInterfaces", "TakeInterfacesToInstances", "ForwardForOthers"], statement.Sid)]) == 3
     error_message = output.policy
+  }
+
+  # Not an instance's own.
+  assert {
+    condition = alltrue([
+      for statement in jsondecode(output.policy).Statement : try(statement.Condition.StringEquals["ec2:ResourceTag/portway:side"], "") == "tenant" && alltrue([for resource in statement.Resource : endswith(resource, ":network-interface/*")])
+      if statement.Sid == "TakeInterfaces"
+    ]) && alltrue([for one in aws_network_interface.pool : one.tags["portway:side"] == "tenant"])
+    error_message = "Nodes may take, and take away, other interfaces than those of the pool, or not these: ${output.policy}"
   }
 
   assert {
