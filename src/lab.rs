@@ -30,6 +30,7 @@ mod flows;
 mod ha;
 mod http;
 pub mod keys;
+mod losses;
 mod measure;
 mod netns;
 mod packet;

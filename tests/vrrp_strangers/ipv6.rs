@@ -124,6 +124,7 @@ fn config(address: &str, priority: u8) -> Config {
         addresses: AddressList::new(&HAVIPS.map(ip)).unwrap(),
         interval: AdvertInterval::try_from(Duration::from_millis(INTERVAL_MS.into())).unwrap(),
         preempt: Preempt::After(Duration::ZERO),
+        preferred: None,
         accept: false,
         announcements: Announcements::default(),
         handover: Handover::AtOnce,

@@ -80,6 +80,12 @@ pub fn elsewhere(config: &Gateway) -> anyhow::Result<Elsewhere> {
     advertised.map(|(vrid, addresses)| Ok((vrid, AddressList::new(&addresses)?))).collect()
 }
 
+/// The first candidate of a shard, if it is another node.
+fn preferred(config: &Gateway, ha: &Ha, of: &TenantShard) -> Option<IpAddr> {
+    let first = ha.candidates(of).into_iter().next().filter(|first| **first != config.node)?;
+    ha.nodes.get(first).copied()
+}
+
 fn router(
     config: &Gateway,
     ha: &Ha,
@@ -96,6 +102,7 @@ fn router(
         addresses: AddressList::new(addresses)?,
         interval: ha.interval,
         preempt: ha.preempt.map_or(Preempt::Never, Preempt::After),
+        preferred: preferred(config, ha, of).filter(|_| configured.is_none()),
         accept: ha.accept,
         announcements: Announcements::default(),
         handover: Handover::planned(ha.interval),

@@ -266,6 +266,9 @@ impl Keeper {
     async fn call(&mut self, now: Instant) {
         while let Some(Call { peer: (of, key), again }) = self.wake.next(now) {
             self.admit_all();
+            if again {
+                self.doubt(now, &of);
+            }
             let Some(shard) = self.shards.get_mut(&of) else { continue };
             let interfaces = shard.interfaces();
             let Some((remote, anew)) = shard.call(&key) else { continue };

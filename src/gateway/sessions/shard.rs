@@ -3,6 +3,7 @@
 use super::Served;
 use super::tunnels::{News, Remote};
 use crate::model::{IfName, Lane, PublicKey, Registered, TenantShard};
+use crate::plan::gateway::ends::End;
 use crate::wire::sync::peer::{PeerRecord, PeerState};
 use crate::wire::wireguard::Tai64n;
 use ipnet::IpNet;
@@ -34,6 +35,8 @@ pub struct Shard {
     pub stamps: BTreeMap<PublicKey, Tai64n>,
     /// When it was.
     pub stamped: BTreeMap<PublicKey, Instant>,
+    /// Somebody has not answered since the shard is here.
+    doubted: bool,
     peers: HashMap<PublicKey, Peer>,
 }
 
@@ -71,6 +74,7 @@ impl Shard {
             anew: HashSet::new(),
             stamps: BTreeMap::new(),
             stamped: BTreeMap::new(),
+            doubted: false,
             peers: HashMap::new(),
         }
     }
@@ -259,6 +263,29 @@ impl Shard {
         self.record(now, key, stamp)
     }
 
+    /// Our own stamps up to this one count as used, and the other candidates are to know before they need it: who follows within a second would go by
+    /// what was told before.
+    pub fn used(&mut self, now: Instant, own: PublicKey, stamp: Tai64n) -> PeerRecord {
+        self.stamps.insert(own, stamp);
+        self.stamped.insert(own, now);
+        Self::own_stamp(own, stamp)
+    }
+
+    /// Of each interface the stamp that is so much ahead of where its own would be by now.
+    pub fn ahead(&self, now: Instant, by: Duration) -> Vec<(Lane, PublicKey, Tai64n)> {
+        let ahead = |end: &End| {
+            let own = end.key.public();
+            let since = now.saturating_duration_since(*self.stamped.get(&own)?);
+            Some((end.lane, own, self.stamps.get(&own)?.plus(since + by)))
+        };
+        self.served.ends.iter().filter_map(ahead).collect()
+    }
+
+    /// A peer does not answer. Whether it is the first since the shard is here.
+    pub fn doubt(&mut self) -> bool {
+        !std::mem::replace(&mut self.doubted, true)
+    }
+
     /// Of our own, as if we were a peer: nobody is idle there, and what is behind it counts by the clock.
     pub fn own_stamp(own: PublicKey, stamp: Tai64n) -> PeerRecord {
         PeerRecord::Told(PeerState { key: own, stamp, endpoint: None, idle: Duration::ZERO, member: None })
@@ -308,6 +335,7 @@ impl Shard {
 
     /// The shard is another node's.
     pub fn release(&mut self) {
+        self.doubted = false;
         self.called.clear();
         self.peers.clear();
     }

@@ -8,6 +8,7 @@ use super::{Options, Outcome, Scenario, Way, backend_seen, slowed};
 use crate::kernel::conntrack::{Filter, FlowDump};
 use crate::lab::checks::Check;
 use crate::lab::ha::Watch;
+use crate::lab::losses::Losses;
 use crate::lab::ping::clock;
 use crate::lab::topology::{Topology, Wiring, port};
 use crate::lab::{Error, Flows, Kill, Lab, Probe, Probed, Result, ShardStatus, Transfer, Transferred, http, poll_every, poll_until};
@@ -47,6 +48,7 @@ struct Stage<'o> {
     transfers: Vec<Transfer>,
     watch: Watch,
     contested: u64,
+    lost: Losses,
 }
 
 /// What a part of the change cost those whose shards move.
@@ -140,6 +142,7 @@ pub(super) fn back(portway: &Path, way: Way, options: &Options) -> Result<Outcom
     let said: Value = serde_json::from_str(&said).map_err(|_| Error::Unreadable { what: format!("the drain of {leaver}"), body: said })?;
 
     stage.contested += contested(&stage.lab, &leaver)?;
+    stage.lost.look(&stage.lab)?;
     stage.lab.fail(&leaver, Kill::Sigterm)?;
     let ended = stage.lab.daemon(&leaver)?.left(PATIENCE)?;
     stage.lab.topology.group.iter_mut().for_each(|group| {
@@ -186,7 +189,8 @@ impl<'o> Stage<'o> {
         for gateway in lab.topology.members() {
             contested += self::contested(&lab, &gateway.node)?;
         }
-        Ok(Self { lab, way, options, backend, before, flows, transfers, watch, contested: 0u64.wrapping_sub(contested) })
+        let lost = Losses::begin(&lab)?;
+        Ok(Self { lab, way, options, backend, before, flows, transfers, watch, contested: 0u64.wrapping_sub(contested), lost })
     }
 
     fn members(&self) -> Vec<String> {
@@ -294,6 +298,7 @@ impl<'o> Stage<'o> {
             "contested": contested,
             "unguarded_ms": ms(seen.unguarded),
             "looks": seen.looks,
+            "dropped": self.lost.look(&self.lab)?,
             "transfers": transferred.len(),
             "transfers_harmed": harmed,
             "transfer_bytes": transferred.iter().map(|one| one.bytes).sum::<u64>(),

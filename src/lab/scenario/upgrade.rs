@@ -8,6 +8,7 @@ use super::{Options, Outcome, Scenario, Way, backend_seen, slowed};
 use crate::lab::checks::Check;
 use crate::lab::error::During;
 use crate::lab::http::unix_ok_within;
+use crate::lab::losses::Losses;
 use crate::lab::ping::clock;
 use crate::lab::topology::{Container, Topology, Wiring, port};
 use crate::lab::{Error, FlowReport, Flows, Lab, Probe, Probed, Result, Transfer, Transferred, poll_every, unix_ok};
@@ -52,6 +53,7 @@ struct Stage {
     often: Vec<((String, u8), Probe)>,
     /// Those whose losses alone count, through the other shards.
     seldom: Vec<Probe>,
+    lost: Losses,
 }
 
 /// How a node got its other program.
@@ -125,7 +127,8 @@ impl Stage {
                 seldom.push(probe(&lab, container, SELDOM.max(options.ping))?);
             }
         }
-        Ok(Self { lab, backend, homes, flows, transfers, often, seldom })
+        let lost = Losses::begin(&lab)?;
+        Ok(Self { lab, backend, homes, flows, transfers, often, seldom, lost })
     }
 
     fn replace(&mut self, node: &str, next: &Path) -> Result<Replaced> {
@@ -140,6 +143,7 @@ impl Stage {
         let other = self.elsewhere(node, &of)?;
         let away = self.gap(&of, quiet, (asked, came_at(&self.lab, &other, &of)?))?;
 
+        self.lost.look(&self.lab)?;
         let (stopped, gone) = (Instant::now(), clock());
         let daemon = self.lab.daemon(node)?;
         let former = daemon.pid();
@@ -239,6 +243,7 @@ impl Stage {
         checks.extend(more);
         let figures = json!({
             "nodes": all,
+            "dropped": self.lost.look(&self.lab)?,
             "start_gap_ms": all.iter().map(|one| one.start_gap_ms).fold(0.0, f64::max),
             "bound_ms": PLANNED_MS,
             "resets": resets,

@@ -1,7 +1,8 @@
 //! Backup: RFC 9568 section 6.4.2.
 
 use super::phase::{Phase, Wait, Watch};
-use super::{Discard, Heard, Instance, Preempt, Priority, Why};
+use super::{Config, Discard, Heard, Instance, Preempt, Priority, Why};
+use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 impl Instance {
@@ -11,7 +12,7 @@ impl Instance {
         if advertisement.priority.is_release() {
             return Phase::Backup(watch.released(now));
         }
-        let may_at = self.may_preempt(advertisement.priority).map(|delay| watch.preempt_at.unwrap_or(now + delay));
+        let may_at = self.may_preempt(heard.from, advertisement.priority).map(|delay| watch.preempt_at.unwrap_or(now + delay));
         let watch = Watch { preempt_at: may_at, ..watch };
         if may_at.is_some_and(|at| now >= at) {
             // The timer runs on, and when it fires we are Active.
@@ -20,10 +21,12 @@ impl Instance {
         Phase::Backup(watch.follow(advertisement.interval, now))
     }
 
-    /// Whether an Active of this priority is to be preempted, and after which delay. (A drained node has the lowest priority: never.)
-    pub(super) fn may_preempt(&self, active: Priority) -> Option<Duration> {
+    /// Whether this Active is to be preempted, and after which delay. (A drained node has the lowest priority: never.)
+    pub(super) fn may_preempt(&self, active: IpAddr, priority: Priority) -> Option<Duration> {
+        let goes_first = self.config.preferred.is_some_and(|preferred| preferred != active);
+        let gives_way = if goes_first { self.config.interval.duration() * Config::AFTER_PREFERRED } else { Duration::ZERO };
         match self.config.preempt {
-            Preempt::After(delay) if active < self.priority() && self.in_sync => Some(delay),
+            Preempt::After(delay) if priority < self.priority() && self.in_sync => Some(delay + gives_way),
             Preempt::After(_) | Preempt::Never => None,
         }
     }
@@ -31,7 +34,7 @@ impl Instance {
     /// A preemption under way ends if it is no longer allowed; what was heard meanwhile counts again.
     pub(super) fn reconsider(&self, watch: Watch) -> Watch {
         match (watch.preempt_at, self.heard) {
-            (Some(_), Some(heard)) if self.may_preempt(heard.priority).is_none() => {
+            (Some(_), Some(heard)) if self.may_preempt(heard.from, heard.priority).is_none() => {
                 Watch { armed: watch.armed.max(heard.at), preempt_at: None, ..watch }
             }
             (Some(_) | None, Some(_) | None) => watch,

@@ -25,6 +25,9 @@ pub struct Config {
     /// Advertisement_Interval: how often we advertise, and what we expect of others until we have heard one.
     pub interval: AdvertInterval,
     pub preempt: Preempt,
+    /// Who comes before us, where that is known. From anybody else we take the addresses [`Config::AFTER_PREFERRED`] intervals later than we
+    /// might: both learn at about the same time that they may, and the addresses would move twice.
+    pub preferred: Option<IpAddr>,
     /// Accept_Mode: whether an Active that is not the owner takes packets that are for the addresses themselves (section 6.1).
     pub accept: bool,
     pub announcements: Announcements,
@@ -32,6 +35,9 @@ pub struct Config {
 }
 
 impl Config {
+    /// More than it takes the preferred node to notice that it may: advertisements are an interval apart, and its timer another.
+    pub const AFTER_PREFERRED: u32 = 5;
+
     /// Whether an instance can run with it, and what would have to change.
     pub fn check(&self) -> Result<(), Invalid> {
         let (v4, first) = (self.address.is_ipv4(), self.addresses.as_addresses());

@@ -34,6 +34,7 @@ fn config() -> Config {
         addresses: ADDRESSES.to_list(),
         interval: interval(10),
         preempt: Preempt::After(Duration::ZERO),
+        preferred: None,
         accept: false,
         announcements: Announcements { burst: 5, repeat_after: Duration::from_millis(1000), refresh: Some(Duration::from_millis(10_000)) },
         handover: Handover::MakeBeforeBreak { successor_within: Duration::from_millis(500), forward_for: Duration::from_millis(1000) },

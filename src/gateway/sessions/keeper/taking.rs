@@ -3,11 +3,11 @@
 use super::{Keeper, STAMPS_AHEAD};
 use crate::gateway::jit::{self, Adopted, Door};
 use crate::gateway::sessions::shard::Shard;
-use crate::gateway::sessions::tunnels::Remote;
+use crate::gateway::sessions::tunnels::{Remote, Tunnels};
 use crate::gateway::strangers::SETTLED;
 use crate::model::{IfName, Lane, PublicKey, TenantShard};
 use crate::plan::gateway::ends::End;
-use crate::wire::sync::peer::PeerState;
+use crate::wire::sync::peer::{PeerRecord, PeerState};
 use crate::wire::wireguard::Tai64n;
 use std::collections::{BTreeMap, HashSet};
 use std::time::Instant;
@@ -33,13 +33,14 @@ impl Keeper {
         let ours: HashSet<PublicKey> = states.iter().map(|state| state.key).collect();
         // Of these the stamps count.
         states.extend(told.into_iter().filter(|state| !ours.contains(&state.key) || told_own.contains(state)));
+        let mut records = Vec::new();
         for (lane, own, stands, interface) in &ends {
             if shard.stands.insert(*lane, *stands).is_some_and(|former| former != *stands) {
                 shard.begin_anew(*lane);
             }
-            for own in states.iter().filter(|state| state.key == *own) {
-                self.tunnels.stamps_after(interface, own.stamp.plus(own.idle + STAMPS_AHEAD));
-            }
+            let used = states.iter().filter(|state| state.key == *own).map(|state| state.stamp.plus(state.idle)).max();
+            let ahead = used.map(|used| (*lane, *own, used.plus(STAMPS_AHEAD)));
+            records.extend(go_on_after(&self.tunnels, now, shard, ahead));
             if let Err(error) = self.tunnels.set_sending(interface, true) {
                 tracing::error!("{of}: the tunnel is not there yet: {error:#}");
             }
@@ -58,7 +59,6 @@ impl Keeper {
         // Whom the configuration names is nobody's to let in or to remove.
         left.retain(|(key, ..)| !shard.served.peers.contains_key(key));
         // Whoever was let in by the process before is told of as if it had been now; of those who are not known yet there will be news.
-        let mut records = Vec::new();
         for (key, adopted, stamp) in left.iter().filter(|(_, adopted, _)| !adopted.registered.allowed.is_empty()) {
             shard.admitted(now, *key, Some(adopted.endpoint), &adopted.registered);
             records.push(shard.stamped(now, *key, *stamp));
@@ -87,6 +87,17 @@ impl Keeper {
         }
     }
 
+    /// Who does not answer may have been called just before by another node, which had the shard for a moment and was as far ahead of the one before
+    /// it as this one is.
+    pub(super) fn doubt(&mut self, now: Instant, of: &TenantShard) {
+        let Some(shard) = self.shards.get_mut(of) else { return };
+        if shard.doubt() {
+            let ahead = shard.ahead(now, STAMPS_AHEAD);
+            let records = go_on_after(&self.tunnels, now, shard, ahead);
+            self.tell(of, records);
+        }
+    }
+
     /// Another node believed that a shard was there, as this one did, and has let go of it: whoever that node has called sends by sessions that nobody has
     /// any more, and is called. Its stamps were ahead of our last one, by as much as a node's that takes over.
     pub(super) async fn heal(&mut self, of: &TenantShard) {
@@ -97,13 +108,8 @@ impl Keeper {
         // How far its own stamps have come; and sessions from before are no answers.
         self.look_at(now, of).await;
         let Some(shard) = self.shards.get_mut(of) else { return };
-        for end in &shard.served.ends {
-            let own = end.key.public();
-            if let (Some(stamp), Some(at)) = (shard.stamps.get(&own), shard.stamped.get(&own)) {
-                let after = stamp.plus(now.saturating_duration_since(*at) + 2 * STAMPS_AHEAD);
-                self.tunnels.stamps_after(&shard.interface(end.lane), after);
-            }
-        }
+        let ahead = shard.ahead(now, 2 * STAMPS_AHEAD);
+        let records = go_on_after(&self.tunnels, now, shard, ahead);
         let states = shard.states(now);
         let remote = |state: &PeerState| {
             let (allowed, endpoint) = (shard.allowed(state)?, Some(state.endpoint?));
@@ -112,6 +118,7 @@ impl Keeper {
         let remotes: Vec<(PublicKey, Remote)> = states.iter().filter_map(remote).collect();
         self.wake.add(shard.summon(remotes, &states, true));
         tracing::info!("{of}: another node was Active, too: calling {} peers", shard.called.len());
+        self.tell(of, records);
     }
 
     /// A shard has another interface beside, or one less. A new one is to know everybody before whoever knocks there counts as a stranger.
@@ -167,6 +174,20 @@ impl Keeper {
         }
         self.show_lanes(of);
     }
+}
+
+/// All further stamps with these keys are later than these: what there is to tell of it.
+fn go_on_after(
+    tunnels: &Tunnels,
+    now: Instant,
+    shard: &mut Shard,
+    stamps: impl IntoIterator<Item = (Lane, PublicKey, Tai64n)>,
+) -> Vec<PeerRecord> {
+    let go_on = |(lane, own, stamp)| {
+        tunnels.stamps_after(&shard.interface(lane), stamp);
+        shard.used(now, own, stamp)
+    };
+    stamps.into_iter().map(go_on).collect()
 }
 
 /// Whoever knocks at this shard may be let in here from now on; what the node before knew counts, and what the process before did unless that is older.

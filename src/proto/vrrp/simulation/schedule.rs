@@ -2,6 +2,7 @@
 
 use crate::model::{AddressList, AdvertInterval, Priority, Vrid, VrrpVersion};
 use crate::proto::vrrp::{Announcements, Config, Handover, Preempt};
+use std::net::IpAddr;
 use std::time::Duration;
 
 /// All times are in nanoseconds since the beginning of the run.
@@ -85,6 +86,7 @@ impl Schedule {
         let preempt = [Some(0), Some(random.below(10)), None][random.below(3) as usize];
         let preempt = preempt.map_or(Preempt::Never, |n| Preempt::After(Duration::from_nanos(n * interval)));
         let count = 2 + random.below(4);
+        let first = (random.below(3) == 0).then_some(IpAddr::from([10, 0, 0, 1]));
         // Two are a mistake, and happen.
         let owners = random.below(6).saturating_sub(3);
         let machine = |n: u64, random: &mut Random| {
@@ -97,6 +99,7 @@ impl Schedule {
                 addresses: AddressList::V4(vec![[10, 0, 0, 100]]),
                 interval: AdvertInterval::try_from(centiseconds).expect("in range"),
                 preempt,
+                preferred: first.filter(|_| n > 0),
                 accept: false,
                 announcements: Announcements { burst: 5, repeat_after: Duration::from_nanos(interval * 3), refresh: None },
                 handover: match random.below(4) {

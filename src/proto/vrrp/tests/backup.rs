@@ -63,6 +63,21 @@ fn preemption_waits_for_its_delay() {
 }
 
 #[test]
+fn the_preferred_node_goes_first() {
+    let mut node = Node::backup(|c| c.preferred = Some(LOWER.into()));
+    let waits = f64::from(Config::AFTER_PREFERRED) * 100.0;
+    for at in [100.0, 200.0, 300.0, 400.0, 500.0, 99.0 + waits] {
+        assert_eq!(node.at(at, heard(HIGHER, 99)), [], "at {at} ms");
+    }
+    assert_eq!(node.at(100.0 + waits, heard(HIGHER, 99)), discarded(Discard::LowerPriority));
+    assert_eq!(node.timeout(), Some((99.0 + waits + DOWN, "active_down")), "it does not come");
+
+    let mut node = Node::backup(|c| c.preferred = Some(LOWER.into()));
+    node.at(100.0, heard(LOWER, 99));
+    assert_eq!(node.at(200.0, heard(LOWER, 99)), discarded(Discard::LowerPriority), "itself it may be followed at once");
+}
+
+#[test]
 fn a_better_active_ends_the_preemption_and_its_delay() {
     let mut node = Node::backup(|c| c.preempt = Preempt::After(Duration::from_millis(250)));
     node.at(100.0, heard(HIGHER, 99));
