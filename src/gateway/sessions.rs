@@ -27,7 +27,7 @@ use ipnet::IpNet;
 use keeper::Keeper;
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::mpsc::{SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 use tokio::sync::{Notify, mpsc};
@@ -92,17 +92,30 @@ impl Orders {
         }
     }
 
-    /// These are about to come here ([`Order::Come`]). Waits until their tunnels are ready, but no longer than `within`.
-    pub fn come(&self, shards: Vec<TenantShard>, within: Duration) {
-        if self.0.is_none() || shards.is_empty() {
-            return;
-        }
-        let deadline = Instant::now() + within;
+    /// These are about to come here ([`Order::Come`]).
+    pub fn come(&self, shards: Vec<TenantShard>) -> Coming {
         let (done, ready) = sync_channel(shards.len());
-        shards.into_iter().for_each(|of| self.send(Order::Come(of, done.clone())));
-        // If the thread has ended nobody has it any more.
-        drop(done);
-        while !within.is_zero() && ready.recv_timeout(deadline.saturating_duration_since(Instant::now())).is_ok() {}
+        if self.0.is_some() {
+            shards.into_iter().for_each(|of| self.send(Order::Come(of, done.clone())));
+        }
+        Coming(ready)
+    }
+}
+
+/// Shards that are about to come: each says so when its tunnel is ready.
+#[derive(Debug)]
+pub struct Coming(Receiver<()>);
+
+impl Coming {
+    /// Whether all of them are ready, or nobody has them any more, after so long at most.
+    pub fn wait(&self, within: Duration) -> bool {
+        let deadline = Instant::now() + within;
+        loop {
+            match self.0.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+                Ok(()) => {}
+                Err(why) => return why == RecvTimeoutError::Disconnected,
+            }
+        }
     }
 }
 

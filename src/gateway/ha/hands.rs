@@ -28,6 +28,13 @@ use tracing::Level;
 /// together.
 const TAIL: Duration = Duration::from_millis(20);
 
+/// For so long shards that come in a planned move wait for tunnels that are not ready: the node before goes on forwarding for longer
+/// ([`FORWARD_AFTER_HANDOVER`]), and what came to a tunnel that does not know its peers would be lost. Less than what
+/// the routers take for stuck.
+const READY: Duration = Duration::from_millis(100);
+/// Leases of others are looked after meanwhile, so often.
+const MEANWHILE: Duration = Duration::from_millis(3);
+
 /// The HaVips of each shard, and the interfaces that they belong on.
 pub type Addresses = BTreeMap<TenantShard, Vec<(IfName, IpAddr)>>;
 
@@ -152,22 +159,17 @@ impl Hands {
 
     /// Runs until it is told to stop.
     pub fn run(mut self, inbox: &Inbox<Deed>) {
+        // What came while shards waited for their tunnels.
+        let mut later: Vec<Deed> = Vec::new();
         loop {
             let mut ready = [PollFd::new(inbox.as_fd(), PollFlags::POLLIN)];
-            match poll(&mut ready, self.wait()) {
+            match poll(&mut ready, if later.is_empty() { self.wait() } else { PollTimeout::ZERO }) {
                 Ok(_) | Err(Errno::EINTR) => {}
                 Err(error) => self.scribe.say(Level::ERROR, format!("waiting for deeds failed: {error}")),
             }
-            let deeds: Vec<Deed> = inbox.take().collect();
+            let deeds: Vec<Deed> = std::mem::take(&mut later).into_iter().chain(inbox.take()).collect();
             // Leases first: of those that stand nothing may lapse while others wait for connections.
-            let mut leases: BTreeMap<TenantShard, Instant> = BTreeMap::new();
-            for deed in &deeds {
-                match deed {
-                    Deed::Lease { of, until } => drop(leases.insert(of.clone(), *until)),
-                    Deed::Release { of, .. } | Deed::Take { of, .. } => drop(leases.remove(of)),
-                    _ => {}
-                }
-            }
+            let leases = leases(&deeds);
             self.renew(&leases);
             // One that goes and comes back in between is the other's for a moment: its connections are taken over when it comes.
             let (mut coming, mut going, mut back) = (Vec::new(), BTreeSet::new(), BTreeSet::new());
@@ -180,7 +182,7 @@ impl Hands {
                 }
             }
             self.sync.promote(&coming, TAIL);
-            self.speak(&deeds);
+            self.speak(&deeds, inbox, &mut later);
             let count = deeds.iter().filter(|deed| !matches!(deed, Deed::Renew)).count() as u64;
             for deed in deeds {
                 match deed {
@@ -200,7 +202,7 @@ impl Hands {
     }
 
     /// What comes for a shard in a planned move finds tunnels that speak and know its peers: it waits there for a session. A node that died is not waited for.
-    fn speak(&self, deeds: &[Deed]) {
+    fn speak(&mut self, deeds: &[Deed], inbox: &Inbox<Deed>, later: &mut Vec<Deed>) {
         let (mut planned, mut others) = (Vec::new(), Vec::new());
         for deed in deeds {
             match deed {
@@ -210,8 +212,13 @@ impl Hands {
                 _ => {}
             }
         }
-        self.sessions.come(planned, TAIL);
-        self.sessions.come(others, Duration::ZERO);
+        let (coming, deadline) = (self.sessions.come(planned), Instant::now() + READY);
+        drop(self.sessions.come(others));
+        while !coming.wait(MEANWHILE) && Instant::now() < deadline {
+            let more = inbox.take().collect::<Vec<_>>();
+            self.renew(&leases(&more));
+            later.extend(more);
+        }
     }
 
     fn wait(&self) -> PollTimeout {
@@ -389,6 +396,19 @@ impl Hands {
             Deed::Lease { .. } | Deed::Stop => {}
         }
     }
+}
+
+/// Those that are to go on, until when.
+fn leases(deeds: &[Deed]) -> BTreeMap<TenantShard, Instant> {
+    let mut leases = BTreeMap::new();
+    for deed in deeds {
+        match deed {
+            Deed::Lease { of, until } => drop(leases.insert(of.clone(), *until)),
+            Deed::Release { of, .. } | Deed::Take { of, .. } => drop(leases.remove(of)),
+            _ => {}
+        }
+    }
+    leases
 }
 
 fn listed(shards: &[&TenantShard]) -> String {
