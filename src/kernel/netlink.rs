@@ -23,6 +23,9 @@ const HEADER: usize = 16;
 const WINDOW: usize = 128;
 /// Bytes of a datagram that carries requests; the send buffer's default size is 208 KiB.
 const DATAGRAM: usize = 64 * 1024;
+/// Requests in a datagram of a [`Batch`]. The kernel carries a datagram out in one go, and unless it is preemptible nothing else runs on that processor
+/// meanwhile, packets included: 800 deletions of connections were 4 ms.
+const TOGETHER: u32 = 64;
 /// A dump that the kernel says changed underneath is read again this many times before that is an error.
 const DUMP_TRIES: usize = 10;
 
@@ -90,7 +93,7 @@ pub struct Batch {
 impl Batch {
     /// Whether it is time to send it.
     pub fn is_full(&self) -> bool {
-        self.bytes.len() >= DATAGRAM - 1024
+        self.count >= TOGETHER || self.bytes.len() >= DATAGRAM - 1024
     }
 
     /// Adds a request whose payload is at most 1 KiB.
