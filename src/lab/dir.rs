@@ -76,7 +76,7 @@ impl LabDir {
 
 impl Drop for LabDir {
     fn drop(&mut self) {
-        if self.ephemeral && std::env::var_os("DBG_LOST").is_none() {
+        if self.ephemeral {
             let _ = fs::remove_dir_all(&self.path);
             cleanup::forget_dir(&self.path);
         }

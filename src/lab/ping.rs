@@ -240,11 +240,6 @@ fn listen(echo: &Echo, shared: &Shared, interval: Duration) -> Heard {
         heard.answered += 1;
         shared.answered.store(heard.answered, Ordering::Relaxed);
     }
-    if std::env::var_os("DBG_LOST").is_some() {
-        let sent = shared.sent();
-        let lost: Vec<String> = sent.iter().enumerate().filter(|(at, _)| !seen.get(*at).copied().unwrap_or(false)).map(|(_, t)| format!("{:.3}", t.as_secs_f64() % 1000.0)).collect();
-        if !lost.is_empty() { eprintln!("LOST interval {interval:?} of {}: {}", sent.len(), lost.join(" ")); }
-    }
     heard
 }
 

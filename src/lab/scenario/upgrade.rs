@@ -69,8 +69,10 @@ struct Replaced {
     in_sync_s: f64,
     home_s: f64,
     took_s: f64,
+    /// The longest time without an answer, in milliseconds, before anything was done to this node.
+    quiet_ms: f64,
     away: Gap,
-    /// The longest while the one program ended and the other began, in milliseconds, of pings that other nodes forward.
+    /// The same while the one program ended and the other began, of pings that the other node forwards.
     start_gap_ms: f64,
     home: Gap,
     #[serde(skip)]
@@ -84,18 +86,29 @@ struct Gap {
     gap_ms: f64,
     /// At the same time, of one that stays where it is.
     beside_ms: f64,
-    /// Before it, of both.
-    quiet_ms: f64,
 }
 
-impl Gap {
-    /// What the machine did by itself.
-    fn machine_ms(&self) -> f64 {
-        self.quiet_ms.max(self.beside_ms)
+impl Replaced {
+    /// What the machine did by itself, in milliseconds: before, and to what stays where it is.
+    fn machine_ms(&self, gap: &Gap) -> f64 {
+        self.quiet_ms.max(gap.beside_ms)
     }
 
-    fn check(&self, when: &str, node: &str) -> Check {
-        within_ms(format!("the gap is at most {PLANNED_MS:.0} ms when {when}"), node, PLANNED_MS, (self.gap_ms, self.machine_ms()))
+    /// The most by which a gap was longer than what the machine did by itself.
+    fn beyond_ms(&self) -> f64 {
+        let moves = [&self.away, &self.home].map(|gap| gap.gap_ms - self.machine_ms(gap));
+        moves.into_iter().fold(self.start_gap_ms - self.quiet_ms, f64::max)
+    }
+
+    fn gaps(&self) -> [Check; 3] {
+        let within = |when: &str, gap_ms, machine_ms| {
+            within_ms(format!("the gap is at most {PLANNED_MS:.0} ms when {when}"), &self.node, PLANNED_MS, (gap_ms, machine_ms))
+        };
+        [
+            within("it is drained", self.away.gap_ms, self.machine_ms(&self.away)),
+            within("the other program starts", self.start_gap_ms, self.quiet_ms),
+            within("its shards come home", self.home.gap_ms, self.machine_ms(&self.home)),
+        ]
     }
 }
 
@@ -132,16 +145,17 @@ impl Stage {
     }
 
     fn replace(&mut self, node: &str, next: &Path) -> Result<Replaced> {
-        let (quiet, mine) = (clock(), of_node(&self.homes, node));
+        let (before, mine) = (clock(), of_node(&self.homes, node));
         let of = self.often.iter().map(|(of, _)| of).find(|of| mine.contains(of)).cloned();
         let of = of.ok_or_else(|| Error::State(format!("no ping goes through a shard of {node}")))?;
         std::thread::sleep(PREEMPT);
+        let quiet_ms = self.longest(|_| true, (before, clock()));
 
         let (begun, asked, socket) = (Instant::now(), clock(), self.lab.socket(node)?);
         let said = unix_ok_within(&socket, "POST", "/v1/drain", None, PATIENCE)?.body;
         let drained_s = begun.elapsed().as_secs_f64();
         let other = self.elsewhere(node, &of)?;
-        let away = self.gap(&of, quiet, (asked, came_at(&self.lab, &other, &of)?))?;
+        let away = self.gap(&of, (asked, came_at(&self.lab, &other, &of)?))?;
 
         self.lost.look(&self.lab)?;
         let (stopped, gone) = (Instant::now(), clock());
@@ -162,19 +176,21 @@ impl Stage {
         await_homes(&self.lab, &self.homes, PATIENCE)?;
         let (home_s, took_s) = (in_sync.elapsed().as_secs_f64(), begun.elapsed().as_secs_f64());
         let back = came_at(&self.lab, node, &of)?;
-        let home = self.gap(&of, known, (back, back))?;
+        let home = self.gap(&of, (back, back))?;
 
         let kept = serde_json::from_str::<Value>(&said).is_ok_and(|said| said["kept"] == json!([]));
         let checks = vec![
             Check::new("it hands all shards over", node, kept, said),
-            away.check("it is drained", node),
             Check::new("the former program ends in order", node, ended.success(), ended.to_string()),
             Check::new("the other program runs in its place", node, another, next.display().to_string()),
             Check::new("traffic goes on when the other program has started", node, went_on, format!("gap {start_gap_ms:.1} ms")),
-            home.check("its shards come home", node),
         ];
         let (node, shards) = (node.to_owned(), mine.len());
-        Ok(Replaced { node, shards, drained_s, ready_s, in_sync_s, home_s, took_s, away, start_gap_ms, home, checks })
+        let mut replaced =
+            Replaced { node, shards, drained_s, ready_s, in_sync_s, home_s, took_s, quiet_ms, away, start_gap_ms, home, checks };
+        let gaps = replaced.gaps();
+        replaced.checks.extend(gaps);
+        Ok(replaced)
     }
 
     /// Who has a shard once `node` has none.
@@ -187,18 +203,14 @@ impl Stage {
         Ok(after.remove(of).unwrap_or_default())
     }
 
-    /// Around a move that began at `from` and ended at `moved`, and from `quiet` until then. Returns when all of that is over.
-    fn gap(&self, of: &(String, u8), quiet: Duration, (from, moved): (Duration, Duration)) -> Result<Gap> {
+    /// Around a move that began at `from` and ended at `moved`. Returns when all of that is over.
+    fn gap(&self, of: &(String, u8), (from, moved): (Duration, Duration)) -> Result<Gap> {
         let (from, to) = (from.saturating_sub(AROUND.0), moved + AROUND.1);
         std::thread::sleep(to.saturating_sub(clock()));
         if !self.go_on() {
             return Err(Error::State(format!("no pings are answered any more after {}/{} has moved", of.0, of.1)));
         }
-        Ok(Gap {
-            gap_ms: self.longest(|through| through == of, (from, to)),
-            beside_ms: self.longest(|through| through != of, (from, to)),
-            quiet_ms: self.longest(|_| true, (quiet, from)),
-        })
+        Ok(Gap { gap_ms: self.longest(|through| through == of, (from, to)), beside_ms: self.longest(|through| through != of, (from, to)) })
     }
 
     fn go_on(&self) -> bool {
@@ -223,8 +235,10 @@ impl Stage {
         let report = report.ok_or_else(|| Error::State("a lab without tenants".into()))?;
         let resets = report.resets as u64 + transferred.iter().map(|one| one.resets).sum::<u64>();
 
-        let longest = |of: fn(&Gap) -> f64| all.iter().flat_map(|one| [&one.away, &one.home]).map(of).fold(0.0, f64::max);
-        let probed = Probed { gap_ms: longest(|gap| gap.gap_ms), quiet_ms: longest(Gap::machine_ms), ..probed };
+        let moves = || all.iter().flat_map(|one| [(one, &one.away), (one, &one.home)]);
+        let gap_ms = moves().map(|(_, gap)| gap.gap_ms).fold(0.0, f64::max);
+        let quiet_ms = moves().map(|(one, gap)| one.machine_ms(gap)).fold(0.0, f64::max);
+        let probed = Probed { gap_ms, quiet_ms, ..probed };
         let mut checks: Vec<Check> = all.iter_mut().flat_map(|one| std::mem::take(&mut one.checks)).collect();
         let (of_flows, more) = of_flows(&report);
         checks.extend([
@@ -245,6 +259,7 @@ impl Stage {
             "nodes": all,
             "dropped": self.lost.look(&self.lab)?,
             "start_gap_ms": all.iter().map(|one| one.start_gap_ms).fold(0.0, f64::max),
+            "beyond_ms": all.iter().map(Replaced::beyond_ms).fold(f64::MIN, f64::max),
             "bound_ms": PLANNED_MS,
             "resets": resets,
             "transfers": transferred.len(),
