@@ -17,9 +17,8 @@ const OF_PROTOCOLS: [&str; 9] = [
     "Udp.RcvbufErrors",
     "Udp.SndbufErrors",
 ];
-/// Of daemons.
-const OF_DAEMONS: [&str; 3] =
-    ["portway_dropped_packets_total", "portway_userspace_dropped_packets_total", "portway_conntrack_failures_total"];
+/// How the names of those end that daemons count.
+const OF_DAEMONS: [&str; 2] = ["dropped_packets_total", "conntrack_failures_total"];
 /// All processors', as no namespace has its own.
 const MACHINE: &str = "machine";
 
@@ -104,7 +103,8 @@ fn of_links(page: &str) -> BTreeMap<String, u64> {
 }
 
 fn of_daemon(page: &str) -> BTreeMap<String, u64> {
-    let ours = |line: &&str| OF_DAEMONS.iter().any(|name| line.strip_prefix(name).is_some_and(|rest| rest.starts_with(['{', ' '])));
+    let is_one = |name: &str| OF_DAEMONS.iter().any(|end| name.ends_with(end));
+    let ours = |line: &&str| line.split(['{', ' ']).next().is_some_and(is_one);
     let counter = |line: &str| {
         let (name, value) = line.rsplit_once(' ')?;
         Some((name.to_owned(), value.parse::<f64>().ok()? as u64))
