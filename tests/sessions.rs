@@ -2,13 +2,15 @@
 
 mod userspace_support;
 
+use portway::daemon::bell::bell;
+use portway::gateway::ha::sync;
 use portway::gateway::sessions::tunnels::Tunnels;
 use portway::gateway::sessions::{Order, Served, Sessions};
 use portway::lab::poll_until;
 use portway::model::{IfName, Lane, PrivateKey, ShardId, Slot, TenantShard};
 use portway::plan::gateway::ends::End;
 use portway::userspace::wireguard::{Clocks, Descriptors, Device, DeviceConfig, DropReason, Event, InterfaceConfig, PeerConfig};
-use portway::wire::sync::peer::PeerState;
+use portway::wire::sync::peer::{PeerRecord, PeerState};
 use portway::wire::wireguard::Tai64n;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -172,6 +174,26 @@ fn what_is_known_late_counts_all_the_same() {
 fn who_had_the_shard_for_a_moment_delays_the_return_by_one_call() {
     let (agreed, replayed) = taken_over(Knows::NotWhoWasBetween);
     assert!(agreed && replayed <= 1, "{replayed} initiations seemed to be from before");
+}
+
+/// Or two of them within a second would begin at the same place.
+#[test]
+fn the_others_are_told_at_once_where_the_stamps_of_who_takes_over_begin() {
+    let namespace = Namespace::new("loop");
+    let (node, events) = device(&namespace, interface(tunnel(), key(1), HAVIP), late, true);
+    let mut sessions = Sessions::start(Tunnels::Userspace(Arc::new(RwLock::new(node))), Some(events), None, Arc::default()).unwrap();
+    let (bell, inbox) = bell().unwrap();
+    let last = Tai64n::after(Tai64n::NEVER, SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap());
+    sessions.orders().send(Order::Tell(sync::Orders(bell)));
+    sessions.orders().send(Order::Serve { shards: vec![served()], left: BTreeMap::new() });
+    sessions.orders().send(Order::Known { of: shard(), peers: told(Some(last)) });
+    assert!(sessions.orders().come(vec![shard()]).wait(PATIENCE));
+    // Told before it is ready, and so before anybody is called.
+    let records = inbox.take().filter_map(|order| if let sync::Order::Peers(_, records) = order { Some(records) } else { None });
+    let own =
+        |record: &PeerRecord| matches!(record, PeerRecord::Told(state) if state.key == key(1).public() && state.stamp == last.plus(AHEAD));
+    assert!(records.flatten().any(|record| own(&record)));
+    sessions.stop();
 }
 
 /// Before its addresses are there, a shard's tunnel knows where everybody is, so that what comes waits for a session; but an answer would go to where the addresses

@@ -49,7 +49,7 @@ use crate::plan::{ANSWERS, LIVE};
 use crate::userspace::urgent;
 use anyhow::Context;
 use board::Board;
-use hands::{Addresses, Deed, Hands};
+use hands::{Addresses, Aside, Deed, Hands};
 use scribe::Scribe;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::net::{IpAddr, UdpSocket};
@@ -181,6 +181,7 @@ impl Group {
             shards: BTreeMap::new(),
             back,
             sessions: sessions.clone(),
+            aside: Aside::default(),
         };
         board.hold_only(&resumed);
         hand.know(shards);

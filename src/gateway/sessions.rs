@@ -98,7 +98,7 @@ impl Orders {
         if self.0.is_some() {
             shards.into_iter().for_each(|of| self.send(Order::Come(of, done.clone())));
         }
-        Coming(ready)
+        Coming::of(ready)
     }
 }
 
@@ -107,6 +107,11 @@ impl Orders {
 pub struct Coming(Receiver<()>);
 
 impl Coming {
+    /// Of those who hold senders to this.
+    pub fn of(ready: Receiver<()>) -> Self {
+        Self(ready)
+    }
+
     /// Whether all of them are ready, or nobody has them any more, after so long at most.
     pub fn wait(&self, within: Duration) -> bool {
         let deadline = Instant::now() + within;

@@ -7,7 +7,7 @@ mod effect;
 mod handover;
 mod phase;
 
-pub use config::{Announcements, Config, FORWARD_AFTER_HANDOVER, Handover, Preempt};
+pub use config::{Announcements, Config, FORWARD_AFTER_HANDOVER, Handover, Preempt, Preferred};
 pub use effect::{Announced, Effect, Heard, Input, State, Warning, Why};
 
 use crate::model::{AdvertInterval, Priority, VrrpVersion};

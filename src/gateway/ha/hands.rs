@@ -1,11 +1,17 @@
 //! The thread that does what the virtual routers decide: leases, addresses, announcements, in the order in which they were decided. It counts what
 //! it has done, or the speaker would go on advertising what nobody carries out.
 
+mod aside;
+mod deed;
+
+pub use aside::Aside;
+pub use deed::Deed;
+
 use super::board::{Board, Takeover};
 use super::scribe::Scribe;
 use super::sync;
 use crate::daemon::bell::Inbox;
-use crate::gateway::sessions;
+use crate::gateway::sessions::{self, Coming};
 use crate::kernel::KernelError;
 use crate::kernel::announce::Announcer;
 use crate::kernel::havip::HaVips;
@@ -13,7 +19,8 @@ use crate::kernel::lease::Lease;
 use crate::kernel::pass_back::PassBack;
 use crate::model::{IfName, TenantShard};
 use crate::plan::{ANSWERS, LIVE};
-use crate::proto::vrrp::{Announced, FORWARD_AFTER_HANDOVER, LastHeard, State, Warning, Why};
+use crate::proto::vrrp::{Announced, FORWARD_AFTER_HANDOVER, State};
+use deed::{leases, turning};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::collections::{BTreeMap, BTreeSet};
@@ -28,12 +35,8 @@ use tracing::Level;
 /// together.
 const TAIL: Duration = Duration::from_millis(20);
 
-/// For so long shards that come in a planned move wait for tunnels that are not ready: the node before goes on forwarding for longer
-/// ([`FORWARD_AFTER_HANDOVER`]), and what came to a tunnel that does not know its peers would be lost. Less than what
-/// the routers take for stuck.
-const READY: Duration = Duration::from_millis(100);
-/// Leases of others are looked after meanwhile, so often.
-const MEANWHILE: Duration = Duration::from_millis(3);
+/// Between looks whether tunnels that are waited for are ready.
+const LOOK: Duration = Duration::from_millis(3);
 
 /// The HaVips of each shard, and the interfaces that they belong on.
 pub type Addresses = BTreeMap<TenantShard, Vec<(IfName, IpAddr)>>;
@@ -43,52 +46,6 @@ const TOGETHER: usize = 256;
 
 /// Between the first two announcements of a burst: five take 150 ms.
 const GAP: Duration = Duration::from_millis(10);
-
-#[derive(Debug)]
-pub enum Deed {
-    /// The shards and their addresses, from now on.
-    Know(Addresses),
-    Take {
-        of: TenantShard,
-        until: Instant,
-        /// The node that had it until now and goes on forwarding.
-        former: Option<IpAddr>,
-    },
-    Lease {
-        of: TenantShard,
-        until: Instant,
-    },
-    StopAnswering {
-        of: TenantShard,
-    },
-    Release {
-        of: TenantShard,
-        /// Somebody else is known to have taken them over.
-        taken: bool,
-    },
-    Announce {
-        of: TenantShard,
-        burst: u8,
-        why: Announced,
-    },
-    Changed {
-        of: TenantShard,
-        from: State,
-        to: State,
-        why: Why,
-        /// The last advertisement from somebody else.
-        heard: Option<LastHeard>,
-    },
-    Warned {
-        of: TenantShard,
-        warning: Warning,
-    },
-    Complain(String),
-    /// Leases were lost by somebody else's doing: anew, with the time that they should have.
-    Renew,
-    /// End, and leave everything as it stands.
-    Stop,
-}
 
 /// What it works with, opened before its thread starts.
 #[derive(Debug)]
@@ -104,6 +61,7 @@ pub struct Hands {
     pub back: Option<PassBack>,
     /// Tunnels that carry nothing for a shard that is not here are told when it is.
     pub sessions: sessions::Orders,
+    pub aside: Aside,
 }
 
 /// The two addresses of a shard and the interfaces that they belong on.
@@ -159,17 +117,17 @@ impl Hands {
 
     /// Runs until it is told to stop.
     pub fn run(mut self, inbox: &Inbox<Deed>) {
-        // What came while shards waited for their tunnels.
-        let mut later: Vec<Deed> = Vec::new();
         loop {
             let mut ready = [PollFd::new(inbox.as_fd(), PollFlags::POLLIN)];
-            match poll(&mut ready, if later.is_empty() { self.wait() } else { PollTimeout::ZERO }) {
+            match poll(&mut ready, self.wait()) {
                 Ok(_) | Err(Errno::EINTR) => {}
                 Err(error) => self.scribe.say(Level::ERROR, format!("waiting for deeds failed: {error}")),
             }
-            let deeds: Vec<Deed> = std::mem::take(&mut later).into_iter().chain(inbox.take()).collect();
+            let deeds: Vec<Deed> = inbox.take().collect();
             // Leases first: of those that stand nothing may lapse while others wait for connections.
-            let leases = leases(&deeds);
+            let turning = turning(&deeds);
+            let stands = |of: &TenantShard| !turning.contains(of) && !self.aside.has(of);
+            let leases = leases(&deeds, stands);
             self.renew(&leases);
             // One that goes and comes back in between is the other's for a moment: its connections are taken over when it comes.
             let (mut coming, mut going, mut back) = (Vec::new(), BTreeSet::new(), BTreeSet::new());
@@ -182,48 +140,69 @@ impl Hands {
                 }
             }
             self.sync.promote(&coming, TAIL);
-            self.speak(&deeds, inbox, &mut later);
-            let count = deeds.iter().filter(|deed| !matches!(deed, Deed::Renew)).count() as u64;
+            let mut late = self.speak(&deeds);
             for deed in deeds {
-                match deed {
+                match &deed {
                     Deed::Stop => return,
-                    Deed::Lease { of, until } if leases.get(&of) != Some(&until) => self.renew(&[(of, until)].into()),
-                    Deed::Lease { .. } => {}
-                    Deed::Take { of, until, former } if back.contains(&of) => {
-                        self.sync.promote(&[&of], TAIL);
-                        self.take(&of, until, former);
+                    Deed::Lease { of, .. } if leases.contains_key(of) => {
+                        self.done();
+                        continue;
                     }
-                    deed => self.carry_out(deed),
+                    Deed::Take { of, .. } => {
+                        if back.contains(of) {
+                            self.sync.promote(&[of], TAIL);
+                        }
+                        if let Some(tunnels) = late.remove(of) {
+                            self.aside.begin(Instant::now(), of.clone(), tunnels);
+                        }
+                    }
+                    _ => {}
                 }
+                let now = self.aside.put(deed);
+                self.carry_all_out(now);
             }
+            let ready = self.aside.ready(Instant::now());
+            self.carry_all_out(ready);
             self.announce(Instant::now());
-            self.board.counters.deeds.fetch_add(count, Relaxed);
         }
     }
 
-    /// What comes for a shard in a planned move finds tunnels that speak and know its peers: it waits there for a session. A node that died is not waited for.
-    fn speak(&mut self, deeds: &[Deed], inbox: &Inbox<Deed>, later: &mut Vec<Deed>) {
-        let (mut planned, mut others) = (Vec::new(), Vec::new());
+    fn carry_all_out(&mut self, deeds: Vec<Deed>) {
+        for deed in deeds {
+            self.carry_out(deed);
+            self.done();
+        }
+    }
+
+    /// One deed more, for those who watch these hands.
+    fn done(&self) {
+        self.board.counters.deeds.fetch_add(1, Relaxed);
+    }
+
+    /// What comes for a shard in a planned move finds tunnels that speak and know its peers: it waits there for a session. Those whose tunnels are not ready
+    /// by then. A node that died is not waited for.
+    fn speak(&mut self, deeds: &[Deed]) -> BTreeMap<TenantShard, Coming> {
+        let (mut planned, mut others) = (BTreeMap::new(), Vec::new());
         for deed in deeds {
             match deed {
-                Deed::Take { of, former, .. } if self.shards.contains_key(of) => {
-                    if former.is_some() { &mut planned } else { &mut others }.push(of.clone());
+                Deed::Take { of, former: Some(_), .. } if self.shards.contains_key(of) => {
+                    planned.insert(of.clone(), self.sessions.come(vec![of.clone()]));
                 }
+                Deed::Take { of, former: None, .. } if self.shards.contains_key(of) => others.push(of.clone()),
                 _ => {}
             }
         }
-        let (coming, deadline) = (self.sessions.come(planned), Instant::now() + READY);
         drop(self.sessions.come(others));
-        while !coming.wait(MEANWHILE) && Instant::now() < deadline {
-            let more = inbox.take().collect::<Vec<_>>();
-            self.renew(&leases(&more));
-            later.extend(more);
-        }
+        let deadline = Instant::now() + TAIL;
+        planned.retain(|_, tunnels| !tunnels.wait(deadline.saturating_duration_since(Instant::now())));
+        planned
     }
 
     fn wait(&self) -> PollTimeout {
         let next = self.shards.values().filter_map(|shard| Some(shard.burst.as_ref()?.at)).min();
-        let wait = next.map(|at| at.saturating_duration_since(Instant::now()).as_micros().div_ceil(1000));
+        let wait = next.map(|at| at.saturating_duration_since(Instant::now()));
+        let wait = if self.aside.is_empty() { wait } else { Some(wait.map_or(LOOK, |wait| wait.min(LOOK))) };
+        let wait = wait.map(|wait| wait.as_micros().div_ceil(1000));
         wait.map_or(PollTimeout::NONE, |ms| PollTimeout::try_from(ms).unwrap_or(PollTimeout::MAX))
     }
 
@@ -393,22 +372,10 @@ impl Hands {
             }
             Deed::Warned { of, warning } => self.scribe.say(Level::WARN, format!("{of}: {warning}")),
             Deed::Complain(what) => self.scribe.say(Level::ERROR, what),
-            Deed::Lease { .. } | Deed::Stop => {}
+            Deed::Lease { of, until } => self.renew(&[(of, until)].into()),
+            Deed::Stop => {}
         }
     }
-}
-
-/// Those that are to go on, until when.
-fn leases(deeds: &[Deed]) -> BTreeMap<TenantShard, Instant> {
-    let mut leases = BTreeMap::new();
-    for deed in deeds {
-        match deed {
-            Deed::Lease { of, until } => drop(leases.insert(of.clone(), *until)),
-            Deed::Release { of, .. } | Deed::Take { of, .. } => drop(leases.remove(of)),
-            _ => {}
-        }
-    }
-    leases
 }
 
 fn listed(shards: &[&TenantShard]) -> String {

@@ -3,7 +3,7 @@
 use crate::config::{Authentication, Cast, Gateway, Ha, Snat};
 use crate::model::{AddressList, ChecksumForm, Invalid, Priority, TenantShard, Vrid};
 use crate::plan::gateway::Carrier;
-use crate::proto::vrrp::{Announcements, Config, Handover, Preempt};
+use crate::proto::vrrp::{Announcements, Config, Handover, Preempt, Preferred};
 use crate::wire::vrrp::{GROUP_V4, GROUP_V6};
 use anyhow::Context;
 use std::collections::BTreeSet;
@@ -80,10 +80,10 @@ pub fn elsewhere(config: &Gateway) -> anyhow::Result<Elsewhere> {
     advertised.map(|(vrid, addresses)| Ok((vrid, AddressList::new(&addresses)?))).collect()
 }
 
-/// The first candidate of a shard, if it is another node.
-fn preferred(config: &Gateway, ha: &Ha, of: &TenantShard) -> Option<IpAddr> {
-    let first = ha.candidates(of).into_iter().next().filter(|first| **first != config.node)?;
-    ha.nodes.get(first).copied()
+/// The first of a shard's candidates, unless what is configured says otherwise.
+fn preferred(ha: &Ha, of: &TenantShard) -> Option<Preferred> {
+    let first = ha.candidates(of).into_iter().next()?;
+    Some(Preferred { address: *ha.nodes.get(first)?, above: Ha::PRIORITIES[1] })
 }
 
 fn router(
@@ -102,7 +102,7 @@ fn router(
         addresses: AddressList::new(addresses)?,
         interval: ha.interval,
         preempt: ha.preempt.map_or(Preempt::Never, Preempt::After),
-        preferred: preferred(config, ha, of).filter(|_| configured.is_none()),
+        preferred: preferred(ha, of).filter(|_| configured.is_none()),
         accept: ha.accept,
         announcements: Announcements::default(),
         handover: Handover::planned(ha.interval),

@@ -263,15 +263,15 @@ impl Shard {
         self.record(now, key, stamp)
     }
 
-    /// Our own stamps up to this one count as used, and the other candidates are to know before they need it: who follows within a second would go by
+    /// Our own stamps up to this one count as used up, and the other candidates are to know before they need it: who follows within a second would go by
     /// what was told before.
-    pub fn used(&mut self, now: Instant, own: PublicKey, stamp: Tai64n) -> PeerRecord {
+    pub fn reckon(&mut self, now: Instant, own: PublicKey, stamp: Tai64n) -> PeerRecord {
         self.stamps.insert(own, stamp);
         self.stamped.insert(own, now);
         Self::own_stamp(own, stamp)
     }
 
-    /// Of each interface the stamp that is so much ahead of where its own would be by now.
+    /// Of each interface the stamp that is so much ahead of where its own would be by now; none, where nothing is known of it.
     pub fn ahead(&self, now: Instant, by: Duration) -> Vec<(Lane, PublicKey, Tai64n)> {
         let ahead = |end: &End| {
             let own = end.key.public();
@@ -281,9 +281,11 @@ impl Shard {
         self.served.ends.iter().filter_map(ahead).collect()
     }
 
-    /// A peer does not answer. Whether it is the first since the shard is here.
-    pub fn doubt(&mut self) -> bool {
-        !std::mem::replace(&mut self.doubted, true)
+    /// A peer does not answer. Of the first one since the shard is here, as [`Shard::ahead`]; of later ones, which are just not there, nothing.
+    pub fn doubt(&mut self, now: Instant, by: Duration) -> Vec<(Lane, PublicKey, Tai64n)> {
+        let ahead = if self.doubted { Vec::new() } else { self.ahead(now, by) };
+        self.doubted |= !ahead.is_empty();
+        ahead
     }
 
     /// Of our own, as if we were a peer: nobody is idle there, and what is behind it counts by the clock.

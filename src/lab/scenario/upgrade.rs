@@ -164,6 +164,9 @@ impl Stage {
         daemon.terminate()?;
         let late = || Error::Late { what: format!("the end of {node}'s former program"), after: PATIENCE, detail: String::new() };
         let ended = daemon.left(PATIENCE)?.ok_or_else(late)?;
+        // What the next one counts begins anew.
+        self.lost.look(&self.lab)?;
+        let daemon = self.lab.daemon(node)?;
         daemon.start_other(next)?;
         let (ready_s, ready) = (stopped.elapsed().as_secs_f64(), Instant::now());
         let another = daemon.pid() != former && file_of(daemon.pid())? == file(next)?;

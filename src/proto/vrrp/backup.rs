@@ -1,7 +1,7 @@
 //! Backup: RFC 9568 section 6.4.2.
 
 use super::phase::{Phase, Wait, Watch};
-use super::{Config, Discard, Heard, Instance, Preempt, Priority, Why};
+use super::{Discard, Heard, Instance, Preempt, Preferred, Priority, Why};
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
@@ -23,8 +23,12 @@ impl Instance {
 
     /// Whether this Active is to be preempted, and after which delay. (A drained node has the lowest priority: never.)
     pub(super) fn may_preempt(&self, active: IpAddr, priority: Priority) -> Option<Duration> {
-        let goes_first = self.config.preferred.is_some_and(|preferred| preferred != active);
-        let gives_way = if goes_first { self.config.interval.duration() * Config::AFTER_PREFERRED } else { Duration::ZERO };
+        let stands_back = |preferred: Preferred| match preferred.address == self.config.address {
+            true => self.priority() <= preferred.above,
+            false => active != preferred.address,
+        };
+        let intervals = if self.config.preferred.is_some_and(stands_back) { Preferred::OTHERS_WAIT } else { 0 };
+        let gives_way = self.config.interval.duration() * intervals;
         match self.config.preempt {
             Preempt::After(delay) if priority < self.priority() && self.in_sync => Some(delay + gives_way),
             Preempt::After(_) | Preempt::Never => None,

@@ -25,9 +25,8 @@ pub struct Config {
     /// Advertisement_Interval: how often we advertise, and what we expect of others until we have heard one.
     pub interval: AdvertInterval,
     pub preempt: Preempt,
-    /// Who comes before us, where that is known. From anybody else we take the addresses [`Config::AFTER_PREFERRED`] intervals later than we
-    /// might: both learn at about the same time that they may, and the addresses would move twice.
-    pub preferred: Option<IpAddr>,
+    /// Who is to take the addresses from a node that is not to keep them, where that is known.
+    pub preferred: Option<Preferred>,
     /// Accept_Mode: whether an Active that is not the owner takes packets that are for the addresses themselves (section 6.1).
     pub accept: bool,
     pub announcements: Announcements,
@@ -35,9 +34,6 @@ pub struct Config {
 }
 
 impl Config {
-    /// More than it takes the preferred node to notice that it may: advertisements are an interval apart, and its timer another.
-    pub const AFTER_PREFERRED: u32 = 5;
-
     /// Whether an instance can run with it, and what would have to change.
     pub fn check(&self) -> Result<(), Invalid> {
         let (v4, first) = (self.address.is_ipv4(), self.addresses.as_addresses());
@@ -98,6 +94,20 @@ pub enum Preempt {
     Never,
     /// After it could have for so long; zero is the RFC's Preempt_Mode.
     After(Duration),
+}
+
+/// Of several that may take the addresses from the same Active, the one that does. All of them learn at about the same time that they may, and the addresses
+/// would move twice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Preferred {
+    pub address: IpAddr,
+    /// Of no higher priority than this, what it depends on is broken, and it is preferred no more.
+    pub above: Priority,
+}
+
+impl Preferred {
+    /// By so many intervals the others preempt later: more than Active_Down_Interval of the lowest priority (section 6.1), which begins an interval apart.
+    pub const OTHERS_WAIT: u32 = 5;
 }
 
 /// Gratuitous ARP, or unsolicited neighbour advertisements.

@@ -91,15 +91,13 @@ impl Keeper {
     /// it as this one is.
     pub(super) fn doubt(&mut self, now: Instant, of: &TenantShard) {
         let Some(shard) = self.shards.get_mut(of) else { return };
-        if shard.doubt() {
-            let ahead = shard.ahead(now, STAMPS_AHEAD);
-            let records = go_on_after(&self.tunnels, now, shard, ahead);
-            self.tell(of, records);
-        }
+        let ahead = shard.doubt(now, STAMPS_AHEAD);
+        let records = go_on_after(&self.tunnels, now, shard, ahead);
+        self.tell(of, records);
     }
 
     /// Another node believed that a shard was there, as this one did, and has let go of it: whoever that node has called sends by sessions that nobody has
-    /// any more, and is called. Its stamps were ahead of our last one, by as much as a node's that takes over.
+    /// any more, and is called. Its stamps were ahead of our last one, by as much as a node's that takes over, and that somebody has not answered.
     pub(super) async fn heal(&mut self, of: &TenantShard) {
         if !self.here.contains(of) || self.coming.contains_key(of) {
             return;
@@ -108,7 +106,7 @@ impl Keeper {
         // How far its own stamps have come; and sessions from before are no answers.
         self.look_at(now, of).await;
         let Some(shard) = self.shards.get_mut(of) else { return };
-        let ahead = shard.ahead(now, 2 * STAMPS_AHEAD);
+        let ahead = shard.ahead(now, 3 * STAMPS_AHEAD);
         let records = go_on_after(&self.tunnels, now, shard, ahead);
         let states = shard.states(now);
         let remote = |state: &PeerState| {
@@ -185,7 +183,7 @@ fn go_on_after(
 ) -> Vec<PeerRecord> {
     let go_on = |(lane, own, stamp)| {
         tunnels.stamps_after(&shard.interface(lane), stamp);
-        shard.used(now, own, stamp)
+        shard.reckon(now, own, stamp)
     };
     stamps.into_iter().map(go_on).collect()
 }

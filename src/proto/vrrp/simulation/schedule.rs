@@ -1,7 +1,7 @@
 //! What happens in one run, drawn from a seed.
 
 use crate::model::{AddressList, AdvertInterval, Priority, Vrid, VrrpVersion};
-use crate::proto::vrrp::{Announcements, Config, Handover, Preempt};
+use crate::proto::vrrp::{Announcements, Config, Handover, Preempt, Preferred};
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -86,7 +86,8 @@ impl Schedule {
         let preempt = [Some(0), Some(random.below(10)), None][random.below(3) as usize];
         let preempt = preempt.map_or(Preempt::Never, |n| Preempt::After(Duration::from_nanos(n * interval)));
         let count = 2 + random.below(4);
-        let first = (random.below(3) == 0).then_some(IpAddr::from([10, 0, 0, 1]));
+        let first = Preferred { address: IpAddr::from([10, 0, 0, 1]), above: Priority(100) };
+        let first = (random.below(3) == 0).then_some(first);
         // Two are a mistake, and happen.
         let owners = random.below(6).saturating_sub(3);
         let machine = |n: u64, random: &mut Random| {
@@ -99,7 +100,7 @@ impl Schedule {
                 addresses: AddressList::V4(vec![[10, 0, 0, 100]]),
                 interval: AdvertInterval::try_from(centiseconds).expect("in range"),
                 preempt,
-                preferred: first.filter(|_| n > 0),
+                preferred: first,
                 accept: false,
                 announcements: Announcements { burst: 5, repeat_after: Duration::from_nanos(interval * 3), refresh: None },
                 handover: match random.below(4) {

@@ -62,19 +62,34 @@ fn preemption_waits_for_its_delay() {
     assert_eq!(node.timeout(), Some((300.0 + DOWN, "active_down")));
 }
 
-#[test]
-fn the_preferred_node_goes_first() {
-    let mut node = Node::backup(|c| c.preferred = Some(LOWER.into()));
-    let waits = f64::from(Config::AFTER_PREFERRED) * 100.0;
-    for at in [100.0, 200.0, 300.0, 400.0, 500.0, 99.0 + waits] {
-        assert_eq!(node.at(at, heard(HIGHER, 99)), [], "at {at} ms");
-    }
-    assert_eq!(node.at(100.0 + waits, heard(HIGHER, 99)), discarded(Discard::LowerPriority));
-    assert_eq!(node.timeout(), Some((99.0 + waits + DOWN, "active_down")), "it does not come");
+const OWN: [u8; 4] = [10, 0, 0, 5];
+const THIRD: [u8; 4] = [10, 0, 0, 9];
 
-    let mut node = Node::backup(|c| c.preferred = Some(LOWER.into()));
-    node.at(100.0, heard(LOWER, 99));
-    assert_eq!(node.at(200.0, heard(LOWER, 99)), discarded(Discard::LowerPriority), "itself it may be followed at once");
+/// The others' first advertisement after which they preempt an Active that they first heard at 100 ms.
+fn others_preempt_at() -> f64 {
+    100.0 + f64::from(Preferred::OTHERS_WAIT) * 100.0
+}
+
+/// Whether an Active of this priority, heard from 100 ms on, is preempted at once, or so much later.
+#[rstest]
+#[case::the_second_lets_the_first(HIGHER, 100, THIRD, 99, true)]
+#[case::the_first_does_not_wait(OWN, 101, THIRD, 99, false)]
+#[case::from_the_first_the_second_takes_at_once(HIGHER, 100, HIGHER, 99, false)]
+#[case::the_first_is_lowered(OWN, 100, THIRD, 99, true)]
+fn the_preferred_node_goes_first(
+    #[case] first: [u8; 4],
+    #[case] ours: u8,
+    #[case] active: [u8; 4],
+    #[case] theirs: u8,
+    #[case] waits: bool,
+) {
+    let preferred = Preferred { address: first.into(), above: Priority(100) };
+    let mut node = Node::backup(|c| (c.preferred, c.priority) = (Some(preferred), Priority(ours)));
+    let later = if waits { others_preempt_at() } else { 100.0 };
+    for at in [100.0, 200.0, 300.0, 400.0, 500.0].into_iter().filter(|at| *at < later) {
+        assert_eq!(node.at(at, heard(active, theirs)), [], "at {at} ms");
+    }
+    assert_eq!(node.at(later, heard(active, theirs)), discarded(Discard::LowerPriority));
 }
 
 #[test]
