@@ -207,8 +207,10 @@ fn a_shard_that_is_about_to_come_has_its_peers_and_calls_none() {
     let node = Arc::new(RwLock::new(node));
     let mut sessions = Sessions::start(Tunnels::Userspace(node.clone()), Some(events), None, Arc::default()).unwrap();
     sessions.orders().send(Order::Serve { shards: vec![served()], left: BTreeMap::new() });
+    let coming = sessions.orders().come(vec![shard()]);
+    assert!(!coming.wait(Duration::from_millis(50)), "nothing is known of its peers");
     sessions.orders().send(Order::Known { of: shard(), peers: told(None) });
-    assert!(sessions.orders().come(vec![shard()]).wait(PATIENCE));
+    assert!(coming.wait(PATIENCE));
     let peers = node.read().unwrap().peers(&tunnel()).unwrap();
     assert_eq!(peers.iter().map(|peer| (peer.key, peer.endpoint)).collect::<Vec<_>>(), [(key(2).public(), Some(at(HOST)))]);
     assert_eq!(sessions.status().show()["called"], 0);

@@ -69,7 +69,8 @@ pub enum Order {
         of: TenantShard,
         peers: Vec<PeerState>,
     },
-    /// The HaVips of a shard are about to be here: its tunnel speaks and knows its peers, of whom none is called yet. The sender is told when that is so.
+    /// The HaVips of a shard are about to be here: its tunnel speaks and knows its peers, of whom none is called yet. The sender is told when that is so, which
+    /// is not before [`Order::Known`].
     Come(TenantShard, SyncSender<()>),
     /// They are here, and the neighbours know.
     Taken(TenantShard),

@@ -169,12 +169,16 @@ impl Hands {
 
     fn carry_all_out(&mut self, deeds: Vec<Deed>) {
         for deed in deeds {
+            // That one is nobody's who counts.
+            let counts = !matches!(deed, Deed::Renew);
             self.carry_out(deed);
-            self.done();
+            if counts {
+                self.done();
+            }
         }
     }
 
-    /// One deed more, for those who watch these hands.
+    /// One deed more of those that the routers have told of: they watch these hands.
     fn done(&self) {
         self.board.counters.deeds.fetch_add(1, Relaxed);
     }

@@ -18,6 +18,7 @@ use ipnet::IpNet;
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::sync::Arc;
+use std::sync::mpsc::SyncSender;
 use std::time::{Duration, Instant, SystemTime};
 use tokio::sync::{Notify, mpsc};
 use tokio::time::sleep_until;
@@ -47,6 +48,8 @@ pub struct Keeper {
     coming: BTreeMap<TenantShard, Calls>,
     /// Of shards that come here.
     known: BTreeMap<TenantShard, Vec<PeerState>>,
+    /// Those of whose peers nothing is known yet, and who is to be told when it is.
+    awaited: BTreeMap<TenantShard, SyncSender<()>>,
     /// Whom a process before this one had let in at shards that have not been here yet.
     left: Left,
     wake: Wake<(TenantShard, PublicKey)>,
@@ -72,6 +75,7 @@ impl Keeper {
             here: BTreeSet::new(),
             coming: BTreeMap::new(),
             known: BTreeMap::new(),
+            awaited: BTreeMap::new(),
             left: Left::new(),
             wake: Wake::new(now, Wake::<(TenantShard, PublicKey)>::RATE),
             look: now + LOOK,
@@ -124,13 +128,18 @@ impl Keeper {
                 if self.here.contains(&of) {
                     self.take(&of).await;
                 }
+                self.awaited.remove(&of).iter().for_each(tell_ready);
             }
             Order::Come(of, ready) => {
                 self.here.insert(of.clone());
                 self.coming.insert(of.clone(), Vec::new());
+                let is_known = self.known.contains_key(&of) || !self.shards.contains_key(&of);
                 self.take(&of).await;
-                // Nobody waits any more if it took too long.
-                let _ = ready.try_send(());
+                if is_known {
+                    tell_ready(&ready);
+                } else {
+                    self.awaited.insert(of, ready);
+                }
             }
             Order::Taken(of) => match self.coming.remove(&of) {
                 Some(calls) => self.wake.add(calls),
@@ -226,6 +235,7 @@ impl Keeper {
             self.here.remove(of);
             self.coming.remove(of);
             self.known.remove(of);
+            self.awaited.remove(of);
         }
         for of in taken {
             self.take(&of).await;
@@ -467,6 +477,11 @@ impl Keeper {
             tell.peers(of, records);
         }
     }
+}
+
+/// Nobody waits any more if it took too long.
+fn tell_ready(ready: &SyncSender<()>) {
+    let _ = ready.try_send(());
 }
 
 /// Waits until something was taken. Where nothing can come, or no more, for ever.

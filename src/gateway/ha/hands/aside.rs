@@ -53,16 +53,15 @@ impl Aside {
     }
 }
 
-/// What has waited, with the lease that it has by now instead of those that it had.
+/// What has waited, with the lease that it has by now instead of those that it had: a shorter one would end what stands.
 fn in_order(mut deeds: Vec<Deed>) -> Vec<Deed> {
     let latest = deeds.iter().filter_map(|deed| match deed {
         Deed::Lease { until, .. } | Deed::Take { until, .. } => Some(*until),
         _ => None,
     });
     let Some(latest) = latest.max() else { return deeds };
-    deeds.retain(|deed| !matches!(deed, Deed::Lease { .. }));
     for deed in &mut deeds {
-        if let Deed::Take { until, .. } = deed {
+        if let Deed::Take { until, .. } | Deed::Lease { until, .. } = deed {
             *until = latest;
         }
     }
@@ -111,7 +110,7 @@ mod tests {
         assert_eq!(shown(now, &aside.put(lease("acme/2", now + LEASE))), [("lease", Some(LEASE))], "another's does not wait");
         assert!(aside.ready(now).is_empty());
         drop(done);
-        assert_eq!(shown(now, &aside.ready(now)), [("take", Some(2 * LEASE)), ("announce", None)]);
+        assert_eq!(shown(now, &aside.ready(now)), [("take", Some(2 * LEASE)), ("announce", None), ("lease", Some(2 * LEASE))]);
         assert!(aside.is_empty());
     }
 

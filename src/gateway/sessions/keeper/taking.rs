@@ -152,6 +152,7 @@ impl Keeper {
     pub(super) async fn release(&mut self, of: &TenantShard) {
         self.here.remove(of);
         self.coming.remove(of);
+        self.awaited.remove(of);
         self.left.remove(of);
         self.wake.retain(|(shard, _)| shard != of);
         let Some(shard) = self.shards.get_mut(of) else { return };
