@@ -109,3 +109,61 @@ fn router(
     };
     router.check().map(|()| router)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config;
+    use std::collections::BTreeMap;
+
+    const AS_IT_IS: &str = "interval: 100ms";
+
+    /// What one of three nodes serves: of a shard without a priority, and one with.
+    fn of(node: u8, ha: &str) -> Vec<Virtual> {
+        let yaml = format!(
+            "gateway:
+  node: gw-{node}
+  platform: {{ interface: eth0, address: 10.9.0.{node} }}
+  ha:
+    nodes: {{ gw-1: 10.9.0.1, gw-2: 10.9.0.2, gw-3: 10.9.0.3 }}
+    {ha}
+    keys: [{{ id: 1, file: /etc/portway/ha.key }}]
+  tenants:
+    - name: acme
+      key: 7
+      interface: eth1
+      allow: [{{ to: 172.16.0.0/16, tcp: all }}]
+      inner: 10.64.0.0/16
+      shards:
+        - {{ shard: 0, vrid: 51, platform: 10.9.0.50, tenant: 172.16.101.10 }}
+        - {{ shard: 1, vrid: 52, platform: 10.9.0.51, tenant: 172.16.101.11, priority: 150 }}
+"
+        );
+        match config::parse(&yaml, "f") {
+            Ok(config::Config::Gateway(gateway)) => virtuals(&gateway, Carrier::Userspace).unwrap(),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// By node: its priority for a shard, and whom it prefers.
+    fn preferring(shard: &str, ha: &str) -> BTreeMap<u8, (u8, Option<IpAddr>)> {
+        let router = |node| of(node, ha).into_iter().find(|of| of.of.to_string() == shard).map(|of| of.router);
+        let seen = |node| router(node).map(|router| (node, (router.priority.0, router.preferred.map(|preferred| preferred.address))));
+        (1..=3).filter_map(seen).collect()
+    }
+
+    #[test]
+    fn both_candidates_know_who_is_the_first() {
+        for ha in [AS_IT_IS, "leaving: [gw-1]", "leaving: [gw-2]", "leaving: [gw-3]"] {
+            let all = preferring("acme/0", ha);
+            let first = all.iter().find(|(_, (priority, _))| *priority == 200).map(|(node, _)| IpAddr::from([10, 9, 0, *node]));
+            assert!(first.is_some() && all.len() == 2, "{ha}: {all:?}");
+            assert!(all.values().all(|(_, preferred)| *preferred == first), "{ha}: {all:?}");
+        }
+    }
+
+    #[test]
+    fn where_priorities_are_configured_nobody_knows() {
+        assert_eq!(preferring("acme/1", AS_IT_IS).into_values().collect::<Vec<_>>(), [(150, None), (150, None)]);
+    }
+}

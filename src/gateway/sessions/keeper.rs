@@ -27,7 +27,7 @@ use tokio::time::sleep_until;
 const LOOK: Duration = Duration::from_secs(1);
 /// The same while answers of those who are called must be looked for.
 const LOOK_FOR_ANSWERS: Duration = Duration::from_millis(50);
-/// By how much our own stamps may be ahead of the last that was told: of two looks, and of a clock that is being adjusted.
+/// By how much a node's stamps may be ahead of the last that it told: two looks, and a clock that is being adjusted. Whoever takes over begins there.
 const STAMPS_AHEAD: Duration = Duration::from_secs(3);
 /// Events that are told of together.
 const TOGETHER: usize = 256;
