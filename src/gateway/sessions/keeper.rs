@@ -131,9 +131,9 @@ impl Keeper {
                 self.awaited.remove(&of).iter().for_each(tell_ready);
             }
             Order::Come(of, ready) => {
-                self.here.insert(of.clone());
+                let was_here = !self.here.insert(of.clone());
                 self.coming.insert(of.clone(), Vec::new());
-                let is_known = self.known.contains_key(&of) || !self.shards.contains_key(&of);
+                let is_known = was_here || self.known.contains_key(&of) || !self.shards.contains_key(&of);
                 self.take(&of).await;
                 if is_known {
                     tell_ready(&ready);
