@@ -187,7 +187,7 @@ fn the_others_are_told_at_once_where_the_stamps_of_who_takes_over_begin() {
     sessions.orders().send(Order::Tell(sync::Orders(bell)));
     sessions.orders().send(Order::Serve { shards: vec![served()], left: BTreeMap::new() });
     sessions.orders().send(Order::Known { of: shard(), peers: told(Some(last)) });
-    assert!(sessions.orders().come(vec![shard()]).wait(PATIENCE));
+    assert!(sessions.orders().come(shard()).wait(PATIENCE));
     // Told before it is ready, and so before anybody is called.
     let records = inbox.take().filter_map(|order| if let sync::Order::Peers(_, records) = order { Some(records) } else { None });
     let own =
@@ -207,7 +207,7 @@ fn a_shard_that_is_about_to_come_has_its_peers_and_calls_none() {
     let node = Arc::new(RwLock::new(node));
     let mut sessions = Sessions::start(Tunnels::Userspace(node.clone()), Some(events), None, Arc::default()).unwrap();
     sessions.orders().send(Order::Serve { shards: vec![served()], left: BTreeMap::new() });
-    let coming = sessions.orders().come(vec![shard()]);
+    let coming = sessions.orders().come(shard());
     assert!(!coming.wait(Duration::from_millis(50)), "nothing is known of its peers");
     sessions.orders().send(Order::Known { of: shard(), peers: told(None) });
     assert!(coming.wait(PATIENCE));
@@ -257,7 +257,7 @@ impl Standing {
 
     /// Waits until it has done what it was ordered to do, by another order of which it tells.
     fn obeys(&self) {
-        assert!(self.sessions.orders().come(vec![TenantShard { tenant: "nobody".parse().unwrap(), ..shard() }]).wait(PATIENCE));
+        assert!(self.sessions.orders().come(TenantShard { tenant: "nobody".parse().unwrap(), ..shard() }).wait(PATIENCE));
     }
 
     fn order(&self, order: Order) {

@@ -4,8 +4,8 @@ use super::Options;
 use super::figures::{Bar, Report};
 use anyhow::{Context, ensure};
 use portway::config::Backend;
+use portway::lab::Kill;
 use portway::lab::scenario::{self, Scenario};
-use portway::lab::{Kill, Lab, unix};
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -117,13 +117,6 @@ impl Arm {
         self.report(report, "udp_survived", "UDP flows that went on", "1", Some(Bar::EachAtLeast((flows / 5) as f64)));
         self.report(report, "resets", "connections reset", "1", None);
     }
-}
-
-/// The metrics of a gateway, by name and labels.
-pub fn metrics(lab: &Lab, node: &str) -> anyhow::Result<BTreeMap<String, f64>> {
-    let page = unix(&lab.socket(node)?, "GET", "/metrics", None)?.body;
-    let lines = page.lines().filter(|line| !line.starts_with('#')).filter_map(|line| line.rsplit_once(' '));
-    Ok(lines.filter_map(|(name, value)| Some((name.to_owned(), value.parse().ok()?))).collect())
 }
 
 /// The bound, in seconds, within which 99 of 100 of a histogram's events were, of those between two readings. Infinite beyond the last bound,

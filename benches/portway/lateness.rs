@@ -2,7 +2,7 @@
 
 use super::Options;
 use super::figures::{Bar, Report};
-use super::group::{Arm, late_within, metrics, portway};
+use super::group::{Arm, late_within, portway};
 use super::paced::Wire;
 use portway::lab::topology::{PLATFORM_IF, Wiring};
 use portway::lab::{Lab, Topology, ipv4};
@@ -32,9 +32,9 @@ pub fn run(options: &Options, report: &mut Report) -> anyhow::Result<()> {
     for (name, spin, flood) in arms {
         let mut arm = Arm::new(name);
         for _ in 0..options.rounds_of(3, 1) {
-            let before = [metrics(&lab, "gw-1")?, metrics(&lab, "gw-2")?];
+            let before = [lab.metrics("gw-1")?, lab.metrics("gw-2")?];
             let rate = under(spin, || if flood { wire.repeat(&mut forged, FLOOD, lasts) } else { wait(lasts) });
-            let after = [metrics(&lab, "gw-1")?, metrics(&lab, "gw-2")?];
+            let after = [lab.metrics("gw-1")?, lab.metrics("gw-2")?];
             for ((before, after), column) in before.iter().zip(&after).zip(["active", "backup"]) {
                 // A Backup's timer serves nothing as long as advertisements come.
                 if let Some(late) = late_within(before, after, "portway_vrrp_timer_lateness_seconds") {

@@ -2,7 +2,7 @@
 
 use super::Options;
 use super::figures::{Bar, Report, percentile};
-use super::group::{Arm, late_within, metrics, portway};
+use super::group::{Arm, late_within, portway};
 use super::paced::{Beginnings, Wire, sink};
 use super::redundant::{Pair, available, shell};
 use anyhow::{Context, ensure};
@@ -68,9 +68,9 @@ fn portway_round(arm: &mut Arm, options: &Options, seconds: u64) -> anyhow::Resu
     let threads = ["gw-1", "gw-2"].map(|node| lab.daemon(node).map(|daemon| daemon.pid()));
     let [active, backup] = threads;
     let threads = [vec![active?], vec![backup?]];
-    let before = metrics(&lab, "gw-1")?;
+    let before = lab.metrics("gw-1")?;
     let lags = measure(arm, &lab, &wire, &begin, &threads, Some("sync"))?;
-    let after = metrics(&lab, "gw-1")?;
+    let after = lab.metrics("gw-1")?;
     let grown = |name: &str| after.iter().filter(|(n, _)| n.starts_with(name)).map(|(n, v)| v - before.get(n).unwrap_or(&0.0)).sum::<f64>();
     let late = late_within(&before, &after, "portway_sync_acknowledgement_seconds").context("nothing was acknowledged")?;
     arm.note("lag_ms", 1e3 * late);

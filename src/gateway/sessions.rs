@@ -29,7 +29,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use tokio::sync::{Notify, mpsc};
 use tunnels::Tunnels;
 
@@ -93,35 +93,27 @@ impl Orders {
         }
     }
 
-    /// These are about to come here ([`Order::Come`]).
-    pub fn come(&self, shards: Vec<TenantShard>) -> Coming {
-        let (done, ready) = sync_channel(shards.len());
-        if self.0.is_some() {
-            shards.into_iter().for_each(|of| self.send(Order::Come(of, done.clone())));
-        }
+    /// It is about to come here ([`Order::Come`]).
+    pub fn come(&self, of: TenantShard) -> Coming {
+        let (done, ready) = sync_channel(1);
+        self.send(Order::Come(of, done));
         Coming::of(ready)
     }
 }
 
-/// Shards that are about to come: each says so when its tunnel is ready.
+/// A shard that is about to come, whose tunnel says when it is ready.
 #[derive(Debug)]
 pub struct Coming(Receiver<()>);
 
 impl Coming {
-    /// Of those who hold senders to this.
+    /// Of whoever holds the sender to this.
     pub fn of(ready: Receiver<()>) -> Self {
         Self(ready)
     }
 
-    /// Whether all of them are ready, or nobody has them any more, after so long at most.
+    /// Whether it is ready, or nobody has it any more, after so long at most.
     pub fn wait(&self, within: Duration) -> bool {
-        let deadline = Instant::now() + within;
-        loop {
-            match self.0.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
-                Ok(()) => {}
-                Err(why) => return why == RecvTimeoutError::Disconnected,
-            }
-        }
+        self.0.recv_timeout(within) != Err(RecvTimeoutError::Timeout)
     }
 }
 

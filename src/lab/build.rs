@@ -206,6 +206,18 @@ impl Lab {
         self.daemons.get(node).map(Daemon::socket).ok_or_else(|| Error::State(format!("no daemon runs in {node}")))
     }
 
+    /// The samples of a daemon's metrics, by name with labels as they are written.
+    pub fn metrics(&self, node: &str) -> Result<BTreeMap<String, f64>> {
+        let page = http::unix_ok(&self.socket(node)?, "GET", "/metrics", None)?.body;
+        let lines = page.lines().filter(|line| !line.starts_with('#')).filter_map(|line| line.rsplit_once(' '));
+        Ok(lines.filter_map(|(name, value)| Some((name.to_owned(), value.parse().ok()?))).collect())
+    }
+
+    /// The sum of a daemon's samples whose names with labels begin so.
+    pub fn metric(&self, node: &str, begins: &str) -> Result<f64> {
+        Ok(self.metrics(node)?.into_iter().filter(|(name, _)| name.starts_with(begins)).map(|(_, value)| value).sum())
+    }
+
     /// Every process that was started, by name.
     pub fn processes(&mut self) -> Vec<(String, u32)> {
         let daemons = self.daemons.iter().map(|(node, d)| (node.clone(), d.pid()));

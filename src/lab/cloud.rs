@@ -4,6 +4,7 @@
 //! It answers as <https://docs.aws.amazon.com/autoscaling/ec2/APIReference/> says, and forgets nothing that it was asked.
 
 pub mod ec2;
+pub mod gateways;
 pub mod metadata;
 
 use axum::Router;

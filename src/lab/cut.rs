@@ -153,7 +153,6 @@ impl wiring::Setup {
     }
 }
 
-/// An interface's hardware address, as text.
 impl Lab {
     /// Of a node's interface, as `ip` writes it.
     pub fn hardware_address(&self, node: &str, interface: &str) -> Result<String> {

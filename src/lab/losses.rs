@@ -2,7 +2,7 @@
 
 use super::build::Lab;
 use super::error::{During, Result};
-use super::http;
+use super::measure::snmp;
 use std::collections::BTreeMap;
 
 /// Of /proc/net/snmp (RFC 4293 and RFC 4113), those that are packets gone.
@@ -44,6 +44,11 @@ impl Losses {
         Ok(&self.more)
     }
 
+    /// A node's daemon has ended: what the next one counts begins anew.
+    pub fn daemon_ended(&mut self, node: &str) {
+        self.last.get_mut(node).into_iter().for_each(|counters| counters.retain(|counter, _| !is_daemons(counter)));
+    }
+
     /// A counter that began anew counts from there.
     fn take(&mut self, now: Counts) {
         for (node, counters) in &now {
@@ -63,32 +68,28 @@ fn read(lab: &Lab) -> Result<Counts> {
     let page = |name: &str| std::fs::read_to_string(name).during(format!("read {name}"));
     let mut all = Counts::from([(MACHINE.to_owned(), backlog(&page("/proc/net/softnet_stat")?))]);
     for node in lab.topology.nodes() {
-        let (protocols, links) = lab.node(&node)?.run(|| (page("/proc/thread-self/net/snmp"), page("/proc/thread-self/net/dev")));
-        let mut counters = of_protocols(&protocols?);
-        counters.extend(of_links(&links?));
+        let netns = lab.node(&node)?;
+        let mut counters = snmp(netns)?;
+        counters.retain(|counter, _| OF_PROTOCOLS.contains(&counter.as_str()));
+        counters.extend(of_links(&netns.run(|| page("/proc/thread-self/net/dev"))?));
         // A daemon that is not there has lost nothing of its own.
-        let metrics = lab.socket(&node).and_then(|socket| Ok(http::unix_ok(&socket, "GET", "/metrics", None)?.body));
-        counters.extend(metrics.map(|page| of_daemon(&page)).unwrap_or_default());
+        let metrics = lab.metrics(&node).unwrap_or_default();
+        counters.extend(metrics.into_iter().filter(|(counter, _)| is_daemons(counter)).map(|(counter, value)| (counter, value as u64)));
         all.insert(node, counters);
     }
     Ok(all)
+}
+
+/// By its name, without its labels.
+fn is_daemons(counter: &str) -> bool {
+    let name = counter.split('{').next().unwrap_or_default();
+    OF_DAEMONS.iter().any(|end| name.ends_with(end))
 }
 
 /// Packets that found a processor's backlog full (net/core/net-procfs.c: the second column, hexadecimal).
 fn backlog(page: &str) -> BTreeMap<String, u64> {
     let dropped = page.lines().filter_map(|line| u64::from_str_radix(line.split_ascii_whitespace().nth(1)?, 16).ok());
     BTreeMap::from([("backlog".to_owned(), dropped.sum())])
-}
-
-/// Two lines for each protocol: names, and values in their order.
-fn of_protocols(page: &str) -> BTreeMap<String, u64> {
-    let lines: Vec<(&str, &str)> = page.lines().filter_map(|line| line.split_once(": ")).collect();
-    let pairs = lines.chunks_exact(2).filter(|pair| pair[0].0 == pair[1].0);
-    let named = pairs.flat_map(|pair| {
-        let values = pair[1].1.split_ascii_whitespace();
-        pair[0].1.split_ascii_whitespace().zip(values).map(|(name, value)| (format!("{}.{name}", pair[0].0), value))
-    });
-    named.filter(|(name, _)| OF_PROTOCOLS.contains(&name.as_str())).filter_map(|(name, value)| Some((name, value.parse().ok()?))).collect()
 }
 
 /// What each interface has dropped, either way (the columns of net/core/net-procfs.c).
@@ -102,32 +103,18 @@ fn of_links(page: &str) -> BTreeMap<String, u64> {
     page.lines().filter_map(of_link).flatten().collect()
 }
 
-fn of_daemon(page: &str) -> BTreeMap<String, u64> {
-    let is_one = |name: &str| OF_DAEMONS.iter().any(|end| name.ends_with(end));
-    let ours = |line: &&str| line.split(['{', ' ']).next().is_some_and(is_one);
-    let counter = |line: &str| {
-        let (name, value) = line.rsplit_once(' ')?;
-        Some((name.to_owned(), value.parse::<f64>().ok()? as u64))
-    };
-    page.lines().filter(ours).filter_map(counter).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn what_the_kernel_and_daemons_count_is_read() {
-        let snmp = "Ip: Forwarding InDiscards OutNoRoutes\nIp: 1 7 2\nIcmp: InMsgs\nIcmp: 3\nUdp: InDatagrams RcvbufErrors\nUdp: 10 4\n";
-        let want = [("Ip.InDiscards", 7), ("Ip.OutNoRoutes", 2), ("Udp.RcvbufErrors", 4)].map(|(name, value)| (name.to_owned(), value));
-        assert_eq!(of_protocols(snmp), BTreeMap::from(want));
-
         let dev = "Inter-|   Receive\n face |bytes\n  pw-1: 9 8 0 5 0 0 0 0 7 6 0 3 0 0 0 0\n";
         let want = [("pw-1 rx_dropped", 5), ("pw-1 tx_dropped", 3)].map(|(name, value)| (name.to_owned(), value));
         assert_eq!(of_links(dev), BTreeMap::from(want));
 
-        let metrics = "# TYPE portway_dropped_packets_total counter\nportway_dropped_packets_total{reason=\"x\"} 3\nportway_peers 4\n";
-        assert_eq!(of_daemon(metrics), BTreeMap::from([("portway_dropped_packets_total{reason=\"x\"}".to_owned(), 3)]));
+        assert!(is_daemons("x_dropped_packets_total{reason=\"x\"}") && is_daemons("x_conntrack_failures_total"));
+        assert!(!is_daemons("peers{of=\"dropped_packets_total\"}"));
         assert_eq!(backlog("0e 0a 00\n0f 01 00\n"), BTreeMap::from([("backlog".to_owned(), 11)]));
     }
 
@@ -140,5 +127,18 @@ mod tests {
         losses.take(of(5, 2));
         losses.take(of(1, 2));
         assert_eq!(losses.more, Counts::from([("n".to_owned(), BTreeMap::from([("a".to_owned(), 3)]))]));
+    }
+
+    #[test]
+    fn the_next_daemon_counts_anew_and_the_kernel_goes_on() {
+        let of = |value| {
+            let counters = ["x_dropped_packets_total", "Ip.InDiscards"].map(|counter| (counter.to_owned(), value));
+            Counts::from([("n".to_owned(), BTreeMap::from(counters))])
+        };
+        let mut losses = Losses { last: of(3), more: Counts::new() };
+        losses.daemon_ended("n");
+        losses.take(of(5));
+        let want = [("x_dropped_packets_total", 5), ("Ip.InDiscards", 2)].map(|(counter, more)| (counter.to_owned(), more));
+        assert_eq!(losses.more["n"], BTreeMap::from(want));
     }
 }

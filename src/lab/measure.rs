@@ -7,6 +7,7 @@ use super::ping;
 use super::serve::Seen;
 use super::topology::{Tenant, port};
 use serde::Serialize;
+use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -105,11 +106,26 @@ pub fn gbit_per_s(from: &Netns, server: Ipv4Addr, seconds: u32) -> Result<f64> {
 
 /// ICMP echo requests that a namespace's own kernel has received so far (`InEchos` of /proc/net/snmp).
 pub fn echo_requests_received(at: &Netns) -> Result<u64> {
+    let counters = snmp(at)?;
+    let found = counters.get("Icmp.InEchos").copied();
+    found.ok_or_else(|| Error::Unreadable { what: "/proc/net/snmp".into(), body: format!("{counters:?}") })
+}
+
+/// What a namespace's kernel counts of protocols (RFC 4293, RFC 4113), each as `Protocol.Name`.
+pub fn snmp(at: &Netns) -> Result<BTreeMap<String, u64>> {
     let text = at.run(|| std::fs::read_to_string("/proc/thread-self/net/snmp")).during("read /proc/net/snmp")?;
-    let mut lines = text.lines().filter_map(|l| l.strip_prefix("Icmp: "));
-    let (names, values) = (lines.next().unwrap_or_default(), lines.next().unwrap_or_default());
-    let found = names.split(' ').zip(values.split(' ')).find(|(name, _)| *name == "InEchos").and_then(|(_, value)| value.parse().ok());
-    found.ok_or_else(|| Error::Unreadable { what: "/proc/net/snmp".into(), body: text })
+    Ok(of_protocols(&text))
+}
+
+/// Two lines for each protocol: names, and values in their order. Those that may be below zero are none that count.
+fn of_protocols(page: &str) -> BTreeMap<String, u64> {
+    let lines: Vec<(&str, &str)> = page.lines().filter_map(|line| line.split_once(": ")).collect();
+    let pairs = lines.chunks_exact(2).filter(|pair| pair[0].0 == pair[1].0);
+    let named = pairs.flat_map(|pair| {
+        let values = pair[1].1.split_ascii_whitespace();
+        pair[0].1.split_ascii_whitespace().zip(values).map(|(name, value)| (format!("{}.{name}", pair[0].0), value))
+    });
+    named.filter_map(|(name, value)| Some((name, value.parse().ok()?))).collect()
 }
 
 /// Whether something in the namespace listens on a TCP port.
@@ -126,6 +142,13 @@ pub fn listens(at: &Netns, port: u16) -> Result<bool> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_the_kernel_counts_of_protocols_is_read() {
+        let page = "Ip: Forwarding InDiscards OutNoRoutes\nIp: 1 7 2\nTcp: MaxConn\nTcp: -1\nUdp: InDatagrams RcvbufErrors\nUdp: 10 4\n";
+        let want = [("Ip.Forwarding", 1), ("Ip.InDiscards", 7), ("Ip.OutNoRoutes", 2), ("Udp.InDatagrams", 10), ("Udp.RcvbufErrors", 4)];
+        assert_eq!(of_protocols(page), BTreeMap::from(want.map(|(name, value)| (name.to_owned(), value))));
+    }
 
     #[test]
     fn median_and_p99_of_a_hundred_and_one() {

@@ -7,17 +7,15 @@ use axum::Router;
 use axum::extract::State;
 use axum::routing::get;
 use portway::config::Backend;
+use portway::lab::cloud::gateways::METADATA;
 use portway::lab::cloud::{ACCESS_KEY, Cloud, Hook};
 use portway::lab::topology::Wiring;
 use portway::lab::{Counts, Flows, Lab, Netns, Topology, poll_until, unix};
 use serde_json::Value;
-use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tokio::runtime::Runtime;
 
-/// On the loopback of each gateway.
-const METADATA: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 8169);
 const PROVEN: Duration = Duration::from_secs(30);
 
 /// Two gateways with one shard, in sync, gw-1 Active. Each asks its loopback whether it is taken away.
@@ -68,8 +66,7 @@ fn an_instance_that_is_taken_away_hands_over_by_itself_and_then_may_go() {
     cloud.group(GROUP, (1, 10), 3, Duration::ZERO, Some(hook));
     let ids: Vec<String> = cloud.instances(GROUP).into_iter().map(|(id, _)| id).collect();
     // Of gw-2 there are no metadata, which changes nothing for it.
-    let listener = lab.node("gw-1").unwrap().run(|| TcpListener::bind(METADATA)).unwrap();
-    let metadata = cloud.metadata(&ids[0], listener).unwrap();
+    let metadata = cloud.serve_instance(&ids[0], lab.node("gw-1").unwrap()).unwrap();
     let pages = ["gw-1", "gw-2"].map(|node| runtime.block_on(page(lab.socket(node).unwrap())));
     let gateways: Vec<(String, String)> = ids.iter().cloned().zip(pages).collect();
     let bed = runtime.block_on(Bed::new(cloud, &gateways, 2, &[], ACCESS_KEY));

@@ -1,17 +1,18 @@
 //! Nodes of an Auto Scaling group, which come up without their tenants' interfaces: real daemons, one account, interfaces that are plugged into a node's namespace when EC2
 //! attaches them, and out of it when it detaches them.
 
-use super::{EC2, METADATA, SOON, address};
+use super::{SOON, address};
 use nix::sys::signal::Signal;
 use portway::config::{Backend, TunnelKind};
 use portway::lab::cloud::ec2::Plug;
+use portway::lab::cloud::gateways::{self, METADATA, enis, instance};
 use portway::lab::cloud::{Cloud, Hook};
 use portway::lab::topology::{PLATFORM_IF, Topology, Wiring};
 use portway::lab::{Kill, Lab, Netns, Probe, poll_until, unix, unix_within};
 use portway::model::EniId;
 use serde_json::Value;
 use std::collections::BTreeMap;
-use std::net::{Ipv4Addr, TcpListener};
+use std::net::Ipv4Addr;
 use std::path::Path;
 use std::sync::mpsc;
 use std::time::Duration;
@@ -21,10 +22,6 @@ const SERVER: Ipv4Addr = Ipv4Addr::new(172, 16, 101, 20);
 const TAGS: [(&str, &str); 2] = [("portway:appliance", "prod"), ("portway:tenant", "acme")];
 /// As the kernel calls it, before udev does.
 const NEW: &str = "ens9";
-
-fn instance(node: usize) -> String {
-    format!("i-{node:017x}")
-}
 
 fn spare(number: usize) -> EniId {
     format!("eni-000000{number:02x}").parse().unwrap()
@@ -59,11 +56,8 @@ impl Bed {
         let store = Netns::create().unwrap();
         let (mut sockets, mut machines) = (BTreeMap::new(), BTreeMap::new());
         for (number, gateway) in (1..).zip(&lab.topology.gateways) {
-            let link = |interface: &str| -> String {
-                let all: Value = serde_json::from_str(&lab.ip(&gateway.node, &["-j", "link", "show", "dev", interface]).unwrap()).unwrap();
-                all[0]["address"].as_str().unwrap().to_owned()
-            };
-            let own: EniId = format!("eni-0000{number:02x}00").parse().unwrap();
+            let link = |interface: &str| lab.hardware_address(&gateway.node, interface).unwrap();
+            let [own, other] = enis(number);
             cloud.eni(&own, &instance(number), &link(PLATFORM_IF), "10.9.0.0/24".parse().unwrap(), gateway.outer.into());
             // Tenants may have equal networks; they are none the less different ones.
             for (eni, subnet) in gateway.enis.iter().zip(["172.16.0.0/16", "172.16.0.0/17"]) {
@@ -76,22 +70,19 @@ impl Bed {
                     let zone = if number <= spares { "a" } else { "b" };
                     cloud.spare(&spare(number), &mac, (zone, subnet), eni.address.into(), &TAGS);
                 } else {
-                    cloud.eni(&format!("eni-0000{number:02x}02").parse().unwrap(), &instance(number), &mac, subnet, eni.address.into());
+                    cloud.eni(&other, &instance(number), &mac, subnet, eni.address.into());
                 }
             }
             let node = lab.node(&gateway.node).unwrap();
             machines.insert(instance(number), (node.clone(), gateway.enis[0].interface.clone()));
-            let at = |place| node.run(move || TcpListener::bind(place)).unwrap();
-            cloud.metadata(&instance(number), at(METADATA)).unwrap();
-            cloud.also_at(at(EC2)).unwrap();
+            cloud.serve_instance(&instance(number), node).unwrap();
         }
         drop(entered);
         let plugs = cloud.plugs();
         std::thread::spawn(move || plug(&plugs, &store, &sockets, &machines));
         let tags: Vec<String> = TAGS.iter().map(|(key, value)| format!("{key:?}: {value}")).collect();
-        let attach = format!("tenants: {{ acme: {{ attach: {{ device: 1, tags: {{ {} }} }} }} }}", tags.join(", "));
-        let aws = format!("gateway:\n  cloud: {{ aws: {{ metadata: \"http://{METADATA}\", endpoint: \"http://{EC2}\", {attach} }} }}\n");
-        let edit = |_: &str, yaml: String| yaml.replace("gateway:\n", &aws).replace("  ha:\n", &format!("  ha:\n{ha}"));
+        let attach = format!(", tenants: {{ acme: {{ attach: {{ device: 1, tags: {{ {} }} }} }} }}", tags.join(", "));
+        let edit = |_: &str, yaml: String| gateways::configured(&yaml, &attach).replace("  ha:\n", &format!("  ha:\n{ha}"));
         lab.start_daemons_edited(Path::new(env!("CARGO_BIN_EXE_portway")), Backend::Auto, edit).unwrap();
         Self { lab, cloud, runtime, spares }
     }
@@ -106,9 +97,7 @@ impl Bed {
     }
 
     fn metric(&self, node: usize, begins: &str) -> f64 {
-        let page = unix(&self.lab.socket(&format!("gw-{node}")).unwrap(), "GET", "/metrics", None).unwrap().body;
-        let lines = page.lines().filter(|line| line.starts_with(begins));
-        lines.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
+        self.lab.metric(&format!("gw-{node}"), begins).unwrap()
     }
 
     /// Which each node has.

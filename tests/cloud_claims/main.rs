@@ -9,27 +9,21 @@ mod network;
 use portway::config::Backend;
 use portway::lab::cloud::Cloud;
 use portway::lab::cloud::ec2::Moved;
-use portway::lab::topology::{PLATFORM_IF, Wiring};
+use portway::lab::cloud::gateways::{self, enis};
+use portway::lab::topology::Wiring;
 use portway::lab::{Kill, Lab, Topology, poll_until, unix};
-use portway::model::{AllocationId, EniId, RouteTableId};
+use portway::model::{AllocationId, RouteTableId};
 use serde_json::Value;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
+use std::net::IpAddr;
 use std::path::Path;
 use std::time::Duration;
 use tokio::runtime::Runtime;
 
-const METADATA: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8169);
-const EC2: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8170);
 const SOON: Duration = Duration::from_secs(10);
 const LATENCY: Duration = Duration::from_millis(50);
 
 const PLATFORM_HAVIP: &str = "10.9.0.50";
 const TENANT_HAVIP: &str = "172.16.101.10";
-
-/// The platform's interface of a node, and its tenant's.
-fn enis(node: usize) -> [EniId; 2] {
-    [0, 1].map(|side| format!("eni-0000{node:02x}{side:02x}").parse().unwrap())
-}
 
 fn address(text: &str) -> IpAddr {
     text.parse().unwrap()
@@ -61,22 +55,11 @@ impl Bed {
         let mut lab = Lab::build(Topology::group(&["acme"], 2, 1, &[Wiring::Veth])).unwrap();
         lab.serve().unwrap();
         let entered = runtime.enter();
-        for (number, gateway) in (1..).zip(&lab.topology.gateways) {
-            let instance = format!("i-{number:08x}");
-            let sides =
-                [(PLATFORM_IF, gateway.outer, platform), (gateway.enis[0].interface.as_str(), gateway.enis[0].address, "172.16.0.0/16")];
-            for (id, (interface, address, subnet)) in enis(number).iter().zip(sides) {
-                cloud.eni(id, &instance, &lab.hardware_address(&gateway.node, interface).unwrap(), subnet.parse().unwrap(), address.into());
-            }
-            let at = |place| lab.node(&gateway.node).unwrap().run(move || TcpListener::bind(place)).unwrap();
-            cloud.metadata(&instance, at(METADATA)).unwrap();
-            cloud.also_at(at(EC2)).unwrap();
-        }
+        cloud.serve_gateways(&lab, platform.parse().unwrap(), "172.16.0.0/16".parse().unwrap()).unwrap();
         drop(entered);
         prepare(&lab, &cloud);
-        let aws = format!("gateway:\n  cloud: {{ aws: {{ metadata: \"http://{METADATA}\", endpoint: \"http://{EC2}\"{written} }} }}\n");
         let portway = Path::new(env!("CARGO_BIN_EXE_portway"));
-        lab.start_daemons_edited(portway, Backend::Auto, |_, yaml| yaml.replace("gateway:\n", &aws)).unwrap();
+        lab.start_daemons_edited(portway, Backend::Auto, |_, yaml| gateways::configured(&yaml, written)).unwrap();
         Self { lab, cloud, runtime }
     }
 
@@ -133,12 +116,8 @@ fn whoever_becomes_active_claims_over_connections_that_it_has() {
     let mut bed = Bed::new();
     bed.lab.await_in_sync().unwrap();
     bed.await_owner(1);
-    let is_ready = || {
-        let page = unix(&bed.lab.socket("gw-2").unwrap(), "GET", "/metrics", None).unwrap().body;
-        let made = page.lines().find_map(|line| line.strip_prefix("portway_cloud_calls_total{call=\"ready\",result=\"taken\"} "));
-        made.is_some_and(|made| made.parse::<u64>().unwrap() >= 2)
-    };
-    poll_until("connections for two calls at once", SOON, || Ok(is_ready())).unwrap();
+    let ready = "portway_cloud_calls_total{call=\"ready\",result=\"taken\"}";
+    poll_until("connections for two calls at once", SOON, || Ok(bed.lab.metric("gw-2", ready)? >= 2.0)).unwrap();
     let before = bed.cloud.connections();
     bed.lab.fail("gw-1", Kill::Node).unwrap();
     bed.await_owner(2);
@@ -153,8 +132,7 @@ fn what_somebody_else_takes_away_is_claimed_again() {
     bed.await_owner(1);
     bed.cloud.assign(address(TENANT_HAVIP), &enis(2)[1]);
     bed.await_owner(1);
-    let page = unix(&bed.lab.socket("gw-1").unwrap(), "GET", "/metrics", None).unwrap().body;
-    assert!(page.contains("portway_cloud_lost_total{} 1"), "{page}");
+    assert_eq!(bed.lab.metric("gw-1", "portway_cloud_lost_total{}").unwrap(), 1.0);
 }
 
 #[test]

@@ -12,16 +12,14 @@ mod twice;
 use aws_support::{groups, id, rule, security_groups};
 use portway::lab::Netns;
 use portway::lab::cloud::Cloud;
+use portway::lab::cloud::gateways::METADATA;
 use portway::lab::cloud::metadata::Metadata;
 use portway::model::EniId;
 use rstest::rstest;
 use serde_json::Value;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
+use std::net::TcpListener;
 use std::time::{Duration, Instant};
 use tokio::runtime::Runtime;
-
-const METADATA: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8169);
-const EC2: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8170);
 
 const CONFIG: &str = "
 gateway:
@@ -83,9 +81,7 @@ impl Bed {
         let output = netns.command("sh").args(["-ec", &script]).output().unwrap();
         assert!(output.status.success(), "{output:?}");
         let entered = runtime.enter();
-        let at = |place| netns.run(move || TcpListener::bind(place)).unwrap();
-        let metadata = cloud.metadata("i-00000001", at(METADATA)).unwrap();
-        cloud.also_at(at(EC2)).unwrap();
+        let metadata = cloud.serve_instance("i-00000001", &netns).unwrap();
         drop(entered);
         let bed = Self { netns, directory, cloud, metadata, runtime };
         let [platform, tenant, other_platform, other_tenant] = enis();

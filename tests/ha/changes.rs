@@ -106,7 +106,7 @@ fn serial_keys_are_changed_without_a_change_of_state() {
     assert_eq!(shard(&lab, "gw-2")["transitions"], before, "{}", log(&lab, "gw-2"));
     for node in ["gw-1", "gw-2"] {
         for reason in ["unknown_key", "hmac", "unauthenticated"] {
-            let discarded = metric(&lab, node, &format!("portway_vrrp_discarded_packets_total{{reason=\"{reason}\"}}"));
+            let discarded = lab.metric(node, &format!("portway_vrrp_discarded_packets_total{{reason=\"{reason}\"}}")).unwrap();
             assert_eq!(discarded, 0.0, "{node}: {reason}");
         }
         assert!(!log(&lab, node).contains("5a5a5a"), "a key is in the log");
@@ -193,7 +193,7 @@ fn serial_a_shard_moves_there_and_back_and_nobody_reads_the_table_for_it() {
     let lab = group(2, 1);
     let flows = flows(&lab, 40);
     lab.await_in_sync().unwrap();
-    let readings = || ["gw-1", "gw-2"].map(|node| metric(&lab, node, "portway_sync_walks_total"));
+    let readings = || ["gw-1", "gw-2"].map(|node| lab.metric(node, "portway_sync_walks_total").unwrap());
     let before = readings();
     assert!(before.iter().all(|read| *read >= 1.0), "each began with what stood: {before:?}");
     for (method, active) in [("POST", "gw-2"), ("DELETE", "gw-1")] {

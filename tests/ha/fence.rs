@@ -109,7 +109,7 @@ fn leases_that_go_with_all_rules_are_back_before_the_next_advertisement() {
             .into_owned()
     };
     assert!(live().contains(&INSIDE.to_string()), "{}", live());
-    let sent = || metric(&lab, "gw-1", "portway_vrrp_sent_advertisements");
+    let sent = || lab.metric("gw-1", "portway_vrrp_sent_advertisements").unwrap();
     let before = sent();
     poll_until("an advertisement", SOON, || Ok(sent() > before)).unwrap();
     assert!(gateway.command("nft").args(["flush", "ruleset"]).status().unwrap().success());

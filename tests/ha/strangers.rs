@@ -20,7 +20,7 @@ fn serial_wireguard_go_goes_on_when_its_gateway_is_lost(#[case] kill: Kill, #[ca
     let shard = &shown["tenants"][0];
     assert_eq!((&shard["admitted"], &shown["admitted"]), (&1.into(), &1.into()), "{shown}");
     assert_eq!(shard["peers"].as_u64(), shard["configured"].as_u64().map(|configured| configured + 1), "{shown}");
-    assert!((metric(&lab, "gw-1", "portway_peers{how=\"admitted\"}") - 1.0).abs() < f64::EPSILON);
+    assert!((lab.metric("gw-1", "portway_peers{how=\"admitted\"}").unwrap() - 1.0).abs() < f64::EPSILON);
     let counts = Counts { tcp: 40, udp: 8, idle: Duration::from_millis(500), pace: Duration::from_millis(20) };
     let flows = Flows::open(&[&stranger.netns], lab.node("db-acme").unwrap(), SERVER, &counts).unwrap();
     lab.await_in_sync().unwrap();

@@ -60,13 +60,6 @@ pub fn status(lab: &Lab, node: &str) -> Value {
     serde_json::from_str(&answer.body).unwrap()
 }
 
-/// A metric with exactly these labels as they are written, summed over all others.
-pub fn metric(lab: &Lab, node: &str, begins: &str) -> f64 {
-    let answer = unix(&lab.socket(node).unwrap(), "GET", "/metrics", None).unwrap();
-    let lines = answer.body.lines().filter(|line| line.starts_with(begins));
-    lines.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
-}
-
 pub fn log(lab: &Lab, node: &str) -> String {
     std::fs::read_to_string(lab.dir().log(node)).unwrap()
 }

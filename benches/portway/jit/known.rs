@@ -3,7 +3,7 @@
 
 use crate::directory::fill;
 use crate::figures::{Bar, Report, median};
-use crate::group::{metrics, portway};
+use crate::group::portway;
 use anyhow::{Context, ensure};
 use nix::time::clock_getcpuclockid;
 use nix::unistd::Pid;
@@ -69,12 +69,12 @@ fn stand(known: usize) -> anyhow::Result<Stood> {
     lab.await_active(ACTIVE, TENANT, 0)?;
     lab.await_in_sync()?;
     let _swarm = live(&mut lab)?;
-    let figure = |name: &str| anyhow::Ok(metrics(&lab, ACTIVE)?.get(name).copied().unwrap_or_default());
+    let figure = |name: &str| anyhow::Ok(lab.metrics(ACTIVE)?.get(name).copied().unwrap_or_default());
     let begun = Instant::now();
     while figure("portway_directory_watched_revision{}")? < revision as f64
         || figure("portway_jit_peers{state=\"live\"}")? < f64::from(LIVE)
     {
-        ensure!(begun.elapsed() < PATIENCE, "not all is heard of, or not all are there: {:?}", metrics(&lab, ACTIVE)?);
+        ensure!(begun.elapsed() < PATIENCE, "not all is heard of, or not all are there: {:?}", lab.metrics(ACTIVE)?);
         std::thread::sleep(Duration::from_millis(20));
     }
     std::thread::sleep(SETTLE);

@@ -185,18 +185,18 @@ impl Hands {
 
     /// What comes for a shard in a planned move finds tunnels that speak and know its peers: it waits there for a session. Those whose tunnels are not ready
     /// by then. A node that died is not waited for.
-    fn speak(&mut self, deeds: &[Deed]) -> BTreeMap<TenantShard, Coming> {
+    fn speak(&self, deeds: &[Deed]) -> BTreeMap<TenantShard, Coming> {
         let (mut planned, mut others) = (BTreeMap::new(), Vec::new());
         for deed in deeds {
             match deed {
                 Deed::Take { of, former: Some(_), .. } if self.shards.contains_key(of) => {
-                    planned.insert(of.clone(), self.sessions.come(vec![of.clone()]));
+                    planned.insert(of.clone(), self.sessions.come(of.clone()));
                 }
                 Deed::Take { of, former: None, .. } if self.shards.contains_key(of) => others.push(of.clone()),
                 _ => {}
             }
         }
-        drop(self.sessions.come(others));
+        others.into_iter().for_each(|of| drop(self.sessions.come(of)));
         let deadline = Instant::now() + TAIL;
         planned.retain(|_, tunnels| !tunnels.wait(deadline.saturating_duration_since(Instant::now())));
         planned
@@ -204,9 +204,9 @@ impl Hands {
 
     fn wait(&self) -> PollTimeout {
         let next = self.shards.values().filter_map(|shard| Some(shard.burst.as_ref()?.at)).min();
-        let wait = next.map(|at| at.saturating_duration_since(Instant::now()));
-        let wait = if self.aside.is_empty() { wait } else { Some(wait.map_or(LOOK, |wait| wait.min(LOOK))) };
-        let wait = wait.map(|wait| wait.as_micros().div_ceil(1000));
+        let burst = next.map(|at| at.saturating_duration_since(Instant::now()));
+        let look = (!self.aside.is_empty()).then_some(LOOK);
+        let wait = burst.into_iter().chain(look).min().map(|wait| wait.as_micros().div_ceil(1000));
         wait.map_or(PollTimeout::NONE, |ms| PollTimeout::try_from(ms).unwrap_or(PollTimeout::MAX))
     }
 

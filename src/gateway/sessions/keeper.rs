@@ -416,9 +416,7 @@ impl Keeper {
             let (interface, own) = (shard.interface(end.lane), end.key.public());
             let known = shard.stamps.get(&own).copied().unwrap_or(Tai64n::NEVER);
             if let Some(stamp) = self.tunnels.stamp(&interface).filter(|stamp| *stamp > known) {
-                shard.stamps.insert(own, stamp);
-                shard.stamped.insert(own, now);
-                records.push(Shard::own_stamp(own, stamp));
+                records.push(shard.reckon(now, own, stamp));
             }
             match self.tunnels.look(&interface).await {
                 Ok(peers) => {

@@ -6,7 +6,7 @@ use crate::lab::keys;
 use crate::lab::ping::clock;
 use crate::lab::swarm::{self, Place, Swarm};
 use crate::lab::topology::{Container, Tenant, Topology, Wiring};
-use crate::lab::{Counts, Error, FlowReport, Flows, Lab, Probe, Probed, Result, poll_every, poll_until};
+use crate::lab::{Counts, Error, FlowReport, Flows, Lab, Probe, Probed, Result, Transferred, poll_every, poll_until};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -274,6 +274,19 @@ pub fn of_flows(report: &FlowReport) -> (Value, Vec<Check>) {
         ),
     ];
     (figures, checks)
+}
+
+/// The figures of transfers, and the check of them.
+pub fn of_transfers(transferred: &[Transferred]) -> (Value, Check) {
+    let harmed = transferred.iter().filter(|one| !one.ok).count();
+    let figures = json!({
+        "transfers": transferred.len(),
+        "transfers_harmed": harmed,
+        "transfer_bytes": transferred.iter().map(|one| one.bytes).sum::<u64>(),
+    });
+    let fault = transferred.iter().find_map(|one| one.fault.as_ref());
+    let detail = format!("{harmed} of {} harmed: {fault:?}", transferred.len());
+    (figures, Check::new("every transfer goes on unharmed", "", harmed == 0, detail))
 }
 
 /// One object of several.
