@@ -198,11 +198,11 @@ pub struct Adopted {
 pub enum News {
     /// An initiation of this key was genuine: what is not later is a recording, at other candidates as well.
     Stamp { slot: Slot, key: PublicKey, stamp: Tai64n },
-    /// A peer stands at its interface.
-    Installed { slot: Slot, key: PublicKey, endpoint: SocketAddr, registered: Arc<Registered> },
+    /// A peer is about to stand at its interface. Told before anybody answers it: whoever takes the shard over knows of each session that there is.
+    Admitted { slot: Slot, key: PublicKey, endpoint: SocketAddr, registered: Arc<Registered> },
     /// The directory says something else of a peer than before.
     Updated { slot: Slot, key: PublicKey, registered: Arc<Registered> },
-    /// A peer was taken from its interface.
+    /// A peer is taken from its interface, or did not come to stand there.
     Reaped { slot: Slot, key: PublicKey, why: Reaped },
 }
 

@@ -297,7 +297,8 @@ impl<C> Machine<C> {
             Input::Answered { peer, answer } => self.answered(now, peer, answer),
             Input::Proved { ticket, stamp } => self.proved(now, ticket, stamp),
             Input::Installed { peer } => self.installed(peer),
-            Input::InstallFailed { peer } => self.live.remove(&peer).map_or(Ok(()), |_| Err(Refusal::Failed)),
+            Input::InstallFailed { peer } if self.live.failed(&peer) => Err(Refusal::Failed),
+            Input::InstallFailed { .. } => Ok(()),
             Input::Seen { peer, at } => {
                 self.live.seen(&peer, at.min(now));
                 Ok(())

@@ -165,7 +165,8 @@ impl Gate {
     }
 
     pub fn await_installed(&mut self, of: PublicKey) {
-        self.news(|news| matches!(news, News::Installed { key, .. } if key == of).then_some(()));
+        self.news(|news| matches!(news, News::Admitted { key, .. } if key == of).then_some(()));
+        until(|| self.stands(&of) && self.report().sizes.installing == 0, || "the peer to stand".into());
     }
 
     pub fn await_reaped(&mut self, of: PublicKey) -> portway::proto::jit::Reaped {

@@ -194,9 +194,9 @@ fn a_peer_that_cannot_be_installed_leaves_nothing_behind() {
     assert!(gate.stands(&host().public()) && !gate.stands(&public(8)));
     until(|| gate.door.board().peers(&shard()).len() == 1, || "the board to forget it".into());
     assert!(gate.door.board().peers(&shard()).contains_key(&host().public()));
-    // The owner has heard of its stamp and of nothing else.
+    // Who was told of it is told that it does not stand.
     let news: Vec<News> = std::iter::from_fn(|| gate.news.try_recv().ok()).collect();
-    assert!(matches!(news.as_slice(), [News::Stamp { .. }]), "{news:?}");
+    assert!(matches!(news.as_slice(), [News::Stamp { .. }, News::Admitted { .. }, News::Reaped { why: Reaped::Failed, .. }]), "{news:?}");
 }
 
 /// Hosts behind one address are not limited by it: they prove genuine.

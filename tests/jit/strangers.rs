@@ -26,8 +26,8 @@ fn a_stranger_whom_the_directory_knows_is_served_at_once() {
     assert!(took < Duration::from_secs(1), "it tried once more: {took:?}");
     let (key, stamp) = gate.news(|news| if let News::Stamp { key, stamp, .. } = news { Some((key, stamp)) } else { None });
     assert_eq!(key, public(THEIRS));
-    let installed = gate.news(Some);
-    let News::Installed { endpoint, registered, .. } = installed else { panic!("{installed:?}") };
+    let admitted = gate.news(Some);
+    let News::Admitted { endpoint, registered, .. } = admitted else { panic!("{admitted:?}") };
     assert_eq!((endpoint, registered.host.as_str()), (at("10.0.0.1:51820"), "host-1"));
     assert_eq!(gate.door.board().peers(&shard())[&public(THEIRS)], ["10.64.0.1/32".parse().unwrap()]);
     assert_eq!(gate.device.read().unwrap().peer(&pw(), &public(THEIRS)).unwrap().unwrap().heard, stamp);
@@ -180,6 +180,8 @@ fn a_peer_that_is_missing_comes_back_when_it_knocks() {
     let begun = Instant::now();
     net.ping();
     assert!(begun.elapsed() < Duration::from_secs(1), "{:?}", begun.elapsed());
+    let why = gate.news(|news| if let News::Reaped { key, why, .. } = news { Some((key, why)) } else { None });
+    assert_eq!(why, (public(THEIRS), Reaped::Gone), "whoever follows must not set one who is not let in again");
     gate.await_installed(public(THEIRS));
     assert_eq!(gate.door.board().peers(&shard()).len(), 1);
 }
@@ -200,12 +202,29 @@ fn a_host_that_has_changed_its_key_takes_its_address_along() {
     let begun = Instant::now();
     net.ping();
     assert!(begun.elapsed() < Duration::from_secs(1), "{:?}", begun.elapsed());
+    gate.await_installed(public(8));
     let why = gate.news(|news| if let News::Reaped { key, why, .. } = news { Some((key, why)) } else { None });
     assert_eq!(why, (public(THEIRS), Reaped::Replaced));
-    gate.await_installed(public(8));
     assert!(gate.stands(&public(8)) && !gate.stands(&public(THEIRS)));
     assert_eq!(gate.door.board().peers(&shard()).keys().collect::<Vec<_>>(), [&public(8)]);
     assert_eq!(gate.refusals(), []);
+}
+
+/// Whoever has the shard next must know of each session that there is, however soon this node dies.
+#[test]
+fn who_is_let_in_is_told_of_before_it_is_answered() {
+    let net = Net::new();
+    let mut gate = Gate::open(&net);
+    gate.directory.says(public(THEIRS), registered("10.64.0.1/32"));
+    let device = gate.device.clone();
+    let nobody_is_installed = device.write().unwrap();
+    let socket = socket(&net, 4000);
+    socket.send(&initiation(&key(THEIRS), 1)).unwrap();
+    let told = gate.news(|news| if let News::Admitted { key, endpoint, .. } = news { Some((key, endpoint)) } else { None });
+    assert_eq!(told, (public(THEIRS), at("10.0.0.1:4000")));
+    assert_eq!(nobody_is_installed.peer(&pw(), &public(THEIRS)).unwrap(), None);
+    drop(nobody_is_installed);
+    until(|| gate.stands(&public(THEIRS)), || "the peer to stand".into());
 }
 
 /// Half of what the directory gives it is another's yet: the whole is refused, and leaves nobody behind whom nobody knows.
@@ -227,14 +246,15 @@ fn a_new_key_that_is_refused_leaves_the_former_one_out_and_gets_in_when_it_can()
     }
     socket.send(&initiation(&key(8), 1)).unwrap();
     assert_eq!(gate.news(reaped), (public(THEIRS), Reaped::Replaced));
+    assert_eq!(gate.news(reaped), (public(8), Reaped::Failed));
     gate.await_refused(Refusal::Failed, 1);
     until(|| !gate.stands(&public(THEIRS)), || "the former one to be gone".into());
     until(|| gate.door.board().peers(&shard()).keys().eq([&public(7)]), || "the board to forget both".into());
     assert!(gate.stands(&public(7)) && !gate.stands(&public(8)));
     // Whose the other half is, is known yet.
     socket.send(&initiation(&key(9), 1)).unwrap();
-    assert_eq!(gate.news(reaped), (public(7), Reaped::Replaced));
     gate.await_installed(public(9));
+    assert_eq!(gate.news(reaped), (public(7), Reaped::Replaced));
     gate.directory.says(public(9), Answer::Unknown);
     gate.door.order(Order::Changed(vec![public(9)]));
     assert_eq!(gate.news(reaped), (public(9), Reaped::Revoked));

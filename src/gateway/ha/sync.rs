@@ -26,7 +26,7 @@ use backup::Backup;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use role::Role;
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::os::fd::AsFd;
 use std::sync::Arc;
@@ -213,6 +213,7 @@ impl Copier {
                 Ok(_) | Err(Errno::EINTR) => {}
                 Err(error) => tracing::error!(%error, "waiting for connections to copy failed"),
             }
+            let mut of_peers = BTreeSet::new();
             for order in inbox.take() {
                 match order {
                     Order::Stop => return,
@@ -224,13 +225,24 @@ impl Copier {
                     Order::Peers(of, records) => {
                         if let Some(entry) = self.shards.get_mut(&of) {
                             entry.role.peers(Instant::now(), &records);
+                            of_peers.insert(of);
                         }
                     }
                     Order::Replace(group, seal, used) => self.take_up(group, *seal, |_| false, used),
                 }
             }
+            // A host with a session that nobody else knows of would be out, should this node die now, until it notices by itself.
+            of_peers.iter().for_each(|of| self.tell_at_once(of));
             let turn = self.turn();
             busy = turn.heard || turn.read;
+        }
+    }
+
+    fn tell_at_once(&mut self, of: &TenantShard) {
+        if let Some(Role::Active(active)) = self.shards.get_mut(of).map(|entry| &mut entry.role) {
+            let now = Instant::now();
+            active.flush(now);
+            active.turn(now, &self.socket, self.port, &self.board);
         }
     }
 

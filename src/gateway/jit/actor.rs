@@ -230,6 +230,7 @@ impl Actor {
     fn gone(&mut self, peer: Peer) {
         if self.machine.peer(&peer).is_some() {
             self.input(Input::Gone { peer });
+            self.tell(News::Reaped { slot: peer.slot, key: peer.key, why: Reaped::Gone });
             self.remove(peer);
         }
     }
@@ -289,9 +290,7 @@ impl Actor {
                 }
                 Effect::Reap { peer, why } => {
                     // Told before: whoever sets it once more all the same can know.
-                    if why != Reaped::Stray {
-                        self.tell(News::Reaped { slot: peer.slot, key: peer.key, why });
-                    }
+                    self.tell(News::Reaped { slot: peer.slot, key: peer.key, why });
                     self.remove(peer);
                 }
             }

@@ -301,6 +301,8 @@ impl Keeper {
     async fn unless_known(&mut self, of: &TenantShard, key: &PublicKey) {
         self.admit_all();
         let Some(shard) = self.shards.get(of).filter(|shard| !shard.knows(key)) else { return };
+        // It may have been adopted just when it was refused.
+        self.order(jit::Order::Gone { slot: shard.served.slot, key: *key });
         for interface in shard.interfaces() {
             if let Err(error) = self.tunnels.remove_peer(&interface, key).await {
                 tracing::error!("{of}: peer {key} has no place here any more and may still be served: {error:#}");
@@ -354,7 +356,7 @@ impl Keeper {
         for news in news {
             let slot = match &news {
                 jit::News::Stamp { slot, .. }
-                | jit::News::Installed { slot, .. }
+                | jit::News::Admitted { slot, .. }
                 | jit::News::Updated { slot, .. }
                 | jit::News::Reaped { slot, .. } => *slot,
             };
@@ -362,7 +364,7 @@ impl Keeper {
             let Some(shard) = self.shards.get_mut(&of) else { continue };
             let record = match news {
                 jit::News::Stamp { key, stamp, .. } => shard.stamped(now, key, stamp),
-                jit::News::Installed { key, endpoint, registered, .. } => shard.admitted(now, key, Some(endpoint), &registered),
+                jit::News::Admitted { key, endpoint, registered, .. } => shard.admitted(now, key, Some(endpoint), &registered),
                 jit::News::Updated { key, registered, .. } => shard.admitted(now, key, None, &registered),
                 jit::News::Reaped { key, .. } => {
                     self.wake.awake(&(of.clone(), key));
@@ -403,6 +405,7 @@ impl Keeper {
     /// What nobody tells of.
     async fn look(&mut self, now: Instant) {
         for of in self.here.clone() {
+            self.admit_all();
             self.look_at(now, &of).await;
         }
     }
@@ -414,10 +417,7 @@ impl Keeper {
         let mut grew: BTreeMap<PublicKey, Vec<(Option<SystemTime>, Lane)>> = BTreeMap::new();
         for end in shard.served.ends.clone() {
             let (interface, own) = (shard.interface(end.lane), end.key.public());
-            let known = shard.stamps.get(&own).copied().unwrap_or(Tai64n::NEVER);
-            if let Some(stamp) = self.tunnels.stamp(&interface).filter(|stamp| *stamp > known) {
-                records.push(shard.reckon(now, own, stamp));
-            }
+            records.extend(self.tunnels.stamp(&interface).and_then(|stamp| shard.came_to(now, own, stamp)));
             match self.tunnels.look(&interface).await {
                 Ok(peers) => {
                     for (key, news) in peers {

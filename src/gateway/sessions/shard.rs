@@ -31,10 +31,8 @@ pub struct Shard {
     pub called: HashMap<PublicKey, Remote>,
     /// Those of them who may have given up the session that stands here.
     anew: HashSet<PublicKey>,
-    /// Of each of our own keys, the last stamp that was told.
-    pub stamps: BTreeMap<PublicKey, Tai64n>,
-    /// When it was.
-    pub stamped: BTreeMap<PublicKey, Instant>,
+    /// Of each of our own keys, the last stamp that was told, and when.
+    stamps: BTreeMap<PublicKey, (Tai64n, Instant)>,
     /// Somebody has not answered since the shard is here.
     doubted: bool,
     peers: HashMap<PublicKey, Peer>,
@@ -65,6 +63,11 @@ struct Peer {
     active: Option<Instant>,
 }
 
+/// Of our own key, as if we were a peer: nobody is idle there, and what is behind it counts by the clock.
+fn own_state(key: PublicKey, stamp: Tai64n) -> PeerState {
+    PeerState { key, stamp, endpoint: None, idle: Duration::ZERO, member: None }
+}
+
 impl Shard {
     pub fn new(served: Served) -> Self {
         Self {
@@ -73,7 +76,6 @@ impl Shard {
             called: HashMap::new(),
             anew: HashSet::new(),
             stamps: BTreeMap::new(),
-            stamped: BTreeMap::new(),
             doubted: false,
             peers: HashMap::new(),
         }
@@ -219,14 +221,7 @@ impl Shard {
 
     /// All that is known of its peers, for an interface that knows nothing: as another node would have told it. Our own stamp is among it.
     pub fn states(&self, now: Instant) -> Vec<PeerState> {
-        let own = |(key, stamp): (&PublicKey, &Tai64n)| PeerState {
-            key: *key,
-            stamp: *stamp,
-            endpoint: None,
-            idle: Duration::ZERO,
-            member: None,
-        };
-        let own = self.stamps.iter().filter(|(key, _)| self.is_own(key)).map(own);
+        let own = self.stamps.iter().filter(|(key, _)| self.is_own(key)).map(|(key, (stamp, _))| own_state(*key, *stamp));
         self.peers.keys().map(|key| self.state(now, *key, Tai64n::NEVER)).chain(own).collect()
     }
 
@@ -266,17 +261,22 @@ impl Shard {
     /// Our own stamps up to this one count as used up, and the other candidates are to know before they need it: who follows within a second would go by
     /// what was told before.
     pub fn reckon(&mut self, now: Instant, own: PublicKey, stamp: Tai64n) -> PeerRecord {
-        self.stamps.insert(own, stamp);
-        self.stamped.insert(own, now);
-        Self::own_stamp(own, stamp)
+        self.stamps.insert(own, (stamp, now));
+        PeerRecord::Told(own_state(own, stamp))
+    }
+
+    /// What there is to tell, where its stamps have come further than was told.
+    pub fn came_to(&mut self, now: Instant, own: PublicKey, stamp: Tai64n) -> Option<PeerRecord> {
+        let told = self.stamps.get(&own).map_or(Tai64n::NEVER, |(told, _)| *told);
+        (stamp > told).then(|| self.reckon(now, own, stamp))
     }
 
     /// Of each interface the stamp that is so much ahead of where its own would be by now; none, where nothing is known of it.
     pub fn ahead(&self, now: Instant, by: Duration) -> Vec<(Lane, PublicKey, Tai64n)> {
         let ahead = |end: &End| {
             let own = end.key.public();
-            let since = now.saturating_duration_since(*self.stamped.get(&own)?);
-            Some((end.lane, own, self.stamps.get(&own)?.plus(since + by)))
+            let (told, at) = self.stamps.get(&own)?;
+            Some((end.lane, own, told.plus(now.saturating_duration_since(*at) + by)))
         };
         self.served.ends.iter().filter_map(ahead).collect()
     }
@@ -288,14 +288,11 @@ impl Shard {
         ahead
     }
 
-    /// Of our own, as if we were a peer: nobody is idle there, and what is behind it counts by the clock.
-    pub fn own_stamp(own: PublicKey, stamp: Tai64n) -> PeerRecord {
-        PeerRecord::Told(PeerState { key: own, stamp, endpoint: None, idle: Duration::ZERO, member: None })
-    }
-
     pub fn admitted(&mut self, now: Instant, key: PublicKey, endpoint: Option<SocketAddr>, registered: &Arc<Registered>) -> PeerRecord {
         let peer = self.peers.entry(key).or_default();
         peer.endpoint = endpoint.or(peer.endpoint);
+        // It has knocked.
+        peer.active = endpoint.map(|_| now).or(peer.active);
         peer.member = Some(registered.clone());
         if let Some(remote) = self.called.get_mut(&key) {
             remote.allowed.clone_from(&registered.allowed);

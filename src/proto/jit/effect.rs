@@ -81,18 +81,8 @@ pub enum Reaped {
     Stray,
     /// Its host has come with another key, which has its inner addresses now. Not the machine's doing: whoever owns the interfaces sees it.
     Replaced,
-}
-
-impl Reaped {
-    pub const ALL: [Reaped; 4] = [Reaped::Idle, Reaped::Revoked, Reaped::Stray, Reaped::Replaced];
-
-    /// A metric label.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Reaped::Idle => "idle",
-            Reaped::Revoked => "revoked",
-            Reaped::Stray => "stray",
-            Reaped::Replaced => "replaced",
-        }
-    }
+    /// It could not be installed: as [`Reaped::Replaced`].
+    Failed,
+    /// It is not at its interface any more, and not by our doing: as [`Reaped::Replaced`].
+    Gone,
 }

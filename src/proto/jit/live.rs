@@ -74,6 +74,12 @@ impl Live {
         was.then_some(standing.endpoint)
     }
 
+    /// It could not be installed. Whether it was to be: one that stands by somebody else's doing stays.
+    pub fn failed(&mut self, peer: &Peer) -> bool {
+        let installing = self.peers.get(peer).is_some_and(|(standing, _)| standing.installing);
+        installing && self.remove(peer).is_some()
+    }
+
     pub fn seen(&mut self, peer: &Peer, at: Instant) {
         if let Some((standing, _)) = self.peers.get_mut(peer) {
             standing.seen = standing.seen.max(at);

@@ -94,6 +94,11 @@ impl Active {
         self.all.iter_mut().for_each(|telling| telling.sender.change(now, change));
     }
 
+    /// What there is to be told goes at the next turn.
+    pub fn flush(&mut self, now: Instant) {
+        self.all.iter_mut().for_each(|telling| telling.sender.flush(now));
+    }
+
     /// The kernel lost notices.
     pub fn overflow(&mut self, now: Instant) {
         self.known.interrupt();

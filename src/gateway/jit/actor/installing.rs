@@ -33,7 +33,8 @@ impl Actor {
         let Some(interface) = served.gate(stranger.port).map(|gate| gate.interface.clone()) else { return };
         let others = served.gates.iter().map(|gate| gate.interface.clone()).filter(|other| *other != interface).collect();
         let loaded = self.ears.is_flooded();
-        // Told before it is done: whoever sets a former one once more all the same can know.
+        // Told before it is done: whoever has the shard next knows of this session, and whoever sets a former one once more all the same can know.
+        self.tell(News::Admitted { slot: peer.slot, key: peer.key, endpoint, registered: registered.clone() });
         for key in &replaces {
             self.tell(News::Reaped { slot: peer.slot, key: *key, why: Reaped::Replaced });
         }
@@ -79,8 +80,7 @@ impl Actor {
     }
 
     pub(super) fn installed(&mut self, install: Install, result: anyhow::Result<Greeted>) {
-        let Install { peer, interface, others, endpoint, registered, replaces, stranger, .. } = install;
-        let stands = self.machine.peer(&peer).is_some();
+        let Install { peer, interface, others, registered, replaces, stranger, .. } = install;
         for key in replaces {
             let former = Peer { key, ..peer };
             if result.is_err() && self.machine.peer(&former).is_none() {
@@ -98,15 +98,14 @@ impl Actor {
                     Greeted::Failed => self.greeted.failed += 1,
                 }
                 self.board.took(stranger.at.elapsed());
-                if stands {
-                    self.tell(News::Installed { slot: peer.slot, key: peer.key, endpoint, registered });
-                } else if !self.served.contains_key(&peer.slot) {
+                if !self.served.contains_key(&peer.slot) {
                     // Another node has the shard meanwhile, and the owner may have removed its peers before this one came.
                     for interface in others.into_iter().chain([interface]) {
                         self.hands.give(Job::Remove { peer, interface });
                     }
                     return;
-                } else if self.machine.is_configured(&peer) {
+                }
+                if self.machine.is_configured(&peer) {
                     self.put_right(peer, Some(&registered.allowed));
                 }
                 self.input(Input::Installed { peer });
@@ -114,6 +113,12 @@ impl Actor {
             Err(error) => {
                 self.warn("installed", &peer, &error);
                 self.input(Input::InstallFailed { peer });
+                let is_peer = self.machine.peer(&peer).is_some() || self.machine.is_configured(&peer);
+                if !is_peer && self.served.contains_key(&peer.slot) {
+                    // The owner may have set it meanwhile, as it was told.
+                    self.tell(News::Reaped { slot: peer.slot, key: peer.key, why: Reaped::Failed });
+                    self.remove(peer);
+                }
                 self.unless_it_stands(&peer);
                 self.own_again(peer.slot, &registered);
             }

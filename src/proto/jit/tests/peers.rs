@@ -101,6 +101,20 @@ fn one_that_cannot_be_installed_may_knock_again() {
 }
 
 #[test]
+fn one_that_stands_by_its_owners_doing_stays_though_it_could_not_be_installed() {
+    let mut bench = Bench::new(Config::default());
+    bench.claim(7, 5);
+    let effects = bench.found(5);
+    bench.prove(&effects, Some(stamp(1)));
+    let standing = Standing { endpoint: from(7), registered: registered(5), fetched: bench.now, seen: bench.now, installing: false };
+    bench.machine.adopt(peer(5), standing);
+    assert_eq!(bench.handle(Input::InstallFailed { peer: peer(5) }), []);
+    assert_eq!(bench.refusals(), []);
+    assert!(bench.machine.peer(&peer(5)).is_some());
+    assert_eq!(bench.machine.sizes().installing, 0);
+}
+
+#[test]
 fn one_that_is_gone_is_installed_again_by_its_next_knock() {
     let mut bench = Bench::new(Config::default());
     bench.admit(7, 5, stamp(1));
