@@ -26,6 +26,7 @@ mod redundant;
 mod sender;
 mod sync_rate;
 mod throughput;
+mod upgrade;
 mod vm_tunnels;
 mod webhook;
 mod wireguard;
@@ -65,6 +66,7 @@ const BENCHES: &[Bench] = &[
     Bench { name: "failover", run: failover::run, gre: false },
     Bench { name: "wireguard-failover", run: failover::run_wireguard, gre: false },
     Bench { name: "handover", run: handover::run, gre: false },
+    Bench { name: "upgrade", run: upgrade::run, gre: false },
     Bench { name: "failover-peer", run: failover_peer::run, gre: false },
     Bench { name: "sync", run: sync_rate::run, gre: false },
     Bench { name: "failover-250k", run: many_flows::run, gre: false },

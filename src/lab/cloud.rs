@@ -40,7 +40,17 @@ struct Account {
     /// Over which there was a call.
     connections: BTreeSet<u64>,
     faults: Vec<(&'static str, u16, &'static str)>,
+    /// Instances whose calls are lost on their way, and whose answers are.
+    cut_off: BTreeSet<String>,
     ec2: ec2::Ec2,
+}
+
+/// An account, as whoever reaches a listener has it.
+#[derive(Debug, Clone)]
+struct Door {
+    account: Arc<Mutex<Account>>,
+    /// Whose calls come here; none: whoever's.
+    of: Option<String>,
 }
 
 #[derive(Debug)]
@@ -105,19 +115,29 @@ impl Cloud {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let endpoint = format!("http://{}", listener.local_addr()?);
         let cloud = Self { endpoint, account: Arc::default() };
-        cloud.serve(listener);
+        cloud.serve(listener, None);
         Ok(cloud)
     }
 
-    /// The same account once more, for whoever reaches this listener: in a namespace.
-    pub fn also_at(&self, listener: std::net::TcpListener) -> io::Result<()> {
+    /// The same account once more, for an instance: by a listener in its namespace.
+    pub fn also_at(&self, instance: &str, listener: std::net::TcpListener) -> io::Result<()> {
         listener.set_nonblocking(true)?;
-        self.serve(TcpListener::from_std(listener)?);
+        self.serve(TcpListener::from_std(listener)?, Some(instance.to_owned()));
         Ok(())
     }
 
-    fn serve(&self, listener: TcpListener) {
-        let routes = Router::new().route("/", post(answer)).with_state(self.account.clone());
+    /// Whatever this instance calls, and what it is answered, gets lost from now on. What was lost stays so.
+    pub fn cut_off(&self, instance: &str) {
+        self.account().cut_off.insert(instance.to_owned());
+    }
+
+    /// Its calls arrive again.
+    pub fn reconnect(&self, instance: &str) {
+        self.account().cut_off.remove(instance);
+    }
+
+    fn serve(&self, listener: TcpListener, of: Option<String>) {
+        let routes = Router::new().route("/", post(answer)).with_state(Door { account: self.account.clone(), of });
         let service = routes.into_make_service_with_connect_info::<Connection>();
         tokio::spawn(async move { axum::serve(listener, service).await });
     }
@@ -279,7 +299,7 @@ impl Account {
 }
 
 async fn answer(
-    State(account): State<Arc<Mutex<Account>>>,
+    State(Door { account, of }): State<Door>,
     ConnectInfo(connection): ConnectInfo<Connection>,
     headers: HeaderMap,
     body: String,
@@ -287,11 +307,15 @@ async fn answer(
     let form: BTreeMap<String, String> = url::form_urlencoded::parse(body.as_bytes()).into_owned().collect();
     let action = form.get("Action").cloned().unwrap_or_default();
     let lock = || account.lock().unwrap_or_else(PoisonError::into_inner);
+    let is_cut_off = || of.as_ref().is_some_and(|instance| lock().cut_off.contains(instance));
     let service = signed(&headers);
     let is_new = lock().connections.insert(connection.0);
     let latency = if service == Ok(Service::Ec2) { lock().ec2_latency() } else { Duration::ZERO };
     let handshake = if is_new { lock().ec2_handshake() } else { Duration::ZERO };
     tokio::time::sleep(handshake + latency).await;
+    if is_cut_off() {
+        return std::future::pending().await;
+    }
     if lock().is_silent(&action) {
         lock().calls.push(action);
         return std::future::pending().await;
@@ -308,6 +332,9 @@ async fn answer(
         }
     };
     tokio::time::sleep(latency).await;
+    if is_cut_off() {
+        return std::future::pending().await;
+    }
     let (status, text) = if service == Ok(Service::Ec2) { as_ec2(&action, answer) } else { as_autoscaling(&action, answer) };
     let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let mut response = (status, [(header::CONTENT_TYPE, "text/xml")], text).into_response();

@@ -9,7 +9,8 @@ mod network;
 use portway::config::Backend;
 use portway::lab::cloud::Cloud;
 use portway::lab::cloud::ec2::Moved;
-use portway::lab::cloud::gateways::{self, enis};
+use portway::lab::cloud::gateways::{self, enis, instance};
+use portway::lab::cloud::metadata::Metadata;
 use portway::lab::topology::Wiring;
 use portway::lab::{Kill, Lab, Topology, poll_until, unix};
 use portway::model::{AllocationId, RouteTableId};
@@ -42,22 +43,22 @@ impl Bed {
 
     /// `written`: what else stands below `aws`; `platform`: the subnet of that side.
     fn new_with(written: &str, platform: &str, prepare: impl FnOnce(&Cloud)) -> Self {
-        let bed = Self::stand(written, platform, |_, cloud| prepare(cloud));
+        let bed = Self::stand(written, platform, |_, cloud, _| prepare(cloud));
         bed.lab.await_active("gw-1", "acme", 0).unwrap();
         bed
     }
 
-    /// As [`Bed::new_with`], and nobody is waited for. `prepare` finds the gateways' interfaces in both, and no daemons yet.
-    fn stand(written: &str, platform: &str, prepare: impl FnOnce(&Lab, &Cloud)) -> Self {
+    /// As [`Bed::new_with`], and nobody is waited for. `prepare` finds the gateways' interfaces in both, their metadata, and no daemons yet.
+    fn stand(written: &str, platform: &str, prepare: impl FnOnce(&Lab, &Cloud, &[Metadata])) -> Self {
         let runtime = Runtime::new().unwrap();
         let cloud = runtime.block_on(Cloud::start()).unwrap();
         cloud.latency(LATENCY);
         let mut lab = Lab::build(Topology::group(&["acme"], 2, 1, &[Wiring::Veth])).unwrap();
         lab.serve().unwrap();
         let entered = runtime.enter();
-        cloud.serve_gateways(&lab, platform.parse().unwrap(), "172.16.0.0/16".parse().unwrap()).unwrap();
+        let metadata = cloud.serve_gateways(&lab, platform.parse().unwrap(), "172.16.0.0/16".parse().unwrap()).unwrap();
         drop(entered);
-        prepare(&lab, &cloud);
+        prepare(&lab, &cloud, &metadata);
         let portway = Path::new(env!("CARGO_BIN_EXE_portway"));
         lab.start_daemons_edited(portway, Backend::Auto, |_, yaml| gateways::configured(&yaml, written)).unwrap();
         Self { lab, cloud, runtime }
@@ -123,6 +124,48 @@ fn whoever_becomes_active_claims_over_connections_that_it_has() {
     bed.await_owner(2);
     assert_eq!(bed.cloud.connections(), before);
     bed.lab.heal("gw-1").unwrap();
+}
+
+/// A partition between a node and EC2 alone: it says so, nothing is lost or forgotten, and it claims when there is a way again.
+#[test]
+fn who_is_cut_off_from_ec2_claims_when_it_is_not_any_more() {
+    let mut bed = Bed::new();
+    bed.lab.await_in_sync().unwrap();
+    bed.await_owner(1);
+    bed.cloud.cut_off(&instance(2));
+    bed.lab.fail("gw-1", Kill::Node).unwrap();
+    bed.lab.await_active("gw-2", "acme", 0).unwrap();
+    poll_until("it says so", 2 * SOON, || Ok(bed.shard("gw-2")["failure"].is_string())).unwrap();
+    assert_eq!(bed.shard("gw-2")["claimed"], false);
+    assert_eq!(bed.cloud.owner(address(TENANT_HAVIP)), Some(enis(1)[1].clone()), "its calls did not arrive");
+    bed.cloud.reconnect(&instance(2));
+    bed.await_owner(2);
+    bed.lab.heal("gw-1").unwrap();
+}
+
+/// No token gets over the hop to this instance at first: who it is, is asked again.
+#[test]
+fn a_gateway_whose_metadata_are_away_says_so_and_claims_when_they_are_back() {
+    let mut all = Vec::new();
+    let bed = Bed::stand("", "10.9.0.0/24", |_, _, metadata| {
+        metadata[0].mute();
+        all.extend(metadata.iter().cloned());
+    });
+    bed.lab.await_active("gw-1", "acme", 0).unwrap();
+    let says_so = |status: &Value| status["failure"].as_str().is_some_and(|text| text.contains("HttpPutResponseHopLimit"));
+    poll_until("it says so", 2 * SOON, || Ok(says_so(&bed.status("gw-1")))).unwrap();
+    assert_eq!(bed.lab.metric("gw-1", "portway_cloud_known{}").unwrap(), 0.0);
+    all[0].speak();
+    bed.await_owner(1);
+    assert_eq!(bed.lab.metric("gw-1", "portway_cloud_known{}").unwrap(), 1.0);
+}
+
+/// Nothing is claimed in a region where its interfaces are not.
+#[test]
+fn a_region_that_is_another_is_named() {
+    let bed = Bed::stand(", region: us-east-1", "10.9.0.0/24", |_, _, _| {});
+    let says_so = |text: &str| text.contains("`region` is us-east-1, and this instance is in eu-central-1a");
+    poll_until("it says so", SOON, || Ok(bed.status("gw-1")["failure"].as_str().is_some_and(says_so))).unwrap();
 }
 
 /// Nobody told the gateway: it looks again and again.

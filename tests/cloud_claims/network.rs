@@ -77,7 +77,7 @@ impl Site {
         };
         let (written, subnet) =
             if overlay { (format!(", platform: {{ route_tables: [{table}] }}"), "10.9.0.0/27") } else { (String::new(), "10.9.0.0/24") };
-        let mut bed = Bed::stand(&written, subnet, prepare);
+        let mut bed = Bed::stand(&written, subnet, |lab, cloud, _| prepare(lab, cloud));
         let [platform, tenant] = vpcs.unwrap();
         bed.lab.attach_all().unwrap();
         Self { platform, tenant, bed }

@@ -40,6 +40,8 @@ fn the_example_is_applied_has_nothing_left_to_do_and_goes_again() {
     ));
     let again = example.terraform(&["plan", "-detailed-exitcode", "-input=false", "-no-color"], &variables);
     assert_eq!(again.status.code(), Some(0), "the second time there is something to do: {}", told(&again));
+    let again = example.terraform(&["apply", "-auto-approve", "-input=false", "-no-color"], &variables);
+    assert!(told(&again).contains("Resources: 0 added, 0 changed, 0 destroyed."), "{}", told(&again));
 
     // The key that was made is 32 bytes, and stands nowhere but where it belongs.
     let key = aws.json("ssm", "AmazonSSM.GetParameter", &serde_json::json!({ "Name": "/portway/portway-try/ha", "WithDecryption": true }));

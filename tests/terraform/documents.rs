@@ -1,6 +1,7 @@
 //! Each module's README says what it takes and gives, in the manner of terraform-docs.
 
 use super::{ROOT, all, folder, read};
+use std::collections::BTreeSet;
 use std::fmt::Write;
 use std::path::Path;
 
@@ -133,6 +134,27 @@ fn every_input_and_output_says_what_it_is() {
             }
         }
     }
+}
+
+/// Least privilege: nobody is let do what nothing of ours does, and what is needed is there.
+#[test]
+fn gateways_may_do_at_ec2_what_they_do_and_nothing_else() {
+    let ours = |file: &str| read(&Path::new(ROOT).join(file));
+    let (calls, boot) = (ours("src/wire/ec2.rs"), ours("terraform/modules/boot/files/portway-configure"));
+    let of_gateways = calls.lines().filter_map(|line| line.trim().strip_prefix("Call::")?.split_once("=> \"")?.1.strip_suffix("\","));
+    let of_boot = boot.split("Action=\"").skip(1).filter_map(|rest| rest.split('"').next());
+    let called: BTreeSet<&str> = of_gateways.chain(of_boot).collect();
+    let policy = ours("terraform/modules/appliance/iam.tf");
+    let actions = policy.lines().filter_map(|line| line.trim().strip_prefix("Action")?.trim().strip_prefix("= ["));
+    let allowed: BTreeSet<&str> = actions.flat_map(|list| list.split('"')).filter_map(|word| word.strip_prefix("ec2:")).collect();
+    assert_eq!(allowed, called);
+    let guide = ours("docs/aws.md");
+    let role = guide.split_once("## The gateways' role").unwrap().1.split_once("\n## ").unwrap().0;
+    let words = role.lines().filter_map(|line| line.split('|').nth(2)).flat_map(|cell| cell.split(','));
+    let explained: BTreeSet<&str> = words.filter_map(|word| word.split_whitespace().next()).filter(|word| !word.contains(':')).collect();
+    assert_eq!(explained.intersection(&called).copied().collect::<BTreeSet<_>>(), called, "docs/aws.md");
+    let strange = |word: &&str| word.starts_with(char::is_uppercase) && !called.contains(word);
+    assert_eq!(explained.iter().copied().filter(strange).collect::<Vec<_>>(), Vec::<&str>::new(), "docs/aws.md");
 }
 
 /// What docs/aws.md says of statements and rules is about those that there are.

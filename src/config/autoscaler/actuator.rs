@@ -160,7 +160,10 @@ impl Decoder {
     pub(in crate::config) fn region(&mut self, node: &Node) -> Option<String> {
         let text = self.text(node, "`region`", "region: eu-central-1")?;
         let good = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
-        let is_region = (1..=32).contains(&text.len()) && text.chars().all(good) && !text.starts_with('-') && !text.ends_with('-');
+        let is_region = (1..=32).contains(&text.len())
+            && text.chars().all(good)
+            && !text.starts_with('-')
+            && text.ends_with(|c: char| c.is_ascii_digit());
         if !is_region {
             self.fault(node.span, format!("`region` {text:?} is none"), "write one such as eu-central-1, without the zone's letter");
         }

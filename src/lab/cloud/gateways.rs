@@ -37,12 +37,13 @@ impl Cloud {
     /// Metadata and EC2 on the loopback of an instance's namespace, which end with the runtime that this is called in.
     pub fn serve_instance(&self, instance: &str, at: &Netns) -> Result<Metadata> {
         let listen = |place| at.run(move || TcpListener::bind(place)).during(format!("listen on {place}"));
-        self.also_at(listen(EC2)?).during("serve EC2")?;
+        self.also_at(instance, listen(EC2)?).during("serve EC2")?;
         self.metadata(instance, listen(METADATA)?).during("serve metadata")
     }
 
-    /// Each gateway of a lab is an instance with two interfaces, in the subnets of these.
-    pub fn serve_gateways(&self, lab: &Lab, platform: IpNet, tenant: IpNet) -> Result<()> {
+    /// Each gateway of a lab is an instance with two interfaces, in the subnets of these. Their metadata, in the same order.
+    pub fn serve_gateways(&self, lab: &Lab, platform: IpNet, tenant: IpNet) -> Result<Vec<Metadata>> {
+        let mut all = Vec::new();
         for (number, gateway) in (1..).zip(&lab.topology.gateways) {
             let instance = instance(number);
             let eni = &gateway.enis[0];
@@ -50,8 +51,8 @@ impl Cloud {
             for (id, (interface, address, subnet)) in enis(number).iter().zip(sides) {
                 self.eni(id, &instance, &lab.hardware_address(&gateway.node, interface)?, subnet, address.into());
             }
-            self.serve_instance(&instance, lab.node(&gateway.node)?)?;
+            all.push(self.serve_instance(&instance, lab.node(&gateway.node)?)?);
         }
-        Ok(())
+        Ok(all)
     }
 }

@@ -74,6 +74,11 @@ impl Metadata {
         self.state().tokens_refused = Some(None);
     }
 
+    /// Tokens are given out again.
+    pub fn speak(&self) {
+        self.state().tokens_refused = None;
+    }
+
     /// They are switched off for this instance.
     pub fn switch_off(&self) {
         self.state().tokens_refused = Some(Some(StatusCode::FORBIDDEN));

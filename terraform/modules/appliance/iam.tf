@@ -21,12 +21,12 @@ locals {
   # A statement where there is something to allow.
   statements = { for sid, statement in {
     Look = {
-      Action    = ["ec2:DescribeAddresses", "ec2:DescribeInstances", "ec2:DescribeNetworkInterfaces", "ec2:DescribeRouteTables", "ec2:DescribeSecurityGroups"]
+      Action    = ["ec2:DescribeAddresses", "ec2:DescribeNetworkInterfaces", "ec2:DescribeRouteTables", "ec2:DescribeSecurityGroups"]
       Resource  = ["*"]
       Condition = { StringEquals = { "ec2:Region" = local.region } }
     }
     MoveAddresses = merge({
-      Action   = ["ec2:AssignPrivateIpAddresses", "ec2:UnassignPrivateIpAddresses"]
+      Action   = ["ec2:AssignPrivateIpAddresses"]
       Resource = local.own_interfaces
     }, local.if_grouped)
     MoveRoutes = length(local.route_tables) == 0 ? null : {

@@ -68,12 +68,9 @@ impl Place {
     pub async fn find(metadata: &Metadata, aws: &Aws) -> Result<Self, String> {
         let instance = required(metadata, "instance-id").await?.parse().map_err(|error| format!("{error}"))?;
         let zone = required(metadata, "placement/availability-zone").await?;
-        let region = match &aws.region {
-            Some(region) => region.clone(),
-            None => required(metadata, "placement/region").await?,
-        };
-        if !zone.starts_with(&region) {
-            return Err(format!("`region` is {region}, and this instance is in {zone}: mend `cloud.aws.region`, or remove it"));
+        let region = required(metadata, "placement/region").await?;
+        if let Some(written) = aws.region.as_ref().filter(|written| **written != region) {
+            return Err(format!("`region` is {written}, and this instance is in {zone}: mend `cloud.aws.region`, or remove it"));
         }
         Ok(Self { instance, region, zone })
     }

@@ -132,6 +132,11 @@ run "two_nodes_share_two_shards" {
   }
 
   assert {
+    condition     = sort(one([for statement in jsondecode(output.policy).Statement : statement.Resource if statement.Sid == "MoveAddresses"])) == sort(concat(values(aws_network_interface.platform)[*].arn, values(aws_network_interface.tenant)[*].arn))
+    error_message = "Addresses may move to other interfaces than the nodes': ${output.policy}"
+  }
+
+  assert {
     condition     = one([for statement in jsondecode(output.policy).Statement : statement.Resource if statement.Sid == "ReadParameters"]) == ["arn:aws:ssm:eu-central-1:123456789012:parameter/portway/prod/ha"]
     error_message = output.policy
   }
@@ -158,10 +163,10 @@ run "two_nodes_share_two_shards" {
 }
 
 run "what_may_be_left_to_AWS_or_said_otherwise" {
-  command = plan
+  command = apply
 
   variables {
-    nodes          = { gw-1 = { subnet = "a" }, gw-2 = { subnet = "a" } }
+    nodes          = { gw-1 = { subnet = "a", platform = "10.9.0.11" }, gw-2 = { subnet = "a", platform = "10.9.0.12" } }
     reserve_havips = false
     ssh_cidrs      = ["10.9.200.0/24"]
     admin          = { cidrs = ["10.9.128.0/24"], security_groups = { prometheus = "sg-0p" } }
@@ -181,6 +186,20 @@ run "what_may_be_left_to_AWS_or_said_otherwise" {
   assert {
     condition     = length(aws_ec2_subnet_cidr_reservation.platform) == 0 && length(data.aws_ssm_parameter.image) == 0 && length(aws_eip.public) == 1
     error_message = "Something is made that nobody asked for."
+  }
+
+  # One that is made, and one that was there.
+  assert {
+    condition     = jsonencode(yamldecode(output.gateway_yaml["gw-1"]).gateway.cloud.aws.tenants.acme.public) == jsonencode({ "0" = "eipalloc-0123456789abcdef0", "1" = "eipalloc-0123456789abcdef1" })
+    error_message = output.gateway_yaml["gw-1"]
+  }
+
+  assert {
+    condition = jsonencode({ for statement in jsondecode(output.policy).Statement : statement.Sid => sort(statement.Resource) if startswith(statement.Sid, "MovePublic") }) == jsonencode({
+      MovePublicAddresses             = [for id in ["0", "1"] : "arn:aws:ec2:eu-central-1:123456789012:elastic-ip/eipalloc-0123456789abcdef${id}"]
+      MovePublicAddressesToInterfaces = sort(concat(values(aws_network_interface.platform)[*].arn, values(aws_network_interface.tenant)[*].arn))
+    })
+    error_message = output.policy
   }
 
   assert {
